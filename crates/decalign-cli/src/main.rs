@@ -1,0 +1,2 @@
+//! The program `decalign`.
+fn main() {}

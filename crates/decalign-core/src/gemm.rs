@@ -1,0 +1,206 @@
+//! Matrix products on slices.
+
+// The product itself is a call into a library that takes raw pointers.
+#![allow(unsafe_code)]
+
+use crate::{Real, parallel};
+
+/// A matrix inside a slice: `element(i, j) = data[i * row_stride + j * column_stride]`.
+///
+/// Rows may overlap (a row stride below the number of columns), which makes the windows of a
+/// convolution a matrix without copying them.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a, T: Real> Matrix<'a, T> {
+    /// A matrix whose rows lie one after the other.
+    ///
+    /// # Panics
+    /// When `data` is shorter than `rows * columns`.
+    pub fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
+        Self::strided(data, rows, columns, columns)
+    }
+
+    /// A matrix whose rows start `row_stride` elements apart.
+    ///
+    /// # Panics
+    /// When `data` ends before the last row does.
+    pub fn strided(data: &'a [T], rows: usize, columns: usize, row_stride: usize) -> Self {
+        let needed = if rows == 0 || columns == 0 {
+            0
+        } else {
+            (rows - 1) * row_stride + columns
+        };
+        assert!(
+            data.len() >= needed,
+            "a {rows}x{columns} matrix with row stride {row_stride} needs {needed} elements, got {}",
+            data.len()
+        );
+        Self {
+            data,
+            rows,
+            columns,
+            row_stride,
+            column_stride: 1,
+        }
+    }
+
+    /// The transpose, without copying.
+    pub fn t(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    fn skip_rows(self, rows: usize) -> Self {
+        let rows = rows.min(self.rows);
+        let start = (rows * self.row_stride).min(self.data.len());
+        Self {
+            data: &self.data[start..],
+            rows: self.rows - rows,
+            ..self
+        }
+    }
+
+    fn take_rows(self, rows: usize) -> Self {
+        Self {
+            rows: rows.min(self.rows),
+            ..self
+        }
+    }
+}
+
+/// What becomes of the destination of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// `C = A B`
+    Write,
+    /// `C = C + A B`
+    Add,
+}
+
+/// Rows of the product computed by one thread.
+const ROWS: usize = 64;
+
+/// `C = A B` or `C = C + A B`, where the rows of `C` start `stride` elements apart in `c`.
+///
+/// Large products are cut into blocks of rows, whatever the number of threads, so the result does
+/// not depend on it.
+///
+/// # Panics
+/// When the inner sizes of `a` and `b` differ or `c` is too short.
+pub fn matmul<T: Real>(c: &mut [T], stride: usize, a: Matrix<T>, b: Matrix<T>, store: Store) {
+    assert_eq!(a.columns, b.rows, "inner sizes of a matrix product differ");
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(
+        stride >= n && c.len() >= (m - 1) * stride + n,
+        "product does not fit"
+    );
+    let flops = 2 * m * n * k;
+    parallel::for_each_chunk(
+        &mut c[..(m - 1) * stride + n],
+        ROWS * stride,
+        flops / 4,
+        |i, c| {
+            block(c, stride, a.skip_rows(i * ROWS).take_rows(ROWS), b, store);
+        },
+    );
+}
+
+/// One block of rows, on the caller's thread.
+fn block<T: Real>(c: &mut [T], stride: usize, a: Matrix<T>, b: Matrix<T>, store: Store) {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    // SAFETY: the views were checked when built (`strided`, `skip_rows` and `take_rows` keep every
+    // index inside the slice; a transpose swaps sizes with strides), `matmul` checked that `c` holds
+    // m rows of n at `stride`, `c` is borrowed exclusively, and `T` is f32 or f64, which the callee
+    // supports.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            c.as_mut_ptr(),
+            1,
+            stride as isize,
+            store == Store::Add,
+            a.data.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            T::one(),
+            T::one(),
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn numbers(n: usize, seed: u64) -> Vec<f64> {
+        (0..n as u64)
+            .map(|i| ((i * 2_654_435_761 + seed * 97) % 1000) as f64 / 500.0 - 1.0)
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_definition(m in 1usize..150, n in 1usize..20, k in 0usize..20, ta: bool, tb: bool, add: bool) {
+            let (a, b) = (numbers(m * k, 1), numbers(k * n, 2));
+            let view_a = if ta { Matrix::new(&a, k, m).t() } else { Matrix::new(&a, m, k) };
+            let view_b = if tb { Matrix::new(&b, n, k).t() } else { Matrix::new(&b, k, n) };
+            let stride = n + 3;
+            let start = numbers(m * stride, 3);
+            let mut c = start.clone();
+            matmul(&mut c, stride, view_a, view_b, if add { Store::Add } else { Store::Write });
+            for i in 0..m {
+                for j in 0..stride {
+                    let mut want = if add || j >= n { start[i * stride + j] } else { 0.0 };
+                    if j < n {
+                        for l in 0..k {
+                            let x = if ta { a[l * m + i] } else { a[i * k + l] };
+                            let y = if tb { b[j * k + l] } else { b[l * n + j] };
+                            want += x * y;
+                        }
+                    }
+                    prop_assert!((c[i * stride + j] - want).abs() < 1e-12, "({i}, {j})");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn overlapping_rows_are_windows() {
+        let x = [1.0, 2.0, 3.0, 4.0, 5.0f64];
+        let mut c = [0.0; 3];
+        let weights = [1.0, 10.0, 100.0];
+        matmul(
+            &mut c,
+            1,
+            Matrix::strided(&x, 3, 3, 1),
+            Matrix::new(&weights, 3, 1),
+            Store::Write,
+        );
+        assert_eq!(c, [321.0, 432.0, 543.0]);
+    }
+}

@@ -1,0 +1,178 @@
+//! Affine maps.
+
+use candle_core::{D, Tensor};
+
+use super::reference;
+use crate::gemm::{Matrix, Store, matmul};
+use crate::op::{Backward, InputGradients, Output, record_one};
+use crate::{Elements, Error, Real, Result, with_real};
+
+/// `y = x W^T + b` on the last dimension of `x`.
+///
+/// # Shapes
+/// `x` (..., n), `weight` (m, n), `bias` (m); the result is (..., m).
+///
+/// # Errors
+/// When the shapes or dtypes do not fit.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// let x = Tensor::new(&[[1f32, 2.0]], &Device::Cpu)?;
+/// let weight = Tensor::new(&[[1f32, 1.0], [0.0, 3.0]], &Device::Cpu)?;
+/// let y = decalign_core::nn::linear(&x, &weight, None)?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[3.0, 6.0]]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    check(x, weight, bias)?;
+    if !x.device().is_cpu() {
+        return reference::linear(x, weight, bias);
+    }
+    with_real!("x", x, T => fused::<T>(x, weight, bias, false))
+}
+
+/// `y = max(x W^T + b, 0)`: [`linear`] and a rectifier in one pass.
+///
+/// # Shapes
+/// As [`linear`].
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_relu(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    check(x, weight, bias)?;
+    if !x.device().is_cpu() {
+        return Ok(reference::linear(x, weight, bias)?.relu()?);
+    }
+    with_real!("x", x, T => fused::<T>(x, weight, bias, true))
+}
+
+fn check(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()> {
+    let (m, n) = weight
+        .dims2()
+        .map_err(|_| Error::tensor("linear weight", "shape (m, n)", weight.shape()))?;
+    if x.rank() == 0 || x.dim(D::Minus1)? != n {
+        return Err(Error::tensor(
+            "linear input",
+            format!("shape (..., {n})"),
+            x.shape(),
+        ));
+    }
+    match bias {
+        Some(bias) if bias.dims() != [m] => Err(Error::tensor(
+            "linear bias",
+            format!("shape ({m})"),
+            bias.shape(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn fused<T: Real>(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    relu: bool,
+) -> Result<Tensor> {
+    let (m, n) = weight.dims2()?;
+    let mut dims = x.dims().to_vec();
+    dims.pop();
+    dims.push(m);
+    let y = {
+        let (x, w) = (Elements::<T>::new(x)?, Elements::<T>::new(weight)?);
+        let bias = bias.map(Elements::<T>::new).transpose()?;
+        forward(&x, &w, bias.as_deref(), (m, n), relu)
+    };
+    let inputs: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
+    record_one("linear", &inputs, Output::new(y, dims), move |b| {
+        backward::<T>(b, (m, n), relu)
+    })
+}
+
+fn forward<T: Real>(
+    x: &[T],
+    w: &[T],
+    bias: Option<&[T]>,
+    (m, n): (usize, usize),
+    relu: bool,
+) -> Vec<T> {
+    let rows = x.len() / n.max(1);
+    let mut y = vec![T::zero(); rows * m];
+    if let Some(bias) = bias {
+        y.chunks_exact_mut(m)
+            .for_each(|row| row.copy_from_slice(bias));
+    }
+    let store = if bias.is_some() {
+        Store::Add
+    } else {
+        Store::Write
+    };
+    matmul(
+        &mut y,
+        m,
+        Matrix::new(x, rows, n),
+        Matrix::new(w, m, n).t(),
+        store,
+    );
+    if relu {
+        // Comparison, not `max`, so that NaN stays visible.
+        y.iter_mut()
+            .filter(|v| **v < T::zero())
+            .for_each(|v| *v = T::zero());
+    }
+    y
+}
+
+fn backward<T: Real>(b: &Backward, (m, n): (usize, usize), relu: bool) -> Result<InputGradients> {
+    let gradient = b.gradient(0)?;
+    let (x, w) = (
+        Elements::<T>::new(&b.inputs[0])?,
+        Elements::<T>::new(&b.inputs[1])?,
+    );
+    let given = Elements::<T>::new(&gradient)?;
+    let rows = given.len() / m.max(1);
+    let gated: Option<Vec<T>> = if relu {
+        let y = Elements::<T>::new(&b.outputs[0])?;
+        let gate = |(g, y): (&T, &T)| if *y > T::zero() { *g } else { T::zero() };
+        Some(given.iter().zip(y.iter()).map(gate).collect())
+    } else {
+        None
+    };
+    let g: &[T] = gated.as_deref().unwrap_or(&given);
+    let mut gradients = vec![None; b.inputs.len()];
+    if b.needed[0] {
+        let mut dx = vec![T::zero(); rows * n];
+        matmul(
+            &mut dx,
+            n,
+            Matrix::new(g, rows, m),
+            Matrix::new(&w, m, n),
+            Store::Write,
+        );
+        gradients[0] = Some(Tensor::from_vec(
+            dx,
+            b.inputs[0].dims(),
+            b.inputs[0].device(),
+        )?);
+    }
+    if b.needed[1] {
+        let mut dw = vec![T::zero(); m * n];
+        matmul(
+            &mut dw,
+            n,
+            Matrix::new(g, rows, m).t(),
+            Matrix::new(&x, rows, n),
+            Store::Write,
+        );
+        gradients[1] = Some(Tensor::from_vec(dw, (m, n), b.inputs[1].device())?);
+    }
+    if b.needed.get(2) == Some(&true) {
+        let mut db = vec![T::zero(); m];
+        for row in g.chunks_exact(m) {
+            for (sum, v) in db.iter_mut().zip(row) {
+                *sum += *v;
+            }
+        }
+        gradients[2] = Some(Tensor::from_vec(db, m, b.inputs[2].device())?);
+    }
+    Ok(gradients)
+}

@@ -1,0 +1,23 @@
+//! The few layers whose Candle versions cannot be trusted in training: with gradients that hold
+//! for batches, strided inputs and every dtype that the loops compute in.
+//!
+//! Tensors are `(..., features)` row-major throughout: time comes before features, so a
+//! convolution's windows and a linear layer's rows need no transposition.
+//!
+//! Each function is fused on the CPU; on other devices, and in [`reference`], it is the same
+//! mathematics in plain tensor operations.
+
+mod convolution;
+mod dropout;
+mod init;
+mod linear;
+mod norm;
+pub mod reference;
+mod softmax;
+
+pub use convolution::convolution;
+pub use dropout::dropout;
+pub use init::{kaiming_uniform, uniform, xavier_uniform};
+pub use linear::{linear, linear_relu};
+pub use norm::layer_norm;
+pub use softmax::softmax;

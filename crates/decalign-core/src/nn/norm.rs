@@ -1,0 +1,141 @@
+//! Layer normalisation.
+
+use candle_core::{D, Tensor};
+
+use super::reference;
+use crate::op::{Backward, InputGradients, Output, record_one};
+use crate::simd::{self, Isa, Kernel};
+use crate::{Elements, Error, Real, Result, with_real};
+
+/// Layer normalisation over the last dimension (Ba, Kiros and Hinton, 2016):
+/// `y = weight (x - mean) / sqrt(variance + epsilon) + bias`, the variance dividing by n.
+///
+/// # Shapes
+/// `x` (..., n), `weight` (n), `bias` (n); the result has the shape of `x`.
+///
+/// # Errors
+/// When the shapes or dtypes do not fit, or `epsilon` is not positive.
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let n = if x.rank() == 0 { 0 } else { x.dim(D::Minus1)? };
+    if n == 0 || weight.dims() != [n] || bias.dims() != [n] {
+        let got = (x.shape(), weight.shape(), bias.shape());
+        return Err(Error::tensor(
+            "layer norm",
+            "input (..., n), weight (n), bias (n)",
+            got,
+        ));
+    }
+    if epsilon.is_nan() || epsilon <= 0.0 {
+        return Err(Error::value(
+            "layer norm epsilon",
+            epsilon,
+            "must be positive",
+        ));
+    }
+    if !x.device().is_cpu() {
+        return reference::layer_norm(x, weight, bias, epsilon);
+    }
+    with_real!("x", x, T => fused::<T>(x, weight, bias, epsilon))
+}
+
+/// Mean and reciprocal deviation of each row.
+type Statistics<T> = Vec<(T, T)>;
+
+fn fused<T: Real>(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let (y, statistics) = simd::dispatch(Forward {
+        x: &Elements::<T>::new(x)?,
+        weight: &Elements::<T>::new(weight)?,
+        bias: &Elements::<T>::new(bias)?,
+        epsilon: T::of(epsilon),
+    });
+    record_one(
+        "layer_norm",
+        &[x, weight, bias],
+        Output::new(y, x.dims()),
+        move |b| backward::<T>(b, &statistics),
+    )
+}
+
+struct Forward<'a, T> {
+    x: &'a [T],
+    weight: &'a [T],
+    bias: &'a [T],
+    epsilon: T,
+}
+
+impl<T: Real> Kernel for Forward<'_, T> {
+    type Output = (Vec<T>, Statistics<T>);
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
+        let n = self.weight.len();
+        let mut y = vec![T::zero(); self.x.len()];
+        let mut statistics = Vec::with_capacity(self.x.len() / n);
+        for (x, y) in self.x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
+            let mean = simd::sum(x) / T::of(n as f64);
+            // Centred first: the difference of squares would cancel.
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = *x - mean;
+            }
+            let variance = simd::sum_squares(y) / T::of(n as f64);
+            let scale = (variance + self.epsilon).sqrt().recip();
+            for ((y, w), b) in y.iter_mut().zip(self.weight).zip(self.bias) {
+                *y = isa.mul_add(*y * scale, *w, *b);
+            }
+            statistics.push((mean, scale));
+        }
+        (y, statistics)
+    }
+}
+
+fn backward<T: Real>(b: &Backward, statistics: &Statistics<T>) -> Result<InputGradients> {
+    let gradient = b.gradient(0)?;
+    let (dx, dw, db) = simd::dispatch(Gradient {
+        x: &Elements::<T>::new(&b.inputs[0])?,
+        weight: &Elements::<T>::new(&b.inputs[1])?,
+        gradient: &Elements::<T>::new(&gradient)?,
+        statistics,
+    });
+    let n = dw.len();
+    let device = b.inputs[0].device();
+    Ok(vec![
+        Some(Tensor::from_vec(dx, b.inputs[0].dims(), device)?),
+        Some(Tensor::from_vec(dw, n, device)?),
+        Some(Tensor::from_vec(db, n, device)?),
+    ])
+}
+
+struct Gradient<'a, T> {
+    x: &'a [T],
+    weight: &'a [T],
+    gradient: &'a [T],
+    statistics: &'a Statistics<T>,
+}
+
+impl<T: Real> Kernel for Gradient<'_, T> {
+    type Output = (Vec<T>, Vec<T>, Vec<T>);
+
+    /// With h = (x - mean) s and u = g weight: `dx = s (u - mean(u) - h mean(u h))`.
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
+        let n = self.weight.len();
+        let mut dx = vec![T::zero(); self.x.len()];
+        let (mut dw, mut db) = (vec![T::zero(); n], vec![T::zero(); n]);
+        let mut normal = vec![T::zero(); n];
+        let rows = self.x.chunks_exact(n).zip(self.gradient.chunks_exact(n));
+        for (((x, g), dx), (mean, scale)) in rows.zip(dx.chunks_exact_mut(n)).zip(self.statistics) {
+            for i in 0..n {
+                normal[i] = (x[i] - *mean) * *scale;
+                dx[i] = g[i] * self.weight[i];
+                dw[i] = isa.mul_add(g[i], normal[i], dw[i]);
+                db[i] += g[i];
+            }
+            let average = simd::sum(dx) / T::of(n as f64);
+            let along = simd::dot(dx, &normal) / T::of(n as f64);
+            for i in 0..n {
+                dx[i] = *scale * isa.mul_add(-along, normal[i], dx[i] - average);
+            }
+        }
+        (dx, dw, db)
+    }
+}

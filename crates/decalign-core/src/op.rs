@@ -1,0 +1,386 @@
+//! Differentiable operations with any number of inputs and outputs.
+//!
+//! Candle's own custom operations take at most three inputs and give one output. [`record`] lifts
+//! both limits: a chain of scalar *tokens* ties any number of inputs to any number of outputs, and
+//! the gradient of the whole operation is computed once, when the first token is reached:
+//!
+//! ```text
+//!  x0 x1 x2        x3 x4
+//!    \ | /          | /
+//!    token  --->  token  ---> y0, y1, ...
+//! ```
+//!
+//! Only inputs that carry gradients enter the chain; without any, the outputs are plain tensors.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Device, Layout, Shape, Tensor};
+
+use crate::{Real, Result};
+
+/// A result of an operation before it becomes a tensor.
+pub struct Output {
+    storage: CpuStorage,
+    shape: Shape,
+}
+
+impl Output {
+    /// `data` in row-major order.
+    pub fn new<T: Real>(data: Vec<T>, shape: impl Into<Shape>) -> Self {
+        Self {
+            storage: T::to_cpu_storage_owned(data),
+            shape: shape.into(),
+        }
+    }
+
+    fn into_tensor(self) -> candle_core::Result<Tensor> {
+        let Self { storage, shape } = self;
+        match storage {
+            CpuStorage::F32(data) => Tensor::from_vec(data, shape, &Device::Cpu),
+            CpuStorage::F64(data) => Tensor::from_vec(data, shape, &Device::Cpu),
+            _ => candle_core::bail!("outputs are f32 or f64"),
+        }
+    }
+}
+
+/// What a backward pass sees.
+pub struct Backward<'a> {
+    /// The inputs, as given to [`record`].
+    pub inputs: &'a [Tensor],
+    /// The outputs.
+    pub outputs: &'a [Tensor],
+    /// The gradient of each output; `None` where the loss does not depend on it.
+    pub gradients: &'a [Option<Tensor>],
+    /// Whether the gradient of each input is wanted.
+    pub needed: &'a [bool],
+}
+
+impl Backward<'_> {
+    /// The gradient of output `i`, zeros where the loss does not depend on it.
+    pub fn gradient(&self, i: usize) -> Result<Tensor> {
+        match &self.gradients[i] {
+            Some(gradient) => Ok(gradient.clone()),
+            None => Ok(self.outputs[i].zeros_like()?),
+        }
+    }
+}
+
+/// The gradients of the inputs, in order; those not needed may be `None`.
+pub type InputGradients = Vec<Option<Tensor>>;
+
+type BackwardFn = dyn Fn(&Backward) -> Result<InputGradients> + Send + Sync;
+
+struct Node {
+    name: &'static str,
+    backward: Box<BackwardFn>,
+    inputs: Vec<Tensor>,
+    needed: Vec<bool>,
+    outputs: OnceLock<Vec<Tensor>>,
+    output_gradients: Mutex<Vec<Option<Tensor>>>,
+    input_gradients: Mutex<InputGradients>,
+}
+
+impl Node {
+    /// Computes the gradients of all inputs from those gathered of the outputs.
+    fn run(&self) -> candle_core::Result<()> {
+        let gradients = {
+            let mut slots = self
+                .output_gradients
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let empty = vec![None; slots.len()];
+            std::mem::replace(&mut *slots, empty)
+        };
+        let inputs = (self.backward)(&Backward {
+            inputs: &self.inputs,
+            outputs: self.outputs.get().map_or(&[], Vec::as_slice),
+            gradients: &gradients,
+            needed: &self.needed,
+        })?;
+        if inputs.len() != self.inputs.len() {
+            candle_core::bail!("{}: one gradient an input is due", self.name);
+        }
+        *self
+            .input_gradients
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = inputs;
+        Ok(())
+    }
+
+    fn take(&self, input: Option<usize>) -> Option<Tensor> {
+        let mut slots = self
+            .input_gradients
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        slots.get_mut(input?)?.take()
+    }
+}
+
+/// Ties up to three tensors, among them the token before, to a new token.
+struct Token {
+    node: Arc<Node>,
+    /// Which input of the operation each argument is; `None` for tokens and padding.
+    inputs: [Option<usize>; 3],
+    /// Whether this is the token nearest the outputs, which runs the backward pass.
+    last: bool,
+}
+
+impl CustomOp3 for Token {
+    fn name(&self) -> &'static str {
+        self.node.name
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
+    }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        if self.last {
+            self.node.run()?;
+        }
+        let gradient = |i: usize, x: &Tensor| -> candle_core::Result<Option<Tensor>> {
+            match self.inputs[i] {
+                // Tokens must be reached too.
+                None if x.track_op() => Ok(Some(x.zeros_like()?)),
+                input => Ok(self.node.take(input)),
+            }
+        };
+        Ok((gradient(0, a)?, gradient(1, b)?, gradient(2, c)?))
+    }
+}
+
+/// Turns the last token into an output.
+struct Emit {
+    node: Arc<Node>,
+    index: usize,
+    output: Mutex<Option<Output>>,
+}
+
+impl CustomOp1 for Emit {
+    fn name(&self) -> &'static str {
+        self.node.name
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let output = self
+            .output
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match output {
+            Some(Output { storage, shape }) => Ok((storage, shape)),
+            None => candle_core::bail!("{}: an output is emitted once", self.node.name),
+        }
+    }
+
+    fn bwd(
+        &self,
+        token: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<Option<Tensor>> {
+        let mut slots = self
+            .node
+            .output_gradients
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        slots[self.index] = Some(grad.clone());
+        Ok(Some(token.zeros_like()?))
+    }
+}
+
+/// Turns `outputs`, computed from `inputs`, into tensors whose gradients `backward` computes.
+///
+/// `backward` gets the inputs, the outputs and the gradients of the outputs; what else it needs it
+/// captures. It must return one entry an input. It runs once a backward pass, and its results carry
+/// no gradients of their own: second derivatives are not available.
+///
+/// # Errors
+/// When an output is neither f32 nor f64.
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// use decalign_core::{Elements, op};
+///
+/// // x -> x^2, on slices.
+/// fn square(x: &Tensor) -> decalign_core::Result<Tensor> {
+///     let squared = Elements::<f64>::new(x)?.iter().map(|v| v * v).collect();
+///     let output = op::Output::new(squared, x.dims());
+///     let mut y = op::record("square", &[x], vec![output], |b| {
+///         Ok(vec![Some((b.gradient(0)? * (&b.inputs[0] * 2.0)?)?)])
+///     })?;
+///     Ok(y.remove(0))
+/// }
+///
+/// let x = Var::new(&[1.0, 3.0], &Device::Cpu)?;
+/// let gradients = square(&x)?.sum_all()?.backward()?;
+/// assert_eq!(gradients.get(&x).unwrap().to_vec1::<f64>()?, [2.0, 6.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn record(
+    name: &'static str,
+    inputs: &[&Tensor],
+    outputs: Vec<Output>,
+    backward: impl Fn(&Backward) -> Result<InputGradients> + Send + Sync + 'static,
+) -> Result<Vec<Tensor>> {
+    let needed: Vec<bool> = inputs.iter().map(|x| x.track_op()).collect();
+    if !needed.contains(&true) {
+        return Ok(outputs
+            .into_iter()
+            .map(Output::into_tensor)
+            .collect::<candle_core::Result<_>>()?);
+    }
+    let node = Arc::new(Node {
+        name,
+        backward: Box::new(backward),
+        inputs: inputs.iter().map(|x| x.detach()).collect(),
+        needed,
+        outputs: OnceLock::new(),
+        output_gradients: Mutex::new(vec![None; outputs.len()]),
+        input_gradients: Mutex::new(Vec::new()),
+    });
+    let token = chain(&node, inputs)?;
+    let outputs = outputs
+        .into_iter()
+        .enumerate()
+        .map(|(index, output)| {
+            token.apply_op1(Emit {
+                node: node.clone(),
+                index,
+                output: Mutex::new(Some(output)),
+            })
+        })
+        .collect::<candle_core::Result<Vec<_>>>()?;
+    // Detached, so that the node does not own the tensors that own it.
+    let _ = node
+        .outputs
+        .set(outputs.iter().map(Tensor::detach).collect());
+    Ok(outputs)
+}
+
+/// As [`record`], for an operation with one output.
+///
+/// # Errors
+/// As [`record`].
+pub fn record_one(
+    name: &'static str,
+    inputs: &[&Tensor],
+    output: Output,
+    backward: impl Fn(&Backward) -> Result<InputGradients> + Send + Sync + 'static,
+) -> Result<Tensor> {
+    Ok(record(name, inputs, vec![output], backward)?.swap_remove(0))
+}
+
+/// The token that depends on every input that carries a gradient.
+fn chain(node: &Arc<Node>, inputs: &[&Tensor]) -> Result<Tensor> {
+    let blank = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+    let mut tracked = (0..inputs.len()).filter(|i| node.needed[*i]).peekable();
+    let mut token = blank.clone();
+    loop {
+        let (first, second) = (tracked.next(), tracked.next());
+        let last = tracked.peek().is_none();
+        let argument = |i: Option<usize>| i.map_or(&blank, |i| inputs[i]);
+        token = token.apply_op3(
+            argument(first),
+            argument(second),
+            Token {
+                node: node.clone(),
+                inputs: [None, first, second],
+                last,
+            },
+        )?;
+        if last {
+            return Ok(token);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Var;
+
+    /// (a, b, c, d, e) -> (a + 2 b + 3 c + 4 d + 5 e, a b), elementwise.
+    fn mix(x: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let rows: Vec<Vec<f64>> = x
+            .iter()
+            .map(|t| t.to_vec1())
+            .collect::<candle_core::Result<_>>()?;
+        let n = rows[0].len();
+        let sum = (0..n)
+            .map(|i| (0..x.len()).map(|j| (j + 1) as f64 * rows[j][i]).sum())
+            .collect();
+        let product = (0..n).map(|i| rows[0][i] * rows[1][i]).collect();
+        let outputs = vec![Output::new::<f64>(sum, n), Output::new::<f64>(product, n)];
+        record("mix", x, outputs, |b| {
+            let (sum, product) = (b.gradient(0)?, b.gradient(1)?);
+            let mut gradients = Vec::new();
+            for (j, needed) in b.needed.iter().enumerate() {
+                let mut g = (&sum * (j + 1) as f64)?;
+                if j < 2 {
+                    g = (g + (&product * &b.inputs[1 - j])?)?;
+                }
+                gradients.push(needed.then_some(g));
+            }
+            Ok(gradients)
+        })
+    }
+
+    #[test]
+    fn gradients_reach_every_input() -> Result<()> {
+        let vars: Vec<Var> = (0..5)
+            .map(|i| Var::new(&[1.0 + f64::from(i), 2.0], &Device::Cpu))
+            .collect::<candle_core::Result<_>>()?;
+        // The third input carries no gradient.
+        let constant = vars[2].as_tensor().detach();
+        let inputs = [vars[0].as_tensor(), &vars[1], &constant, &vars[3], &vars[4]];
+        let y = mix(&inputs)?;
+        for (loss, product) in [(&y[0] + &y[1])?, y[0].clone(), y[1].clone()]
+            .iter()
+            .zip([true, false, true])
+        {
+            // Twice: a graph may be run again.
+            for _ in 0..2 {
+                let gradients = loss.sum_all()?.backward()?;
+                assert!(gradients.get(&constant).is_none());
+                let sum = loss.id() != y[1].id();
+                let want = f64::from(u8::from(sum)) + if product { 2.0 } else { 0.0 };
+                let g = gradients.get(&vars[0]).unwrap().to_vec1::<f64>()?;
+                assert_eq!(g[1], want);
+                let g = gradients
+                    .get(&vars[4])
+                    .map(|g| g.to_vec1::<f64>())
+                    .transpose()?;
+                assert_eq!(g.unwrap()[0], if sum { 5.0 } else { 0.0 });
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_used_input_feeds_on() -> Result<()> {
+        // The same variable twice, and an output that is the input of the next operation.
+        let x = Var::new(&[3.0f64], &Device::Cpu)?;
+        let y = mix(&[&x, &x])?;
+        let z = mix(&[&y[0], &y[1]])?;
+        // z1 = (x + 2x) x^2 = 3 x^3.
+        let gradients = z[1].sum_all()?.backward()?;
+        assert_eq!(gradients.get(&x).unwrap().to_vec1::<f64>()?, [81.0]);
+        Ok(())
+    }
+}

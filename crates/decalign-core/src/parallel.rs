@@ -1,0 +1,45 @@
+//! Parallel loops whose results do not depend on the number of threads.
+//!
+//! Work is cut into pieces by its size alone, never by the number of threads; each piece is done
+//! by one thread, and results are combined in the order of the pieces. Below [`THRESHOLD`] units
+//! of work a loop stays on the caller's thread, where waking another would cost more.
+
+use rayon::prelude::*;
+
+/// Work (about one floating-point operation a unit) below which a loop is not worth sharing.
+pub const THRESHOLD: usize = 200_000;
+
+/// Calls `f(index, piece)` for every piece of `size` elements (the last may be shorter).
+///
+/// `work` is the cost of the whole loop, in floating-point operations.
+pub fn for_each_chunk<T: Send>(
+    data: &mut [T],
+    size: usize,
+    work: usize,
+    f: impl Fn(usize, &mut [T]) + Sync,
+) {
+    let size = size.max(1);
+    if work < THRESHOLD || data.len() <= size {
+        data.chunks_mut(size).enumerate().for_each(|(i, c)| f(i, c));
+    } else {
+        data.par_chunks_mut(size)
+            .enumerate()
+            .for_each(|(i, c)| f(i, c));
+    }
+}
+
+/// The results of `f(0), ..., f(n - 1)`, in order.
+///
+/// `work` is the cost of the whole loop, in floating-point operations.
+///
+/// ```
+/// let squares = decalign_core::parallel::map(4, 4, |i| i * i);
+/// assert_eq!(squares, [0, 1, 4, 9]);
+/// ```
+pub fn map<R: Send>(n: usize, work: usize, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
+    if work < THRESHOLD || n < 2 {
+        (0..n).map(f).collect()
+    } else {
+        (0..n).into_par_iter().map(f).collect()
+    }
+}

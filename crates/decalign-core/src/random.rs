@@ -1,0 +1,109 @@
+//! Seeded, counter-based random numbers.
+//!
+//! A [`Stream`] is named by a seed and a stream number; its numbers are a pure function of both
+//! and of the position, so a backward pass can draw again what its forward pass drew, and any
+//! thread can start anywhere. The generator is ChaCha8.
+
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// One of many independent sequences of random numbers of a seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    seed: u64,
+    stream: u64,
+}
+
+impl Stream {
+    /// Stream number `stream` of `seed`.
+    pub fn new(seed: u64, stream: u64) -> Self {
+        Self { seed, stream }
+    }
+
+    /// A stream derived from this one: distinct numbers give independent streams.
+    pub fn child(self, number: u64) -> Self {
+        // SplitMix64's finaliser: neighbours become unrelated.
+        let mut z = self.stream ^ number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Self {
+            seed: self.seed,
+            stream: z ^ (z >> 31),
+        }
+    }
+
+    /// A generator at the start of the stream.
+    pub fn generator(self) -> ChaCha8Rng {
+        let mut generator = ChaCha8Rng::seed_from_u64(self.seed);
+        generator.set_stream(self.stream);
+        generator
+    }
+
+    /// `n` numbers from the uniform distribution on [low, high).
+    pub fn uniform(self, n: usize, low: f64, high: f64) -> Vec<f64> {
+        let mut generator = self.generator();
+        (0..n)
+            .map(|_| low + (high - low) * unit(&mut generator))
+            .collect()
+    }
+
+    /// `n` numbers from the normal distribution with mean 0 and standard deviation 1.
+    pub fn normal(self, n: usize) -> Vec<f64> {
+        let mut generator = self.generator();
+        let mut numbers = Vec::with_capacity(n + 1);
+        while numbers.len() < n {
+            // Box and Muller (1958): two uniforms make two normals.
+            let radius = (-2.0 * (1.0 - unit(&mut generator)).ln()).sqrt();
+            let angle = std::f64::consts::TAU * unit(&mut generator);
+            numbers.extend([radius * angle.cos(), radius * angle.sin()]);
+        }
+        numbers.truncate(n);
+        numbers
+    }
+
+    /// `n` choices, each true with the given probability.
+    pub fn bernoulli(self, n: usize, probability: f64) -> Vec<bool> {
+        let mut generator = self.generator();
+        let threshold = (probability.clamp(0.0, 1.0) * 4_294_967_296.0) as u64;
+        (0..n)
+            .map(|_| u64::from(generator.next_u32()) < threshold)
+            .collect()
+    }
+}
+
+/// A number in [0, 1) with 53 random bits.
+fn unit(generator: &mut ChaCha8Rng) -> f64 {
+    (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_repeats_and_children_differ() {
+        let stream = Stream::new(7, 3);
+        assert_eq!(stream.uniform(5, -1.0, 1.0), stream.uniform(5, -1.0, 1.0));
+        assert_ne!(stream.child(0).normal(4), stream.child(1).normal(4));
+        assert_ne!(Stream::new(8, 3).normal(4), stream.normal(4));
+    }
+
+    #[test]
+    fn moments_are_right() {
+        // Bounds of five standard errors.
+        let n = 100_000;
+        let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+        let normal = Stream::new(1, 0).normal(n);
+        let squares: Vec<f64> = normal.iter().map(|v| v * v).collect();
+        assert!(mean(&normal).abs() < 0.016 && (mean(&squares) - 1.0).abs() < 0.023);
+        let uniform = Stream::new(1, 1).uniform(n, 2.0, 4.0);
+        assert!((mean(&uniform) - 3.0).abs() < 0.01);
+        assert!(uniform.iter().all(|v| (2.0..4.0).contains(v)));
+        let hits = Stream::new(1, 2)
+            .bernoulli(n, 0.3)
+            .iter()
+            .filter(|b| **b)
+            .count();
+        assert!((hits as f64 / n as f64 - 0.3).abs() < 0.0073);
+    }
+}

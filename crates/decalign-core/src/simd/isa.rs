@@ -1,0 +1,170 @@
+//! Choosing the instruction set.
+
+// Calling a function compiled for more instructions than the baseline is the one unsafe act here.
+#![allow(unsafe_code)]
+
+use std::sync::OnceLock;
+
+use crate::Real;
+
+/// What a [`Kernel`] may ask of the instruction set it was compiled for.
+pub trait Isa: Copy {
+    /// `a * b + c`, rounded once where the instruction set can do so.
+    fn mul_add<T: Real>(self, a: T, b: T, c: T) -> T;
+}
+
+/// A loop to be compiled for every instruction set.
+///
+/// Implementations must mark `run` (and what it calls per element) `#[inline(always)]`: only
+/// inlined code is compiled for the wider instructions.
+pub trait Kernel {
+    /// What the loop returns.
+    type Output;
+    /// The loop.
+    fn run<I: Isa>(self, isa: I) -> Self::Output;
+}
+
+/// An instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Level {
+    /// What the compilation target guarantees.
+    Baseline,
+    /// 256-bit vectors with fused multiply-add.
+    Avx2,
+    /// 512-bit vectors with fused multiply-add.
+    Avx512,
+    /// 128-bit vectors with fused multiply-add.
+    Neon,
+}
+
+/// The instruction set that [`dispatch`] uses on this processor.
+pub fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(detect)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Level {
+    if is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512bw")
+    {
+        Level::Avx512
+    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        Level::Avx2
+    } else {
+        Level::Baseline
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn detect() -> Level {
+    Level::Neon
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn detect() -> Level {
+    Level::Baseline
+}
+
+#[derive(Clone, Copy)]
+struct Separate;
+
+impl Isa for Separate {
+    #[inline(always)]
+    fn mul_add<T: Real>(self, a: T, b: T, c: T) -> T {
+        a * b + c
+    }
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[derive(Clone, Copy)]
+struct Fused;
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+impl Isa for Fused {
+    #[inline(always)]
+    fn mul_add<T: Real>(self, a: T, b: T, c: T) -> T {
+        a.mul_add(b, c)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Fused)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Fused)
+}
+
+/// Runs a loop compiled for the widest instruction set of this processor.
+#[inline]
+pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    dispatch_at(level(), kernel)
+}
+
+/// Runs a loop at a given level, which must not exceed [`level`] (tests compare the levels).
+#[inline]
+pub(crate) fn dispatch_at<K: Kernel>(level: Level, kernel: K) -> K::Output {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `detect` reports this level only when the processor has all features enabled here.
+        Level::Avx512 => unsafe { run_avx512(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above; a processor at level Avx512 has AVX2 and FMA too.
+        Level::Avx2 => unsafe { run_avx2(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => kernel.run(Fused),
+        _ => kernel.run(Separate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::map::{ExpInPlace, LnInto};
+    use crate::simd::reduce::{Dot, LANES};
+
+    /// Every level that this processor can run.
+    fn levels() -> Vec<Level> {
+        match level() {
+            Level::Avx512 => vec![Level::Baseline, Level::Avx2, Level::Avx512],
+            Level::Avx2 => vec![Level::Baseline, Level::Avx2],
+            other => vec![Level::Baseline, other],
+        }
+    }
+
+    #[test]
+    fn levels_agree() {
+        let x: Vec<f64> = (0..1003).map(|i| f64::from(i) * 0.01 - 5.0).collect();
+        let mut want = x.clone();
+        dispatch_at(Level::Baseline, ExpInPlace(&mut want));
+        for level in levels() {
+            let mut got = x.clone();
+            dispatch_at(level, ExpInPlace(&mut got));
+            for (g, w) in got.iter().zip(&want) {
+                assert!(
+                    (g - w).abs() <= 4.0 * f64::EPSILON * w,
+                    "{level:?}: {g} {w}"
+                );
+            }
+            let mut log = vec![0.0; x.len()];
+            dispatch_at(level, LnInto(&want, &mut log));
+            for (g, w) in log.iter().zip(&x) {
+                assert!((g - w).abs() <= 1e-14, "{level:?}: {g} {w}");
+            }
+            let dot = dispatch_at(level, Dot(&x, &x));
+            let exact: f64 = x.iter().map(|v| v * v).sum();
+            assert!(
+                (dot - exact).abs() < 1e-10 * exact,
+                "{LANES} lanes, {level:?}"
+            );
+        }
+    }
+}

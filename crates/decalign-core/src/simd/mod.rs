@@ -1,0 +1,20 @@
+//! Vector maths on slices: one source, compiled for each instruction set, chosen at run time.
+//!
+//! A loop is written once, as plain Rust, in a [`Kernel`]; [`dispatch`] runs the copy compiled for
+//! the widest instruction set of this processor (AVX-512, AVX2 with FMA, NEON, or the target's
+//! baseline). Reductions use a fixed number of lanes, so their results do not depend on the width
+//! of the machine's vectors, only (in the last bit) on whether it has a fused multiply-add.
+//!
+//! | function | error bound (units in the last place) |
+//! |---|---|
+//! | [`exp`] | 2, subnormal results included |
+//! | [`ln`] | 2, subnormal arguments included |
+//! | [`sum`], [`dot`] | (n / 32 + 5) eps times the sum of magnitudes |
+
+mod isa;
+mod map;
+mod reduce;
+
+pub use isa::{Isa, Kernel, Level, dispatch, level};
+pub use map::{exp, exp_in_place, exp_value, ln, ln_value};
+pub use reduce::{dot, max, sum, sum_squares};

@@ -1,0 +1,1 @@
+//! Multimodal data sets: container format, splits, standardisation, batches, and an embedded example

@@ -1,0 +1,1 @@
+//! Decoupling of modalities into unique and common features on Candle tensors

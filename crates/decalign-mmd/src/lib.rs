@@ -1,0 +1,1 @@
+//! Maximum mean discrepancy and moment matching, differentiable on Candle tensors

@@ -1,0 +1,1 @@
+//! Multi-marginal optimal transport, differentiable on Candle tensors

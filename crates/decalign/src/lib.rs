@@ -1,0 +1,1 @@
+//! DecAlign: hierarchical cross-modal alignment for decoupled multimodal representation learning
