@@ -120,8 +120,28 @@ pub fn matmul<T: Real>(c: &mut [T], stride: usize, a: Matrix<T>, b: Matrix<T>, s
     );
 }
 
+/// Multiplications below which calling the library costs more than the product.
+const TINY: usize = 512;
+
 /// One block of rows, on the caller's thread.
 fn block<T: Real>(c: &mut [T], stride: usize, a: Matrix<T>, b: Matrix<T>, store: Store) {
+    if a.rows * a.columns * b.columns > TINY {
+        return library(c, stride, a, b, store);
+    }
+    for (i, row) in c.chunks_mut(stride).take(a.rows).enumerate() {
+        if store == Store::Write {
+            row[..b.columns].fill(T::zero());
+        }
+        for l in 0..a.columns {
+            let x = a.data[i * a.row_stride + l * a.column_stride];
+            for (j, y) in row[..b.columns].iter_mut().enumerate() {
+                *y += x * b.data[l * b.row_stride + j * b.column_stride];
+            }
+        }
+    }
+}
+
+fn library<T: Real>(c: &mut [T], stride: usize, a: Matrix<T>, b: Matrix<T>, store: Store) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     // SAFETY: the views were checked when built (`strided`, `skip_rows` and `take_rows` keep every
     // index inside the slice; a transpose swaps sizes with strides), `matmul` checked that `c` holds

@@ -28,6 +28,23 @@ pub fn for_each_chunk<T: Send>(
     }
 }
 
+/// As [`for_each_chunk`] over two slices in step: pieces `i` of both go to one call.
+pub fn for_each_pair<T: Send>(
+    (a, size_a): (&mut [T], usize),
+    (b, size_b): (&mut [T], usize),
+    work: usize,
+    f: impl Fn(usize, &mut [T], &mut [T]) + Sync + Send,
+) {
+    let (size_a, size_b) = (size_a.max(1), size_b.max(1));
+    if work < THRESHOLD {
+        let pairs = a.chunks_mut(size_a).zip(b.chunks_mut(size_b));
+        pairs.enumerate().for_each(|(i, (a, b))| f(i, a, b));
+    } else {
+        let pairs = a.par_chunks_mut(size_a).zip(b.par_chunks_mut(size_b));
+        pairs.enumerate().for_each(|(i, (a, b))| f(i, a, b));
+    }
+}
+
 /// The results of `f(0), ..., f(n - 1)`, in order.
 ///
 /// `work` is the cost of the whole loop, in floating-point operations.

@@ -1,9 +1,10 @@
 //! Dropout that a seed repeats.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
+use crate::op::{Output, record_one};
 use crate::random::Stream;
-use crate::{Error, Result};
+use crate::{Elements, Error, Real, Result, with_real};
 
 /// Dropout (Srivastava and others, 2014): each element is zero with probability `p`, and
 /// otherwise divided by `1 - p`. The stream decides which; with `p = 0` the input comes back.
@@ -20,17 +21,38 @@ pub fn dropout(x: &Tensor, p: f64, stream: Stream) -> Result<Tensor> {
     if p == 0.0 {
         return Ok(x.clone());
     }
-    let scale = (1.0 / (1.0 - p)) as f32;
-    let mask: Vec<f32> = stream
-        .bernoulli(x.elem_count(), 1.0 - p)
-        .into_iter()
-        .map(|keep| if keep { scale } else { 0.0 })
-        .collect();
-    let mask = Tensor::from_vec(mask, x.dims(), x.device())?;
-    let mask = match x.dtype() {
-        DType::F32 => mask,
-        // The exact scale, not its f32 rounding.
-        dtype => ((mask / f64::from(scale))?.to_dtype(dtype)? / (1.0 - p))?,
+    with_real!("x", x, T => {
+        if x.device().is_cpu() {
+            fused::<T>(x, p, stream)
+        } else {
+            let mask = Tensor::from_vec(dropout_mask::<T>(x.elem_count(), p, stream), x.dims(), x.device())?;
+            Ok((x * mask)?)
+        }
+    })
+}
+
+/// The `n` factors that [`dropout`] multiplies by: 0 with probability `p`, else `1 / (1 - p)`.
+pub fn dropout_mask<T: Real>(n: usize, p: f64, stream: Stream) -> Vec<T> {
+    let scale = T::of(1.0 / (1.0 - p));
+    let kept = stream.bernoulli(n, 1.0 - p).into_iter();
+    kept.map(|keep| if keep { scale } else { T::zero() })
+        .collect()
+}
+
+fn fused<T: Real>(x: &Tensor, p: f64, stream: Stream) -> Result<Tensor> {
+    // The mask is drawn again in the backward pass, not kept.
+    let apply = move |x: &[T]| -> Vec<T> {
+        let mask = dropout_mask::<T>(x.len(), p, stream);
+        x.iter().zip(mask).map(|(x, m)| *x * m).collect()
     };
-    Ok((x * mask)?)
+    let y = apply(&Elements::<T>::new(x)?);
+    record_one("dropout", &[x], Output::new(y, x.dims()), move |b| {
+        let gradient = b.gradient(0)?;
+        let dx = apply(&Elements::<T>::new(&gradient)?);
+        Ok(vec![Some(Tensor::from_vec(
+            dx,
+            b.inputs[0].dims(),
+            gradient.device(),
+        )?)])
+    })
 }

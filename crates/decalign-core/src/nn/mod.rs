@@ -11,13 +11,17 @@ mod convolution;
 mod dropout;
 mod init;
 mod linear;
+mod mode;
 mod norm;
+mod parameters;
 pub mod reference;
 mod softmax;
 
 pub use convolution::convolution;
-pub use dropout::dropout;
+pub use dropout::{dropout, dropout_mask};
 pub use init::{kaiming_uniform, uniform, xavier_uniform};
 pub use linear::{linear, linear_relu};
+pub use mode::Mode;
 pub use norm::layer_norm;
+pub use parameters::{Init, Parameters};
 pub use softmax::softmax;

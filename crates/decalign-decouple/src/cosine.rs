@@ -1,0 +1,104 @@
+//! The squared cosine between two parts of the same samples.
+
+use candle_core::Tensor;
+use decalign_core::op::{Backward, InputGradients, Output, record_one};
+use decalign_core::{Elements, Error, Real, Result, simd, with_real};
+
+use crate::reference;
+
+/// Norms are not taken below this, so that a zero part has cosine 0 and a finite gradient.
+pub const NORM_FLOOR: f64 = 1e-8;
+
+/// `mean over samples of cos(vec(s), vec(c))^2`, with norms floored at [`NORM_FLOOR`].
+///
+/// # Shapes
+/// `s` and `c` (B, ...) of one shape, B >= 1; the result is a scalar in [0, 1].
+///
+/// # Errors
+/// When the shapes or dtypes differ or there is no sample.
+pub fn cosine_squared(s: &Tensor, c: &Tensor) -> Result<Tensor> {
+    if s.dims() != c.dims() || s.rank() < 2 || s.elem_count() == 0 {
+        let got = (s.shape(), c.shape());
+        return Err(Error::tensor(
+            "unique and common parts",
+            "one shape (B >= 1, ...)",
+            got,
+        ));
+    }
+    if !s.device().is_cpu() {
+        return reference::cosine_squared(s, c);
+    }
+    with_real!("unique part", s, T => fused::<T>(s, c))
+}
+
+/// Of one sample: the cosine, and both norms after the floor with whether the floor was below.
+struct Angle<T> {
+    cosine: T,
+    norms: [T; 2],
+    free: [bool; 2],
+}
+
+impl<T: Real> Angle<T> {
+    fn new(s: &[T], c: &[T]) -> Self {
+        let floor = T::of(NORM_FLOOR);
+        let raw = [simd::sum_squares(s).sqrt(), simd::sum_squares(c).sqrt()];
+        let norms = raw.map(|n| if n > floor { n } else { floor });
+        Self {
+            cosine: simd::dot(s, c) / norms[0] / norms[1],
+            norms,
+            free: raw.map(|n| n > floor),
+        }
+    }
+}
+
+fn fused<T: Real>(s: &Tensor, c: &Tensor) -> Result<Tensor> {
+    let (batch, total) = {
+        let (a, b) = (Elements::<T>::new(s)?, Elements::<T>::new(c)?);
+        let batch = s.dims()[0];
+        let size = a.len() / batch;
+        let rows = a.chunks_exact(size).zip(b.chunks_exact(size));
+        let squares = rows.map(|(a, b)| Angle::new(a, b).cosine.powi(2));
+        (batch, squares.sum::<T>())
+    };
+    let loss = total / T::of(batch as f64);
+    record_one(
+        "cosine_squared",
+        &[s, c],
+        Output::new(vec![loss], ()),
+        move |b| backward::<T>(b, batch),
+    )
+}
+
+/// With cos = s.c / (|s| |c|): `d cos / d s = c / (|s| |c|) - cos s / |s|^2`, the second term only
+/// where the norm is free of its floor.
+fn backward<T: Real>(b: &Backward, batch: usize) -> Result<InputGradients> {
+    let gradient = b.gradient(0)?;
+    let outer = Elements::<T>::new(&gradient)?[0] * T::of(2.0 / batch as f64);
+    let (s, c) = (
+        Elements::<T>::new(&b.inputs[0])?,
+        Elements::<T>::new(&b.inputs[1])?,
+    );
+    let size = s.len() / batch;
+    let (mut ds, mut dc) = (Vec::with_capacity(s.len()), Vec::with_capacity(s.len()));
+    for (s, c) in s.chunks_exact(size).zip(c.chunks_exact(size)) {
+        let Angle {
+            cosine,
+            norms,
+            free,
+        } = Angle::new(s, c);
+        let outer = outer * cosine;
+        let across = outer / norms[0] / norms[1];
+        let along = |i: usize| match free[i] {
+            true => outer * cosine / norms[i] / norms[i],
+            false => T::zero(),
+        };
+        let (along_s, along_c) = (along(0), along(1));
+        ds.extend(s.iter().zip(c).map(|(s, c)| across * *c - along_s * *s));
+        dc.extend(s.iter().zip(c).map(|(s, c)| across * *s - along_c * *c));
+    }
+    let device = gradient.device();
+    Ok(vec![
+        Some(Tensor::from_vec(ds, b.inputs[0].dims(), device)?),
+        Some(Tensor::from_vec(dc, b.inputs[1].dims(), device)?),
+    ])
+}

@@ -1,0 +1,5 @@
+//! The fused operations.
+
+pub(crate) mod attention;
+pub(crate) mod projection;
+pub(crate) mod residual_norm;

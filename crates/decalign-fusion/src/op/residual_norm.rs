@@ -1,0 +1,181 @@
+//! Dropout, residual connection and layer normalisation in one operation.
+
+use candle_core::{D, Tensor};
+use decalign_core::nn::{self, Mode};
+use decalign_core::op::{Backward, InputGradients, Output, record_one};
+use decalign_core::random::Stream;
+use decalign_core::simd::{self, Isa, Kernel};
+use decalign_core::{Elements, Error, Real, Result, with_real};
+
+use crate::reference;
+
+/// What PyTorch's layer norm adds to the variance.
+pub(crate) const EPSILON: f64 = 1e-5;
+
+/// `layer_norm(residual + dropout(x))`, the layer norm with `weight` and `bias`.
+///
+/// # Shapes
+/// `x` and `residual` (..., d), `weight` and `bias` (d).
+///
+/// # Errors
+/// When the shapes or dtypes do not fit or `p` is outside [0, 1).
+pub fn residual_norm(
+    x: &Tensor,
+    residual: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    (p, mode): (f64, Mode),
+) -> Result<Tensor> {
+    let d = if x.rank() == 0 { 0 } else { x.dim(D::Minus1)? };
+    if d == 0 || x.dims() != residual.dims() || weight.dims() != [d] || bias.dims() != [d] {
+        let got = (x.shape(), residual.shape(), weight.shape(), bias.shape());
+        let expected = "equal inputs (..., d), weight (d), bias (d)";
+        return Err(Error::tensor("residual layer norm", expected, got));
+    }
+    if !(0.0..1.0).contains(&p) {
+        return Err(Error::value("residual dropout", p, "must lie in [0, 1)"));
+    }
+    if !x.device().is_cpu() {
+        return reference::residual_norm(x, residual, weight, bias, (p, mode));
+    }
+    let drop = mode.stream(p).map(|stream| (p, stream));
+    with_real!("x", x, T => fused::<T>(x, residual, weight, bias, drop))
+}
+
+fn mask<T: Real>(n: usize, drop: Option<(f64, Stream)>) -> Option<Vec<T>> {
+    drop.map(|(p, stream)| nn::dropout_mask(n, p, stream))
+}
+
+fn fused<T: Real>(
+    x: &Tensor,
+    residual: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    drop: Option<(f64, Stream)>,
+) -> Result<Tensor> {
+    let (y, normal, scales) = {
+        let mut sum = Elements::<T>::new(residual)?.to_vec();
+        let x = Elements::<T>::new(x)?;
+        match mask::<T>(x.len(), drop) {
+            Some(mask) => {
+                for ((s, x), m) in sum.iter_mut().zip(x.iter()).zip(mask) {
+                    *s += *x * m;
+                }
+            }
+            None => sum.iter_mut().zip(x.iter()).for_each(|(s, x)| *s += *x),
+        }
+        simd::dispatch(Forward {
+            normal: sum,
+            weight: &Elements::<T>::new(weight)?,
+            bias: &Elements::<T>::new(bias)?,
+        })
+    };
+    let inputs = [x, residual, weight, bias];
+    record_one(
+        "residual_norm",
+        &inputs,
+        Output::new(y, x.dims()),
+        move |b| backward::<T>(b, &normal, &scales, drop),
+    )
+}
+
+struct Forward<'a, T> {
+    /// The sums, normalised in place.
+    normal: Vec<T>,
+    weight: &'a [T],
+    bias: &'a [T],
+}
+
+impl<T: Real> Kernel for Forward<'_, T> {
+    type Output = (Vec<T>, Vec<T>, Vec<T>);
+
+    /// The result, the normalised rows and the reciprocal deviation of each.
+    #[inline(always)]
+    fn run<I: Isa>(mut self, isa: I) -> Self::Output {
+        let d = self.weight.len();
+        let size = T::of(d as f64);
+        let mut y = vec![T::zero(); self.normal.len()];
+        let mut scales = Vec::with_capacity(y.len() / d);
+        for (row, y) in self.normal.chunks_exact_mut(d).zip(y.chunks_exact_mut(d)) {
+            let mean = simd::sum(row) / size;
+            row.iter_mut().for_each(|v| *v -= mean);
+            let scale = (simd::sum_squares(row) / size + T::of(EPSILON))
+                .sqrt()
+                .recip();
+            for i in 0..d {
+                row[i] *= scale;
+                y[i] = isa.mul_add(row[i], self.weight[i], self.bias[i]);
+            }
+            scales.push(scale);
+        }
+        (y, self.normal, scales)
+    }
+}
+
+fn backward<T: Real>(
+    b: &Backward,
+    normal: &[T],
+    scales: &[T],
+    drop: Option<(f64, Stream)>,
+) -> Result<InputGradients> {
+    let (gradient, device) = (b.gradient(0)?, b.inputs[0].device());
+    let (ds, dw, db) = simd::dispatch(Gradient {
+        normal,
+        scales,
+        weight: &Elements::<T>::new(&b.inputs[2])?,
+        gradient: &Elements::<T>::new(&gradient)?,
+    });
+    let dims = b.inputs[0].dims();
+    let dx = match mask::<T>(ds.len(), drop) {
+        Some(mask) => {
+            let dropped = ds.iter().zip(mask).map(|(g, m)| *g * m).collect::<Vec<_>>();
+            Some(Tensor::from_vec(dropped, dims, device)?)
+        }
+        None => None,
+    };
+    let ds = Tensor::from_vec(ds, dims, device)?;
+    let d = dw.len();
+    Ok(vec![
+        Some(dx.unwrap_or_else(|| ds.clone())),
+        Some(ds),
+        Some(Tensor::from_vec(dw, d, device)?),
+        Some(Tensor::from_vec(db, d, device)?),
+    ])
+}
+
+struct Gradient<'a, T> {
+    normal: &'a [T],
+    scales: &'a [T],
+    weight: &'a [T],
+    gradient: &'a [T],
+}
+
+impl<T: Real> Kernel for Gradient<'_, T> {
+    type Output = (Vec<T>, Vec<T>, Vec<T>);
+
+    /// With n the normalised row, s its scale, u = g weight: `s (u - mean(u) - n mean(u n))`.
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
+        let d = self.weight.len();
+        let size = T::of(d as f64);
+        let mut ds = vec![T::zero(); self.normal.len()];
+        let (mut dw, mut db) = (vec![T::zero(); d], vec![T::zero(); d]);
+        let rows = self
+            .normal
+            .chunks_exact(d)
+            .zip(self.gradient.chunks_exact(d));
+        for (((n, g), ds), scale) in rows.zip(ds.chunks_exact_mut(d)).zip(self.scales) {
+            for i in 0..d {
+                ds[i] = g[i] * self.weight[i];
+                dw[i] = isa.mul_add(g[i], n[i], dw[i]);
+                db[i] += g[i];
+            }
+            let average = simd::sum(ds) / size;
+            let along = simd::dot(ds, n) / size;
+            for i in 0..d {
+                ds[i] = *scale * isa.mul_add(-along, n[i], ds[i] - average);
+            }
+        }
+        (ds, dw, db)
+    }
+}

@@ -1,0 +1,322 @@
+//! Every operation: fused equals reference, values and gradients, f32 and f64, strided input,
+//! masks, dropout; gradients against central differences.
+
+#![allow(clippy::unwrap_used)]
+
+use candle_core::{DType, Device, Tensor, Var};
+use decalign_core::nn::{Mode, Parameters};
+use decalign_core::random::Stream as Random;
+use decalign_core::{Result, gradcheck};
+use decalign_fusion::{
+    Attention, CrossModalEncoder, Encoder, LayerSettings, Stream, dot_product_attention,
+    dot_product_attention_reference, mean_pool, project, reference, residual_norm,
+};
+
+fn normal(shape: &[usize], number: u64) -> Tensor {
+    let n = shape.iter().product();
+    Tensor::from_vec(Random::new(5, number).normal(n), shape, &Device::Cpu).unwrap()
+}
+
+fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    let difference = (a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap();
+    difference
+        .abs()
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .max(0)
+        .unwrap()
+        .to_scalar()
+        .unwrap()
+}
+
+type Run<'a> = &'a dyn Fn(&[Tensor]) -> Result<Vec<Tensor>>;
+
+/// Holds two implementations equal in both dtypes: values, and gradients of weighted sums.
+fn same(inputs: &[Tensor], fused: Run, plain: Run) {
+    for (dtype, tolerance) in [(DType::F64, 1e-11), (DType::F32, 1e-4)] {
+        let run = |f: Run| {
+            let vars: Vec<Var> = inputs
+                .iter()
+                .map(|x| Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap())
+                .collect();
+            let y = f(&vars
+                .iter()
+                .map(|v| v.as_tensor().clone())
+                .collect::<Vec<_>>())
+            .unwrap();
+            let mut loss = Tensor::zeros((), dtype, &Device::Cpu).unwrap();
+            for (i, y) in y.iter().enumerate() {
+                let weight = normal(y.dims(), 90 + i as u64).to_dtype(dtype).unwrap();
+                loss = (loss + (y * weight).unwrap().sum_all().unwrap()).unwrap();
+            }
+            let gradients = loss.backward().unwrap();
+            let all = vars.iter().map(|v| gradients.get(v).unwrap().clone());
+            y.into_iter().chain(all).collect::<Vec<_>>()
+        };
+        for (i, (a, b)) in run(fused).iter().zip(run(plain)).enumerate() {
+            assert!(
+                distance(a, &b) < tolerance,
+                "{dtype:?}, tensor {i}: {}",
+                distance(a, &b)
+            );
+        }
+    }
+}
+
+#[test]
+fn attention() -> Result<()> {
+    let inputs = [
+        normal(&[2, 4, 6], 0),
+        normal(&[2, 5, 6], 1),
+        normal(&[2, 5, 6], 2),
+    ];
+    // One key missing, and a sample without any.
+    let some = Tensor::new(&[[1f64, 0.0, 1.0, 1.0, 1.0], [1.0; 5]], &Device::Cpu)?;
+    let none = Tensor::new(&[[1f64, 0.0, 1.0, 1.0, 1.0], [0.0; 5]], &Device::Cpu)?;
+    let training = Mode::Training(Random::new(1, 2));
+    for heads in [1, 2, 3] {
+        for (causal, mask, drop) in [
+            (false, None, (0.0, Mode::Inference)),
+            (true, None, (0.0, Mode::Inference)),
+            (false, Some(&some), (0.0, Mode::Inference)),
+            (true, Some(&none), (0.0, Mode::Inference)),
+            (false, Some(&some), (0.4, training)),
+        ] {
+            let fused = |x: &[Tensor]| {
+                Ok(vec![dot_product_attention(
+                    &x[0], &x[1], &x[2], heads, causal, mask, drop,
+                )?])
+            };
+            same(&inputs, &fused, &|x| {
+                let y = dot_product_attention_reference(
+                    &x[0], &x[1], &x[2], heads, causal, mask, drop,
+                )?;
+                Ok(vec![y])
+            });
+            gradcheck(&inputs, 1e-7, fused)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_query_without_keys_gives_zeros_and_zero_gradients() -> Result<()> {
+    let q = Var::from_tensor(&normal(&[1, 2, 4], 0))?;
+    let k = normal(&[1, 3, 4], 1);
+    let mask = Tensor::zeros((1, 3), DType::F64, &Device::Cpu)?;
+    let y = dot_product_attention(&q, &k, &k, 2, false, Some(&mask), (0.0, Mode::Inference))?;
+    assert_eq!(y.abs()?.sum_all()?.to_scalar::<f64>()?, 0.0);
+    let gradient = y.sum_all()?.backward()?;
+    let gradient = gradient.get(&q).unwrap().abs()?.sum_all()?;
+    assert_eq!(gradient.to_scalar::<f64>()?, 0.0);
+    Ok(())
+}
+
+#[test]
+fn large_attention_equals_the_reference() {
+    // Large enough for the parallel loops and the matrix library.
+    let inputs = [
+        normal(&[3, 40, 16], 0),
+        normal(&[3, 70, 16], 1),
+        normal(&[3, 70, 16], 2),
+    ];
+    let drop = (0.0, Mode::Inference);
+    same(
+        &inputs,
+        &|x| {
+            Ok(vec![dot_product_attention(
+                &x[0], &x[1], &x[2], 2, false, None, drop,
+            )?])
+        },
+        &|x| {
+            Ok(vec![dot_product_attention_reference(
+                &x[0], &x[1], &x[2], 2, false, None, drop,
+            )?])
+        },
+    );
+}
+
+#[test]
+fn projections() -> Result<()> {
+    let inputs = [
+        normal(&[2, 3, 4], 0),
+        normal(&[2, 5, 4], 1),
+        normal(&[2, 5, 4], 2),
+        normal(&[12, 4], 3),
+        normal(&[12], 4),
+    ];
+    let fused = |x: &[Tensor]| Ok(project(&x[0], &x[1], &x[2], &x[3], &x[4])?.to_vec());
+    same(&inputs, &fused, &|x| {
+        Ok(reference::project(&x[0], &x[1], &x[2], &x[3], &x[4])?.to_vec())
+    });
+    gradcheck(&inputs, 1e-8, fused)?;
+    // The same tensor three times, as in self-attention.
+    let same_input = [normal(&[2, 3, 4], 0), normal(&[12, 4], 3), normal(&[12], 4)];
+    gradcheck(&same_input, 1e-8, |x| {
+        Ok(project(&x[0], &x[0], &x[0], &x[1], &x[2])?.to_vec())
+    })
+}
+
+#[test]
+fn residual_norms() -> Result<()> {
+    let inputs = [
+        normal(&[3, 2, 5], 0),
+        normal(&[3, 2, 5], 1),
+        normal(&[5], 2),
+        normal(&[5], 3),
+    ];
+    for drop in [
+        (0.0, Mode::Inference),
+        (0.3, Mode::Training(Random::new(1, 1))),
+    ] {
+        let fused = |x: &[Tensor]| Ok(vec![residual_norm(&x[0], &x[1], &x[2], &x[3], drop)?]);
+        same(&inputs, &fused, &|x| {
+            Ok(vec![reference::residual_norm(
+                &x[0], &x[1], &x[2], &x[3], drop,
+            )?])
+        });
+        gradcheck(&inputs, 1e-6, fused)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn pooling() -> Result<()> {
+    let x = [normal(&[2, 3, 4], 0)];
+    let mask = Tensor::new(&[[1f64, 1.0, 0.0], [0.0, 0.0, 0.0]], &Device::Cpu)?;
+    gradcheck(&x, 1e-8, |x| {
+        Ok(vec![
+            mean_pool(&x[0], None)?,
+            mean_pool(&x[0], Some(&mask))?,
+        ])
+    })?;
+    let pooled = mean_pool(&x[0], Some(&mask))?.to_vec2::<f64>()?;
+    let rows = x[0].to_vec3::<f64>()?;
+    assert!((pooled[0][1] - (rows[0][0][1] + rows[0][1][1]) / 2.0).abs() < 1e-12);
+    assert_eq!(pooled[1], [0.0; 4]);
+    Ok(())
+}
+
+fn encoder(names: &[&str], dropout: f64) -> Result<(Parameters, CrossModalEncoder)> {
+    let parameters = Parameters::new(3, DType::F64, &Device::Cpu);
+    let settings = LayerSettings {
+        width: 4,
+        heads: 2,
+        attention_dropout: dropout,
+        relu_dropout: dropout,
+        residual_dropout: dropout,
+    };
+    let encoders = names
+        .iter()
+        .map(|name| Encoder::new(&parameters.scope(name), 2, settings, dropout))
+        .collect::<Result<_>>()?;
+    Ok((parameters, CrossModalEncoder::new(encoders)?))
+}
+
+fn streams(x: &[Tensor]) -> Vec<Option<Stream>> {
+    x.iter()
+        .map(|x| {
+            Some(Stream {
+                features: x.clone(),
+                mask: None,
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn encoders_pass_gradients_through_every_layer() -> Result<()> {
+    let x: Vec<Tensor> = (0..3).map(|i| normal(&[2, 2 + i, 4], i as u64)).collect();
+    let (_, encoder) = encoder(&["a", "b", "c"], 0.2)?;
+    for attention in [Attention::Cross, Attention::SelfOnly { causal: true }] {
+        let mode = Mode::Training(Random::new(4, 4));
+        gradcheck(&x, 1e-6, |x| {
+            let y = encoder.forward(&streams(x), attention, mode)?;
+            Ok(y.into_iter().flatten().collect())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_absent_modality_is_neither_encoded_nor_attended_to() -> Result<()> {
+    let x: Vec<Tensor> = (0..3).map(|i| normal(&[2, 3, 4], i)).collect();
+    let (_, three) = encoder(&["a", "b", "c"], 0.0)?;
+    let (_, two) = encoder(&["a", "b"], 0.0)?;
+    let mut some = streams(&x);
+    some[2] = None;
+    let y = three.forward(&some, Attention::Cross, Mode::Inference)?;
+    let z = two.forward(&streams(&x[..2]), Attention::Cross, Mode::Inference)?;
+    assert!(y[2].is_none());
+    // Parameters are drawn by name, so both encoders start alike.
+    assert_eq!(
+        distance(y[0].as_ref().unwrap(), z[0].as_ref().unwrap()),
+        0.0
+    );
+    Ok(())
+}
+
+#[test]
+fn padding_behind_a_mask_changes_nothing() -> Result<()> {
+    let (a, b) = (normal(&[2, 3, 4], 0), normal(&[2, 5, 4], 1));
+    let (_, encoder) = encoder(&["a", "b"], 0.0)?;
+    let mask = Tensor::new(
+        &[[1f64, 1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0]],
+        &Device::Cpu,
+    )?;
+    let forward = |b: &Tensor, mask: Option<&Tensor>| {
+        let b = Stream {
+            features: b.clone(),
+            mask: mask.cloned(),
+        };
+        let a = Stream {
+            features: a.clone(),
+            mask: None,
+        };
+        encoder.forward(&[Some(a), Some(b)], Attention::Cross, Mode::Inference)
+    };
+    let padded = forward(&b, Some(&mask))?;
+    let cut = forward(&b.narrow(1, 0, 3)?, None)?;
+    assert!(distance(padded[0].as_ref().unwrap(), cut[0].as_ref().unwrap()) < 1e-12);
+    Ok(())
+}
+
+#[test]
+fn threads_do_not_change_results() -> Result<()> {
+    let x = normal(&[16, 40, 16], 0);
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| {
+            let q = Var::from_tensor(&x).unwrap();
+            let drop = (0.3, Mode::Training(Random::new(1, 1)));
+            let y = dot_product_attention(&q, &q, &q, 4, false, None, drop).unwrap();
+            y.sqr()
+                .unwrap()
+                .sum_all()
+                .unwrap()
+                .backward()
+                .unwrap()
+                .get(&q)
+                .unwrap()
+                .clone()
+        })
+    };
+    assert_eq!(distance(&run(1), &run(3)), 0.0);
+    Ok(())
+}
+
+#[test]
+fn wrong_input_is_named() {
+    let (q, k) = (normal(&[2, 3, 4], 0), normal(&[2, 3, 5], 1));
+    let drop = (0.0, Mode::Inference);
+    let error = dot_product_attention(&q, &k, &k, 2, false, None, drop).unwrap_err();
+    assert!(error.to_string().contains("keys and values"), "{error}");
+    let error = dot_product_attention(&q, &q, &q, 3, false, None, drop).unwrap_err();
+    assert!(error.to_string().contains("heads is 3"), "{error}");
+    let error = dot_product_attention(&q, &q, &q, 2, false, None, (1.5, drop.1)).unwrap_err();
+    assert!(error.to_string().contains("1.5"), "{error}");
+}
