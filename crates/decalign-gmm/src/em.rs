@@ -1,0 +1,127 @@
+//! Settings and result of a fit.
+
+use candle_core::{D, Tensor};
+use decalign_core::{Elements, Error, Real, Result, with_real};
+
+use crate::{op, reference};
+
+/// A component's mass `n_k` is not taken below this.
+pub const MASS_FLOOR: f64 = 1e-6;
+
+/// A component's weight is not taken below this where its logarithm is.
+pub const WEIGHT_FLOOR: f64 = 1e-8;
+
+/// A fixed number of EM steps on a mixture with diagonal covariance, differentiated through.
+///
+/// The start is the DecAlign release's: means are the rows `round(linspace(0, B - 1, K))` (halves
+/// to even; with B < K the rows repeat cyclically), every variance is the batch's own, weights are
+/// equal. The fit therefore depends on the order of the rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UnrolledEm {
+    pub(crate) components: usize,
+    pub(crate) iterations: usize,
+    pub(crate) variance_floor: f64,
+}
+
+/// A fitted mixture; every tensor carries gradients with respect to the data.
+#[derive(Clone, Debug)]
+pub struct Fit {
+    /// `pi`, (K).
+    pub weights: Tensor,
+    /// `mu`, (K, d).
+    pub means: Tensor,
+    /// Diagonals of the covariances, (K, d).
+    pub variances: Tensor,
+    /// Posterior probabilities of the components under the final parameters, (B, K).
+    pub responsibilities: Tensor,
+}
+
+impl Fit {
+    /// The share of the samples that each component explains: responsibilities averaged over
+    /// samples, summing to 1.
+    ///
+    /// # Shapes
+    /// The result is (K).
+    ///
+    /// # Errors
+    /// When the tensor library fails.
+    pub fn prototype_mass(&self) -> Result<Tensor> {
+        let mass = self.responsibilities.mean(0)?;
+        Ok(mass.broadcast_div(&mass.sum_keepdim(D::Minus1)?)?)
+    }
+}
+
+impl UnrolledEm {
+    /// `iterations` steps for `components` Gaussians whose variances stay above `variance_floor`.
+    ///
+    /// # Errors
+    /// When there is no component or the floor is not positive.
+    pub fn new(components: usize, iterations: usize, variance_floor: f64) -> Result<Self> {
+        if components == 0 {
+            return Err(Error::value("components", 0, "at least one is needed"));
+        }
+        if !(variance_floor > 0.0 && variance_floor.is_finite()) {
+            return Err(Error::value(
+                "variance floor",
+                variance_floor,
+                "must be positive and finite",
+            ));
+        }
+        Ok(Self {
+            components,
+            iterations,
+            variance_floor,
+        })
+    }
+
+    /// Fits the rows of `x`.
+    ///
+    /// The data is centred first, so a common shift costs no digits.
+    ///
+    /// # Shapes
+    /// `x` (B, d) with B, d >= 1.
+    ///
+    /// # Errors
+    /// When `x` has another rank or type, no element, or holds NaN or an infinity.
+    pub fn fit(&self, x: &Tensor) -> Result<Fit> {
+        let (batch, width) = x
+            .dims2()
+            .map_err(|_| Error::tensor("data", "shape (B, d)", x.shape()))?;
+        if batch == 0 || width == 0 {
+            return Err(Error::tensor(
+                "data",
+                "at least one row and one column",
+                x.shape(),
+            ));
+        }
+        if !x.device().is_cpu() {
+            return reference::fit(self, x);
+        }
+        with_real!("data", x, T => {
+            check_finite(&Elements::<T>::new(x)?, width)?;
+            op::fit::<T>(self, x)
+        })
+    }
+
+    /// The rows that the means start from.
+    pub(crate) fn starts(&self, batch: usize) -> Vec<usize> {
+        let k = self.components;
+        if batch < k {
+            return (0..k).map(|i| i % batch).collect();
+        }
+        let step = (batch - 1) as f64 / (k.max(2) - 1) as f64;
+        (0..k)
+            .map(|i| ((i as f64 * step).round_ties_even() as usize).min(batch - 1))
+            .collect()
+    }
+}
+
+fn check_finite<T: Real>(x: &[T], width: usize) -> Result<()> {
+    let Some(first) = x.iter().position(|v| !v.is_finite()) else {
+        return Ok(());
+    };
+    let count = x.iter().filter(|v| !v.is_finite()).count();
+    let name = format!("data at row {}, column {}", first / width, first % width);
+    let remedy = format!("must be finite ({count} entries are not)");
+    Err(Error::value(name, x[first], remedy))
+}

@@ -1,0 +1,232 @@
+//! The fused fit: all steps forward, and all steps backward.
+
+mod step;
+
+use candle_core::Tensor;
+use decalign_core::op::{Backward, InputGradients, Output, record};
+use decalign_core::simd::{self, Isa, Kernel};
+use decalign_core::{Elements, Error, Real, Result};
+
+use crate::em::{Fit, UnrolledEm};
+use step::{Mixture, Step};
+
+pub(crate) fn fit<T: Real>(settings: &UnrolledEm, x: &Tensor) -> Result<Fit> {
+    let (batch, width) = x.dims2()?;
+    let k = settings.components;
+    let run = Forward::new(settings, &Elements::<T>::new(x)?, width);
+    let (centre, centred) = (run.centre.clone(), run.x.clone());
+    let history = simd::dispatch(run);
+    let Some(last) = history.mixtures.last() else {
+        return Err(Error::value("mixture", "absent", "the start is one"));
+    };
+    let mut means = last.means.clone();
+    for row in means.chunks_exact_mut(width) {
+        row.iter_mut().zip(&centre).for_each(|(v, c)| *v += *c);
+    }
+    let outputs = vec![
+        Output::new(last.weights.clone(), k),
+        Output::new(means, (k, width)),
+        Output::new(last.variances.clone(), (k, width)),
+        Output::new(history.responsibilities, (batch, k)),
+    ];
+    let (settings, mixtures) = (*settings, history.mixtures);
+    let outputs = record("unrolled_em", &[x], outputs, move |b| {
+        backward(b, settings, &centred, &mixtures)
+    })?;
+    let [weights, means, variances, responsibilities] = outputs
+        .try_into()
+        .map_err(|_| Error::value("outputs", "not four", "one for each part of a fit"))?;
+    Ok(Fit {
+        weights,
+        means,
+        variances,
+        responsibilities,
+    })
+}
+
+/// The parameters before every step and after the last, and the final responsibilities.
+struct History<T> {
+    mixtures: Vec<Mixture<T>>,
+    responsibilities: Vec<T>,
+}
+
+struct Forward<T> {
+    settings: UnrolledEm,
+    centre: Vec<T>,
+    /// Centred by the batch mean.
+    x: Vec<T>,
+    width: usize,
+}
+
+impl<T: Real> Forward<T> {
+    fn new(settings: &UnrolledEm, x: &[T], width: usize) -> Self {
+        let batch = x.len() / width;
+        let mut centre = vec![T::zero(); width];
+        for row in x.chunks_exact(width) {
+            centre
+                .iter_mut()
+                .zip(row)
+                .for_each(|(c, v)| *c += *v / T::of(batch as f64));
+        }
+        let rows = x.chunks_exact(width);
+        let x = rows
+            .flat_map(|row| row.iter().zip(&centre).map(|(v, c)| *v - *c))
+            .collect();
+        Self {
+            settings: *settings,
+            centre,
+            x,
+            width,
+        }
+    }
+
+    fn start(&self) -> Mixture<T> {
+        let (k, width) = (self.settings.components, self.width);
+        let batch = self.x.len() / width;
+        let mut variance = vec![T::zero(); width];
+        for row in self.x.chunks_exact(width) {
+            variance
+                .iter_mut()
+                .zip(row)
+                .for_each(|(s, v)| *s += *v * *v / T::of(batch as f64));
+        }
+        let starts = self.settings.starts(batch).into_iter();
+        let means = starts
+            .flat_map(|i| self.x[i * width..][..width].iter().copied())
+            .collect();
+        let weights = vec![T::of(1.0 / k as f64); k];
+        let mass = vec![T::of(batch as f64 / k as f64); k];
+        Mixture::new(
+            weights,
+            mass,
+            means,
+            variance.repeat(k),
+            T::of(self.settings.variance_floor),
+        )
+    }
+}
+
+impl<T: Real> Kernel for Forward<T> {
+    type Output = History<T>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> History<T> {
+        let mut mixtures = vec![self.start()];
+        let step = Step {
+            x: &self.x,
+            width: self.width,
+        };
+        let mut gamma = step.expect(isa, &mixtures[0]);
+        for i in 0..self.settings.iterations {
+            mixtures.push(step.maximise(isa, &gamma, T::of(self.settings.variance_floor)));
+            gamma = step.expect(isa, &mixtures[i + 1]);
+        }
+        History {
+            mixtures,
+            responsibilities: gamma,
+        }
+    }
+}
+
+fn backward<T: Real>(
+    b: &Backward,
+    settings: UnrolledEm,
+    x: &[T],
+    mixtures: &[Mixture<T>],
+) -> Result<InputGradients> {
+    let gradients = (0..4).map(|i| b.gradient(i)).collect::<Result<Vec<_>>>()?;
+    let read = |i: usize| -> Result<Vec<T>> { Ok(Elements::<T>::new(&gradients[i])?.to_vec()) };
+    let dx = simd::dispatch(Reverse {
+        settings,
+        x,
+        mixtures,
+        weights: read(0)?,
+        means: read(1)?,
+        variances: read(2)?,
+        responsibilities: read(3)?,
+    });
+    let input = &b.inputs[0];
+    Ok(vec![Some(Tensor::from_vec(
+        dx,
+        input.dims(),
+        input.device(),
+    )?)])
+}
+
+struct Reverse<'a, T> {
+    settings: UnrolledEm,
+    x: &'a [T],
+    mixtures: &'a [Mixture<T>],
+    weights: Vec<T>,
+    means: Vec<T>,
+    variances: Vec<T>,
+    responsibilities: Vec<T>,
+}
+
+impl<T: Real> Kernel for Reverse<'_, T> {
+    type Output = Vec<T>;
+
+    /// Walks the steps back; responsibilities are computed again from the parameters kept.
+    ///
+    /// The centre needs no gradient of its own: the fit moves with the data.
+    #[inline(always)]
+    fn run<I: Isa>(mut self, isa: I) -> Vec<T> {
+        let k = self.settings.components;
+        let width = self.means.len() / k;
+        let step = Step { x: self.x, width };
+        let mut dx = vec![T::zero(); self.x.len()];
+        let mut gradient = step::Gradient {
+            weights: std::mem::take(&mut self.weights),
+            means: std::mem::take(&mut self.means),
+            variances: std::mem::take(&mut self.variances),
+        };
+        let mut given = std::mem::take(&mut self.responsibilities);
+        for (i, mixture) in self.mixtures.iter().enumerate().rev() {
+            let gamma = step.expect(isa, mixture);
+            step.expect_back(isa, mixture, &gamma, &given, &mut gradient, &mut dx);
+            if i > 0 {
+                let before = step.expect(isa, &self.mixtures[i - 1]);
+                given = step.maximise_back(isa, mixture, &before, &gradient, &mut dx);
+                gradient = step::Gradient::zeros(k, width);
+            }
+        }
+        self.start_back(&gradient, &mut dx);
+        dx
+    }
+}
+
+impl<T: Real> Reverse<'_, T> {
+    fn start_back(&self, gradient: &step::Gradient<T>, dx: &mut [T]) {
+        let k = self.settings.components;
+        let (start, width) = (&self.mixtures[0], gradient.means.len() / k);
+        let batch = self.x.len() / width;
+        for (row, g) in self
+            .settings
+            .starts(batch)
+            .into_iter()
+            .zip(gradient.means.chunks_exact(width))
+        {
+            dx[row * width..][..width]
+                .iter_mut()
+                .zip(g)
+                .for_each(|(d, g)| *d += *g);
+        }
+        let mut total = vec![T::zero(); width];
+        for (g, free) in gradient
+            .variances
+            .chunks_exact(width)
+            .zip(start.free.chunks_exact(width))
+        {
+            for ((sum, g), free) in total.iter_mut().zip(g).zip(free) {
+                if *free {
+                    *sum += *g * T::of(2.0 / batch as f64);
+                }
+            }
+        }
+        for (d, x) in dx.chunks_exact_mut(width).zip(self.x.chunks_exact(width)) {
+            for ((d, x), t) in d.iter_mut().zip(x).zip(&total) {
+                *d += *t * *x;
+            }
+        }
+    }
+}
