@@ -1,0 +1,179 @@
+//! The cost of a coupling that is given.
+
+use candle_core::Tensor;
+use decalign_core::op::{Backward, InputGradients, Output, record_one};
+use decalign_core::{Elements, Error, Real, Result, with_real};
+
+use crate::gaussian::Reduction;
+use crate::reference;
+
+/// The transport cost of coupling points to prototypes by their responsibilities:
+/// `mean_b sum_k gamma[b, k] sum_d (x_bd - mu_kd)^2`, or with the mean over dimensions.
+///
+/// With variances each squared difference is divided by `max(var_kd, floor)` (Mahalanobis); their
+/// gradient passes where `var >= floor`.
+///
+/// # Shapes
+/// `points` (B, d), `responsibilities` (B, K), `means` and the variances (K, d); the result is a
+/// scalar.
+///
+/// # Errors
+/// When shapes or dtypes do not fit, or the floor is not positive.
+pub fn coupling_cost(
+    points: &Tensor,
+    responsibilities: &Tensor,
+    means: &Tensor,
+    variances: Option<(&Tensor, f64)>,
+    reduction: Reduction,
+) -> Result<Tensor> {
+    let fits = match (points.dims(), responsibilities.dims(), means.dims()) {
+        ([b, d], [b2, k], [k2, d2]) => b == b2 && k == k2 && d == d2 && b * k * d > 0,
+        _ => false,
+    };
+    if !fits || variances.is_some_and(|(v, _)| v.dims() != means.dims()) {
+        let got = (points.shape(), responsibilities.shape(), means.shape());
+        return Err(Error::tensor(
+            "coupling",
+            "points (B, d), coupling (B, K), means (K, d)",
+            got,
+        ));
+    }
+    if let Some((_, floor)) = variances
+        && !(floor > 0.0 && floor.is_finite())
+    {
+        return Err(Error::value(
+            "variance floor",
+            floor,
+            "must be positive and finite",
+        ));
+    }
+    if !points.device().is_cpu() {
+        return reference::coupling_cost(points, responsibilities, means, variances, reduction);
+    }
+    with_real!("points", points, T => {
+        let inputs: Vec<&Tensor> = [points, responsibilities, means]
+            .into_iter()
+            .chain(variances.map(|(v, _)| v))
+            .collect();
+        fused::<T>(&inputs, variances.map_or(1.0, |(_, floor)| floor), reduction)
+    })
+}
+
+fn fused<T: Real>(inputs: &[&Tensor], floor: f64, reduction: Reduction) -> Result<Tensor> {
+    let (batch, width) = inputs[0].dims2()?;
+    let factor = T::of(reduction.factor(width) / batch as f64);
+    let floor = T::of(floor);
+    let value = {
+        let data = Data::<T>::read(inputs, floor)?;
+        let mut total = T::zero();
+        data.each(|x, gamma, mean, precision| {
+            let mut sum = T::zero();
+            for i in 0..width {
+                let e = x[i] - mean[i];
+                sum += e * e * precision[i];
+            }
+            total += gamma * sum;
+        });
+        total * factor
+    };
+    record_one(
+        "coupling_cost",
+        inputs,
+        Output::new(vec![value], ()),
+        move |b| backward::<T>(b, floor, factor),
+    )
+}
+
+/// The inputs as rows.
+struct Data<T> {
+    x: Vec<T>,
+    gamma: Vec<T>,
+    means: Vec<T>,
+    /// `1 / max(var, floor)`, or ones.
+    precisions: Vec<T>,
+    width: usize,
+}
+
+impl<T: Real> Data<T> {
+    fn read(inputs: &[&Tensor], floor: T) -> Result<Self> {
+        let read = |x: &Tensor| -> Result<Vec<T>> { Ok(Elements::<T>::new(x)?.to_vec()) };
+        let means = read(inputs[2])?;
+        let precisions = match inputs.get(3) {
+            Some(v) => read(v)?
+                .iter()
+                .map(|v| if *v >= floor { *v } else { floor }.recip())
+                .collect(),
+            None => vec![T::one(); means.len()],
+        };
+        let width = inputs[0].dims()[1];
+        Ok(Self {
+            x: read(inputs[0])?,
+            gamma: read(inputs[1])?,
+            means,
+            precisions,
+            width,
+        })
+    }
+
+    fn components(&self) -> usize {
+        self.means.len() / self.width
+    }
+
+    /// Every point with every prototype.
+    fn each(&self, mut f: impl FnMut(&[T], T, &[T], &[T])) {
+        let rows = self
+            .x
+            .chunks_exact(self.width)
+            .zip(self.gamma.chunks_exact(self.components()));
+        for (x, gamma) in rows {
+            let prototypes = self
+                .means
+                .chunks_exact(self.width)
+                .zip(self.precisions.chunks_exact(self.width));
+            for (g, (mean, precision)) in gamma.iter().zip(prototypes) {
+                f(x, *g, mean, precision);
+            }
+        }
+    }
+}
+
+fn backward<T: Real>(b: &Backward, floor: T, factor: T) -> Result<InputGradients> {
+    let outer = b.gradient(0)?;
+    let outer = Elements::<T>::new(&outer)?[0] * factor;
+    let inputs: Vec<&Tensor> = b.inputs.iter().collect();
+    let data = Data::<T>::read(&inputs, floor)?;
+    let (width, k) = (data.width, data.components());
+    let mut dx = vec![T::zero(); data.x.len()];
+    let mut dgamma = Vec::with_capacity(data.gamma.len());
+    let mut dmeans = vec![T::zero(); data.means.len()];
+    let mut dvariances = vec![T::zero(); data.means.len()];
+    let mut cell = 0;
+    data.each(|x, gamma, mean, precision| {
+        let (row, component) = (cell / k * width, cell % k * width);
+        cell += 1;
+        let mut sum = T::zero();
+        for i in 0..width {
+            let e = (x[i] - mean[i]) * precision[i];
+            let slope = T::of(2.0) * outer * gamma * e;
+            dx[row + i] += slope;
+            dmeans[component + i] -= slope;
+            dvariances[component + i] -= outer * gamma * e * e;
+            sum += e * (x[i] - mean[i]);
+        }
+        dgamma.push(outer * sum);
+    });
+    let mut all = vec![dx, dgamma, dmeans];
+    if let Some(v) = b.inputs.get(3) {
+        for (d, v) in dvariances.iter_mut().zip(Elements::<T>::new(v)?.iter()) {
+            if *v < floor {
+                *d = T::zero();
+            }
+        }
+        all.push(dvariances);
+    }
+    let gradients = all
+        .into_iter()
+        .zip(b.inputs)
+        .map(|(d, x)| Ok(Some(Tensor::from_vec(d, x.dims(), x.device())?)));
+    gradients.collect()
+}
