@@ -1,0 +1,290 @@
+//! The DecAlign model: project, decouple, align, fuse, predict.
+//!
+//! ```text
+//! x_m --projection--> x_m --decouple--> s_m --prototypes, transport--> L_hete
+//!                                 |      \---cross-modal encoder--> h_m \
+//!                                 \---> c_m --moments, MMD--> L_homo     final --> prediction
+//!                                         \----------pool---------------/
+//! ```
+//!
+//! Modalities are a list with names; text, audio and vision are one instance of it. The two
+//! [semantics](crate::config::Semantics) are settings of the same path.
+
+mod alignment;
+mod naming;
+mod projection;
+
+pub use alignment::Alignment;
+pub use naming::parameter_key;
+
+use candle_core::{DType, Device, Tensor, Var};
+use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu};
+use decalign_data::Sequence;
+use decalign_decouple::{Decoupled, Decoupler, cosine_squared};
+use decalign_fusion::{Attention, CrossModalEncoder, Encoder, LayerSettings, Stream, mean_pool};
+
+use crate::config::{ModelConfig, Semantics};
+use crate::{Error, Result};
+use projection::Projection;
+
+/// A DecAlign model and its parameters.
+#[derive(Clone, Debug)]
+pub struct DecAlign {
+    config: ModelConfig,
+    parameters: Parameters,
+    projections: Vec<Projection>,
+    decoupler: Decoupler,
+    encoder: CrossModalEncoder,
+    distribution: Vec<DistributionEncoder>,
+    head: [Tensor; 2],
+}
+
+/// What a forward pass gives.
+#[derive(Clone, Debug)]
+pub struct ModelOutput {
+    /// (B, outputs): scores, or logits of classes.
+    pub prediction: Tensor,
+    /// (B, 2 M d): what the prediction is read from.
+    pub representation: Tensor,
+    /// The alignment losses, when asked for.
+    pub alignment: Option<Alignment>,
+    /// The unique and common parts, one entry a modality, (B, L_m, d) each.
+    pub parts: Vec<Decoupled>,
+    /// The distribution features z_m, (B, P) each, of active modalities when alignment was asked
+    /// for.
+    pub distribution: Vec<Tensor>,
+}
+
+/// `E_m`: Linear, ReLU, dropout, Linear.
+#[derive(Clone, Debug)]
+struct DistributionEncoder {
+    first: [Tensor; 2],
+    second: [Tensor; 2],
+}
+
+impl DistributionEncoder {
+    fn new(parameters: &Parameters, width: usize, outputs: usize) -> Result<Self> {
+        let net = parameters.scope("net");
+        Ok(Self {
+            first: dense(&net.scope(0), width, width)?,
+            second: dense(&net.scope(3), width, outputs)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, dropout: f64, mode: Mode) -> Result<Tensor> {
+        let hidden = linear_relu(x, &self.first[0], Some(&self.first[1]))?;
+        let hidden = mode.dropout(&hidden, dropout)?;
+        Ok(linear(&hidden, &self.second[0], Some(&self.second[1]))?)
+    }
+}
+
+/// Weight and bias of a linear layer.
+fn dense(parameters: &Parameters, inputs: usize, outputs: usize) -> Result<[Tensor; 2]> {
+    let init = Init::KaimingUniform { fan_in: inputs };
+    Ok([
+        parameters.get("weight", (outputs, inputs), init)?,
+        parameters.get("bias", outputs, init)?,
+    ])
+}
+
+/// Numbers of the places that drop out, see [`Mode::child`].
+mod place {
+    pub(super) const INPUT: u64 = 0;
+    pub(super) const FUSION: u64 = 1;
+    pub(super) const DISTRIBUTION: u64 = 2;
+    pub(super) const OUTPUT: u64 = 3;
+}
+
+impl DecAlign {
+    /// A model with fresh parameters drawn from `seed`.
+    ///
+    /// # Errors
+    /// When the configuration does not fit itself, or a modality's width is not known yet.
+    pub fn new(config: &ModelConfig, seed: u64, dtype: DType, device: &Device) -> Result<Self> {
+        check(config)?;
+        let parameters = Parameters::new(seed, dtype, device);
+        let keys: Vec<String> = config.modalities.iter().map(|m| parameter_key(&m.name)).collect();
+        let d = config.width;
+        let mut projections = Vec::new();
+        let mut encoders = Vec::new();
+        let mut distribution = Vec::new();
+        for (modality, key) in config.modalities.iter().zip(&keys) {
+            let scope = |name: &str| parameters.scope(format!("{name}_{key}"));
+            projections.push(Projection::new(&scope("proj"), modality, d)?);
+            let settings = LayerSettings {
+                width: d,
+                heads: config.heads,
+                attention_dropout: modality.attention_dropout,
+                relu_dropout: config.relu_dropout,
+                residual_dropout: config.residual_dropout,
+            };
+            encoders.push(Encoder::new(&scope("trans"), config.layers, settings, config.embed_dropout)?);
+            distribution.push(DistributionEncoder::new(&scope("pde"), d, config.distribution_width)?);
+        }
+        let inputs = 2 * d * keys.len();
+        Ok(Self {
+            config: config.clone(),
+            projections,
+            decoupler: Decoupler::new(&parameters, &keys, d)?,
+            encoder: CrossModalEncoder::new(encoders)?,
+            distribution,
+            head: dense(&parameters.scope("out_layer"), inputs, config.outputs)?,
+            parameters,
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The parameters, by the names of the release's state dict.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The trainable variables by name.
+    pub fn variables(&self) -> Vec<(String, Var)> {
+        self.parameters.named()
+    }
+
+    /// Runs the model on one sequence a modality, in the order of the configuration.
+    ///
+    /// The alignment losses are computed when `align` is true: training needs them, prediction
+    /// does not.
+    ///
+    /// # Shapes
+    /// Features (B, T_m, D_m) with T_m at least the modality's kernel size.
+    ///
+    /// # Errors
+    /// When shapes do not fit the configuration, or a batch is too small for the alignment.
+    pub fn forward(&self, sequences: &[Sequence], align: bool, mode: Mode) -> Result<ModelOutput> {
+        if sequences.len() != self.projections.len() {
+            return Err(Error::invalid(format!(
+                "the model takes {} modalities, the batch has {}",
+                self.projections.len(),
+                sequences.len()
+            )));
+        }
+        let mut parts = Vec::new();
+        let mut masks = Vec::new();
+        for (i, (projection, sequence)) in self.projections.iter().zip(sequences).enumerate() {
+            let mode = mode.child(place::INPUT).child(i as u64);
+            let (x, mask) = projection.forward(sequence, &self.config, mode)?;
+            parts.push(self.decoupler.forward(i, &x)?);
+            masks.push(mask);
+        }
+        let pooled = |x: &Tensor, i: usize| mean_pool(x, masks[i].as_ref());
+        let common: Vec<Tensor> =
+            parts.iter().enumerate().map(|(i, p)| pooled(&p.common, i)).collect::<decalign_core::Result<_>>()?;
+        let hidden = self.fuse(&parts, &masks, mode.child(place::FUSION))?;
+        let representation = self.represent(&hidden, &common)?;
+        let dropped = mode.child(place::OUTPUT).dropout(&representation, self.config.output_dropout)?;
+        let prediction = linear(&dropped, &self.head[0], Some(&self.head[1]))?;
+        let (alignment, distribution) = match align {
+            true => self.align(&parts, &masks, &common, mode.child(place::DISTRIBUTION))?,
+            false => (None, Vec::new()),
+        };
+        Ok(ModelOutput { prediction, representation, alignment, parts, distribution })
+    }
+
+    /// Pooled outputs of the cross-modal encoder; `None` for modalities that are not active.
+    fn fuse(
+        &self,
+        parts: &[Decoupled],
+        masks: &[Option<Tensor>],
+        mode: Mode,
+    ) -> Result<Vec<Option<Tensor>>> {
+        let config = &self.config;
+        // The release lets padded steps be attended to (their features are zero).
+        let attend_to_all = config.semantics == Semantics::Reference;
+        let streams: Vec<Option<Stream>> = parts
+            .iter()
+            .zip(masks)
+            .zip(&config.modalities)
+            .map(|((part, mask), modality)| {
+                modality.active.then(|| Stream {
+                    features: part.unique.clone(),
+                    mask: mask.clone().filter(|_| !attend_to_all),
+                })
+            })
+            .collect();
+        let attention = match config.cross_modal_attention {
+            true => Attention::Cross,
+            false => Attention::SelfOnly { causal: config.causal_mask },
+        };
+        let encoded = self.encoder.forward(&streams, attention, mode)?;
+        let pooled = encoded.iter().zip(masks).map(|(h, mask)| {
+            h.as_ref().map(|h| mean_pool(h, mask.as_ref())).transpose()
+        });
+        Ok(pooled.collect::<decalign_core::Result<_>>()?)
+    }
+
+    /// `[h_1, ..., h_M, pool(c_1), ..., pool(c_M)]`, zeros for modalities that are not active.
+    fn represent(&self, hidden: &[Option<Tensor>], common: &[Tensor]) -> Result<Tensor> {
+        let mut columns = Vec::with_capacity(2 * hidden.len());
+        for (h, c) in hidden.iter().zip(common) {
+            columns.push(match h {
+                Some(h) => h.clone(),
+                None => c.zeros_like()?.detach(),
+            });
+        }
+        for (h, c) in hidden.iter().zip(common) {
+            columns.push(match h {
+                Some(_) => c.clone(),
+                None => c.zeros_like()?.detach(),
+            });
+        }
+        Ok(Tensor::cat(&columns, 1)?)
+    }
+
+    fn align(
+        &self,
+        parts: &[Decoupled],
+        masks: &[Option<Tensor>],
+        common: &[Tensor],
+        mode: Mode,
+    ) -> Result<(Option<Alignment>, Vec<Tensor>)> {
+        let config = &self.config;
+        let active: Vec<usize> = (0..parts.len()).filter(|i| config.modalities[*i].active).collect();
+        let mut angles = Vec::new();
+        let mut unique = Vec::new();
+        let mut distribution = Vec::new();
+        for &i in &active {
+            angles.push(cosine_squared(&parts[i].unique, &parts[i].common)?);
+            unique.push(mean_pool(&parts[i].unique, masks[i].as_ref())?);
+            let mode = mode.child(i as u64);
+            distribution.push(self.distribution[i].forward(&common[i], config.relu_dropout, mode)?);
+        }
+        let decoupling = Tensor::stack(&angles, 0)?.mean(0)?;
+        // The release aligns three modalities or none.
+        let aligned = match config.semantics {
+            Semantics::Reference => active.len() == 3,
+            Semantics::Native => active.len() >= 2,
+        };
+        let zero = decoupling.zeros_like()?.detach();
+        let (heterogeneous, homogeneous) = match aligned {
+            true => (
+                alignment::heterogeneous(&unique, config)?,
+                alignment::homogeneous(&distribution, config)?,
+            ),
+            false => (zero.clone(), zero),
+        };
+        let alignment = Alignment { decoupling, heterogeneous, homogeneous };
+        Ok((Some(alignment), distribution))
+    }
+}
+
+/// What [`crate::config::Config::validate`] cannot know: widths must have come from the data.
+fn check(config: &ModelConfig) -> Result<()> {
+    for modality in &config.modalities {
+        if modality.width == 0 {
+            let message = format!("the width of modality {} is not known: give it or load data", modality.name);
+            return Err(Error::config("feature_dims", message));
+        }
+    }
+    match config.modalities.iter().filter(|m| m.active).count() {
+        0 => Err(Error::config("active_modalities", "none: at least one is needed")),
+        _ => Ok(()),
+    }
+}

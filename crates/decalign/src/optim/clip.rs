@@ -1,0 +1,30 @@
+//! Clipping by the norm of all gradients together.
+
+use candle_core::Tensor;
+use decalign_core::{Elements, Real, simd, with_real};
+
+use crate::Result;
+
+/// The factor that brings the norm of all gradients down to `limit`, and the norm.
+///
+/// The factor is `min(1, limit / (norm + 1e-6))`, as PyTorch's `clip_grad_norm_`; gradients are
+/// summed in the order given, so the result does not depend on threads.
+///
+/// # Errors
+/// When a gradient is neither f32 nor f64.
+pub fn clip_gradient_norm<'a>(
+    gradients: impl IntoIterator<Item = &'a Tensor>,
+    limit: f64,
+) -> Result<(f64, f64)> {
+    let mut squares = 0.0;
+    for gradient in gradients {
+        squares += with_real!("gradient", gradient, T => squared_norm::<T>(gradient))?;
+    }
+    let norm = squares.sqrt();
+    let factor = limit / (norm + 1e-6);
+    Ok((if factor < 1.0 { factor } else { 1.0 }, norm))
+}
+
+fn squared_norm<T: Real>(x: &Tensor) -> decalign_core::Result<f64> {
+    Ok(simd::sum_squares(&Elements::<T>::new(x)?).as_f64())
+}
