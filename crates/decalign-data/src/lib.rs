@@ -1,1 +1,44 @@
-//! Multimodal data sets: container format, splits, standardisation, batches, and an embedded example
+//! Multimodal data sets: named modalities, labels and splits; files, standardisation, batches.
+//!
+//! A [`Dataset`] holds N samples. Each [`Modality`] is a tensor (N, T, D): T steps of D features,
+//! with lengths where sequences end early. [`Labels`] are scores or classes. A split gives every
+//! sample a [`Part`]: training, validation, test, or none; a data set may have several, by name.
+//!
+//! ```
+//! use candle_core::{DType, Device};
+//! use decalign_data::{BatchSampler, Dataset, Part};
+//!
+//! let digits = Dataset::mfeat()?.select(&["fou", "kar", "zer"])?;
+//! let rows = digits.part(None, Part::Train)?;
+//! for rows in BatchSampler::new(rows, 32, 1)?.epoch(0) {
+//!     let batch = digits.batch(&rows, DType::F32, &Device::Cpu)?;
+//!     assert_eq!(batch.sequences[1].features.dims()[1..], [1, 64]);
+//! }
+//! # Ok::<(), decalign_data::Error>(())
+//! ```
+//!
+//! Files: [`Dataset::open`] and [`Dataset::save`], a safetensors container that `docs/data-format.md`
+//! of the repository describes. Next: [`Standardizer`], fitted on the training part and applied to
+//! all.
+
+mod atomic;
+mod batch;
+mod container;
+mod dataset;
+mod embedded;
+mod error;
+mod finite;
+mod labels;
+mod sampler;
+mod split;
+mod standardize;
+
+pub use atomic::write_atomic;
+pub use batch::{Batch, Sequence};
+pub use dataset::{Dataset, Modality};
+pub use error::{Error, Result};
+pub use finite::NonFinite;
+pub use labels::Labels;
+pub use sampler::BatchSampler;
+pub use split::Part;
+pub use standardize::{Standardizer, Statistics};

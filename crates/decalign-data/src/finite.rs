@@ -1,0 +1,95 @@
+//! Where features are NaN or infinite.
+
+use std::fmt;
+
+use candle_core::Tensor;
+use decalign_core::Elements;
+
+use crate::{Dataset, Error, Result};
+
+/// The numbers of a modality that are NaN or infinite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NonFinite {
+    /// The modality.
+    pub modality: String,
+    /// How many numbers.
+    pub count: usize,
+    /// Sample, step and feature of the first, counted from 0.
+    pub first: (usize, usize, usize),
+}
+
+impl fmt::Display for NonFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sample, step, feature) = self.first;
+        write!(
+            f,
+            "{} NaN or infinite, the first at sample {sample}, step {step}, feature {feature}",
+            self.count
+        )
+    }
+}
+
+impl Dataset {
+    /// The modalities that hold NaN or infinities.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn non_finite(&self) -> Result<Vec<NonFinite>> {
+        let mut found = Vec::new();
+        for modality in self.modalities() {
+            let (_, steps, width) = modality.features().dims3()?;
+            let numbers = elements(modality.features())?;
+            let mut bad = numbers
+                .iter()
+                .enumerate()
+                .filter(|(_, v)| !v.is_finite())
+                .map(|(i, _)| i);
+            if let Some(i) = bad.next() {
+                found.push(NonFinite {
+                    modality: modality.name().to_owned(),
+                    count: 1 + bad.count(),
+                    first: (i / (steps * width), i / width % steps, i % width),
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Fails where features are NaN or infinite, with their number and place.
+    ///
+    /// # Errors
+    /// When there are any.
+    pub fn check_finite(&self) -> Result<()> {
+        match self.non_finite()?.first() {
+            None => Ok(()),
+            Some(bad) => {
+                let message = format!("{bad}; set replace_non_finite=true to take them as 0");
+                Err(Error::field(self.origin(), &bad.modality, message))
+            }
+        }
+    }
+
+    /// The same data set with 0 for every NaN and infinity in features.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn replace_non_finite(&self) -> Result<Self> {
+        self.map_features(|_, features| {
+            let numbers = elements(features)?;
+            let clean: Vec<f32> = numbers
+                .iter()
+                .map(|v| if v.is_finite() { *v } else { 0.0 })
+                .collect();
+            Ok(Tensor::from_vec(
+                clean,
+                features.shape(),
+                features.device(),
+            )?)
+        })
+    }
+}
+
+/// The numbers of an f32 tensor.
+pub(crate) fn elements(x: &Tensor) -> Result<Elements<'_, f32>> {
+    Elements::new(x).map_err(|error| Error::from(candle_core::Error::from(error)))
+}

@@ -1,0 +1,186 @@
+//! Clipping and z-scores, from the training part.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::finite::elements;
+use crate::{Dataset, Error, Result};
+
+/// Per feature `(clamp(x, low, high) - mean) / std`, with numbers of the training part for all
+/// parts.
+///
+/// `low` and `high` are percentiles over samples and steps (linear interpolation), `mean` and
+/// `std` (dividing by N, at least 1e-6) are those of the clipped values.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct Standardizer {
+    modalities: BTreeMap<String, Statistics>,
+}
+
+/// The numbers of one modality, one entry a feature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Statistics {
+    /// Values below are taken as this.
+    pub low: Vec<f32>,
+    /// Values above are taken as this.
+    pub high: Vec<f32>,
+    /// Mean of the clipped values.
+    pub mean: Vec<f32>,
+    /// Standard deviation of the clipped values.
+    pub std: Vec<f32>,
+}
+
+/// Deviations are not taken below this: a constant feature becomes 0.
+const STD_FLOOR: f64 = 1e-6;
+
+impl Standardizer {
+    /// The statistics of the samples `rows` of every modality that `wanted` accepts.
+    ///
+    /// `percentiles` is a pair such as (0.5, 99.5); (0, 100) clips nothing of the training part.
+    ///
+    /// # Errors
+    /// When there is no row or the percentiles are not 0 <= low < high <= 100.
+    pub fn fit(
+        data: &Dataset,
+        rows: &[usize],
+        percentiles: (f64, f64),
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Self> {
+        let (low, high) = percentiles;
+        if !(0.0 <= low && low < high && high <= 100.0) {
+            let message = format!("({low}, {high}) is not a range within 0 to 100");
+            return Err(Error::field(data.origin(), "percentiles", message));
+        }
+        if rows.is_empty() || rows.iter().any(|row| *row >= data.len()) {
+            return Err(data.error("rows", "none to standardise by, or one that is not there"));
+        }
+        let mut modalities = BTreeMap::new();
+        for modality in data.modalities().iter().filter(|m| wanted(m.name())) {
+            let numbers = elements(modality.features())?;
+            let (steps, width) = (modality.steps(), modality.width());
+            let sample = |row: &usize| &numbers[row * steps * width..][..steps * width];
+            let rows: Vec<&[f32]> = rows
+                .iter()
+                .flat_map(|row| sample(row).chunks_exact(width))
+                .collect();
+            modalities.insert(
+                modality.name().to_owned(),
+                Statistics::of(&rows, width, percentiles),
+            );
+        }
+        Ok(Self { modalities })
+    }
+
+    /// The data set with the modalities that were fitted standardised, the others as they are.
+    ///
+    /// # Errors
+    /// When a modality has another width than the one that was fitted.
+    pub fn apply(&self, data: &Dataset) -> Result<Dataset> {
+        data.map_features(|name, features| {
+            let Some(statistics) = self.modalities.get(name) else {
+                return Ok(features.clone());
+            };
+            let width = features.dims3()?.2;
+            if statistics.mean.len() != width {
+                let message = format!(
+                    "{width} features, standardised with {}",
+                    statistics.mean.len()
+                );
+                return Err(data.error(name, message));
+            }
+            let mut numbers = elements(features)?.to_vec();
+            numbers
+                .chunks_exact_mut(width)
+                .for_each(|row| statistics.apply(row));
+            Ok(Tensor::from_vec(
+                numbers,
+                features.shape(),
+                features.device(),
+            )?)
+        })
+    }
+
+    /// The numbers of a modality, if it was fitted.
+    pub fn statistics(&self, modality: &str) -> Option<&Statistics> {
+        self.modalities.get(modality)
+    }
+
+    /// Fails unless every feature has its four numbers: what is read from a file may lack some.
+    ///
+    /// # Errors
+    /// When a list is shorter or longer than its neighbours.
+    pub fn check(&self) -> Result<()> {
+        for (
+            name,
+            Statistics {
+                low,
+                high,
+                mean,
+                std,
+            },
+        ) in &self.modalities
+        {
+            let width = mean.len();
+            if [low, high, std].iter().any(|list| list.len() != width) {
+                let message = format!(
+                    "lists of {}, {}, {width} and {} numbers",
+                    low.len(),
+                    high.len(),
+                    std.len()
+                );
+                return Err(Error::field("standardizer", name, message));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Statistics {
+    fn of(rows: &[&[f32]], width: usize, percentiles: (f64, f64)) -> Self {
+        let mut all = Self {
+            low: vec![],
+            high: vec![],
+            mean: vec![],
+            std: vec![],
+        };
+        let n = rows.len() as f64;
+        for feature in 0..width {
+            let mut column: Vec<f32> = rows.iter().map(|row| row[feature]).collect();
+            column.sort_unstable_by(f32::total_cmp);
+            let low = percentile(&column, percentiles.0);
+            let high = percentile(&column, percentiles.1);
+            let clipped = || column.iter().map(|v| f64::from(v.max(low).min(high)));
+            let mean = clipped().sum::<f64>() / n;
+            let variance = clipped().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
+            all.low.push(low);
+            all.high.push(high);
+            all.mean.push(mean as f32);
+            all.std.push(variance.sqrt().max(STD_FLOOR) as f32);
+        }
+        all
+    }
+
+    fn apply(&self, row: &mut [f32]) {
+        let Self {
+            low,
+            high,
+            mean,
+            std,
+        } = self;
+        for (i, v) in row.iter_mut().enumerate() {
+            *v = (v.max(low[i]).min(high[i]) - mean[i]) / std[i];
+        }
+    }
+}
+
+/// Linear interpolation between the neighbours of position `p / 100 * (n - 1)`.
+fn percentile(sorted: &[f32], p: f64) -> f32 {
+    let position = p / 100.0 * (sorted.len() - 1) as f64;
+    let (below, share) = (position.floor(), position.fract());
+    let (a, b) = (
+        f64::from(sorted[below as usize]),
+        f64::from(sorted[position.ceil() as usize]),
+    );
+    (a + (b - a) * share) as f32
+}
