@@ -40,6 +40,7 @@ fn fused<T: Real>(samples: &[Tensor], width: usize) -> Result<Tensor> {
         .map(|(i, x)| {
             let x = Elements::<T>::new(x)?;
             check_finite(i, &x, width)?;
+            let x: Vec<f64> = x.iter().map(|v| v.as_f64()).collect();
             Ok(Moments::new(&x, width))
         })
         .collect::<Result<Vec<_>>>()?;
@@ -48,20 +49,18 @@ fn fused<T: Real>(samples: &[Tensor], width: usize) -> Result<Tensor> {
     record_one(
         "moment_matching",
         &inputs,
-        Output::new(vec![value], ()),
+        Output::new(vec![T::of(value)], ()),
         move |b| {
             let outer = b.gradient(0)?;
-            let outer = Elements::<T>::new(&outer)?[0];
+            let outer = Elements::<T>::new(&outer)?[0].as_f64();
             let each = b
                 .inputs
                 .iter()
                 .zip(moments.iter().zip(&differences))
                 .map(|(x, (m, d))| {
-                    Ok(Some(Tensor::from_vec(
-                        m.gradient(d, outer, width),
-                        x.dims(),
-                        x.device(),
-                    )?))
+                    let dx = m.gradient(d, outer, width);
+                    let dx: Vec<T> = dx.into_iter().map(T::of).collect();
+                    Ok(Some(Tensor::from_vec(dx, x.dims(), x.device())?))
                 });
             each.collect()
         },
@@ -69,29 +68,29 @@ fn fused<T: Real>(samples: &[Tensor], width: usize) -> Result<Tensor> {
 }
 
 /// The moments of one sample.
-struct Moments<T> {
+struct Moments {
     /// The rows without their mean.
-    centred: Vec<T>,
-    mean: Vec<T>,
-    covariance: Vec<T>,
-    variance: Vec<T>,
-    third: Vec<T>,
-    skewness: Vec<T>,
+    centred: Vec<f64>,
+    mean: Vec<f64>,
+    covariance: Vec<f64>,
+    variance: Vec<f64>,
+    third: Vec<f64>,
+    skewness: Vec<f64>,
 }
 
 /// A gradient with respect to mean, covariance and skewness.
-struct Difference<T> {
-    mean: Vec<T>,
-    covariance: Vec<T>,
-    skewness: Vec<T>,
+struct Difference {
+    mean: Vec<f64>,
+    covariance: Vec<f64>,
+    skewness: Vec<f64>,
 }
 
-impl<T: Real> Moments<T> {
-    fn new(x: &[T], width: usize) -> Self {
+impl Moments {
+    fn new(x: &[f64], width: usize) -> Self {
         let n = x.len() / width;
-        let size = T::of(n as f64);
-        let column = |f: &dyn Fn(&[T], usize) -> T, rows: &[T]| -> Vec<T> {
-            let mut sums = vec![T::zero(); width];
+        let size = n as f64;
+        let column = |f: &dyn Fn(&[f64], usize) -> f64, rows: &[f64]| -> Vec<f64> {
+            let mut sums = vec![0.0; width];
             for row in rows.chunks_exact(width) {
                 sums.iter_mut()
                     .enumerate()
@@ -101,7 +100,7 @@ impl<T: Real> Moments<T> {
         };
         let mean = column(&|row, i| row[i], x);
         let rows = x.chunks_exact(width);
-        let centred: Vec<T> = rows
+        let centred: Vec<f64> = rows
             .flat_map(|row| row.iter().zip(&mean).map(|(v, m)| *v - *m))
             .collect();
         let variance = column(&|row, i| row[i] * row[i], &centred);
@@ -109,12 +108,12 @@ impl<T: Real> Moments<T> {
         let skewness = third
             .iter()
             .zip(&variance)
-            .map(|(t, v)| *t / floored(*v).powf(T::of(1.5)))
+            .map(|(t, v)| *t / floored(*v).powf(1.5))
             .collect();
-        let mut covariance = vec![T::zero(); width * width];
+        let mut covariance = vec![0.0; width * width];
         let view = Matrix::new(&centred, n, width);
         matmul(&mut covariance, width, view.t(), view, Store::Write);
-        let degrees = T::of(n.saturating_sub(1).max(1) as f64);
+        let degrees = n.saturating_sub(1).max(1) as f64;
         covariance.iter_mut().for_each(|v| *v /= degrees);
         Self {
             centred,
@@ -127,11 +126,11 @@ impl<T: Real> Moments<T> {
     }
 
     /// The gradient with respect to the rows.
-    fn gradient(&self, given: &Difference<T>, outer: T, width: usize) -> Vec<T> {
+    fn gradient(&self, given: &Difference, outer: f64, width: usize) -> Vec<f64> {
         let n = self.centred.len() / width;
-        let size = T::of(n as f64);
-        let degrees = T::of(n.saturating_sub(1).max(1) as f64);
-        let mut dx = vec![T::zero(); self.centred.len()];
+        let size = n as f64;
+        let degrees = n.saturating_sub(1).max(1) as f64;
+        let mut dx = vec![0.0; self.centred.len()];
         // The difference of covariances is symmetric: twice the product. Columns of the centred
         // rows sum to zero, so the mean adds nothing here.
         let rows = Matrix::new(&self.centred, n, width);
@@ -142,17 +141,17 @@ impl<T: Real> Moments<T> {
             Matrix::new(&given.covariance, width, width),
             Store::Write,
         );
-        let scale = T::of(2.0) / degrees;
+        let scale = 2.0 / degrees;
         for (dx, x) in dx
             .chunks_exact_mut(width)
             .zip(self.centred.chunks_exact(width))
         {
             for i in 0..width {
                 let v = self.variance[i];
-                let power = floored(v).powf(T::of(-1.5));
-                let mut skew = T::of(3.0) * (x[i] * x[i] - v) * power;
-                if v >= T::of(VARIANCE_FLOOR) {
-                    skew -= T::of(3.0) * self.third[i] * power / v * x[i];
+                let power = floored(v).powf(-1.5);
+                let mut skew = 3.0 * (x[i] * x[i] - v) * power;
+                if v >= VARIANCE_FLOOR {
+                    skew -= 3.0 * self.third[i] * power / v * x[i];
                 }
                 let rest = (given.mean[i] + given.skewness[i] * skew) / size;
                 dx[i] = (dx[i] * scale + rest) * outer;
@@ -162,21 +161,21 @@ impl<T: Real> Moments<T> {
     }
 }
 
-fn floored<T: Real>(v: T) -> T {
-    let floor = T::of(VARIANCE_FLOOR);
+fn floored(v: f64) -> f64 {
+    let floor = VARIANCE_FLOOR;
     if v >= floor { v } else { floor }
 }
 
 /// The mean distance over pairs, and its gradient with respect to every sample's moments.
-fn compare<T: Real>(moments: &[Moments<T>], width: usize) -> (T, Vec<Difference<T>>) {
+fn compare(moments: &[Moments], width: usize) -> (f64, Vec<Difference>) {
     let m = moments.len();
-    let pairs = T::of((m * (m - 1) / 2) as f64);
-    let mut value = T::zero();
-    let mut gradients: Vec<Difference<T>> = (0..m)
+    let pairs = (m * (m - 1) / 2) as f64;
+    let mut value = 0.0;
+    let mut gradients: Vec<Difference> = (0..m)
         .map(|_| Difference {
-            mean: vec![T::zero(); width],
-            covariance: vec![T::zero(); width * width],
-            skewness: vec![T::zero(); width],
+            mean: vec![0.0; width],
+            covariance: vec![0.0; width * width],
+            skewness: vec![0.0; width],
         })
         .collect();
     for j in 1..m {
@@ -194,14 +193,14 @@ fn compare<T: Real>(moments: &[Moments<T>], width: usize) -> (T, Vec<Difference<
 }
 
 /// The mean squared difference over `pairs`; adds its gradients.
-fn difference<T: Real>(a: &[T], b: &[T], pairs: T, da: &mut [T], db: &mut [T]) -> T {
-    let scale = (pairs * T::of(a.len() as f64)).recip();
-    let mut value = T::zero();
+fn difference(a: &[f64], b: &[f64], pairs: f64, da: &mut [f64], db: &mut [f64]) -> f64 {
+    let scale = (pairs * a.len() as f64).recip();
+    let mut value = 0.0;
     for ((a, b), (da, db)) in a.iter().zip(b).zip(da.iter_mut().zip(db)) {
         let e = *a - *b;
         value += e * e;
-        *da += T::of(2.0) * scale * e;
-        *db -= T::of(2.0) * scale * e;
+        *da += 2.0 * scale * e;
+        *db -= 2.0 * scale * e;
     }
     value * scale
 }

@@ -103,7 +103,11 @@ impl DecAlign {
     pub fn new(config: &ModelConfig, seed: u64, dtype: DType, device: &Device) -> Result<Self> {
         check(config)?;
         let parameters = Parameters::new(seed, dtype, device);
-        let keys: Vec<String> = config.modalities.iter().map(|m| parameter_key(&m.name)).collect();
+        let keys: Vec<String> = config
+            .modalities
+            .iter()
+            .map(|m| parameter_key(&m.name))
+            .collect();
         let d = config.width;
         let mut projections = Vec::new();
         let mut encoders = Vec::new();
@@ -118,8 +122,17 @@ impl DecAlign {
                 relu_dropout: config.relu_dropout,
                 residual_dropout: config.residual_dropout,
             };
-            encoders.push(Encoder::new(&scope("trans"), config.layers, settings, config.embed_dropout)?);
-            distribution.push(DistributionEncoder::new(&scope("pde"), d, config.distribution_width)?);
+            encoders.push(Encoder::new(
+                &scope("trans"),
+                config.layers,
+                settings,
+                config.embed_dropout,
+            )?);
+            distribution.push(DistributionEncoder::new(
+                &scope("pde"),
+                d,
+                config.distribution_width,
+            )?);
         }
         let inputs = 2 * d * keys.len();
         Ok(Self {
@@ -175,17 +188,28 @@ impl DecAlign {
             masks.push(mask);
         }
         let pooled = |x: &Tensor, i: usize| mean_pool(x, masks[i].as_ref());
-        let common: Vec<Tensor> =
-            parts.iter().enumerate().map(|(i, p)| pooled(&p.common, i)).collect::<decalign_core::Result<_>>()?;
+        let common: Vec<Tensor> = parts
+            .iter()
+            .enumerate()
+            .map(|(i, p)| pooled(&p.common, i))
+            .collect::<decalign_core::Result<_>>()?;
         let hidden = self.fuse(&parts, &masks, mode.child(place::FUSION))?;
         let representation = self.represent(&hidden, &common)?;
-        let dropped = mode.child(place::OUTPUT).dropout(&representation, self.config.output_dropout)?;
+        let dropped = mode
+            .child(place::OUTPUT)
+            .dropout(&representation, self.config.output_dropout)?;
         let prediction = linear(&dropped, &self.head[0], Some(&self.head[1]))?;
         let (alignment, distribution) = match align {
             true => self.align(&parts, &masks, &common, mode.child(place::DISTRIBUTION))?,
             false => (None, Vec::new()),
         };
-        Ok(ModelOutput { prediction, representation, alignment, parts, distribution })
+        Ok(ModelOutput {
+            prediction,
+            representation,
+            alignment,
+            parts,
+            distribution,
+        })
     }
 
     /// Pooled outputs of the cross-modal encoder; `None` for modalities that are not active.
@@ -211,12 +235,15 @@ impl DecAlign {
             .collect();
         let attention = match config.cross_modal_attention {
             true => Attention::Cross,
-            false => Attention::SelfOnly { causal: config.causal_mask },
+            false => Attention::SelfOnly {
+                causal: config.causal_mask,
+            },
         };
         let encoded = self.encoder.forward(&streams, attention, mode)?;
-        let pooled = encoded.iter().zip(masks).map(|(h, mask)| {
-            h.as_ref().map(|h| mean_pool(h, mask.as_ref())).transpose()
-        });
+        let pooled = encoded
+            .iter()
+            .zip(masks)
+            .map(|(h, mask)| h.as_ref().map(|h| mean_pool(h, mask.as_ref())).transpose());
         Ok(pooled.collect::<decalign_core::Result<_>>()?)
     }
 
@@ -246,7 +273,9 @@ impl DecAlign {
         mode: Mode,
     ) -> Result<(Option<Alignment>, Vec<Tensor>)> {
         let config = &self.config;
-        let active: Vec<usize> = (0..parts.len()).filter(|i| config.modalities[*i].active).collect();
+        let active: Vec<usize> = (0..parts.len())
+            .filter(|i| config.modalities[*i].active)
+            .collect();
         let mut angles = Vec::new();
         let mut unique = Vec::new();
         let mut distribution = Vec::new();
@@ -254,7 +283,11 @@ impl DecAlign {
             angles.push(cosine_squared(&parts[i].unique, &parts[i].common)?);
             unique.push(mean_pool(&parts[i].unique, masks[i].as_ref())?);
             let mode = mode.child(i as u64);
-            distribution.push(self.distribution[i].forward(&common[i], config.relu_dropout, mode)?);
+            distribution.push(self.distribution[i].forward(
+                &common[i],
+                config.relu_dropout,
+                mode,
+            )?);
         }
         let decoupling = Tensor::stack(&angles, 0)?.mean(0)?;
         // The release aligns three modalities or none.
@@ -270,7 +303,11 @@ impl DecAlign {
             ),
             false => (zero.clone(), zero),
         };
-        let alignment = Alignment { decoupling, heterogeneous, homogeneous };
+        let alignment = Alignment {
+            decoupling,
+            heterogeneous,
+            homogeneous,
+        };
         Ok((Some(alignment), distribution))
     }
 }
@@ -279,12 +316,18 @@ impl DecAlign {
 fn check(config: &ModelConfig) -> Result<()> {
     for modality in &config.modalities {
         if modality.width == 0 {
-            let message = format!("the width of modality {} is not known: give it or load data", modality.name);
+            let message = format!(
+                "the width of modality {} is not known: give it or load data",
+                modality.name
+            );
             return Err(Error::config("feature_dims", message));
         }
     }
     match config.modalities.iter().filter(|m| m.active).count() {
-        0 => Err(Error::config("active_modalities", "none: at least one is needed")),
+        0 => Err(Error::config(
+            "active_modalities",
+            "none: at least one is needed",
+        )),
         _ => Ok(()),
     }
 }

@@ -15,9 +15,15 @@ pub(super) struct Projection {
 }
 
 impl Projection {
-    pub(super) fn new(parameters: &Parameters, modality: &ModalityConfig, width: usize) -> Result<Self> {
+    pub(super) fn new(
+        parameters: &Parameters,
+        modality: &ModalityConfig,
+        width: usize,
+    ) -> Result<Self> {
         let (inputs, kernel) = (modality.width, modality.kernel_size);
-        let init = Init::KaimingUniform { fan_in: inputs * kernel };
+        let init = Init::KaimingUniform {
+            fan_in: inputs * kernel,
+        };
         Ok(Self {
             modality: modality.clone(),
             weight: parameters.get("weight", (width, inputs, kernel), init)?,
@@ -44,7 +50,8 @@ impl Projection {
         };
         let mask = match config.semantics {
             Semantics::Native => sequence.mask.clone(),
-            Semantics::Reference if config.sequence_mask => Some(nonzero_steps(x)?),
+            // The release knows which steps of token text exist; of float text it takes all.
+            Semantics::Reference if config.sequence_mask && !is_text => Some(nonzero_steps(x)?),
             Semantics::Reference => None,
         };
         let Some(mask) = mask else {
@@ -57,7 +64,12 @@ impl Projection {
     }
 
     fn check(&self, x: &Tensor) -> Result<()> {
-        let ModalityConfig { name, width, kernel_size, .. } = &self.modality;
+        let ModalityConfig {
+            name,
+            width,
+            kernel_size,
+            ..
+        } = &self.modality;
         let (_, steps, features) = x.dims3()?;
         if features != *width {
             return Err(Error::invalid(format!(
@@ -76,5 +88,9 @@ impl Projection {
 
 /// 1 where a step has a feature that is not 0.
 fn nonzero_steps(x: &Tensor) -> Result<Tensor> {
-    Ok(x.abs()?.sum(D::Minus1)?.gt(0.0)?.to_dtype(x.dtype())?.detach())
+    Ok(x.abs()?
+        .sum(D::Minus1)?
+        .gt(0.0)?
+        .to_dtype(x.dtype())?
+        .detach())
 }

@@ -46,10 +46,16 @@ pub fn supervised_contrastive(
     let (batch, width) = representation.dims2()?;
     let labels = numbers(labels)?;
     if labels.len() != batch {
-        return Err(Error::invalid(format!("{batch} representations for {} labels", labels.len())));
+        return Err(Error::invalid(format!(
+            "{batch} representations for {} labels",
+            labels.len()
+        )));
     }
     if temperature.is_nan() || temperature <= 0.0 {
-        return Err(Error::config("ct_temperature", format!("is {temperature}, must be positive")));
+        return Err(Error::config(
+            "ct_temperature",
+            format!("is {temperature}, must be positive"),
+        ));
     }
     let groups: Vec<i64> = labels
         .iter()
@@ -97,8 +103,16 @@ fn evaluate<T: Real>(x: &[T], width: usize, groups: &[i64], temperature: T) -> (
     let g = Matrix::new(&logits, batch, batch);
     matmul(&mut dz, width, g, view, Store::Write);
     matmul(&mut dz, width, g.t(), view, Store::Add);
-    for ((row, z), norm) in dz.chunks_exact_mut(width).zip(z.chunks_exact(width)).zip(&norms) {
-        let along = if *norm > floor { simd::dot(row, z) } else { T::zero() };
+    for ((row, z), norm) in dz
+        .chunks_exact_mut(width)
+        .zip(z.chunks_exact(width))
+        .zip(&norms)
+    {
+        let along = if *norm > floor {
+            simd::dot(row, z)
+        } else {
+            T::zero()
+        };
         let scale = (if *norm > floor { *norm } else { floor } * temperature).recip();
         for (d, z) in row.iter_mut().zip(z) {
             *d = (*d - along * *z) * scale;

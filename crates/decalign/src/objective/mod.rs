@@ -60,7 +60,9 @@ impl Losses {
 
 /// A scalar tensor of either type as a number.
 pub(crate) fn scalar(x: &Tensor) -> Result<f64> {
-    Ok(x.to_dtype(candle_core::DType::F64)?.reshape(())?.to_scalar()?)
+    Ok(x.to_dtype(candle_core::DType::F64)?
+        .reshape(())?
+        .to_scalar()?)
 }
 
 /// The objective of a configuration.
@@ -96,7 +98,12 @@ impl Objective {
         }
     }
 
-    fn regression(&self, prediction: &Tensor, labels: &Tensor, kind: RegressionLoss) -> Result<Tensor> {
+    fn regression(
+        &self,
+        prediction: &Tensor,
+        labels: &Tensor,
+        kind: RegressionLoss,
+    ) -> Result<Tensor> {
         let loss = regression_loss(prediction, labels, kind)?;
         match self.config.binary_task_weight {
             0.0 => Ok(loss),
@@ -109,7 +116,12 @@ impl Objective {
     /// # Errors
     /// When the output was computed without alignment losses, or shapes do not fit.
     pub fn losses(&self, output: &ModelOutput, labels: &Tensor) -> Result<Losses> {
-        let Some(Alignment { decoupling, heterogeneous, homogeneous }) = &output.alignment else {
+        let Some(Alignment {
+            decoupling,
+            heterogeneous,
+            homogeneous,
+        }) = &output.alignment
+        else {
             return Err(Error::invalid("the model was run without alignment losses"));
         };
         let config = &self.config;
@@ -117,10 +129,9 @@ impl Objective {
             Task::Classification { .. } => Grouping::Classes,
             Task::Regression(_) => Grouping::RoundedScores,
         };
-        let contrastive = match config.ct_weight {
-            0.0 => output.prediction.zeros_like()?.sum_all()?.detach(),
-            _ => supervised_contrastive(&output.representation, labels, grouping, config.ct_temperature)?,
-        };
+        let temperature = config.ct_temperature;
+        let contrastive =
+            supervised_contrastive(&output.representation, labels, grouping, temperature)?;
         let components = [
             (self.task(&output.prediction, labels)?, 1.0),
             (decoupling.clone(), config.dec_loss_weight),
@@ -155,7 +166,11 @@ fn weighted_sum(terms: &[(Tensor, f64)]) -> Result<Tensor> {
     let sum = record_one("weighted_sum", &inputs, output, move |b| {
         let gradient = b.gradient(0)?;
         let each = b.inputs.iter().zip(&weights).map(|(x, weight)| {
-            Ok(Some((&gradient * *weight)?.to_dtype(x.dtype())?.reshape(x.shape())?))
+            Ok(Some(
+                (&gradient * *weight)?
+                    .to_dtype(x.dtype())?
+                    .reshape(x.shape())?,
+            ))
         });
         each.collect()
     })?;

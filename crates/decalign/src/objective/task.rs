@@ -49,7 +49,11 @@ fn same_size(prediction: &Tensor, labels: &Tensor) -> Result<usize> {
 ///
 /// # Errors
 /// When the sizes differ.
-pub fn regression_loss(prediction: &Tensor, labels: &Tensor, kind: RegressionLoss) -> Result<Tensor> {
+pub fn regression_loss(
+    prediction: &Tensor,
+    labels: &Tensor,
+    kind: RegressionLoss,
+) -> Result<Tensor> {
     let n = same_size(prediction, labels)? as f64;
     let (p, y) = (numbers(prediction)?, numbers(labels)?);
     let (mut value, mut gradient) = (0.0, Vec::with_capacity(p.len()));
@@ -85,7 +89,12 @@ pub fn sign_loss(prediction: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let (p, y) = (numbers(prediction)?, numbers(labels)?);
     let n = y.iter().filter(|y| **y != 0.0).count().max(1) as f64;
     let (mut value, mut gradient) = (0.0, vec![0.0; p.len()]);
-    for (i, (x, y)) in p.iter().zip(&y).enumerate().filter(|(_, (_, y))| **y != 0.0) {
+    for (i, (x, y)) in p
+        .iter()
+        .zip(&y)
+        .enumerate()
+        .filter(|(_, (_, y))| **y != 0.0)
+    {
         let target = f64::from(u8::from(*y > 0.0));
         value += (x.max(0.0) - x * target + (-x.abs()).exp().ln_1p()) / n;
         gradient[i] = (1.0 / (1.0 + (-x).exp()) - target) / n;
@@ -120,23 +129,36 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, weights: Option<&[f64]>) 
     let (batch, classes) = logits.dims2()?;
     let (x, labels) = (numbers(logits)?, numbers(labels)?);
     if labels.len() != batch || batch == 0 {
-        return Err(Error::invalid(format!("{batch} predictions for {} labels", labels.len())));
+        return Err(Error::invalid(format!(
+            "{batch} predictions for {} labels",
+            labels.len()
+        )));
     }
-    if let Some(label) = labels.iter().find(|y| !(**y >= 0.0 && **y < classes as f64)) {
-        return Err(Error::invalid(format!("label {label} is not one of {classes} classes")));
+    if let Some(label) = labels
+        .iter()
+        .find(|y| !(**y >= 0.0 && **y < classes as f64))
+    {
+        return Err(Error::invalid(format!(
+            "label {label} is not one of {classes} classes"
+        )));
     }
     let weight = |label: usize| weights.map_or(1.0, |w| w.get(label).copied().unwrap_or(1.0));
     let total: f64 = labels.iter().map(|y| weight(*y as usize)).sum();
     let total = if total > 0.0 { total } else { 1.0 };
     let (mut value, mut gradient) = (0.0, Vec::with_capacity(x.len()));
     for (row, label) in x.chunks_exact(classes).zip(&labels) {
-        let (label, largest) = (*label as usize, row.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+        let (label, largest) = (
+            *label as usize,
+            row.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        );
         let sum: f64 = row.iter().map(|v| (v - largest).exp()).sum();
         let scale = weight(label) / total;
         value -= scale * (row[label] - largest - sum.ln());
-        gradient.extend(row.iter().enumerate().map(|(c, v)| {
-            scale * ((v - largest).exp() / sum - f64::from(u8::from(c == label)))
-        }));
+        gradient.extend(
+            row.iter().enumerate().map(|(c, v)| {
+                scale * ((v - largest).exp() / sum - f64::from(u8::from(c == label)))
+            }),
+        );
     }
     record(logits, Evaluated { value, gradient })
 }

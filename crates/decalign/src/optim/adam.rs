@@ -24,6 +24,18 @@ pub struct AdamSettings {
     pub clip: f64,
 }
 
+impl AdamSettings {
+    /// PyTorch's betas and epsilon with the given decay and clip.
+    pub fn new(weight_decay: f64, clip: f64) -> Self {
+        Self {
+            betas: (0.9, 0.999),
+            epsilon: 1e-8,
+            weight_decay,
+            clip,
+        }
+    }
+}
+
 /// Adam (Kingma and Ba, 2015) with weight decay inside the gradient, as PyTorch's `Adam`.
 ///
 /// A parameter that a loss does not reach keeps its value and its state.
@@ -54,7 +66,11 @@ impl Adam {
                 return Err(Error::invalid(format!("two parameters are named {name}")));
             }
         }
-        Ok(Self { parameters, settings, moments })
+        Ok(Self {
+            parameters,
+            settings,
+            moments,
+        })
     }
 
     /// One step; `learning_rate` gives each parameter's rate by name. Returns the norm of the
@@ -62,11 +78,19 @@ impl Adam {
     ///
     /// # Errors
     /// When a gradient has another type or device than its parameter.
-    pub fn step(&mut self, gradients: &GradStore, learning_rate: impl Fn(&str) -> f64) -> Result<f64> {
-        let all = self.parameters.iter().filter_map(|(_, var)| gradients.get(var));
+    pub fn step(
+        &mut self,
+        gradients: &GradStore,
+        learning_rate: impl Fn(&str) -> f64,
+    ) -> Result<f64> {
+        let all = self
+            .parameters
+            .iter()
+            .filter_map(|(_, var)| gradients.get(var));
         let (factor, norm) = clip_gradient_norm(all, self.settings.clip)?;
         for (name, var) in &self.parameters {
-            let (Some(gradient), Some(moments)) = (gradients.get(var), self.moments.get_mut(name)) else {
+            let (Some(gradient), Some(moments)) = (gradients.get(var), self.moments.get_mut(name))
+            else {
                 continue;
             };
             moments.steps += 1;
@@ -76,7 +100,8 @@ impl Adam {
                 settings: self.settings,
                 moments: Mutex::new(std::mem::take(moments)),
             };
-            var.as_tensor().inplace_op2(&gradient.contiguous()?, &update)?;
+            var.as_tensor()
+                .inplace_op2(&gradient.contiguous()?, &update)?;
             *moments = update.moments.into_inner().unwrap_or_default();
         }
         Ok(norm)
@@ -84,7 +109,9 @@ impl Adam {
 
     /// The parameters, by name.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.parameters.iter().map(|(name, var)| (name.as_str(), var.as_tensor()))
+        self.parameters
+            .iter()
+            .map(|(name, var)| (name.as_str(), var.as_tensor()))
     }
 }
 
@@ -112,8 +139,12 @@ impl InplaceOp2 for Update {
             candle_core::bail!("adam: parameters and gradients are contiguous")
         };
         match (parameter, gradient) {
-            (CpuStorage::F32(p), CpuStorage::F32(g)) => self.run(&mut p[to.0..to.1], &g[from.0..from.1]),
-            (CpuStorage::F64(p), CpuStorage::F64(g)) => self.run(&mut p[to.0..to.1], &g[from.0..from.1]),
+            (CpuStorage::F32(p), CpuStorage::F32(g)) => {
+                self.run(&mut p[to.0..to.1], &g[from.0..from.1])
+            }
+            (CpuStorage::F64(p), CpuStorage::F64(g)) => {
+                self.run(&mut p[to.0..to.1], &g[from.0..from.1])
+            }
             _ => candle_core::bail!("adam: parameter and gradient are both f32 or both f64"),
         }
     }
@@ -121,10 +152,18 @@ impl InplaceOp2 for Update {
 
 impl Update {
     fn run<T: Real>(&self, parameter: &mut [T], gradient: &[T]) -> candle_core::Result<()> {
-        let mut moments = self.moments.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut moments = self
+            .moments
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         moments.mean.resize(parameter.len(), 0.0);
         moments.square.resize(parameter.len(), 0.0);
-        simd::dispatch(Step { update: self, parameter, gradient, moments: &mut moments });
+        simd::dispatch(Step {
+            update: self,
+            parameter,
+            gradient,
+            moments: &mut moments,
+        });
         Ok(())
     }
 }
@@ -141,7 +180,12 @@ impl<T: Real> Kernel for Step<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let AdamSettings { betas, epsilon, weight_decay, .. } = self.update.settings;
+        let AdamSettings {
+            betas,
+            epsilon,
+            weight_decay,
+            ..
+        } = self.update.settings;
         let (b1, b2) = betas;
         let steps = self.moments.steps;
         let rate = self.update.rate / (1.0 - b1.powi(steps));

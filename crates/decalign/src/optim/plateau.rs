@@ -24,7 +24,14 @@ const THRESHOLD: f64 = 1e-4;
 impl ReduceOnPlateau {
     /// A schedule that starts at the full learning rate.
     pub fn new(goal: Goal, factor: f64, patience: usize) -> Self {
-        Self { goal, factor, patience, best: None, waited: 0, scale: 1.0 }
+        Self {
+            goal,
+            factor,
+            patience,
+            best: None,
+            waited: 0,
+            scale: 1.0,
+        }
     }
 
     /// Takes the metric of an epoch and returns what to multiply the learning rate by from now on.
@@ -59,7 +66,11 @@ pub struct EarlyStopping {
 impl EarlyStopping {
     /// Stops `patience` epochs after the best one.
     pub fn new(goal: Goal, patience: usize) -> Self {
-        Self { goal, patience, best: None }
+        Self {
+            goal,
+            patience,
+            best: None,
+        }
     }
 
     /// Takes the metric of an epoch; true when it is the best so far. NaN never is.
@@ -93,8 +104,10 @@ mod tests {
     #[test]
     fn the_rate_falls_after_more_than_patience_epochs() {
         let mut schedule = ReduceOnPlateau::new(Mode::Min, 0.1, 2);
-        let scales: Vec<f64> =
-            [1.0, 0.99995, 1.0, 1.0, 1.0, 0.5].iter().map(|m| schedule.observe(*m)).collect();
+        let scales: Vec<f64> = [1.0, 0.99995, 1.0, 1.0, 1.0, 0.5]
+            .iter()
+            .map(|m| schedule.observe(*m))
+            .collect();
         // 0.99995 is within the threshold, so three bad epochs end with the fourth value.
         assert_eq!(scales[..3], [1.0, 1.0, 1.0]);
         assert!(scales[3..].iter().all(|s| (s - 0.1).abs() < 1e-15));
@@ -104,8 +117,11 @@ mod tests {
     fn stopping_counts_from_the_best_epoch() {
         let mut stopping = EarlyStopping::new(Mode::Max, 2);
         let metrics = [0.5, 0.7, f64::NAN, 0.7];
-        let better: Vec<bool> =
-            metrics.iter().enumerate().map(|(e, m)| stopping.observe(e, *m)).collect();
+        let better: Vec<bool> = metrics
+            .iter()
+            .enumerate()
+            .map(|(e, m)| stopping.observe(e, *m))
+            .collect();
         assert_eq!(better, [true, true, false, false]);
         assert!(!stopping.exhausted(2) && stopping.exhausted(3));
         assert_eq!(stopping.best(), Some((1, 0.7)));

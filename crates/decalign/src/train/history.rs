@@ -28,8 +28,14 @@ pub struct EpochReport {
 impl EpochReport {
     /// Column names of [`EpochReport::row`], given the names of the metrics.
     pub fn header(&self) -> Vec<String> {
-        let losses = Losses::NAMES.iter().chain(["total"].iter()).map(|n| format!("train_{n}"));
-        let metrics = self.validation.iter().map(|(name, _)| format!("valid_{name}"));
+        let losses = Losses::NAMES
+            .iter()
+            .chain(["total"].iter())
+            .map(|n| format!("train_{n}"));
+        let metrics = self
+            .validation
+            .iter()
+            .map(|(name, _)| format!("valid_{name}"));
         ["epoch", "learning_rate"]
             .map(str::to_owned)
             .into_iter()
@@ -49,7 +55,10 @@ impl EpochReport {
             .chain(self.validation.iter().map(|(_, value)| value));
         std::iter::once(self.epoch.to_string())
             .chain(numbers.map(|v| v.to_string()))
-            .chain([u8::from(self.best).to_string(), format!("{:.3}", self.seconds)])
+            .chain([
+                u8::from(self.best).to_string(),
+                format!("{:.3}", self.seconds),
+            ])
             .collect()
     }
 }

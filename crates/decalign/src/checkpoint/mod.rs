@@ -1,0 +1,5 @@
+//! Files of trained models.
+
+mod weights;
+
+pub use weights::read_tensors;

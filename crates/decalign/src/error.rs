@@ -1,0 +1,127 @@
+//! What goes wrong with a model, in one line.
+
+use std::fmt;
+use std::path::Path;
+
+/// What was wrong, where, and what to do. Print it for the sentence.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(Box<Repr>);
+
+/// The category of an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A configuration key has a value that cannot be, or is not known.
+    Config,
+    /// A file cannot be read or written, or holds something else.
+    File,
+    /// Data, weights or arguments do not fit one another.
+    Invalid,
+    /// Training met a loss or gradient that is not finite.
+    Diverged,
+    /// Something this version cannot do.
+    Unsupported,
+    /// A numerical operation failed.
+    Numerical,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Repr {
+    #[error("configuration key {key}: {message}")]
+    Config { key: String, message: String },
+    #[error("{path}: {message}")]
+    File { path: String, message: String },
+    #[error("{0}")]
+    Invalid(String),
+    #[error(
+        "{component} is {value} at step {step} of epoch {epoch}; lower learning_rate or clip, or look at the data"
+    )]
+    Diverged {
+        component: String,
+        value: f64,
+        epoch: usize,
+        step: usize,
+    },
+    #[error("{0}")]
+    Unsupported(String),
+    #[error(transparent)]
+    Data(#[from] decalign_data::Error),
+    #[error(transparent)]
+    Numerical(#[from] decalign_core::Error),
+}
+
+/// The result of working with a model.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn config(key: impl fmt::Display, message: impl Into<String>) -> Self {
+        Repr::Config {
+            key: key.to_string(),
+            message: message.into(),
+        }
+        .into()
+    }
+
+    pub(crate) fn file(path: &Path, message: impl fmt::Display) -> Self {
+        Repr::File {
+            path: path.display().to_string(),
+            message: message.to_string(),
+        }
+        .into()
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Repr::Invalid(message.into()).into()
+    }
+
+    pub(crate) fn diverged(component: &str, value: f64, epoch: usize, step: usize) -> Self {
+        Repr::Diverged {
+            component: component.to_owned(),
+            value,
+            epoch,
+            step,
+        }
+        .into()
+    }
+
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Repr::Unsupported(message.into()).into()
+    }
+
+    /// The category of the error.
+    pub fn kind(&self) -> ErrorKind {
+        match *self.0 {
+            Repr::Config { .. } => ErrorKind::Config,
+            Repr::File { .. } | Repr::Data(_) => ErrorKind::File,
+            Repr::Invalid(_) => ErrorKind::Invalid,
+            Repr::Diverged { .. } => ErrorKind::Diverged,
+            Repr::Unsupported(_) => ErrorKind::Unsupported,
+            Repr::Numerical(_) => ErrorKind::Numerical,
+        }
+    }
+}
+
+impl From<Repr> for Error {
+    fn from(repr: Repr) -> Self {
+        Self(Box::new(repr))
+    }
+}
+
+impl From<decalign_data::Error> for Error {
+    fn from(error: decalign_data::Error) -> Self {
+        Repr::Data(error).into()
+    }
+}
+
+impl From<decalign_core::Error> for Error {
+    fn from(error: decalign_core::Error) -> Self {
+        Repr::Numerical(error).into()
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        decalign_core::Error::from(error).into()
+    }
+}

@@ -1,0 +1,111 @@
+//! The figures that benchmarks are compared by.
+//!
+//! Names follow the benchmarks' own: `Acc_2`, `F1_score`, `MAE`, `Corr`, ... What they mean is in
+//! [`Benchmark`].
+
+mod classes;
+mod scores;
+mod statistics;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::config::{Mode, TrainMode};
+
+pub use statistics::{accuracy, macro_f1, pearson, weighted_f1};
+
+/// Named figures in the order in which they are shown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metrics(Vec<(&'static str, f64)>);
+
+impl Metrics {
+    /// The figure of a name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| *value)
+    }
+
+    /// Names and figures.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, f64)> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// Whether a metric is better smaller (errors and losses) or larger (everything else).
+    pub fn mode(name: &str) -> Mode {
+        match name {
+            "MAE" | "RMSE" | "loss" => Mode::Min,
+            _ => Mode::Max,
+        }
+    }
+}
+
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// Which figures a data set is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Benchmark {
+    /// CMU-MOSI and CMU-MOSEI: scores in [-3, 3].
+    ///
+    /// `Acc_2` and weighted `F1_score` of the sign over non-zero labels, `MAE`, `Corr` (Pearson; 0
+    /// where undefined), `Acc_7` (clipped to [-3, 3], rounded half to even), then `Acc_5` and
+    /// `Acc_3` (clipped to 2 and 1), and `Has0_acc_2`, `Has0_F1_score` (>= 0 over all labels).
+    Mosi,
+    /// CH-SIMS: scores clipped to [-1, 1].
+    ///
+    /// `Mult_acc_2` splits at 0, `Mult_acc_3` at -0.1 and 0.1, `Mult_acc_5` at -0.7, -0.1, 0.1, 0.7
+    /// (a value on a split belongs below); weighted `F1_score` of the two classes, `MAE`, `Corr`.
+    Sims,
+    /// Negative, neutral, positive.
+    ///
+    /// `Has0_acc_2`, `Has0_F1_score`: first against last score, neutral labels count as negative;
+    /// `Non0_acc_2`, `Non0_F1_score`: neutral labels left out; `Acc_3`, `F1_score_3`.
+    ThreeClasses,
+    /// IEMOCAP: `WAcc` (accuracy), `WAF1` (weighted F1), and both again as `Acc`, `F1_score`.
+    Iemocap,
+    /// Any other score: `MAE`, `RMSE`, `Corr`.
+    Regression,
+    /// Any other class: `Acc`, weighted `F1_score`, `Macro_F1`.
+    Classification,
+}
+
+impl Benchmark {
+    /// The benchmark of a data set's name.
+    pub fn of(dataset_name: &str, mode: TrainMode, classes: usize) -> Self {
+        let name = dataset_name.to_lowercase();
+        match (name.as_str(), mode) {
+            ("mosi" | "mosei", TrainMode::Regression) => Self::Mosi,
+            ("sims" | "ch-sims", TrainMode::Regression) => Self::Sims,
+            ("mosi" | "mosei" | "sims" | "ch-sims", TrainMode::Classification) if classes == 3 => {
+                Self::ThreeClasses
+            }
+            ("iemocap", TrainMode::Classification) => Self::Iemocap,
+            (_, TrainMode::Regression) => Self::Regression,
+            (_, TrainMode::Classification) => Self::Classification,
+        }
+    }
+
+    /// The figures of N predictions, each `predictions.len() / labels.len()` numbers: a score, or
+    /// the scores of classes.
+    ///
+    /// Without samples every figure is 0.
+    pub fn evaluate(self, predictions: &[f32], labels: &[f32]) -> Metrics {
+        let figures = match self {
+            Self::Mosi => scores::mosi(predictions, labels),
+            Self::Sims => scores::sims(predictions, labels),
+            Self::Regression => scores::plain(predictions, labels),
+            Self::ThreeClasses => classes::three(predictions, labels),
+            Self::Iemocap => classes::iemocap(predictions, labels),
+            Self::Classification => classes::plain(predictions, labels),
+        };
+        Metrics(figures)
+    }
+}

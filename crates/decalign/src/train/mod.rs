@@ -1,0 +1,3 @@
+//! Training.
+mod history;
+pub use history::{EpochReport, Observer, Silent};
