@@ -1,2 +1,37 @@
-//! The program `decalign`.
-fn main() {}
+//! The program `decalign`: train, evaluate, predict with and verify models.
+
+mod args;
+mod evaluate;
+mod output;
+mod predict;
+mod progress;
+mod run_folder;
+mod source;
+mod table;
+mod train;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+use output::Failure;
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Train(arguments) => train::run(arguments),
+        Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Predict(arguments) => predict::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { message, code }) => {
+            if !message.is_empty() {
+                eprintln!("decalign: {message}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use decalign_data::{Dataset, Labels};
 
 use super::{ClassWeight, Config, CostReduction, Semantics, TaskLoss, TrainMode};
+use crate::metrics::Benchmark;
 use crate::{Error, Result};
 
 /// One modality of a model.
@@ -129,6 +130,14 @@ pub struct Resolved {
     pub objective: ObjectiveConfig,
 }
 
+impl Resolved {
+    /// The figures that predictions are judged by.
+    pub fn benchmark(&self) -> Benchmark {
+        let mode = self.config.train_mode.unwrap_or(TrainMode::Regression);
+        Benchmark::of(&self.config.dataset_name, mode, self.model.outputs)
+    }
+}
+
 impl Config {
     /// Checks the configuration against a data set whose modalities are those to use.
     ///
@@ -172,7 +181,7 @@ impl Config {
     }
 
     /// Takes task and number of classes from the labels, or fails where they differ.
-    fn fit_labels(&mut self, labels: &Labels, origin: &str) -> Result<()> {
+    pub(crate) fn fit_labels(&mut self, labels: &Labels, origin: &str) -> Result<()> {
         let (mode, kind) = match labels {
             Labels::Scores(_) => (TrainMode::Regression, "scores"),
             Labels::Classes { .. } => (TrainMode::Classification, "classes"),

@@ -74,7 +74,7 @@ impl Adam {
     }
 
     /// One step; `learning_rate` gives each parameter's rate by name. Returns the norm of the
-    /// gradients before clipping.
+    /// gradients before clipping. When that is not finite, nothing has changed.
     ///
     /// # Errors
     /// When a gradient has another type or device than its parameter.
@@ -88,6 +88,9 @@ impl Adam {
             .iter()
             .filter_map(|(_, var)| gradients.get(var));
         let (factor, norm) = clip_gradient_norm(all, self.settings.clip)?;
+        if !norm.is_finite() {
+            return Ok(norm);
+        }
         for (name, var) in &self.parameters {
             let (Some(gradient), Some(moments)) = (gradients.get(var), self.moments.get_mut(name))
             else {

@@ -1,5 +1,6 @@
 //! What training tells as it goes.
 
+use crate::Result;
 use crate::metrics::Metrics;
 use crate::objective::Losses;
 
@@ -70,8 +71,12 @@ pub trait Observer {
         let _ = (epoch, step, steps);
     }
     /// An epoch is done.
-    fn epoch(&mut self, report: &EpochReport) {
+    ///
+    /// # Errors
+    /// What the observer returns ends the run.
+    fn epoch(&mut self, report: &EpochReport) -> Result<()> {
         let _ = report;
+        Ok(())
     }
 }
 

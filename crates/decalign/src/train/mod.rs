@@ -1,3 +1,8 @@
-//! Training.
+//! Training: epochs, validation, the best checkpoint, and when to stop.
+
+mod epoch;
 mod history;
+mod trainer;
+
 pub use history::{EpochReport, Observer, Silent};
+pub use trainer::{Outcome, Trainer};

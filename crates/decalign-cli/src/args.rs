@@ -1,0 +1,178 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Cross-modal alignment: train, evaluate, predict with and verify DecAlign models.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Start with `decalign train`: it trains on embedded data in a few seconds.\n\
+    Exit status: 0 done, 1 a run or a verification failed, 2 the input is bad."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train a model; on the embedded digits when no data is given
+    Train(Train),
+    /// Compute a benchmark's figures for a trained model
+    Evaluate(Evaluate),
+    /// Predict with a trained model, one row a sample
+    Predict(Predict),
+    /// Hold the model against recorded numbers of another implementation
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    decalign train\n  \
+    decalign train --modalities fou,kar,pix --seeds 1 2 3\n  \
+    decalign train --dataset mine.safetensors --set nlevels=2 --epochs 50\n  \
+    decalign train --dataset mosi.safetensors --preset mosi --split bc\n\n\
+    Writes config.json, epochs.csv, metrics.json and best.safetensors to the run's folder.")]
+pub(crate) struct Train {
+    /// A safetensors file (docs/data-format.md), or `mfeat`, the embedded digits
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dataset: Option<PathBuf>,
+    /// A JSON file of settings, this project's or the PyTorch release's
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    pub(crate) config: Option<PathBuf>,
+    /// Named settings: mosi, mosei, sims, iemocap, mfeat
+    #[arg(long, value_name = "NAME")]
+    pub(crate) preset: Option<String>,
+    /// Change one setting; may be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// The modalities to use, in order
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) modalities: Vec<String>,
+    /// The split of the data to use
+    #[arg(long, value_name = "NAME")]
+    pub(crate) split: Option<String>,
+    /// One run a seed; several give mean and deviation
+    #[arg(long, value_name = "SEED", num_args = 1.., value_delimiter = ',')]
+    pub(crate) seeds: Vec<u64>,
+    /// Passes over the training part, at most
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<usize>,
+    /// Samples a batch
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_size: Option<usize>,
+    /// Learning rate of Adam
+    #[arg(long, value_name = "RATE")]
+    pub(crate) learning_rate: Option<f64>,
+    /// Where the results go [default: runs/<data set>, numbered]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Print the results as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+}
+
+/// What to compute on.
+#[derive(Debug, Args)]
+pub(crate) struct Machine {
+    /// cpu, cuda, cuda:1, metal
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub(crate) device: String,
+    /// CPU threads; results do not depend on it [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+/// A trained model and data for it.
+#[derive(Debug, Args)]
+pub(crate) struct ModelAndData {
+    /// A checkpoint, such as runs/mfeat/best.safetensors
+    pub(crate) checkpoint: PathBuf,
+    /// A safetensors file (docs/data-format.md), or `mfeat`
+    pub(crate) data: PathBuf,
+    /// The split that parts are taken from [default: that of training]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) split: Option<String>,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+}
+
+/// Which samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Samples {
+    Train,
+    Valid,
+    Test,
+    All,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Evaluate {
+    #[command(flatten)]
+    pub(crate) input: ModelAndData,
+    /// Which samples [default: test where the data has a split, else all]
+    #[arg(long)]
+    pub(crate) part: Option<Samples>,
+    /// Print the figures as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How predictions are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Csv,
+    Jsonl,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Predict {
+    #[command(flatten)]
+    pub(crate) input: ModelAndData,
+    /// Which samples
+    #[arg(long, default_value = "all")]
+    pub(crate) part: Samples,
+    /// CSV, or one JSON object a line
+    #[arg(long, default_value = "csv")]
+    pub(crate) format: Format,
+    /// Write to a file instead of the standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// The type to compute in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dtype {
+    F32,
+    F64,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The folder holds config.json, weights.safetensors or weights.pth, batch.safetensors\n\
+    and expected.safetensors; docs/verify.md says what is in them. A tensor holds when\n\
+    max|got - want| <= tolerance * max(max|want|, 1e-3)."
+)]
+pub(crate) struct Verify {
+    /// The folder
+    pub(crate) folder: PathBuf,
+    /// The type to compute in [default: that of the weights]
+    #[arg(long)]
+    pub(crate) dtype: Option<Dtype>,
+    /// What each tensor is held to [default: 1e-8 in f64, 1e-3 in f32]
+    #[arg(long, value_name = "X")]
+    pub(crate) tolerance: Option<f64>,
+    /// The file of weights, in place of the folder's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
+    /// Show every tensor, not only the worst
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print the comparison as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

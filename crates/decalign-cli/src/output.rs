@@ -1,0 +1,71 @@
+//! What the program says, and how it ends.
+
+use std::io::{ErrorKind, Write};
+
+use serde::Serialize;
+
+/// Why the program ends without success. An empty message says nothing.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) code: u8,
+}
+
+pub(crate) type Done<T = ()> = Result<T, Failure>;
+
+/// The status of a run or a verification that failed.
+pub(crate) const FAILED: u8 = 1;
+/// The status when the input is bad.
+pub(crate) const BAD_INPUT: u8 = 2;
+
+impl Failure {
+    pub(crate) fn bad_input(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            code: BAD_INPUT,
+        }
+    }
+}
+
+impl From<decalign::Error> for Failure {
+    fn from(error: decalign::Error) -> Self {
+        use decalign::ErrorKind as Kind;
+        let code = match error.kind() {
+            Kind::Diverged | Kind::Numerical => FAILED,
+            _ => BAD_INPUT,
+        };
+        Self {
+            message: error.to_string(),
+            code,
+        }
+    }
+}
+
+impl From<decalign_data::Error> for Failure {
+    fn from(error: decalign_data::Error) -> Self {
+        decalign::Error::from(error).into()
+    }
+}
+
+/// Writes to the standard output; a reader that has gone away is no failure.
+pub(crate) fn print(text: &str) -> Done {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure {
+            message: format!("standard output: {error}"),
+            code: FAILED,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> Done {
+    print(&(to_json(value)? + "\n"))
+}
+
+pub(crate) fn to_json(value: &impl Serialize) -> Done<String> {
+    serde_json::to_string_pretty(value).map_err(|error| Failure {
+        message: error.to_string(),
+        code: FAILED,
+    })
+}

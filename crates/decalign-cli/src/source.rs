@@ -1,0 +1,79 @@
+//! Data, devices and samples by what the command line calls them.
+
+use std::path::Path;
+
+use candle_core::Device;
+use decalign::{Checkpoint, Dataset, Predictor};
+use decalign_data::Part;
+
+use crate::args::{Machine, ModelAndData, Samples};
+use crate::output::{Done, Failure};
+
+/// The name of the embedded data.
+pub(crate) const EMBEDDED: &str = "mfeat";
+
+/// A file, or the embedded data by its name where no file is called that.
+pub(crate) fn dataset(path: &Path) -> Done<Dataset> {
+    match path == Path::new(EMBEDDED) && !path.exists() {
+        true => Ok(Dataset::mfeat()?),
+        false => Ok(Dataset::open(path)?),
+    }
+}
+
+/// Sets the number of threads and finds the device.
+pub(crate) fn machine(machine: &Machine) -> Done<Device> {
+    if let Some(threads) = machine.threads {
+        if threads == 0 {
+            return Err(Failure::bad_input("--threads 0: at least one is needed"));
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global();
+        pool.map_err(|error| Failure::bad_input(format!("--threads {threads}: {error}")))?;
+    }
+    device(&machine.device)
+}
+
+fn device(name: &str) -> Done<Device> {
+    let (kind, number) = name.split_once(':').unwrap_or((name, "0"));
+    let number = number.parse::<usize>();
+    let found = match (kind, number) {
+        ("cpu", Ok(0)) => return Ok(Device::Cpu),
+        ("cuda", Ok(number)) => Device::new_cuda(number),
+        ("metal", Ok(number)) => Device::new_metal(number),
+        _ => {
+            let message = format!("--device {name}: expected cpu, cuda, cuda:N or metal");
+            return Err(Failure::bad_input(message));
+        }
+    };
+    found.map_err(|error| {
+        let message = format!("--device {name}: {error}; build with --features {kind}, or use cpu");
+        Failure::bad_input(message)
+    })
+}
+
+/// A model and data for it, ready.
+pub(crate) fn model_and_data(input: &ModelAndData) -> Done<(Predictor, Dataset)> {
+    let device = machine(&input.machine)?;
+    let checkpoint = Checkpoint::open(&input.checkpoint)?;
+    let predictor = Predictor::new(checkpoint, &device)
+        .map_err(|error| Failure::bad_input(format!("{}: {error}", input.checkpoint.display())))?;
+    Ok((predictor, dataset(&input.data)?))
+}
+
+/// The rows of some samples. `asked` is a split by name; without, that of training.
+pub(crate) fn rows(
+    data: &Dataset,
+    asked: Option<&str>,
+    predictor: &Predictor,
+    samples: Samples,
+) -> Done<Vec<usize>> {
+    let split = asked.or(predictor.checkpoint().config.split.as_deref());
+    let part = match samples {
+        Samples::All => return Ok((0..data.len()).collect()),
+        Samples::Train => Part::Train,
+        Samples::Valid => Part::Valid,
+        Samples::Test => Part::Test,
+    };
+    Ok(data.part(split, part)?)
+}

@@ -1,0 +1,104 @@
+//! From a data set as it is to what a model takes.
+
+use std::borrow::Cow;
+
+use candle_core::{DType, Device};
+use decalign_data::{Dataset, Standardizer};
+
+use crate::Result;
+use crate::config::Config;
+use crate::model::DecAlign;
+use crate::objective::{Objective, numbers, scalar};
+use decalign_core::nn::Mode;
+
+/// The modalities of the configuration, without NaN and infinities.
+pub(crate) fn select(data: &Dataset, config: &Config) -> Result<Dataset> {
+    let data = match &config.modalities {
+        Some(names) => data.select(names)?,
+        None => data.clone(),
+    };
+    match config.replace_non_finite {
+        true => Ok(data.replace_non_finite()?),
+        false => {
+            data.check_finite()?;
+            Ok(data)
+        }
+    }
+}
+
+/// The standardisation that a configuration asks for, fitted to the samples `rows`.
+pub(crate) fn standardizer(
+    data: &Dataset,
+    rows: &[usize],
+    config: &Config,
+) -> Result<Option<Standardizer>> {
+    if !config.need_feature_standardized {
+        return Ok(None);
+    }
+    let listed = &config.feature_standardize_modalities;
+    let wanted = |name: &str| {
+        listed
+            .as_ref()
+            .is_none_or(|list| list.iter().any(|l| l == name))
+    };
+    let percentiles = config.feature_clip_percentiles.unwrap_or((0.0, 100.0));
+    Ok(Some(Standardizer::fit(data, rows, percentiles, wanted)?))
+}
+
+/// Standardises, where there is something to standardise by.
+pub(crate) fn standardize<'a>(
+    data: &'a Dataset,
+    standardizer: Option<&Standardizer>,
+) -> Result<Cow<'a, Dataset>> {
+    Ok(match standardizer {
+        Some(standardizer) => Cow::Owned(standardizer.apply(data)?),
+        None => Cow::Borrowed(data),
+    })
+}
+
+/// What a model makes of some samples.
+pub(crate) struct Evaluated {
+    /// The predictions, sample by sample.
+    pub(crate) predictions: Vec<f32>,
+    /// Mean over batches of the task loss, the last, smaller batch counting as much; 0 without an
+    /// objective.
+    pub(crate) loss: f64,
+}
+
+/// Runs a model over samples in their order.
+pub(crate) fn evaluate(
+    model: &DecAlign,
+    data: &Dataset,
+    rows: &[usize],
+    batch_size: usize,
+    objective: Option<&Objective>,
+    device: &Device,
+) -> Result<Evaluated> {
+    let dtype: DType = model.parameters().dtype();
+    let mut predictions = Vec::with_capacity(rows.len() * model.config().outputs);
+    let (mut loss, mut batches) = (0.0, 0usize);
+    for rows in rows.chunks(batch_size.max(1)) {
+        let batch = data.batch(rows, dtype, device)?;
+        let output = model.forward(&batch.sequences, false, Mode::Inference)?;
+        predictions.extend(numbers(&output.prediction)?.into_iter().map(|v| v as f32));
+        if let (Some(objective), Some(labels)) = (objective, &batch.labels) {
+            loss += scalar(&objective.task(&output.prediction, labels)?)?;
+        }
+        batches += 1;
+    }
+    Ok(Evaluated {
+        predictions,
+        loss: loss / batches.max(1) as f64,
+    })
+}
+
+/// The labels of some samples as numbers.
+pub(crate) fn labels(data: &Dataset, rows: &[usize]) -> Vec<f32> {
+    match data.labels() {
+        Some(decalign_data::Labels::Scores(values)) => rows.iter().map(|r| values[*r]).collect(),
+        Some(decalign_data::Labels::Classes { values, .. }) => {
+            rows.iter().map(|r| values[*r] as f32).collect()
+        }
+        None => Vec::new(),
+    }
+}
