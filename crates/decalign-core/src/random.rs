@@ -61,15 +61,24 @@ impl Stream {
         numbers
     }
 
-    /// `n` choices, each true with the given probability.
-    pub fn bernoulli(self, n: usize, probability: f64) -> Vec<bool> {
+    /// Calls `f` with `n` choices in order, each true with the given probability.
+    pub fn bernoulli(self, n: usize, probability: f64, mut f: impl FnMut(usize, bool)) {
         let mut generator = self.generator();
         let threshold = (probability.clamp(0.0, 1.0) * 4_294_967_296.0) as u64;
-        (0..n)
-            .map(|_| u64::from(generator.next_u32()) < threshold)
-            .collect()
+        // Drawn by the block: the generator is fastest so.
+        let mut bytes = [0u8; 4 * BLOCK];
+        for start in (0..n).step_by(BLOCK) {
+            let block = BLOCK.min(n - start);
+            generator.fill_bytes(&mut bytes[..4 * block]);
+            for (i, word) in bytes.as_chunks::<4>().0[..block].iter().enumerate() {
+                f(start + i, u64::from(u32::from_le_bytes(*word)) < threshold);
+            }
+        }
     }
 }
+
+/// Choices drawn at once.
+const BLOCK: usize = 256;
 
 /// A number in [0, 1) with 53 random bits.
 fn unit(generator: &mut ChaCha8Rng) -> f64 {
@@ -99,11 +108,12 @@ mod tests {
         let uniform = Stream::new(1, 1).uniform(n, 2.0, 4.0);
         assert!((mean(&uniform) - 3.0).abs() < 0.01);
         assert!(uniform.iter().all(|v| (2.0..4.0).contains(v)));
-        let hits = Stream::new(1, 2)
-            .bernoulli(n, 0.3)
-            .iter()
-            .filter(|b| **b)
-            .count();
-        assert!((hits as f64 / n as f64 - 0.3).abs() < 0.0073);
+        let (mut hits, mut seen) = (0, 0);
+        Stream::new(1, 2).bernoulli(n, 0.3, |i, hit| {
+            assert_eq!(i, seen);
+            seen += 1;
+            hits += usize::from(hit);
+        });
+        assert!(seen == n && (hits as f64 / n as f64 - 0.3).abs() < 0.0073);
     }
 }

@@ -137,16 +137,10 @@ fn restrict(
 }
 
 /// Attention with its four projections, parameters named as PyTorch's `MultiheadAttention`.
-///
-/// A bias of the keys shifts all scores of a query alike, which the softmax does not see. It is a
-/// parameter, for the sake of files, but is left out of the sums: its gradient is exactly zero
-/// instead of rounding, which Adam would turn into steps.
 #[derive(Clone, Debug)]
 pub struct MultiHeadAttention {
     in_weight: Tensor,
     in_bias: Tensor,
-    /// 1 for the biases of queries and values, 0 for those of keys.
-    felt: Tensor,
     out_weight: Tensor,
     out_bias: Tensor,
     heads: usize,
@@ -170,7 +164,6 @@ impl MultiHeadAttention {
         Ok(Self {
             in_weight: parameters.get("in_proj_weight", (3 * width, width), Init::XavierUniform)?,
             in_bias: parameters.get("in_proj_bias", 3 * width, Init::Constant(0.0))?,
-            felt: felt(parameters, width)?,
             out_weight: out.get(
                 "weight",
                 (width, width),
@@ -198,16 +191,9 @@ impl MultiHeadAttention {
         key_mask: Option<&Tensor>,
         mode: Mode,
     ) -> Result<Tensor> {
-        let bias = (&self.in_bias * &self.felt)?;
-        let [q, k, v] = project(queries, keys, values, &self.in_weight, &bias)?;
+        let [q, k, v] = project(queries, keys, values, &self.in_weight, &self.in_bias)?;
         let drop = (self.dropout, mode);
         let seen = dot_product_attention(&q, &k, &v, self.heads, causal, key_mask, drop)?;
         linear(&seen, &self.out_weight, Some(&self.out_bias))
     }
-}
-
-/// See [`MultiHeadAttention`]: which of the 3 d biases make a difference.
-fn felt(parameters: &Parameters, width: usize) -> Result<Tensor> {
-    let one = Tensor::ones(width, parameters.dtype(), parameters.device())?;
-    Ok(Tensor::cat(&[&one, &one.zeros_like()?, &one], 0)?)
 }

@@ -6,6 +6,7 @@ use decalign_core::nn::{self, Mode};
 
 use crate::attention::AttentionSize;
 use crate::op::attention::Restriction;
+use crate::op::projection::KEYS;
 use crate::op::residual_norm::EPSILON;
 
 /// Queries, keys and values, see [`crate::project`].
@@ -22,9 +23,9 @@ pub fn project(
     let d = weight.dim(1)?;
     let part = |x: &Tensor, i: usize| {
         let (w, b) = (weight.narrow(0, i * d, d)?, bias.narrow(0, i * d, d)?);
-        nn::reference::linear(x, &w, Some(&b))
+        nn::reference::linear(x, &w, (i != KEYS).then_some(&b))
     };
-    Ok([part(queries, 0)?, part(keys, 1)?, part(values, 2)?])
+    Ok([part(queries, 0)?, part(keys, KEYS)?, part(values, 2)?])
 }
 
 /// Residual connection and layer norm, see [`crate::residual_norm`].

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use decalign_core::op::{Output, record_one};
-use decalign_core::simd::{self, Isa, Kernel};
+use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Elements, Error, Real, Result, parallel, with_real};
 
 use crate::door::{check, check_finite};
@@ -290,7 +290,7 @@ impl<T: Real> Kernel for Rows<'_, T> {
         let mut total = T::zero();
         for (r, x) in self.x.chunks_exact(width).enumerate() {
             for (k, y) in kernel.iter_mut().zip(self.y.chunks_exact(width)) {
-                *k = scale * lanes_distance(isa, x, y);
+                *k = scale * distance(isa, x, y);
             }
             for k in kernel.iter_mut() {
                 *k = simd::exp_value(isa, *k);
@@ -300,9 +300,13 @@ impl<T: Real> Kernel for Rows<'_, T> {
                 let g = &mut gradient[r * width..][..width];
                 for (k, y) in kernel.iter().zip(self.y.chunks_exact(width)) {
                     let a = self.slope * *k;
-                    for i in 0..width {
-                        g[i] = isa.mul_add(a, x[i] - y[i], g[i]);
-                    }
+                    simd::blocks(width, |at| {
+                        let (x, y, mut sum) = (at.load(x), at.load(y), at.load(g));
+                        for i in 0..LANES {
+                            sum[i] = isa.mul_add(a, x[i] - y[i], sum[i]);
+                        }
+                        at.store(sum, g);
+                    });
                 }
             }
         }
@@ -310,21 +314,16 @@ impl<T: Real> Kernel for Rows<'_, T> {
     }
 }
 
-/// `|x - y|^2` in sixteen lanes.
+/// `|x - y|^2`.
 #[inline(always)]
-fn lanes_distance<T: Real, I: Isa>(isa: I, x: &[T], y: &[T]) -> T {
-    const LANES: usize = 16;
-    let mut lanes = [T::zero(); LANES];
-    let (x, x_rest) = x.as_chunks::<LANES>();
-    let (y, y_rest) = y.as_chunks::<LANES>();
-    for (x, y) in x.iter().zip(y) {
+fn distance<T: Real, I: Isa>(isa: I, x: &[T], y: &[T]) -> T {
+    let mut sums = [T::zero(); LANES];
+    simd::blocks(x.len(), |at| {
+        let (x, y) = (at.load(x), at.load(y));
         for i in 0..LANES {
             let e = x[i] - y[i];
-            lanes[i] = isa.mul_add(e, e, lanes[i]);
+            sums[i] = isa.mul_add(e, e, sums[i]);
         }
-    }
-    for (i, (x, y)) in x_rest.iter().zip(y_rest).enumerate() {
-        lanes[i] = isa.mul_add(*x - *y, *x - *y, lanes[i]);
-    }
-    lanes.iter().copied().sum()
+    });
+    simd::total(sums)
 }

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
+use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
 use crate::gaussian::Reduction;
@@ -63,19 +64,7 @@ fn fused<T: Real>(inputs: &[&Tensor], floor: f64, reduction: Reduction) -> Resul
     let (batch, width) = inputs[0].dims2()?;
     let factor = T::of(reduction.factor(width) / batch as f64);
     let floor = T::of(floor);
-    let value = {
-        let data = Data::<T>::read(inputs, floor)?;
-        let mut total = T::zero();
-        data.each(|x, gamma, mean, precision| {
-            let mut sum = T::zero();
-            for i in 0..width {
-                let e = x[i] - mean[i];
-                sum += e * e * precision[i];
-            }
-            total += gamma * sum;
-        });
-        total * factor
-    };
+    let value = factor * simd::dispatch(Value(&Data::<T>::read(inputs, floor)?));
     record_one(
         "coupling_cost",
         inputs,
@@ -120,6 +109,7 @@ impl<T: Real> Data<T> {
     }
 
     /// Every point with every prototype.
+    #[inline(always)]
     fn each(&self, mut f: impl FnMut(&[T], T, &[T], &[T])) {
         let rows = self
             .x
@@ -137,31 +127,84 @@ impl<T: Real> Data<T> {
     }
 }
 
+/// The sum over points and prototypes.
+struct Value<'a, T>(&'a Data<T>);
+
+impl<T: Real> Kernel for Value<'_, T> {
+    type Output = T;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> T {
+        let (mut total, width) = (T::zero(), self.0.width);
+        self.0.each(|x, gamma, mean, precision| {
+            let mut sums = [T::zero(); LANES];
+            simd::blocks(width, |at| {
+                let (x, m, p) = (at.load(x), at.load(mean), at.load(precision));
+                for i in 0..LANES {
+                    let e = x[i] - m[i];
+                    sums[i] = isa.mul_add(e * e, p[i], sums[i]);
+                }
+            });
+            total += gamma * simd::total(sums);
+        });
+        total
+    }
+}
+
+/// The gradients with respect to points, responsibilities, means and variances.
+struct Gradient<'a, T> {
+    data: &'a Data<T>,
+    outer: T,
+}
+
+impl<T: Real> Kernel for Gradient<'_, T> {
+    type Output = [Vec<T>; 4];
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> [Vec<T>; 4] {
+        let Self { data, outer } = self;
+        let (width, k) = (data.width, data.components());
+        let mut dx = vec![T::zero(); data.x.len()];
+        let mut dgamma = Vec::with_capacity(data.gamma.len());
+        let mut dmeans = vec![T::zero(); data.means.len()];
+        let mut dvariances = vec![T::zero(); data.means.len()];
+        let mut cell = 0;
+        data.each(|x, gamma, mean, precision| {
+            let (row, component) = (cell / k * width, cell % k * width);
+            let dx = &mut dx[row..][..width];
+            let dm = &mut dmeans[component..][..width];
+            let dv = &mut dvariances[component..][..width];
+            cell += 1;
+            let scale = outer * gamma;
+            let mut sums = [T::zero(); LANES];
+            simd::blocks(width, |at| {
+                let (x, m, p) = (at.load(x), at.load(mean), at.load(precision));
+                let (mut to_x, mut to_m, mut to_v) = (at.load(dx), at.load(dm), at.load(dv));
+                for i in 0..LANES {
+                    let e = x[i] - m[i];
+                    let weighted = e * p[i];
+                    let slope = T::of(2.0) * scale * weighted;
+                    to_x[i] += slope;
+                    to_m[i] -= slope;
+                    to_v[i] = isa.mul_add(-scale * weighted, weighted, to_v[i]);
+                    sums[i] = isa.mul_add(weighted, e, sums[i]);
+                }
+                at.store(to_x, dx);
+                at.store(to_m, dm);
+                at.store(to_v, dv);
+            });
+            dgamma.push(outer * simd::total(sums));
+        });
+        [dx, dgamma, dmeans, dvariances]
+    }
+}
+
 fn backward<T: Real>(b: &Backward, floor: T, factor: T) -> Result<InputGradients> {
     let outer = b.gradient(0)?;
     let outer = Elements::<T>::new(&outer)?[0] * factor;
     let inputs: Vec<&Tensor> = b.inputs.iter().collect();
     let data = Data::<T>::read(&inputs, floor)?;
-    let (width, k) = (data.width, data.components());
-    let mut dx = vec![T::zero(); data.x.len()];
-    let mut dgamma = Vec::with_capacity(data.gamma.len());
-    let mut dmeans = vec![T::zero(); data.means.len()];
-    let mut dvariances = vec![T::zero(); data.means.len()];
-    let mut cell = 0;
-    data.each(|x, gamma, mean, precision| {
-        let (row, component) = (cell / k * width, cell % k * width);
-        cell += 1;
-        let mut sum = T::zero();
-        for i in 0..width {
-            let e = (x[i] - mean[i]) * precision[i];
-            let slope = T::of(2.0) * outer * gamma * e;
-            dx[row + i] += slope;
-            dmeans[component + i] -= slope;
-            dvariances[component + i] -= outer * gamma * e * e;
-            sum += e * (x[i] - mean[i]);
-        }
-        dgamma.push(outer * sum);
-    });
+    let [dx, dgamma, dmeans, mut dvariances] = simd::dispatch(Gradient { data: &data, outer });
     let mut all = vec![dx, dgamma, dmeans];
     if let Some(v) = b.inputs.get(3) {
         for (d, v) in dvariances.iter_mut().zip(Elements::<T>::new(v)?.iter()) {

@@ -33,17 +33,25 @@ pub fn dropout(x: &Tensor, p: f64, stream: Stream) -> Result<Tensor> {
 
 /// The `n` factors that [`dropout`] multiplies by: 0 with probability `p`, else `1 / (1 - p)`.
 pub fn dropout_mask<T: Real>(n: usize, p: f64, stream: Stream) -> Vec<T> {
+    let mut mask = vec![T::one(); n];
+    apply_dropout(&mut mask, p, stream);
+    mask
+}
+
+/// [`dropout`] of a slice, in place.
+pub fn apply_dropout<T: Real>(x: &mut [T], p: f64, stream: Stream) {
     let scale = T::of(1.0 / (1.0 - p));
-    let kept = stream.bernoulli(n, 1.0 - p).into_iter();
-    kept.map(|keep| if keep { scale } else { T::zero() })
-        .collect()
+    stream.bernoulli(x.len(), 1.0 - p, |i, keep| {
+        x[i] *= if keep { scale } else { T::zero() };
+    });
 }
 
 fn fused<T: Real>(x: &Tensor, p: f64, stream: Stream) -> Result<Tensor> {
     // The mask is drawn again in the backward pass, not kept.
     let apply = move |x: &[T]| -> Vec<T> {
-        let mask = dropout_mask::<T>(x.len(), p, stream);
-        x.iter().zip(mask).map(|(x, m)| *x * m).collect()
+        let mut x = x.to_vec();
+        apply_dropout(&mut x, p, stream);
+        x
     };
     let y = apply(&Elements::<T>::new(x)?);
     record_one("dropout", &[x], Output::new(y, x.dims()), move |b| {

@@ -116,8 +116,7 @@ fn forward<T: Real>(
     if relu {
         // Comparison, not `max`, so that NaN stays visible.
         y.iter_mut()
-            .filter(|v| **v < T::zero())
-            .for_each(|v| *v = T::zero());
+            .for_each(|v| *v = if *v < T::zero() { T::zero() } else { *v });
     }
     y
 }

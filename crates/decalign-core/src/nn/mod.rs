@@ -18,7 +18,7 @@ pub mod reference;
 mod softmax;
 
 pub use convolution::convolution;
-pub use dropout::{dropout, dropout_mask};
+pub use dropout::{apply_dropout, dropout, dropout_mask};
 pub use init::{kaiming_uniform, uniform, xavier_uniform};
 pub use linear::{linear, linear_relu};
 pub use mode::Mode;

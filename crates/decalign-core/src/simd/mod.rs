@@ -12,9 +12,11 @@
 //! | [`sum`], [`dot`] | (n / 32 + 5) eps times the sum of magnitudes |
 
 mod isa;
+mod lanes;
 mod map;
 mod reduce;
 
 pub use isa::{Isa, Kernel, Level, dispatch, level};
+pub use lanes::{Block, LANES, blocks, total};
 pub use map::{exp, exp_in_place, exp_value, ln, ln_value};
 pub use reduce::{dot, max, sum, sum_squares};

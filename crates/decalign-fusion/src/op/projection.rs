@@ -7,7 +7,15 @@ use decalign_core::{Elements, Error, Real, Result, with_real};
 
 use crate::reference;
 
-/// Queries, keys and values: `q = x W_q^T + b_q` and so on, where `weight` stacks W_q, W_k, W_v.
+/// Which of the three projections is that of the keys.
+pub(crate) const KEYS: usize = 1;
+
+/// Queries, keys and values for dot-product attention: `q = x W_q^T + b_q`, `k = x W_k^T`,
+/// `v = x W_v^T + b_v`, where `weight` stacks W_q, W_k, W_v and `bias` b_q, b_k, b_v.
+///
+/// A bias of the keys shifts all scores of a query alike, which the softmax does not see. It is
+/// there for the sake of files, but left out of the sums: its gradient is exactly zero instead of
+/// rounding, which Adam would turn into steps.
 ///
 /// # Shapes
 /// `queries` (B, L, d), `keys` and `values` (B, S, d), `weight` (3d, d), `bias` (3d); the results
@@ -58,8 +66,10 @@ fn fused<T: Real>(
         let (x, bias) = (Elements::<T>::new(x)?, &b[i * d..(i + 1) * d]);
         let rows = x.len() / d.max(1);
         let mut y = vec![T::zero(); x.len()];
-        y.chunks_exact_mut(d.max(1))
-            .for_each(|row| row.copy_from_slice(bias));
+        if i != KEYS {
+            y.chunks_exact_mut(d.max(1))
+                .for_each(|row| row.copy_from_slice(bias));
+        }
         let w = Matrix::new(&w[i * d * d..(i + 1) * d * d], d, d).t();
         matmul(&mut y, d, Matrix::new(&x, rows, d), w, Store::Add);
         outputs.push(y);
@@ -106,7 +116,7 @@ fn backward<T: Real>(b: &Backward, d: usize) -> Result<InputGradients> {
         }
         let (g_t, x) = (Matrix::new(&g, rows, d).t(), Matrix::new(&x, rows, d));
         matmul(&mut dw[square], d, g_t, x, Store::Write);
-        for row in g.chunks_exact(d.max(1)) {
+        for row in g.chunks_exact(d.max(1)).filter(|_| i != KEYS) {
             for (sum, v) in db[i * d..].iter_mut().zip(row) {
                 *sum += *v;
             }

@@ -42,10 +42,6 @@ pub fn residual_norm(
     with_real!("x", x, T => fused::<T>(x, residual, weight, bias, drop))
 }
 
-fn mask<T: Real>(n: usize, drop: Option<(f64, Stream)>) -> Option<Vec<T>> {
-    drop.map(|(p, stream)| nn::dropout_mask(n, p, stream))
-}
-
 fn fused<T: Real>(
     x: &Tensor,
     residual: &Tensor,
@@ -54,16 +50,14 @@ fn fused<T: Real>(
     drop: Option<(f64, Stream)>,
 ) -> Result<Tensor> {
     let (y, normal, scales) = {
-        let mut sum = Elements::<T>::new(residual)?.to_vec();
-        let x = Elements::<T>::new(x)?;
-        match mask::<T>(x.len(), drop) {
-            Some(mask) => {
-                for ((s, x), m) in sum.iter_mut().zip(x.iter()).zip(mask) {
-                    *s += *x * m;
-                }
-            }
-            None => sum.iter_mut().zip(x.iter()).for_each(|(s, x)| *s += *x),
+        let mut sum = Elements::<T>::new(x)?.to_vec();
+        if let Some((p, stream)) = drop {
+            nn::apply_dropout(&mut sum, p, stream);
         }
+        let residual = Elements::<T>::new(residual)?;
+        sum.iter_mut()
+            .zip(residual.iter())
+            .for_each(|(s, r)| *s += *r);
         simd::dispatch(Forward {
             normal: sum,
             weight: &Elements::<T>::new(weight)?,
@@ -126,10 +120,11 @@ fn backward<T: Real>(
         gradient: &Elements::<T>::new(&gradient)?,
     });
     let dims = b.inputs[0].dims();
-    let dx = match mask::<T>(ds.len(), drop) {
-        Some(mask) => {
-            let dropped = ds.iter().zip(mask).map(|(g, m)| *g * m).collect::<Vec<_>>();
-            Some(Tensor::from_vec(dropped, dims, device)?)
+    let dx = match drop {
+        Some((p, stream)) => {
+            let mut dx = ds.clone();
+            nn::apply_dropout(&mut dx, p, stream);
+            Some(Tensor::from_vec(dx, dims, device)?)
         }
         None => None,
     };

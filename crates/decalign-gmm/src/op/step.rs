@@ -1,7 +1,7 @@
 //! One expectation, one maximisation, and their gradients.
 
 use decalign_core::Real;
-use decalign_core::simd::{self, Isa};
+use decalign_core::simd::{self, Isa, LANES};
 
 use crate::em::{MASS_FLOOR, WEIGHT_FLOOR};
 
@@ -128,10 +128,14 @@ impl<T: Real> Step<'_, T> {
         for (x, gamma) in rows() {
             for (j, g) in gamma.iter().enumerate() {
                 let (m, v) = (&means[j * width..][..width], &mut raw[j * width..][..width]);
-                for i in 0..width {
-                    let e = x[i] - m[i];
-                    v[i] = isa.mul_add(*g * e, e, v[i]);
-                }
+                simd::blocks(width, |at| {
+                    let (x, m, mut sum) = (at.load(x), at.load(m), at.load(v));
+                    for i in 0..LANES {
+                        let e = x[i] - m[i];
+                        sum[i] = isa.mul_add(*g * e, e, sum[i]);
+                    }
+                    at.store(sum, v);
+                });
             }
         }
         for j in 0..k {
@@ -171,12 +175,20 @@ impl<T: Real> Step<'_, T> {
                 let at = j * width..(j + 1) * width;
                 let (m, p) = (&mixture.means[at.clone()], &mixture.precisions[at.clone()]);
                 let (gm, gv) = (&mut gradient.means[at.clone()], &mut gradient.variances[at]);
-                for i in 0..width {
-                    let e = (x[i] - m[i]) * p[i];
-                    dx[i] = isa.mul_add(-slope, e, dx[i]);
-                    gm[i] = isa.mul_add(slope, e, gm[i]);
-                    gv[i] = isa.mul_add(T::of(0.5) * slope, isa.mul_add(e, e, -p[i]), gv[i]);
-                }
+                let half = T::of(0.5) * slope;
+                simd::blocks(width, |at| {
+                    let (x, m, p) = (at.load(x), at.load(m), at.load(p));
+                    let (mut to_x, mut to_m, mut to_v) = (at.load(dx), at.load(gm), at.load(gv));
+                    for i in 0..LANES {
+                        let e = (x[i] - m[i]) * p[i];
+                        to_x[i] = isa.mul_add(-slope, e, to_x[i]);
+                        to_m[i] = isa.mul_add(slope, e, to_m[i]);
+                        to_v[i] = isa.mul_add(half, isa.mul_add(e, e, -p[i]), to_v[i]);
+                    }
+                    at.store(to_x, dx);
+                    at.store(to_m, gm);
+                    at.store(to_v, gv);
+                });
             }
         }
     }
@@ -193,37 +205,66 @@ impl<T: Real> Step<'_, T> {
         dx: &mut [T],
     ) -> Vec<T> {
         let (k, width) = (after.weights.len(), self.width);
+        // Variances at their floor pass no gradient.
+        let pass = |(g, free): (&T, &bool)| if *free { *g } else { T::zero() };
+        let slopes: Vec<T> = gradient
+            .variances
+            .iter()
+            .zip(&after.free)
+            .map(pass)
+            .collect();
+        let constants: Vec<T> = (0..k)
+            .map(|j| after.constant(j, gradient, &slopes, self))
+            .collect();
         let mut given = vec![T::zero(); gamma.len()];
         let samples = self.x.chunks_exact(width).zip(dx.chunks_exact_mut(width));
         let rows = gamma.chunks_exact(k).zip(given.chunks_exact_mut(k));
         for ((x, dx), (gamma, given)) in samples.zip(rows) {
             for j in 0..k {
-                let clamped = after.mass[j] < T::of(MASS_FLOOR);
-                let n = floored(after.mass[j]);
                 let at = j * width..(j + 1) * width;
-                let (m, raw) = (&after.means[at.clone()], &after.raw[at.clone()]);
-                let (gm, gv) = (&gradient.means[at.clone()], &gradient.variances[at.clone()]);
-                let free = &after.free[at];
+                let (m, gm, gv) = (
+                    &after.means[at.clone()],
+                    &gradient.means[at.clone()],
+                    &slopes[at],
+                );
+                let n = floored(after.mass[j]);
                 let scale = gamma[j] / n;
-                let mut total = T::zero();
-                for i in 0..width {
-                    let e = x[i] - m[i];
-                    let v = if free[i] { gv[i] } else { T::zero() };
-                    dx[i] = isa.mul_add(scale, isa.mul_add(T::of(2.0) * v, e, gm[i]), dx[i]);
-                    let (first, second) = match clamped {
-                        true => (x[i], m[i] * m[i]),
-                        false => (e, raw[i]),
-                    };
-                    total += gm[i] * first + v * (e * e - second);
-                }
-                let weight = match clamped {
-                    true => T::zero(),
-                    false => gradient.weights[j] / self.batch(),
-                };
-                given[j] = total / n + weight;
+                let mut sums = [T::zero(); LANES];
+                simd::blocks(width, |at| {
+                    let (x, m, gm, gv) = (at.load(x), at.load(m), at.load(gm), at.load(gv));
+                    let mut to_x = at.load(dx);
+                    for i in 0..LANES {
+                        let e = x[i] - m[i];
+                        let slope = isa.mul_add(T::of(2.0) * gv[i], e, gm[i]);
+                        to_x[i] = isa.mul_add(scale, slope, to_x[i]);
+                        sums[i] = isa.mul_add(e, isa.mul_add(gv[i], e, gm[i]), sums[i]);
+                    }
+                    at.store(to_x, dx);
+                });
+                given[j] = simd::total(sums) / n + constants[j];
             }
         }
         given
+    }
+}
+
+impl<T: Real> Mixture<T> {
+    /// What the gradient with respect to the responsibilities of component `j` has whatever the
+    /// sample.
+    fn constant(&self, j: usize, gradient: &Gradient<T>, slopes: &[T], step: &Step<T>) -> T {
+        let n = floored(self.mass[j]);
+        let at = j * step.width..(j + 1) * step.width;
+        let (m, gm, gv) = (
+            &self.means[at.clone()],
+            &gradient.means[at.clone()],
+            &slopes[at.clone()],
+        );
+        // At the floor n does not move: means and variances are plain weighted sums.
+        if self.mass[j] < T::of(MASS_FLOOR) {
+            let terms = m.iter().zip(gm).zip(gv);
+            return terms.fold(T::zero(), |s, ((m, gm), gv)| s + *gm * *m - *gv * *m * *m) / n;
+        }
+        gradient.weights[j] / step.batch() - simd::dot(gv, &self.raw[at]) / n
     }
 }
 
@@ -239,27 +280,16 @@ fn axpy<T: Real, I: Isa>(isa: I, a: T, x: &[T], y: &mut [T]) {
     }
 }
 
-/// `sum_d (x - m)^2 p`, in eight lanes.
+/// `sum_d (x - m)^2 p`.
 #[inline(always)]
 fn distance<T: Real, I: Isa>(isa: I, x: &[T], m: &[T], p: &[T]) -> T {
-    const LANES: usize = 8;
-    let mut lanes = [T::zero(); LANES];
-    let width = x.len();
-    let whole = width - width % LANES;
-    for start in (0..whole).step_by(LANES) {
-        let (x, m, p) = (
-            &x[start..][..LANES],
-            &m[start..][..LANES],
-            &p[start..][..LANES],
-        );
+    let mut sums = [T::zero(); LANES];
+    simd::blocks(x.len(), |at| {
+        let (x, m, p) = (at.load(x), at.load(m), at.load(p));
         for i in 0..LANES {
             let e = x[i] - m[i];
-            lanes[i] = isa.mul_add(e * e, p[i], lanes[i]);
+            sums[i] = isa.mul_add(e * e, p[i], sums[i]);
         }
-    }
-    for i in whole..width {
-        let e = x[i] - m[i];
-        lanes[i - whole] = isa.mul_add(e * e, p[i], lanes[i - whole]);
-    }
-    lanes.iter().copied().sum()
+    });
+    simd::total(sums)
 }

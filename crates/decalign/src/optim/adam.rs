@@ -1,12 +1,12 @@
 //! Adam with L2 weight decay.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
 use decalign_core::Real;
-use decalign_core::simd::{self, Isa, Kernel};
+use decalign_core::simd::{self, Isa, Kernel, LANES};
 
 use super::clip_gradient_norm;
 use crate::{Error, Result};
@@ -46,12 +46,18 @@ pub struct Adam {
     moments: BTreeMap<String, Moments>,
 }
 
-/// The running means of one parameter, and how many steps they have seen.
+/// The running means of one parameter, of its own type, and how many steps they have seen.
 #[derive(Clone, Debug, Default)]
 struct Moments {
-    mean: Vec<f64>,
-    square: Vec<f64>,
+    single: Means<f32>,
+    double: Means<f64>,
     steps: i32,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Means<T> {
+    gradient: Vec<T>,
+    square: Vec<T>,
 }
 
 impl Adam {
@@ -141,33 +147,36 @@ impl InplaceOp2 for Update {
         let (Some(to), Some(from)) = (to.contiguous_offsets(), from.contiguous_offsets()) else {
             candle_core::bail!("adam: parameters and gradients are contiguous")
         };
+        let mut moments = self.moments.lock().unwrap_or_else(PoisonError::into_inner);
+        let Moments {
+            single,
+            double,
+            steps,
+        } = &mut *moments;
         match (parameter, gradient) {
             (CpuStorage::F32(p), CpuStorage::F32(g)) => {
-                self.run(&mut p[to.0..to.1], &g[from.0..from.1])
+                self.run(&mut p[to.0..to.1], &g[from.0..from.1], single, *steps);
             }
             (CpuStorage::F64(p), CpuStorage::F64(g)) => {
-                self.run(&mut p[to.0..to.1], &g[from.0..from.1])
+                self.run(&mut p[to.0..to.1], &g[from.0..from.1], double, *steps);
             }
             _ => candle_core::bail!("adam: parameter and gradient are both f32 or both f64"),
         }
+        Ok(())
     }
 }
 
 impl Update {
-    fn run<T: Real>(&self, parameter: &mut [T], gradient: &[T]) -> candle_core::Result<()> {
-        let mut moments = self
-            .moments
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        moments.mean.resize(parameter.len(), 0.0);
-        moments.square.resize(parameter.len(), 0.0);
+    fn run<T: Real>(&self, parameter: &mut [T], gradient: &[T], means: &mut Means<T>, steps: i32) {
+        means.gradient.resize(parameter.len(), T::zero());
+        means.square.resize(parameter.len(), T::zero());
         simd::dispatch(Step {
             update: self,
             parameter,
             gradient,
-            moments: &mut moments,
+            means,
+            steps,
         });
-        Ok(())
     }
 }
 
@@ -175,7 +184,8 @@ struct Step<'a, T> {
     update: &'a Update,
     parameter: &'a mut [T],
     gradient: &'a [T],
-    moments: &'a mut Moments,
+    means: &'a mut Means<T>,
+    steps: i32,
 }
 
 impl<T: Real> Kernel for Step<'_, T> {
@@ -189,17 +199,25 @@ impl<T: Real> Kernel for Step<'_, T> {
             weight_decay,
             ..
         } = self.update.settings;
-        let (b1, b2) = betas;
-        let steps = self.moments.steps;
-        let rate = self.update.rate / (1.0 - b1.powi(steps));
-        let scale = (1.0 - b2.powi(steps)).sqrt().recip();
-        let moments = self.moments.mean.iter_mut().zip(&mut self.moments.square);
-        for ((p, g), (m, v)) in self.parameter.iter_mut().zip(self.gradient).zip(moments) {
-            let value = p.as_f64();
-            let g = isa.mul_add(weight_decay, value, g.as_f64() * self.update.factor);
-            *m = isa.mul_add(b1, *m, (1.0 - b1) * g);
-            *v = isa.mul_add(b2, *v, (1.0 - b2) * g * g);
-            *p = T::of(value - rate * *m / isa.mul_add(v.sqrt(), scale, epsilon));
-        }
+        let correction = |beta: f64| 1.0 - beta.powi(self.steps);
+        let rate = T::of(self.update.rate / correction(betas.0));
+        let scale = T::of(correction(betas.1).sqrt().recip());
+        let (b1, b2) = (T::of(betas.0), T::of(betas.1));
+        let (rest1, rest2) = (T::of(1.0 - betas.0), T::of(1.0 - betas.1));
+        let (epsilon, decay) = (T::of(epsilon), T::of(weight_decay));
+        let factor = T::of(self.update.factor);
+        simd::blocks(self.parameter.len(), |at| {
+            let (mut p, g) = (at.load(self.parameter), at.load(self.gradient));
+            let (mut m, mut v) = (at.load(&self.means.gradient), at.load(&self.means.square));
+            for i in 0..LANES {
+                let g = isa.mul_add(decay, p[i], g[i] * factor);
+                m[i] = isa.mul_add(b1, m[i], rest1 * g);
+                v[i] = isa.mul_add(b2, v[i], rest2 * g * g);
+                p[i] -= rate * m[i] / isa.mul_add(v[i].sqrt(), scale, epsilon);
+            }
+            at.store(p, self.parameter);
+            at.store(m, &mut self.means.gradient);
+            at.store(v, &mut self.means.square);
+        });
     }
 }
