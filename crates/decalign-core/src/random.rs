@@ -62,6 +62,7 @@ impl Stream {
     }
 
     /// Calls `f` with `n` choices in order, each true with the given probability.
+    #[inline]
     pub fn bernoulli(self, n: usize, probability: f64, mut f: impl FnMut(usize, bool)) {
         let mut generator = self.generator();
         let threshold = (probability.clamp(0.0, 1.0) * 4_294_967_296.0) as u64;

@@ -300,13 +300,13 @@ impl<T: Real> Kernel for Rows<'_, T> {
                 let g = &mut gradient[r * width..][..width];
                 for (k, y) in kernel.iter().zip(self.y.chunks_exact(width)) {
                     let a = self.slope * *k;
-                    simd::blocks(width, |at| {
+                    for at in simd::blocks(width) {
                         let (x, y, mut sum) = (at.load(x), at.load(y), at.load(g));
                         for i in 0..LANES {
                             sum[i] = isa.mul_add(a, x[i] - y[i], sum[i]);
                         }
                         at.store(sum, g);
-                    });
+                    }
                 }
             }
         }
@@ -318,12 +318,12 @@ impl<T: Real> Kernel for Rows<'_, T> {
 #[inline(always)]
 fn distance<T: Real, I: Isa>(isa: I, x: &[T], y: &[T]) -> T {
     let mut sums = [T::zero(); LANES];
-    simd::blocks(x.len(), |at| {
+    for at in simd::blocks(x.len()) {
         let (x, y) = (at.load(x), at.load(y));
         for i in 0..LANES {
             let e = x[i] - y[i];
             sums[i] = isa.mul_add(e, e, sums[i]);
         }
-    });
+    }
     simd::total(sums)
 }

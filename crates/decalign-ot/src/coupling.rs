@@ -108,22 +108,15 @@ impl<T: Real> Data<T> {
         self.means.len() / self.width
     }
 
-    /// Every point with every prototype.
-    #[inline(always)]
-    fn each(&self, mut f: impl FnMut(&[T], T, &[T], &[T])) {
-        let rows = self
-            .x
-            .chunks_exact(self.width)
-            .zip(self.gamma.chunks_exact(self.components()));
-        for (x, gamma) in rows {
-            let prototypes = self
-                .means
-                .chunks_exact(self.width)
-                .zip(self.precisions.chunks_exact(self.width));
-            for (g, (mean, precision)) in gamma.iter().zip(prototypes) {
-                f(x, *g, mean, precision);
-            }
-        }
+    /// Every point with every prototype: point, component.
+    fn cells(&self) -> impl Iterator<Item = (usize, usize)> {
+        let components = self.components();
+        (0..self.gamma.len()).map(move |cell| (cell / components, cell % components))
+    }
+
+    /// Row `i` of `x`, a matrix of this width.
+    fn row<'a>(&self, x: &'a [T], i: usize) -> &'a [T] {
+        &x[i * self.width..][..self.width]
     }
 }
 
@@ -135,18 +128,20 @@ impl<T: Real> Kernel for Value<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> T {
-        let (mut total, width) = (T::zero(), self.0.width);
-        self.0.each(|x, gamma, mean, precision| {
+        let (mut total, data) = (T::zero(), self.0);
+        for ((b, k), gamma) in data.cells().zip(&data.gamma) {
+            let (x, mean) = (data.row(&data.x, b), data.row(&data.means, k));
+            let precision = data.row(&data.precisions, k);
             let mut sums = [T::zero(); LANES];
-            simd::blocks(width, |at| {
+            for at in simd::blocks(data.width) {
                 let (x, m, p) = (at.load(x), at.load(mean), at.load(precision));
                 for i in 0..LANES {
                     let e = x[i] - m[i];
                     sums[i] = isa.mul_add(e * e, p[i], sums[i]);
                 }
-            });
-            total += gamma * simd::total(sums);
-        });
+            }
+            total += *gamma * simd::total(sums);
+        }
         total
     }
 }
@@ -163,21 +158,20 @@ impl<T: Real> Kernel for Gradient<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> [Vec<T>; 4] {
         let Self { data, outer } = self;
-        let (width, k) = (data.width, data.components());
+        let width = data.width;
         let mut dx = vec![T::zero(); data.x.len()];
         let mut dgamma = Vec::with_capacity(data.gamma.len());
         let mut dmeans = vec![T::zero(); data.means.len()];
         let mut dvariances = vec![T::zero(); data.means.len()];
-        let mut cell = 0;
-        data.each(|x, gamma, mean, precision| {
-            let (row, component) = (cell / k * width, cell % k * width);
-            let dx = &mut dx[row..][..width];
-            let dm = &mut dmeans[component..][..width];
-            let dv = &mut dvariances[component..][..width];
-            cell += 1;
-            let scale = outer * gamma;
+        for ((b, k), gamma) in data.cells().zip(&data.gamma) {
+            let (x, mean) = (data.row(&data.x, b), data.row(&data.means, k));
+            let precision = data.row(&data.precisions, k);
+            let dx = &mut dx[b * width..][..width];
+            let dm = &mut dmeans[k * width..][..width];
+            let dv = &mut dvariances[k * width..][..width];
+            let scale = outer * *gamma;
             let mut sums = [T::zero(); LANES];
-            simd::blocks(width, |at| {
+            for at in simd::blocks(data.width) {
                 let (x, m, p) = (at.load(x), at.load(mean), at.load(precision));
                 let (mut to_x, mut to_m, mut to_v) = (at.load(dx), at.load(dm), at.load(dv));
                 for i in 0..LANES {
@@ -192,9 +186,9 @@ impl<T: Real> Kernel for Gradient<'_, T> {
                 at.store(to_x, dx);
                 at.store(to_m, dm);
                 at.store(to_v, dv);
-            });
+            }
             dgamma.push(outer * simd::total(sums));
-        });
+        }
         [dx, dgamma, dmeans, dvariances]
     }
 }

@@ -16,34 +16,29 @@ pub struct Block {
     len: usize,
 }
 
-/// Calls `f` on the blocks of slices of `n` elements, in order; only the last may be short.
+/// The blocks of slices of `n` elements, in order; only the last may be short.
+///
+/// An iterator, not a function that takes a closure: the body of a loop is compiled for the
+/// instruction set of the kernel around it, a closure need not be.
 ///
 /// ```
 /// use decalign_core::simd;
 /// let (x, mut y) = ([1.0, 2.0, 3.0], [10.0, 20.0, 30.0]);
-/// simd::blocks(3, |block| {
+/// for block in simd::blocks(3) {
 ///     let (a, mut b) = (block.load(&x), block.load(&y));
 ///     for i in 0..simd::LANES {
 ///         b[i] += 2.0 * a[i];
 ///     }
 ///     block.store(b, &mut y);
-/// });
+/// }
 /// assert_eq!(y, [12.0, 24.0, 36.0]);
 /// ```
 #[inline(always)]
-pub fn blocks(n: usize, mut f: impl FnMut(Block)) {
-    let whole = n - n % LANES;
-    let mut start = 0;
-    while start < whole {
-        f(Block { start, len: LANES });
-        start += LANES;
-    }
-    if start < n {
-        f(Block {
-            start,
-            len: n - start,
-        });
-    }
+pub fn blocks(n: usize) -> impl Iterator<Item = Block> {
+    (0..n).step_by(LANES).map(move |start| Block {
+        start,
+        len: LANES.min(n - start),
+    })
 }
 
 impl Block {
@@ -53,8 +48,15 @@ impl Block {
     /// When `x` is shorter than the slices that the block is of.
     #[inline(always)]
     pub fn load<T: Real>(self, x: &[T]) -> [T; LANES] {
+        let x = &x[self.start..][..self.len];
+        // A copy of known length is a load.
+        if let Ok(whole) = x.try_into() {
+            return whole;
+        }
         let mut lanes = [T::zero(); LANES];
-        lanes[..self.len].copy_from_slice(&x[self.start..][..self.len]);
+        for (lane, x) in lanes.iter_mut().zip(x) {
+            *lane = *x;
+        }
         lanes
     }
 
@@ -64,7 +66,14 @@ impl Block {
     /// When `x` is shorter than the slices that the block is of.
     #[inline(always)]
     pub fn store<T: Real>(self, lanes: [T; LANES], x: &mut [T]) {
-        x[self.start..][..self.len].copy_from_slice(&lanes[..self.len]);
+        let x = &mut x[self.start..][..self.len];
+        if let Ok(whole) = <&mut [T; LANES]>::try_from(&mut *x) {
+            *whole = lanes;
+            return;
+        }
+        for (x, lane) in x.iter_mut().zip(lanes) {
+            *x = lane;
+        }
     }
 }
 
@@ -92,12 +101,12 @@ mod tests {
             let x: Vec<f64> = (0..n).map(|i| i as f64).collect();
             let mut seen = vec![0.0; n];
             let mut sum = 0.0;
-            blocks(n, |block| {
+            for block in blocks(n) {
                 let mut s = block.load(&seen);
                 s.iter_mut().for_each(|v| *v += 1.0);
                 block.store(s, &mut seen);
                 sum += total(block.load(&x));
-            });
+            }
             prop_assert!(seen.iter().all(|v| *v == 1.0));
             prop_assert_eq!(sum, (n * n.saturating_sub(1) / 2) as f64);
         }

@@ -206,7 +206,7 @@ impl<T: Real> Kernel for Step<'_, T> {
         let (rest1, rest2) = (T::of(1.0 - betas.0), T::of(1.0 - betas.1));
         let (epsilon, decay) = (T::of(epsilon), T::of(weight_decay));
         let factor = T::of(self.update.factor);
-        simd::blocks(self.parameter.len(), |at| {
+        for at in simd::blocks(self.parameter.len()) {
             let (mut p, g) = (at.load(self.parameter), at.load(self.gradient));
             let (mut m, mut v) = (at.load(&self.means.gradient), at.load(&self.means.square));
             for i in 0..LANES {
@@ -218,6 +218,6 @@ impl<T: Real> Kernel for Step<'_, T> {
             at.store(p, self.parameter);
             at.store(m, &mut self.means.gradient);
             at.store(v, &mut self.means.square);
-        });
+        }
     }
 }
