@@ -163,36 +163,38 @@ impl CrossModalEncoder {
             let remedy = format!("must be {}, one an encoder", self.encoders.len());
             return Err(Error::value("streams", streams.len(), remedy));
         }
-        let encode = |(i, (encoder, stream)): (usize, (&Encoder, &Option<Stream>))| {
-            let Some(stream) = stream else {
-                return Ok(None);
-            };
-            let mode = mode.child(i as u64);
-            let others: Vec<&Stream> = streams
-                .iter()
-                .enumerate()
-                .filter(|(j, _)| *j != i)
-                .filter_map(|(_, s)| s.as_ref())
-                .collect();
-            let x = &stream.features;
-            let encoded = match attention {
-                Attention::Cross if !others.is_empty() => {
-                    let (context, mask) = concatenate(&others)?;
-                    encoder.cross(x, &context, mask.as_ref(), mode)?
-                }
-                Attention::Cross => encoder.self_attend(x, stream.mask.as_ref(), true, mode)?,
-                Attention::SelfOnly { causal } => {
-                    encoder.self_attend(x, stream.mask.as_ref(), causal, mode)?
-                }
-            };
-            Ok(Some(encoded))
-        };
-        self.encoders
-            .iter()
-            .zip(streams)
-            .enumerate()
-            .map(encode)
+        (0..streams.len())
+            .map(|i| self.encode(i, streams, attention, mode))
             .collect()
+    }
+
+    /// Encodes stream number `i` alone, see [`CrossModalEncoder::forward`].
+    ///
+    /// # Errors
+    /// As [`CrossModalEncoder::forward`].
+    pub fn encode(
+        &self,
+        i: usize,
+        streams: &[Option<Stream>],
+        attention: Attention,
+        mode: Mode,
+    ) -> Result<Option<Tensor>> {
+        let (Some(encoder), Some(Some(stream))) = (self.encoders.get(i), streams.get(i)) else {
+            return Ok(None);
+        };
+        let mode = mode.child(i as u64);
+        let others = streams.iter().enumerate().filter(|(j, _)| *j != i);
+        let others: Vec<&Stream> = others.filter_map(|(_, s)| s.as_ref()).collect();
+        let (x, mask) = (&stream.features, stream.mask.as_ref());
+        let encoded = match attention {
+            Attention::Cross if !others.is_empty() => {
+                let (context, mask) = concatenate(&others)?;
+                encoder.cross(x, &context, mask.as_ref(), mode)?
+            }
+            Attention::Cross => encoder.self_attend(x, mask, true, mode)?,
+            Attention::SelfOnly { causal } => encoder.self_attend(x, mask, causal, mode)?,
+        };
+        Ok(Some(encoded))
     }
 }
 

@@ -122,6 +122,15 @@ impl Parameters {
             .collect()
     }
 
+    /// The parameters of this scope, in the order of their names.
+    pub fn within(&self) -> Vec<Tensor> {
+        let inside = |(name, var): (String, Var)| {
+            name.starts_with(&self.prefix)
+                .then(|| var.as_tensor().clone())
+        };
+        self.named().into_iter().filter_map(inside).collect()
+    }
+
     /// How many numbers the parameters hold.
     pub fn count(&self) -> usize {
         self.named().iter().map(|(_, var)| var.elem_count()).sum()
@@ -193,6 +202,10 @@ mod tests {
             Ok(all)
         };
         assert_eq!(draw(["a", "b"])?, draw(["b", "a"])?);
+        let set = Parameters::new(3, DType::F64, &Device::Cpu);
+        set.scope("x").get("w", 1, Init::Constant(1.0))?;
+        set.scope("xy").get("w", 1, Init::Constant(2.0))?;
+        assert_eq!((set.scope("x").within().len(), set.within().len()), (1, 2));
         Ok(())
     }
 

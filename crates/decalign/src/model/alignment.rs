@@ -8,7 +8,8 @@ use decalign_ot::{
     coupling_cost,
 };
 
-use crate::Result;
+use decalign_core::Result;
+
 use crate::config::{CostReduction, ModelConfig, Semantics};
 
 /// What pulls unique and common parts apart, and modalities together. Scalars.

@@ -11,6 +11,7 @@
 //! [semantics](crate::config::Semantics) are settings of the same path.
 
 mod alignment;
+mod branches;
 mod naming;
 mod projection;
 
@@ -19,11 +20,12 @@ pub use naming::parameter_key;
 
 use candle_core::{DType, Device, Tensor, Var};
 use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu};
+use decalign_core::op::parallel;
 use decalign_data::Sequence;
 use decalign_decouple::{Decoupled, Decoupler, cosine_squared};
-use decalign_fusion::{Attention, CrossModalEncoder, Encoder, LayerSettings, Stream, mean_pool};
+use decalign_fusion::{CrossModalEncoder, Encoder, LayerSettings, mean_pool};
 
-use crate::config::{ModelConfig, Semantics};
+use crate::config::ModelConfig;
 use crate::{Error, Result};
 use projection::Projection;
 
@@ -71,10 +73,10 @@ impl DistributionEncoder {
         })
     }
 
-    fn forward(&self, x: &Tensor, dropout: f64, mode: Mode) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, dropout: f64, mode: Mode) -> decalign_core::Result<Tensor> {
         let hidden = linear_relu(x, &self.first[0], Some(&self.first[1]))?;
         let hidden = mode.dropout(&hidden, dropout)?;
-        Ok(linear(&hidden, &self.second[0], Some(&self.second[1]))?)
+        linear(&hidden, &self.second[0], Some(&self.second[1]))
     }
 }
 
@@ -99,9 +101,14 @@ impl DecAlign {
     /// A model with fresh parameters drawn from `seed`.
     ///
     /// # Errors
-    /// When the configuration does not fit itself, or a modality's width is not known yet.
+    /// When the configuration does not fit itself.
     pub fn new(config: &ModelConfig, seed: u64, dtype: DType, device: &Device) -> Result<Self> {
-        check(config)?;
+        if !config.modalities.iter().any(|m| m.active) {
+            return Err(Error::config(
+                "active_modalities",
+                "none: at least one is needed",
+            ));
+        }
         let parameters = Parameters::new(seed, dtype, device);
         let keys: Vec<String> = config
             .modalities
@@ -187,22 +194,43 @@ impl DecAlign {
             parts.push(self.decoupler.forward(i, &x)?);
             masks.push(mask);
         }
-        let pooled = |x: &Tensor, i: usize| mean_pool(x, masks[i].as_ref());
-        let common: Vec<Tensor> = parts
+        let pool = |x: &Tensor, i: usize| mean_pool(x, masks[i].as_ref());
+        let common = parts
             .iter()
             .enumerate()
-            .map(|(i, p)| pooled(&p.common, i))
-            .collect::<decalign_core::Result<_>>()?;
-        let hidden = self.fuse(&parts, &masks, mode.child(place::FUSION))?;
-        let representation = self.represent(&hidden, &common)?;
+            .map(|(i, part)| pool(&part.common, i));
+        let common: Vec<Tensor> = common.collect::<decalign_core::Result<_>>()?;
+        let active = self.active();
+        let mut branches = self.fusion_branches(&active, &parts, &masks, mode.child(place::FUSION));
+        if align {
+            let unique = active.iter().map(|i| pool(&parts[*i].unique, *i));
+            branches.push(self.heterogeneous_branch(unique.collect::<decalign_core::Result<_>>()?));
+            let mode = mode.child(place::DISTRIBUTION);
+            branches.push(self.homogeneous_branch(&active, &common, mode));
+        }
+        let mut done = parallel(branches)?.into_iter();
+        let mut hidden = vec![None; parts.len()];
+        for (i, outputs) in active.iter().zip(done.by_ref()) {
+            hidden[*i] = outputs.into_iter().next();
+        }
+        let representation = represent(&hidden, &common)?;
         let dropped = mode
             .child(place::OUTPUT)
             .dropout(&representation, self.config.output_dropout)?;
         let prediction = linear(&dropped, &self.head[0], Some(&self.head[1]))?;
-        let (alignment, distribution) = match align {
-            true => self.align(&parts, &masks, &common, mode.child(place::DISTRIBUTION))?,
-            false => (None, Vec::new()),
-        };
+        let (mut alignment, mut distribution) = (None, Vec::new());
+        if let (Some(heterogeneous), Some(mut homogeneous)) = (done.next(), done.next()) {
+            let angles = active
+                .iter()
+                .map(|i| cosine_squared(&parts[*i].unique, &parts[*i].common));
+            let angles = angles.collect::<decalign_core::Result<Vec<_>>>()?;
+            distribution = homogeneous.split_off(1);
+            alignment = Some(Alignment {
+                decoupling: Tensor::stack(&angles, 0)?.mean(0)?,
+                heterogeneous: heterogeneous[0].clone(),
+                homogeneous: homogeneous[0].clone(),
+            });
+        }
         Ok(ModelOutput {
             prediction,
             representation,
@@ -212,122 +240,29 @@ impl DecAlign {
         })
     }
 
-    /// Pooled outputs of the cross-modal encoder; `None` for modalities that are not active.
-    fn fuse(
-        &self,
-        parts: &[Decoupled],
-        masks: &[Option<Tensor>],
-        mode: Mode,
-    ) -> Result<Vec<Option<Tensor>>> {
-        let config = &self.config;
-        // The release lets padded steps be attended to (their features are zero).
-        let attend_to_all = config.semantics == Semantics::Reference;
-        let streams: Vec<Option<Stream>> = parts
-            .iter()
-            .zip(masks)
-            .zip(&config.modalities)
-            .map(|((part, mask), modality)| {
-                modality.active.then(|| Stream {
-                    features: part.unique.clone(),
-                    mask: mask.clone().filter(|_| !attend_to_all),
-                })
-            })
-            .collect();
-        let attention = match config.cross_modal_attention {
-            true => Attention::Cross,
-            false => Attention::SelfOnly {
-                causal: config.causal_mask,
-            },
-        };
-        let encoded = self.encoder.forward(&streams, attention, mode)?;
-        let pooled = encoded
-            .iter()
-            .zip(masks)
-            .map(|(h, mask)| h.as_ref().map(|h| mean_pool(h, mask.as_ref())).transpose());
-        Ok(pooled.collect::<decalign_core::Result<_>>()?)
-    }
-
-    /// `[h_1, ..., h_M, pool(c_1), ..., pool(c_M)]`, zeros for modalities that are not active.
-    fn represent(&self, hidden: &[Option<Tensor>], common: &[Tensor]) -> Result<Tensor> {
-        let mut columns = Vec::with_capacity(2 * hidden.len());
-        for (h, c) in hidden.iter().zip(common) {
-            columns.push(match h {
-                Some(h) => h.clone(),
-                None => c.zeros_like()?.detach(),
-            });
-        }
-        for (h, c) in hidden.iter().zip(common) {
-            columns.push(match h {
-                Some(_) => c.clone(),
-                None => c.zeros_like()?.detach(),
-            });
-        }
-        Ok(Tensor::cat(&columns, 1)?)
-    }
-
-    fn align(
-        &self,
-        parts: &[Decoupled],
-        masks: &[Option<Tensor>],
-        common: &[Tensor],
-        mode: Mode,
-    ) -> Result<(Option<Alignment>, Vec<Tensor>)> {
-        let config = &self.config;
-        let active: Vec<usize> = (0..parts.len())
-            .filter(|i| config.modalities[*i].active)
-            .collect();
-        let mut angles = Vec::new();
-        let mut unique = Vec::new();
-        let mut distribution = Vec::new();
-        for &i in &active {
-            angles.push(cosine_squared(&parts[i].unique, &parts[i].common)?);
-            unique.push(mean_pool(&parts[i].unique, masks[i].as_ref())?);
-            let mode = mode.child(i as u64);
-            distribution.push(self.distribution[i].forward(
-                &common[i],
-                config.relu_dropout,
-                mode,
-            )?);
-        }
-        let decoupling = Tensor::stack(&angles, 0)?.mean(0)?;
-        // The release aligns three modalities or none.
-        let aligned = match config.semantics {
-            Semantics::Reference => active.len() == 3,
-            Semantics::Native => active.len() >= 2,
-        };
-        let zero = decoupling.zeros_like()?.detach();
-        let (heterogeneous, homogeneous) = match aligned {
-            true => (
-                alignment::heterogeneous(&unique, config)?,
-                alignment::homogeneous(&distribution, config)?,
-            ),
-            false => (zero.clone(), zero),
-        };
-        let alignment = Alignment {
-            decoupling,
-            heterogeneous,
-            homogeneous,
-        };
-        Ok((Some(alignment), distribution))
+    /// The modalities that take part.
+    fn active(&self) -> Vec<usize> {
+        let modalities = &self.config.modalities;
+        (0..modalities.len())
+            .filter(|i| modalities[*i].active)
+            .collect()
     }
 }
 
-/// What [`crate::config::Config::validate`] cannot know: widths must have come from the data.
-fn check(config: &ModelConfig) -> Result<()> {
-    for modality in &config.modalities {
-        if modality.width == 0 {
-            let message = format!(
-                "the width of modality {} is not known: give it or load data",
-                modality.name
-            );
-            return Err(Error::config("feature_dims", message));
-        }
+/// `[h_1, ..., h_M, pool(c_1), ..., pool(c_M)]`, zeros for modalities that are not active.
+fn represent(hidden: &[Option<Tensor>], common: &[Tensor]) -> Result<Tensor> {
+    let mut columns = Vec::with_capacity(2 * hidden.len());
+    for (h, c) in hidden.iter().zip(common) {
+        columns.push(match h {
+            Some(h) => h.clone(),
+            None => c.zeros_like()?.detach(),
+        });
     }
-    match config.modalities.iter().filter(|m| m.active).count() {
-        0 => Err(Error::config(
-            "active_modalities",
-            "none: at least one is needed",
-        )),
-        _ => Ok(()),
+    for (h, c) in hidden.iter().zip(common) {
+        columns.push(match h {
+            Some(_) => c.clone(),
+            None => c.zeros_like()?.detach(),
+        });
     }
+    Ok(Tensor::cat(&columns, 1)?)
 }

@@ -11,6 +11,12 @@
 //! ```
 //!
 //! Only inputs that carry gradients enter the chain; without any, the outputs are plain tensors.
+//!
+//! [`parallel()`] runs whole parts of a graph at the same time, forward and backward.
+
+mod branches;
+
+pub use branches::{Branch, parallel};
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
