@@ -118,15 +118,15 @@ pub(crate) fn attention(
         .reshape((b, l, size.width))?)
 }
 
-/// Dropout on weights, each head of each sample from its own stream as in the fused operation.
+/// Dropout on weights, each sample from its own stream as in the fused operation.
 fn drop_weights(
     weights: &Tensor,
     size: AttentionSize,
     p: f64,
     stream: decalign_core::random::Stream,
 ) -> Result<Tensor> {
-    let n = size.queries * size.keys;
-    let mask: Vec<f64> = (0..(size.batch * size.heads) as u64)
+    let n = size.heads * size.queries * size.keys;
+    let mask: Vec<f64> = (0..size.batch as u64)
         .flat_map(|i| nn::dropout_mask::<f64>(n, p, stream.child(i)))
         .collect();
     let mask = Tensor::from_vec(mask, weights.dims(), weights.device())?;

@@ -73,12 +73,16 @@ impl<T: Real> Problem<T> {
         Matrix::strided(&x[head * size..], rows, size, width)
     }
 
-    /// Dropout factors of one head of one sample.
-    fn mask(&self, sample: usize, head: usize) -> Option<Vec<T>> {
+    /// Dropout factors of all heads of one sample, one after the other.
+    fn mask(&self, sample: usize) -> Option<Vec<T>> {
         let (p, stream) = self.drop?;
-        let n = self.size.queries * self.size.keys;
-        let stream = stream.child((sample * self.size.heads + head) as u64);
-        Some(nn::dropout_mask(n, p, stream))
+        let n = self.size.heads * self.of_head();
+        Some(nn::dropout_mask(n, p, stream.child(sample as u64)))
+    }
+
+    /// How many weights a head of a sample has.
+    fn of_head(&self) -> usize {
+        self.size.queries * self.size.keys
     }
 
     /// Unnormalised logits of one head, -inf where a key is not to be seen.
@@ -191,7 +195,8 @@ fn forward<T: Real>(problem: &Problem<T>, q: &[T], k: &[T], v: &[T]) -> (Vec<T>,
         |sample, out, normalisers| {
             let (q, k) = (&q[sample * of_q..][..of_q], &k[sample * of_k..][..of_k]);
             let v = &v[sample * of_k..][..of_k];
-            let mut weights = vec![T::zero(); s.queries * s.keys];
+            let mut weights = vec![T::zero(); problem.of_head()];
+            let mask = problem.mask(sample);
             for (head, normaliser) in normalisers.chunks_exact_mut(s.queries).enumerate() {
                 problem.logits(sample, head, q, k, &mut weights);
                 let (logits, keys) = (&mut weights[..], s.keys);
@@ -200,8 +205,9 @@ fn forward<T: Real>(problem: &Problem<T>, q: &[T], k: &[T], v: &[T]) -> (Vec<T>,
                     keys,
                     normaliser,
                 });
-                if let Some(mask) = problem.mask(sample, head) {
-                    weights.iter_mut().zip(mask).for_each(|(w, m)| *w *= m);
+                if let Some(mask) = &mask {
+                    let mask = &mask[head * problem.of_head()..];
+                    weights.iter_mut().zip(mask).for_each(|(w, m)| *w *= *m);
                 }
                 let weights = Matrix::new(&weights, s.queries, s.keys);
                 let v = problem.head(v, head, s.keys);
@@ -249,9 +255,12 @@ fn backward<T: Real>(
             };
             let (dk, dv) = dkv.split_at_mut(of_k);
             let normalisers = &normalisers[sample * s.heads * s.queries..];
+            let mask = problem.mask(sample);
             for head in 0..s.heads {
                 let normaliser = &normalisers[head * s.queries..][..s.queries];
-                head_backward(problem, (sample, head), &rows, normaliser, (dq, dk, dv));
+                let mask = mask.as_ref().map(|mask| &mask[head * problem.of_head()..]);
+                let place = (sample, head);
+                head_backward(problem, place, &rows, normaliser, mask, (dq, dk, dv));
             }
         },
     );
@@ -287,6 +296,7 @@ fn head_backward<T: Real>(
     (sample, head): (usize, usize),
     rows: &Rows<T>,
     normaliser: &[T],
+    mask: Option<&[T]>,
     (dq, dk, dv): (&mut [T], &mut [T], &mut [T]),
 ) {
     let (s, start) = (problem.size, head * problem.size.head());
@@ -298,11 +308,9 @@ fn head_backward<T: Real>(
         keys,
         normaliser,
     });
-    let mask = problem.mask(sample, head);
     let g = problem.head(rows.g, head, s.queries);
-    let dropped: Option<Vec<T>> = mask
-        .as_ref()
-        .map(|mask| weights.iter().zip(mask).map(|(w, m)| *w * *m).collect());
+    let dropped: Option<Vec<T>> =
+        mask.map(|mask| weights.iter().zip(mask).map(|(w, m)| *w * *m).collect());
     let seen = Matrix::new(dropped.as_deref().unwrap_or(&weights), s.queries, s.keys);
     matmul(&mut dv[start..], s.width, seen.t(), g, Store::Write);
     let mut u = vec![T::zero(); s.queries * s.keys];
@@ -313,7 +321,7 @@ fn head_backward<T: Real>(
         problem.head(rows.v, head, s.keys).t(),
         Store::Write,
     );
-    if let Some(mask) = &mask {
+    if let Some(mask) = mask {
         u.iter_mut().zip(mask).for_each(|(u, m)| *u *= *m);
     }
     let scale = problem.scale();
