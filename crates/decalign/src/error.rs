@@ -35,11 +35,10 @@ enum Repr {
     #[error("{0}")]
     Invalid(String),
     #[error(
-        "{component} is {value} at step {step} of epoch {epoch}; lower learning_rate or clip, or look at the data"
+        "{what} at step {step} of epoch {epoch}; lower learning_rate or clip, or look at the data"
     )]
     Diverged {
-        component: String,
-        value: f64,
+        what: String,
         epoch: usize,
         step: usize,
     },
@@ -75,14 +74,9 @@ impl Error {
         Repr::Invalid(message.into()).into()
     }
 
-    pub(crate) fn diverged(component: &str, value: f64, epoch: usize, step: usize) -> Self {
-        Repr::Diverged {
-            component: component.to_owned(),
-            value,
-            epoch,
-            step,
-        }
-        .into()
+    pub(crate) fn diverged(what: impl Into<String>, epoch: usize, step: usize) -> Self {
+        let what = what.into();
+        Repr::Diverged { what, epoch, step }.into()
     }
 
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {

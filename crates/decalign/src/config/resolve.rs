@@ -448,6 +448,12 @@ impl Config {
             ("clip", self.clip),
             ("factor", self.factor),
         ];
+        if self.factor > 1.0 {
+            return Err(Error::config(
+                "factor",
+                format!("is {}, must be at most 1", self.factor),
+            ));
+        }
         if let Some((key, v)) = positive
             .into_iter()
             .find(|(_, v)| !(*v > 0.0 && v.is_finite()))

@@ -1,6 +1,7 @@
 //! The parts of a pass that do not wait for one another.
 
 use candle_core::Tensor;
+use decalign_core::Error;
 use decalign_core::nn::Mode;
 use decalign_core::op::Branch;
 use decalign_decouple::Decoupled;
@@ -54,7 +55,7 @@ impl DecAlign {
     pub(super) fn heterogeneous_branch(&self, unique: Vec<Tensor>) -> Branch<'_> {
         Branch::new(unique, Vec::new(), |unique| {
             Ok(vec![match self.aligns(unique.len()) {
-                true => heterogeneous(unique, &self.config)?,
+                true => heterogeneous(unique, &self.config).map_err(in_loss("heterogeneous"))?,
                 false => nothing(&unique[0])?,
             }])
         })
@@ -83,7 +84,7 @@ impl DecAlign {
                 .map(encode)
                 .collect::<decalign_core::Result<Vec<_>>>()?;
             let loss = match self.aligns(outputs.len()) {
-                true => homogeneous(&outputs, &self.config)?,
+                true => homogeneous(&outputs, &self.config).map_err(in_loss("homogeneous"))?,
                 false => nothing(&outputs[0])?,
             };
             outputs.insert(0, loss);
@@ -103,6 +104,17 @@ impl DecAlign {
             Semantics::Reference => active == 3,
             Semantics::Native => active >= 2,
         }
+    }
+}
+
+/// Says which loss could not be computed.
+fn in_loss(name: &str) -> impl Fn(Error) -> Error {
+    move |error| {
+        Error::value(
+            format!("the {name} loss"),
+            "not computable",
+            error.to_string(),
+        )
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::model::DecAlign;
 use crate::objective::{Losses, Objective};
 use crate::optim::Adam;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Keeps dropout's numbers apart from those of the shuffle and of initialisation.
 const DROPOUT: u64 = 0x4452_4f50;
@@ -74,13 +74,22 @@ impl Epoch<'_> {
             .labels
             .as_ref()
             .ok_or_else(|| Error::invalid("training needs labels"))?;
-        let output = self.model.forward(&batch.sequences, true, mode)?;
-        let losses = self.objective.losses(&output, labels)?;
+        let lost = |what: String| Error::diverged(what, epoch, step);
+        // The data was checked: what a numerical operation does not take, training has made.
+        let explain = |error: Error| match error.kind() {
+            ErrorKind::Numerical => lost(error.to_string()),
+            _ => error,
+        };
+        let output = self
+            .model
+            .forward(&batch.sequences, true, mode)
+            .map_err(explain)?;
+        let losses = self.objective.losses(&output, labels).map_err(explain)?;
         let values = losses.values()?;
         let names = Losses::NAMES.iter().map(|name| format!("the {name} loss"));
         let names = names.chain(["the total loss".to_owned()]);
         if let Some((value, name)) = values.iter().zip(names).find(|(v, _)| !v.is_finite()) {
-            return Err(Error::diverged(&name, *value, epoch, step));
+            return Err(lost(format!("{name} is {value}")));
         }
         let config = self.config;
         let rate = |name: &str| match name.starts_with("text_model.") {
@@ -90,12 +99,7 @@ impl Epoch<'_> {
         let norm = adam.step(&losses.total.backward()?, rate)?;
         match norm.is_finite() {
             true => Ok((values, norm)),
-            false => Err(Error::diverged(
-                "the norm of the gradients",
-                norm,
-                epoch,
-                step,
-            )),
+            false => Err(lost(format!("the norm of the gradients is {norm}"))),
         }
     }
 }
