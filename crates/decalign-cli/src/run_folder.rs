@@ -91,10 +91,8 @@ impl EpochsFile {
     pub(crate) fn write(&mut self, report: &EpochReport) -> decalign::Result<()> {
         let header = (!self.begun).then(|| report.header());
         self.begun = true;
-        let rows = header.into_iter().chain([report.row()]);
-        let written = rows
-            .map(|row| self.writer.write_record(row))
-            .collect::<Result<(), _>>();
+        let mut rows = header.into_iter().chain([report.row()]);
+        let written = rows.try_for_each(|row| self.writer.write_record(row));
         let done = written
             .map_err(std::io::Error::from)
             .and_then(|()| self.writer.flush());

@@ -1,4 +1,5 @@
 //! Every layer: fused equals reference, values and gradients, f32 and f64, batches, strided input.
+#![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor, Var};
 use decalign_core::random::Stream;

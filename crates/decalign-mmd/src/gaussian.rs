@@ -215,7 +215,7 @@ impl<T: Real> Plan<'_, T> {
         let mut value = T::zero();
         let mut gradients: Vec<Vec<T>> =
             self.data.iter().map(|x| vec![T::zero(); x.len()]).collect();
-        for i in 0..m {
+        for (i, gradient) in gradients.iter_mut().enumerate() {
             for j in 0..m {
                 let n = self.rows(i) as f64;
                 let diagonal = i == j && self.estimator == Estimator::Unbiased;
@@ -225,7 +225,7 @@ impl<T: Real> Plan<'_, T> {
                     (true, true) => 2.0 / (m as f64 * n * (n - 1.0)),
                     (false, _) => -2.0 / ((m * (m - 1)) as f64 * n * self.rows(j) as f64),
                 };
-                let sum = self.block(i, j, T::of(weight), &mut gradients[i]);
+                let sum = self.block(i, j, T::of(weight), gradient);
                 let sum = if diagonal { sum - T::of(n) } else { sum };
                 value += T::of(weight) * sum;
             }

@@ -21,7 +21,7 @@ fn check(x: &Tensor, loss: impl Fn(&Tensor) -> decalign::Result<Tensor>) {
     let plain = |error: decalign::Error| {
         decalign::core::Error::from(candle_core::Error::Msg(error.to_string()))
     };
-    gradcheck(&[x.clone()], 1e-7, |x| {
+    gradcheck(std::slice::from_ref(x), 1e-7, |x| {
         Ok(vec![loss(&x[0]).map_err(plain)?])
     })
     .unwrap();

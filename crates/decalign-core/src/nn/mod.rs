@@ -4,7 +4,7 @@
 //! Tensors are `(..., features)` row-major throughout: time comes before features, so a
 //! convolution's windows and a linear layer's rows need no transposition.
 //!
-//! Each function is fused on the CPU; on other devices, and in [`reference`], it is the same
+//! Each function is fused on the CPU; on other devices, and in [`mod@reference`], it is the same
 //! mathematics in plain tensor operations.
 
 mod convolution;

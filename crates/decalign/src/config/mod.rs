@@ -14,13 +14,14 @@
 //! # Ok::<(), decalign::Error>(())
 //! ```
 
+mod check;
 mod keys;
 mod parse;
 mod preset;
 mod resolve;
+mod resolved;
 
+pub use check::check_batches;
 pub use keys::{ClassWeight, Config, CostReduction, Mode, Semantics, TaskLoss, TrainMode};
 pub use preset::PRESETS;
-pub use resolve::{
-    ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved, Task, check_batches,
-};
+pub use resolved::{ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved, Task};

@@ -1,0 +1,136 @@
+//! What a model and an objective are built from: valid settings.
+
+use super::{ClassWeight, Config, CostReduction, Semantics, TrainMode};
+use crate::metrics::Benchmark;
+
+/// One modality of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModalityConfig {
+    /// The name.
+    pub name: String,
+    /// Features a step, D.
+    pub width: usize,
+    /// Steps that the convolution looks at.
+    pub kernel_size: usize,
+    /// Dropout of attention weights.
+    pub attention_dropout: f64,
+    /// Whether it takes part; if not, it is zeros.
+    pub active: bool,
+}
+
+/// What a model is built from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    /// The release's mathematics or this project's.
+    pub semantics: Semantics,
+    /// The modalities, in order.
+    pub modalities: Vec<ModalityConfig>,
+    /// Width d of everything after the projection.
+    pub width: usize,
+    /// Attention heads; they divide d.
+    pub heads: usize,
+    /// Layers of each cross-modal encoder.
+    pub layers: usize,
+    /// Gaussian prototypes a modality, K.
+    pub prototypes: usize,
+    /// Steps of EM.
+    pub em_iterations: usize,
+    /// Variances of prototypes are not taken below this.
+    pub variance_floor: f64,
+    /// Entropic regularisation of the transport.
+    pub transport_epsilon: f64,
+    /// Sinkhorn sweeps (at most, in native semantics).
+    pub transport_iterations: usize,
+    /// Mean or sum over dimensions in prototype costs.
+    pub cost_reduction: CostReduction,
+    /// Divide the sample-to-prototype cost by the prototype's variances.
+    pub local_mahalanobis: bool,
+    /// Width P of the distribution features.
+    pub distribution_width: usize,
+    /// Variance of the Gaussian kernel of the MMD.
+    pub mmd_bandwidth: f64,
+    /// Dropout of encoder inputs.
+    pub embed_dropout: f64,
+    /// Dropout inside feed-forward parts.
+    pub relu_dropout: f64,
+    /// Dropout before residual sums.
+    pub residual_dropout: f64,
+    /// Dropout before the prediction.
+    pub output_dropout: f64,
+    /// Dropout of text features.
+    pub text_dropout: f64,
+    /// Attention over the other modalities, or over itself.
+    pub cross_modal_attention: bool,
+    /// Causal mask in self-attention.
+    pub causal_mask: bool,
+    /// Reference semantics: leave padded steps out.
+    pub sequence_mask: bool,
+    /// Numbers the model predicts: 1, or one a class.
+    pub outputs: usize,
+}
+
+/// The loss of regression.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RegressionLoss {
+    /// Mean absolute error.
+    Mae,
+    /// Mean squared error.
+    Mse,
+    /// Squared below beta, absolute above.
+    SmoothL1 {
+        /// Where one turns into the other, > 0.
+        beta: f64,
+    },
+}
+
+/// What is predicted, and its loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Task {
+    /// A score.
+    Regression(RegressionLoss),
+    /// One of several classes, by cross-entropy.
+    Classification {
+        /// How many.
+        classes: usize,
+        /// How they weigh.
+        class_weight: ClassWeight,
+    },
+}
+
+/// What an objective is built from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectiveConfig {
+    /// The task and its loss.
+    pub task: Task,
+    /// Weight of the decoupling loss.
+    pub dec_loss_weight: f64,
+    /// Weight of the heterogeneous alignment.
+    pub alpha: f64,
+    /// Weight of the homogeneous alignment.
+    pub beta: f64,
+    /// Weight of the contrastive loss.
+    pub ct_weight: f64,
+    /// Temperature of the contrastive loss.
+    pub ct_temperature: f64,
+    /// Weight of the loss of the sign, in regression.
+    pub binary_task_weight: f64,
+}
+
+/// A configuration that fits its data: what was left open is filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// All keys, with modalities, widths and task as they are.
+    pub config: Config,
+    /// For the model.
+    pub model: ModelConfig,
+    /// For the objective.
+    pub objective: ObjectiveConfig,
+}
+
+impl Resolved {
+    /// The figures that predictions are judged by.
+    pub fn benchmark(&self) -> Benchmark {
+        let mode = self.config.train_mode.unwrap_or(TrainMode::Regression);
+        Benchmark::of(&self.config.dataset_name, mode, self.model.outputs)
+    }
+}
