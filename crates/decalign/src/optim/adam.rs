@@ -1,15 +1,14 @@
 //! Adam with L2 weight decay.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor, Var};
-use decalign_core::Real;
+use candle_core::{CpuStorage, InplaceOp2, Layout, Var};
 use decalign_core::simd::{self, Isa, Kernel, LANES};
+use decalign_core::{Real, parallel};
 
 use super::clip_gradient_norm;
-use crate::{Error, Result};
+use crate::Result;
 
 /// The settings of [`Adam`] that stay the same during training.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,42 +40,43 @@ impl AdamSettings {
 /// A parameter that a loss does not reach keeps its value and its state.
 #[derive(Debug)]
 pub struct Adam {
-    parameters: Vec<(String, Var)>,
+    parameters: Vec<Parameter>,
     settings: AdamSettings,
-    moments: BTreeMap<String, Moments>,
+}
+
+#[derive(Debug)]
+struct Parameter {
+    name: String,
+    variable: Var,
+    moments: Mutex<Moments>,
 }
 
 /// The running means of one parameter, of its own type, and how many steps they have seen.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Moments {
     single: Means<f32>,
     double: Means<f64>,
     steps: i32,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Means<T> {
     gradient: Vec<T>,
     square: Vec<T>,
 }
 
 impl Adam {
-    /// An optimiser of the given parameters.
-    ///
-    /// # Errors
-    /// When two parameters have one name.
-    pub fn new(parameters: Vec<(String, Var)>, settings: AdamSettings) -> Result<Self> {
-        let mut moments = BTreeMap::new();
-        for (name, _) in &parameters {
-            if moments.insert(name.clone(), Moments::default()).is_some() {
-                return Err(Error::invalid(format!("two parameters are named {name}")));
-            }
-        }
-        Ok(Self {
-            parameters,
+    /// An optimiser of the given parameters, by name.
+    pub fn new(parameters: Vec<(String, Var)>, settings: AdamSettings) -> Self {
+        let parameter = |(name, variable)| Parameter {
+            name,
+            variable,
+            moments: Mutex::default(),
+        };
+        Self {
+            parameters: parameters.into_iter().map(parameter).collect(),
             settings,
-            moments,
-        })
+        }
     }
 
     /// One step; `learning_rate` gives each parameter's rate by name. Returns the norm of the
@@ -87,52 +87,56 @@ impl Adam {
     pub fn step(
         &mut self,
         gradients: &GradStore,
-        learning_rate: impl Fn(&str) -> f64,
+        learning_rate: impl Fn(&str) -> f64 + Sync,
     ) -> Result<f64> {
         let all = self
             .parameters
             .iter()
-            .filter_map(|(_, var)| gradients.get(var));
+            .filter_map(|p| gradients.get(&p.variable));
         let (factor, norm) = clip_gradient_norm(all, self.settings.clip)?;
         if !norm.is_finite() {
             return Ok(norm);
         }
-        for (name, var) in &self.parameters {
-            let (Some(gradient), Some(moments)) = (gradients.get(var), self.moments.get_mut(name))
-            else {
-                continue;
+        let update = |i: usize| {
+            let Parameter {
+                name,
+                variable,
+                moments,
+            } = &self.parameters[i];
+            let Some(gradient) = gradients.get(variable) else {
+                return Ok(());
             };
-            moments.steps += 1;
+            let (rate, settings) = (learning_rate(name), self.settings);
             let update = Update {
                 factor,
-                rate: learning_rate(name),
-                settings: self.settings,
-                moments: Mutex::new(std::mem::take(moments)),
+                rate,
+                settings,
+                moments,
             };
-            var.as_tensor()
-                .inplace_op2(&gradient.contiguous()?, &update)?;
-            *moments = update.moments.into_inner().unwrap_or_default();
-        }
-        Ok(norm)
-    }
-
-    /// The parameters, by name.
-    pub fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.parameters
+            variable
+                .as_tensor()
+                .inplace_op2(&gradient.contiguous()?, &update)
+        };
+        let elements: usize = self
+            .parameters
             .iter()
-            .map(|(name, var)| (name.as_str(), var.as_tensor()))
+            .map(|p| p.variable.elem_count())
+            .sum();
+        let updates = parallel::map(self.parameters.len(), 20 * elements, update);
+        updates.into_iter().collect::<candle_core::Result<()>>()?;
+        Ok(norm)
     }
 }
 
 /// One step of one parameter.
-struct Update {
+struct Update<'a> {
     factor: f64,
     rate: f64,
     settings: AdamSettings,
-    moments: Mutex<Moments>,
+    moments: &'a Mutex<Moments>,
 }
 
-impl InplaceOp2 for Update {
+impl InplaceOp2 for Update<'_> {
     fn name(&self) -> &'static str {
         "adam"
     }
@@ -153,6 +157,7 @@ impl InplaceOp2 for Update {
             double,
             steps,
         } = &mut *moments;
+        *steps += 1;
         match (parameter, gradient) {
             (CpuStorage::F32(p), CpuStorage::F32(g)) => {
                 self.run(&mut p[to.0..to.1], &g[from.0..from.1], single, *steps);
@@ -166,7 +171,7 @@ impl InplaceOp2 for Update {
     }
 }
 
-impl Update {
+impl Update<'_> {
     fn run<T: Real>(&self, parameter: &mut [T], gradient: &[T], means: &mut Means<T>, steps: i32) {
         means.gradient.resize(parameter.len(), T::zero());
         means.square.resize(parameter.len(), T::zero());
@@ -181,7 +186,7 @@ impl Update {
 }
 
 struct Step<'a, T> {
-    update: &'a Update,
+    update: &'a Update<'a>,
     parameter: &'a mut [T],
     gradient: &'a [T],
     means: &'a mut Means<T>,

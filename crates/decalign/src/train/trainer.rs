@@ -122,7 +122,7 @@ impl Trainer {
         let mut adam = Adam::new(
             model.variables(),
             AdamSettings::new(config.weight_decay, config.clip),
-        )?;
+        );
         let sampler = BatchSampler::new(self.rows[0].clone(), config.batch_size, config.seed)?;
         let (selection, goal) = self.criterion(
             &config.selection_metric,

@@ -86,7 +86,7 @@ fn trajectory(fixture: &Fixture, tensors: &mut Tensors) -> Result<()> {
     let config = &fixture.settings.config;
     let model = fixture.model()?;
     let settings = AdamSettings::new(config.weight_decay, config.clip);
-    let mut adam = Adam::new(model.variables(), settings)?;
+    let mut adam = Adam::new(model.variables(), settings);
     let mut totals = Vec::new();
     for _ in 0..recorded.elem_count() {
         let (_, losses) = pass(fixture, &model)?;
