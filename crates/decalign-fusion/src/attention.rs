@@ -4,53 +4,9 @@ use candle_core::Tensor;
 use decalign_core::nn::{Init, Mode, Parameters, linear};
 use decalign_core::{Error, Result};
 
-use crate::op::attention::{Restriction, attention};
+use crate::op::attention::attention;
 use crate::op::projection::project;
-
-/// The sizes of one attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AttentionSize {
-    pub(crate) batch: usize,
-    pub(crate) queries: usize,
-    pub(crate) keys: usize,
-    pub(crate) width: usize,
-    pub(crate) heads: usize,
-}
-
-impl AttentionSize {
-    /// Width of one head.
-    pub(crate) fn head(self) -> usize {
-        self.width / self.heads
-    }
-
-    pub(crate) fn new(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize) -> Result<Self> {
-        let (batch, queries, width) = q
-            .dims3()
-            .map_err(|_| Error::tensor("queries", "shape (B, L, d)", q.shape()))?;
-        let (b, keys, d) = k
-            .dims3()
-            .map_err(|_| Error::tensor("keys", "shape (B, S, d)", k.shape()))?;
-        if (b, d) != (batch, width) || k.dims() != v.dims() || keys == 0 {
-            let got = (k.shape(), v.shape());
-            let expected = format!("shape ({batch}, S >= 1, {width}) both");
-            return Err(Error::tensor("keys and values", expected, got));
-        }
-        if heads == 0 || width % heads != 0 {
-            return Err(Error::value(
-                "heads",
-                heads,
-                format!("must divide the width {width}"),
-            ));
-        }
-        Ok(Self {
-            batch,
-            queries,
-            keys,
-            width,
-            heads,
-        })
-    }
-}
+use crate::size::{AttentionSize, Restriction};
 
 /// Scaled dot-product attention of projected queries, keys and values:
 /// `softmax(q k^T / sqrt(d / H)) v` for each of H heads (Vaswani and others, 2017).

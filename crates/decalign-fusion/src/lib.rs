@@ -42,6 +42,7 @@ mod layer;
 mod op;
 mod pool;
 pub mod reference;
+mod size;
 
 pub use attention::{MultiHeadAttention, dot_product_attention, dot_product_attention_reference};
 pub use decalign_core::{Error, Result};

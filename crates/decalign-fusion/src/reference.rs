@@ -4,10 +4,13 @@ use candle_core::{D, Tensor};
 use decalign_core::Result;
 use decalign_core::nn::{self, Mode};
 
-use crate::attention::AttentionSize;
-use crate::op::attention::Restriction;
-use crate::op::projection::KEYS;
-use crate::op::residual_norm::EPSILON;
+use crate::size::{AttentionSize, Restriction};
+
+/// What PyTorch's layer norm adds to the variance.
+pub(crate) const EPSILON: f64 = 1e-5;
+
+/// Which of the three projections is that of the keys.
+pub(crate) const KEYS: usize = 1;
 
 /// Queries, keys and values, see [`crate::project`].
 ///

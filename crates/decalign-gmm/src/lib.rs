@@ -29,6 +29,7 @@
 //! Sources: Dempster, Laird and Rubin (1977) for EM; DecAlign (ICLR 2026) for prototypes.
 
 mod em;
+mod fit;
 mod op;
 pub mod reference;
 

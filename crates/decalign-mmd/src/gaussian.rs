@@ -6,6 +6,7 @@ use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Elements, Error, Real, Result, parallel, with_real};
 
 use crate::door::{check, check_finite};
+use crate::estimator::Estimator;
 use crate::reference;
 
 /// The width of a Gaussian kernel. Libraries differ in what the number means, so the constructor
@@ -53,15 +54,6 @@ impl Bandwidth {
     pub fn median_distance() -> Self {
         Self { variance: None }
     }
-}
-
-/// How means over pairs within a sample are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Estimator {
-    /// All n^2 pairs, each point with itself included (V-statistic): never negative.
-    Biased,
-    /// The n (n - 1) pairs of different points (U-statistic): right on average, may be negative.
-    Unbiased,
 }
 
 /// Squared maximum mean discrepancy with a Gaussian kernel.

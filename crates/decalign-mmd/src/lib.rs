@@ -29,10 +29,13 @@
 //! Source: Gretton and others, A kernel two-sample test, JMLR 2012.
 
 mod door;
+mod estimator;
 mod gaussian;
 mod moments;
 pub mod reference;
 
 pub use decalign_core::{Error, Result};
-pub use gaussian::{Bandwidth, Estimator, GaussianMmd};
-pub use moments::{VARIANCE_FLOOR, moment_matching};
+pub use estimator::Estimator;
+pub use gaussian::{Bandwidth, GaussianMmd};
+pub use moments::moment_matching;
+pub use reference::VARIANCE_FLOOR;

@@ -6,10 +6,7 @@ use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Real, Result, with_real};
 
 use crate::door::{check, check_finite};
-use crate::reference;
-
-/// The variance in a skewness's denominator is not taken below this.
-pub const VARIANCE_FLOOR: f64 = 1e-6;
+use crate::reference::{self, VARIANCE_FLOOR};
 
 /// The mean over all pairs of M samples of
 /// `MSE(means) + MSE(covariances) + MSE(skewnesses)`.

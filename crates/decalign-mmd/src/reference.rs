@@ -3,8 +3,10 @@
 use candle_core::{D, Tensor};
 use decalign_core::{Error, Result};
 
-use crate::gaussian::Estimator;
-use crate::moments::VARIANCE_FLOOR;
+use crate::estimator::Estimator;
+
+/// The variance in a skewness's denominator is not taken below this.
+pub const VARIANCE_FLOOR: f64 = 1e-6;
 
 /// The mean over all pairs of a distance between two samples.
 fn mean_over(samples: &[Tensor], f: impl Fn(&Tensor, &Tensor) -> Result<Tensor>) -> Result<Tensor> {

@@ -4,29 +4,8 @@ use candle_core::Tensor;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
-use crate::reference;
-
-/// Added under the root of a product of variances, so that its gradient is finite at 0.
-pub const ROOT_SHIFT: f64 = 1e-8;
-
-/// How a cost gathers its dimensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reduction {
-    /// The mean: costs do not grow with the width.
-    Mean,
-    /// The sum: the distance itself.
-    Sum,
-}
-
-impl Reduction {
-    /// What a sum over `width` dimensions is multiplied by.
-    pub(crate) fn factor(self, width: usize) -> f64 {
-        match self {
-            Self::Mean => 1.0 / width as f64,
-            Self::Sum => 1.0,
-        }
-    }
-}
+use crate::reduction::Reduction;
+use crate::reference::{self, ROOT_SHIFT};
 
 /// Squared 2-Wasserstein distance between Gaussians with diagonal covariances:
 /// `sum_d (m - m')^2 + sum_d (v + v' - 2 sqrt(v v' + 1e-8))`, or its mean over dimensions.

@@ -7,16 +7,7 @@ use decalign_core::{Elements, Error, Real, Result, with_real};
 
 use crate::cells::{Cells, axpy, dot, product};
 use crate::problem::Problem;
-use crate::reference;
-
-/// The kernel is not taken below this; at small epsilon mass is lost.
-pub(crate) const KERNEL_FLOOR: f64 = 1e-30;
-
-/// Added to every denominator.
-pub(crate) const DENOMINATOR_SHIFT: f64 = 1e-8;
-
-/// The plan is not taken below this in logarithms.
-pub(crate) const PLAN_FLOOR: f64 = 1e-8;
+use crate::reference::{self, DENOMINATOR_SHIFT, KERNEL_FLOOR, PLAN_FLOOR};
 
 /// Multi-marginal Sinkhorn in the kernel domain with a fixed number of sweeps, as the DecAlign
 /// release computes its loss:
@@ -30,8 +21,8 @@ pub(crate) const PLAN_FLOOR: f64 = 1e-8;
 /// solver to prefer. The gradient passes through every sweep.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KernelSinkhorn {
-    pub(crate) epsilon: f64,
-    pub(crate) sweeps: usize,
+    epsilon: f64,
+    sweeps: usize,
 }
 
 impl KernelSinkhorn {
@@ -60,7 +51,7 @@ impl KernelSinkhorn {
     pub fn loss(&self, problem: &Problem) -> Result<Tensor> {
         let first = &problem.marginals[0];
         if !first.device().is_cpu() {
-            return reference::kernel_sinkhorn(self, problem);
+            return reference::kernel_sinkhorn(problem, self.epsilon, self.sweeps);
         }
         with_real!("marginals", first, T => self.fused::<T>(problem))
     }

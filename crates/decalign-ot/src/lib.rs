@@ -31,12 +31,15 @@ mod coupling;
 mod gaussian;
 mod kernel;
 mod problem;
+mod reduction;
 pub mod reference;
 mod sinkhorn;
 
 pub use coupling::coupling_cost;
 pub use decalign_core::{Error, Result};
-pub use gaussian::{ROOT_SHIFT, Reduction, bures_wasserstein_diagonal};
+pub use gaussian::bures_wasserstein_diagonal;
 pub use kernel::KernelSinkhorn;
 pub use problem::{CELL_LIMIT, Problem};
+pub use reduction::Reduction;
+pub use reference::ROOT_SHIFT;
 pub use sinkhorn::{MultiMarginalSinkhorn, Solution};

@@ -3,9 +3,20 @@
 use candle_core::{D, Tensor};
 use decalign_core::{Error, Result};
 
-use crate::gaussian::{ROOT_SHIFT, Reduction};
-use crate::kernel::{DENOMINATOR_SHIFT, KERNEL_FLOOR, KernelSinkhorn, PLAN_FLOOR};
 use crate::problem::Problem;
+use crate::reduction::Reduction;
+
+/// Added under the root of a product of variances, so that its gradient is finite at 0.
+pub const ROOT_SHIFT: f64 = 1e-8;
+
+/// The kernel is not taken below this; at small epsilon mass is lost.
+pub(crate) const KERNEL_FLOOR: f64 = 1e-30;
+
+/// Added to every denominator.
+pub(crate) const DENOMINATOR_SHIFT: f64 = 1e-8;
+
+/// The plan is not taken below this in logarithms.
+pub(crate) const PLAN_FLOOR: f64 = 1e-8;
 
 fn reduce(x: &Tensor, reduction: Reduction) -> Result<Tensor> {
     Ok(match reduction {
@@ -94,20 +105,20 @@ fn all_but(x: &Tensor, m: usize) -> Result<Tensor> {
     Ok(x.sum(others)?)
 }
 
-/// See [`KernelSinkhorn::loss`].
+/// See [`crate::KernelSinkhorn::loss`].
 ///
 /// # Errors
 /// When the tensor library fails.
-pub fn kernel_sinkhorn(settings: &KernelSinkhorn, problem: &Problem) -> Result<Tensor> {
+pub fn kernel_sinkhorn(problem: &Problem, epsilon: f64, sweeps: usize) -> Result<Tensor> {
     let rank = problem.sizes.len();
     let cost = joint_cost(problem)?;
-    let kernel = floor(&(&cost / -settings.epsilon)?.exp()?, KERNEL_FLOOR)?;
+    let kernel = floor(&(&cost / -epsilon)?.exp()?, KERNEL_FLOOR)?;
     let mut scalings = problem
         .marginals
         .iter()
         .map(Tensor::ones_like)
         .collect::<candle_core::Result<Vec<_>>>()?;
-    for _ in 0..settings.sweeps {
+    for _ in 0..sweeps {
         for m in 0..rank {
             let mut product = kernel.clone();
             for (n, u) in scalings.iter().enumerate().filter(|(n, _)| *n != m) {
@@ -122,7 +133,7 @@ pub fn kernel_sinkhorn(settings: &KernelSinkhorn, problem: &Problem) -> Result<T
         plan = plan.broadcast_mul(&along(u, m, rank)?)?;
     }
     let entropy = (&plan * (floor(&plan, PLAN_FLOOR)?.log()? - 1.0)?)?.sum_all()?;
-    Ok(((plan * cost)?.sum_all()? + (entropy * settings.epsilon)?)?)
+    Ok(((plan * cost)?.sum_all()? + (entropy * epsilon)?)?)
 }
 
 /// The regularised value of [`crate::MultiMarginalSinkhorn`] after `sweeps` sweeps in the log

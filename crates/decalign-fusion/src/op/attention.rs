@@ -8,19 +8,8 @@ use decalign_core::random::Stream;
 use decalign_core::simd::{self, Isa, Kernel};
 use decalign_core::{Elements, Real, Result, parallel, with_real};
 
-use crate::attention::AttentionSize;
 use crate::reference;
-
-/// What an attention is allowed to see, and drops.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Restriction {
-    /// Query i sees keys 0..=i.
-    pub(crate) causal: bool,
-    /// (B, S), 0 where a key does not exist.
-    pub(crate) key_mask: Option<Tensor>,
-    /// Probability and stream of dropout on the weights.
-    pub(crate) drop: Option<(f64, Stream)>,
-}
+use crate::size::{AttentionSize, Restriction};
 
 pub(crate) fn attention(
     q: &Tensor,

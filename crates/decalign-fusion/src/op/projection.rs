@@ -5,10 +5,7 @@ use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::op::{Backward, InputGradients, Output, record};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
-use crate::reference;
-
-/// Which of the three projections is that of the keys.
-pub(crate) const KEYS: usize = 1;
+use crate::reference::{self, KEYS};
 
 /// Queries, keys and values for dot-product attention: `q = x W_q^T + b_q`, `k = x W_k^T`,
 /// `v = x W_v^T + b_v`, where `weight` stacks W_q, W_k, W_v and `bias` b_q, b_k, b_v.

@@ -7,10 +7,7 @@ use decalign_core::random::Stream;
 use decalign_core::simd::{self, Isa, Kernel};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
-use crate::reference;
-
-/// What PyTorch's layer norm adds to the variance.
-pub(crate) const EPSILON: f64 = 1e-5;
+use crate::reference::{self, EPSILON};
 
 /// `layer_norm(residual + dropout(x))`, the layer norm with `weight` and `bias`.
 ///
