@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     /// Predict with a trained model, one row a sample
     Predict(Predict),
+    /// Print settings as JSON: a start for a file of one's own
+    Config(Config),
     /// Hold the model against recorded numbers of another implementation
     Verify(Verify),
 }
@@ -45,7 +47,7 @@ pub(crate) struct Train {
     /// Named settings: mosi, mosei, sims, iemocap, mfeat
     #[arg(long, value_name = "NAME")]
     pub(crate) preset: Option<String>,
-    /// Change one setting; may be given again
+    /// Change one setting, see `decalign config`; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// The modalities to use, in order
@@ -144,6 +146,20 @@ pub(crate) struct Predict {
     pub(crate) output: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without a preset: the settings of data of one's own. The keys are those of the PyTorch\n\
+    release's files, and a few more; docs/configuration.md says what each means."
+)]
+pub(crate) struct Config {
+    /// mosi, mosei, sims, iemocap, mfeat
+    #[arg(long, value_name = "NAME")]
+    pub(crate) preset: Option<String>,
+    /// Change one setting; may be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
 /// The type to compute in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Dtype {
@@ -166,6 +182,9 @@ pub(crate) struct Verify {
     /// What each tensor is held to [default: 1e-8 in f64, 1e-3 in f32]
     #[arg(long, value_name = "X")]
     pub(crate) tolerance: Option<f64>,
+    /// Judge elements whose recorded gradient is rounding too (docs/verify.md)
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// The file of weights, in place of the folder's
     #[arg(long, value_name = "FILE")]
     pub(crate) weights: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! The program `decalign`: train, evaluate, predict with and verify models.
 
 mod args;
+mod config;
 mod evaluate;
 mod output;
 mod predict;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Predict(arguments) => predict::run(arguments),
+        Command::Config(arguments) => config::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     };
     match done {

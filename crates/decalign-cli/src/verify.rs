@@ -18,6 +18,7 @@ pub(crate) fn run(arguments: Verify) -> Done {
             Dtype::F64 => DType::F64,
         }),
         tolerance: arguments.tolerance,
+        strict: arguments.strict,
         weights: arguments.weights.clone(),
     };
     let report = verify(&arguments.folder, &settings)?;

@@ -210,8 +210,17 @@ fn bad_input_is_one_line_and_status_2() {
             "predict text.safetensors mfeat",
             "text.safetensors: not a safetensors file",
         ),
+        (
+            "train --set use_bert=true",
+            "use_bert: token text is not supported",
+        ),
         ("verify none", "config.json"),
     ];
+    let printed: Value = serde_json::from_str(&program.run("config --preset sims").out).unwrap();
+    assert_eq!(
+        printed["dst_feature_dim_nheads"],
+        serde_json::json!([32, 8])
+    );
     for (line, expected) in cases {
         let error = program.fails(line);
         assert!(error.contains(expected), "{line}: {error}");
@@ -253,6 +262,13 @@ fn verify_tells_by_status_and_in_json() {
             .last()
             .unwrap()
             .starts_with("DOES NOT HOLD: "),
+        "{}",
+        ended.out
+    );
+    // The recorded rounding of key biases is further from 0 than the tolerance.
+    let ended = program.run(&format!("verify {folder} --strict"));
+    assert!(
+        ended.code == 1 && ended.out.contains("in_proj_bias  FAILS"),
         "{}",
         ended.out
     );

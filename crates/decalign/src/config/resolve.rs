@@ -38,6 +38,11 @@ impl Config {
             .get_or_insert_with(|| ["text", "audio", "vision"].map(str::to_owned).to_vec());
         let names = names.clone();
         config.train_mode.get_or_insert(TrainMode::Regression);
+        if config.use_bert {
+            let message =
+                "use_bert: token text is not supported by this version, only float features are";
+            return Err(Error::unsupported(message));
+        }
         config.check_ranges()?;
         let model = config.model(&names)?;
         let objective = config.objective()?;

@@ -10,7 +10,7 @@ use super::VerifySettings;
 use crate::checkpoint::read_tensors;
 use crate::config::{Config, Resolved};
 use crate::model::DecAlign;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// A folder, read and checked.
 pub(super) struct Fixture {
@@ -26,17 +26,13 @@ impl Fixture {
     pub(super) fn open(folder: &Path, settings: &VerifySettings) -> Result<Self> {
         let config_file = folder.join("config.json");
         let mut config = Config::open(&config_file)?;
-        if config.use_bert {
-            let message = "token text (use_bert) is not supported by this version: only float text features are";
-            return Err(Error::unsupported(format!(
-                "{}: {message}",
-                config_file.display()
-            )));
-        }
         without_dropout(&mut config);
-        let resolved = config
-            .resolve_alone()
-            .map_err(|error| Error::file(&config_file, error))?;
+        let resolved = config.resolve_alone().map_err(|error| match error.kind() {
+            ErrorKind::Unsupported => {
+                Error::unsupported(format!("{}: {error}", config_file.display()))
+            }
+            _ => Error::file(&config_file, error),
+        })?;
         let path = settings
             .weights
             .clone()

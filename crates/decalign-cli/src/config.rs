@@ -1,0 +1,17 @@
+//! `decalign config`.
+
+use decalign::config::Config;
+
+use crate::args;
+use crate::output::{Done, print};
+
+pub(crate) fn run(arguments: args::Config) -> Done {
+    let mut config = match &arguments.preset {
+        Some(name) => Config::preset(name)?,
+        None => Config::default(),
+    };
+    for assignment in &arguments.set {
+        config.set(assignment)?;
+    }
+    print(&(config.to_json()? + "\n"))
+}
