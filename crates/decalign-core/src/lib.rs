@@ -8,7 +8,7 @@
 //! | [`op`] | differentiable Candle operations with any number of inputs and outputs |
 //! | [`nn`] | linear, 1-D convolution, layer norm, softmax, dropout, initialisation: with gradients that hold |
 //! | [`random`] | seeded, counter-based random numbers |
-//! | [`gradcheck`] | central differences against automatic differentiation |
+//! | [`gradcheck`], [`agree`] | a gradient against central differences, two implementations against one another |
 //!
 //! An operation reads its inputs as slices ([`Elements`]), computes with the loops of this crate,
 //! and records its gradient with [`op::record`]:
@@ -25,10 +25,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod check;
 mod elements;
 mod error;
 pub mod gemm;
-mod gradcheck;
 pub mod nn;
 pub mod op;
 pub mod parallel;
@@ -36,9 +36,10 @@ pub mod random;
 mod real;
 pub mod simd;
 
+pub use check::{agree, gradcheck};
 pub use elements::Elements;
 pub use error::{Error, ErrorKind, Result};
-pub use gradcheck::gradcheck;
+
 pub use real::Real;
 
 /// Runs `$body` with the type `$t` bound to `f32` or `f64`, whichever the tensor holds.

@@ -4,6 +4,7 @@
 //! and of the position, so a backward pass can draw again what its forward pass drew, and any
 //! thread can start anywhere. The generator is ChaCha8.
 
+use candle_core::{Device, Shape, Tensor};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -59,6 +60,19 @@ impl Stream {
         }
         numbers.truncate(n);
         numbers
+    }
+
+    /// A tensor of such numbers in f64, on the CPU.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn normal_tensor(self, shape: impl Into<Shape>) -> crate::Result<Tensor> {
+        let shape = shape.into();
+        Ok(Tensor::from_vec(
+            self.normal(shape.elem_count()),
+            shape,
+            &Device::Cpu,
+        )?)
     }
 
     /// Calls `f` with `n` choices in order, each true with the given probability.

@@ -1,61 +1,38 @@
 //! Every layer: fused equals reference, values and gradients, f32 and f64, batches, strided input.
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use decalign_core::random::Stream;
-use decalign_core::{Result, gradcheck, nn};
+use decalign_core::{Result, agree, gradcheck, nn};
 
 fn normal(shape: &[usize], number: u64) -> Tensor {
-    let n = shape.iter().product();
-    Tensor::from_vec(Stream::new(5, number).normal(n), shape, &Device::Cpu).unwrap()
+    Stream::new(5, number).normal_tensor(shape).unwrap()
 }
 
 fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    let difference = (a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap();
-    difference
+    let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
+    let largest = (wide(a) - wide(b))
+        .unwrap()
         .abs()
         .unwrap()
         .max_all()
-        .unwrap()
-        .to_scalar()
-        .unwrap()
+        .unwrap();
+    largest.to_scalar().unwrap()
 }
 
-/// Holds two implementations equal on `inputs` in both dtypes: values, and gradients of a
-/// weighted sum.
+/// Holds two implementations equal, values and gradients.
 fn same(
     inputs: &[Tensor],
     fused: impl Fn(&[Tensor]) -> Result<Tensor>,
-    reference: impl Fn(&[Tensor]) -> Result<Tensor>,
+    plain: impl Fn(&[Tensor]) -> Result<Tensor>,
 ) {
-    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-5)] {
-        let run = |f: &dyn Fn(&[Tensor]) -> Result<Tensor>| {
-            let vars: Vec<Var> = inputs
-                .iter()
-                .map(|x| Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap())
-                .collect();
-            let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
-            let y = f(&tensors).unwrap();
-            let weight = normal(y.dims(), 99).to_dtype(dtype).unwrap();
-            let gradients = (&y * weight)
-                .unwrap()
-                .sum_all()
-                .unwrap()
-                .backward()
-                .unwrap();
-            let gradients: Vec<Tensor> = vars
-                .iter()
-                .map(|v| gradients.get(v).unwrap().clone())
-                .collect();
-            (y, gradients)
-        };
-        let ((y, dy), (z, dz)) = (run(&fused), run(&reference));
-        assert_eq!(y.dims(), z.dims());
-        assert!(distance(&y, &z) < tolerance, "{dtype:?} values");
-        for (i, (a, b)) in dy.iter().zip(&dz).enumerate() {
-            assert!(distance(a, b) < tolerance * 10.0, "{dtype:?} gradient {i}");
-        }
-    }
+    agree(
+        inputs,
+        (1e-12, 2e-5),
+        |x| Ok(vec![fused(x)?]),
+        |x| Ok(vec![plain(x)?]),
+    )
+    .unwrap();
 }
 
 #[test]

@@ -5,50 +5,31 @@
 use candle_core::{DType, Device, Tensor, Var};
 use decalign_core::nn::Parameters;
 use decalign_core::random::Stream;
-use decalign_core::{Result, gradcheck};
+use decalign_core::{Result, agree, gradcheck};
 use decalign_decouple::{Decoupler, cosine_squared, reference};
 use proptest::prelude::*;
 
 fn normal(shape: &[usize], number: u64) -> Tensor {
-    let n = shape.iter().product();
-    Tensor::from_vec(Stream::new(5, number).normal(n), shape, &Device::Cpu).unwrap()
+    Stream::new(5, number).normal_tensor(shape).unwrap()
 }
 
 fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    let difference = (a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap();
-    difference
+    let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
+    let largest = (wide(a) - wide(b))
+        .unwrap()
         .abs()
         .unwrap()
-        .flatten_all()
-        .unwrap()
-        .max(0)
-        .unwrap()
-        .to_scalar()
-        .unwrap()
+        .max_all()
+        .unwrap();
+    largest.to_scalar().unwrap()
 }
 
 #[test]
 fn fused_equals_reference() -> Result<()> {
-    for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 1e-6)] {
-        let run = |f: fn(&Tensor, &Tensor) -> Result<Tensor>| -> Result<Vec<Tensor>> {
-            let s = Var::from_tensor(&normal(&[3, 4, 5], 0).to_dtype(dtype)?)?;
-            let c = Var::from_tensor(&normal(&[3, 4, 5], 1).to_dtype(dtype)?)?;
-            let loss = f(&s, &c)?;
-            let g = loss.backward()?;
-            Ok(vec![
-                loss,
-                g.get(&s).unwrap().clone(),
-                g.get(&c).unwrap().clone(),
-            ])
-        };
-        for (a, b) in run(cosine_squared)?
-            .iter()
-            .zip(run(reference::cosine_squared)?)
-        {
-            assert!(distance(a, &b) < tolerance);
-        }
-    }
-    Ok(())
+    let inputs = [normal(&[3, 4, 5], 0), normal(&[3, 4, 5], 1)];
+    let fused = |x: &[Tensor]| Ok(vec![cosine_squared(&x[0], &x[1])?]);
+    let plain = |x: &[Tensor]| Ok(vec![reference::cosine_squared(&x[0], &x[1])?]);
+    agree(&inputs, (1e-14, 1e-6), fused, plain)
 }
 
 #[test]

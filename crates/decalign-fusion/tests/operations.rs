@@ -6,62 +6,32 @@
 use candle_core::{DType, Device, Tensor, Var};
 use decalign_core::nn::{Mode, Parameters};
 use decalign_core::random::Stream as Random;
-use decalign_core::{Result, gradcheck};
+use decalign_core::{Result, agree, gradcheck};
 use decalign_fusion::{
     Attention, CrossModalEncoder, Encoder, LayerSettings, Stream, dot_product_attention,
     dot_product_attention_reference, mean_pool, project, reference, residual_norm,
 };
 
 fn normal(shape: &[usize], number: u64) -> Tensor {
-    let n = shape.iter().product();
-    Tensor::from_vec(Random::new(5, number).normal(n), shape, &Device::Cpu).unwrap()
+    Random::new(5, number).normal_tensor(shape).unwrap()
 }
 
 fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    let difference = (a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap();
-    difference
+    let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
+    let largest = (wide(a) - wide(b))
+        .unwrap()
         .abs()
         .unwrap()
-        .flatten_all()
-        .unwrap()
-        .max(0)
-        .unwrap()
-        .to_scalar()
-        .unwrap()
+        .max_all()
+        .unwrap();
+    largest.to_scalar().unwrap()
 }
 
 type Run<'a> = &'a dyn Fn(&[Tensor]) -> Result<Vec<Tensor>>;
 
-/// Holds two implementations equal in both dtypes: values, and gradients of weighted sums.
+/// Holds two implementations equal, values and gradients.
 fn same(inputs: &[Tensor], fused: Run, plain: Run) {
-    for (dtype, tolerance) in [(DType::F64, 1e-11), (DType::F32, 1e-4)] {
-        let run = |f: Run| {
-            let vars: Vec<Var> = inputs
-                .iter()
-                .map(|x| Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap())
-                .collect();
-            let y = f(&vars
-                .iter()
-                .map(|v| v.as_tensor().clone())
-                .collect::<Vec<_>>())
-            .unwrap();
-            let mut loss = Tensor::zeros((), dtype, &Device::Cpu).unwrap();
-            for (i, y) in y.iter().enumerate() {
-                let weight = normal(y.dims(), 90 + i as u64).to_dtype(dtype).unwrap();
-                loss = (loss + (y * weight).unwrap().sum_all().unwrap()).unwrap();
-            }
-            let gradients = loss.backward().unwrap();
-            let all = vars.iter().map(|v| gradients.get(v).unwrap().clone());
-            y.into_iter().chain(all).collect::<Vec<_>>()
-        };
-        for (i, (a, b)) in run(fused).iter().zip(run(plain)).enumerate() {
-            assert!(
-                distance(a, &b) < tolerance,
-                "{dtype:?}, tensor {i}: {}",
-                distance(a, &b)
-            );
-        }
-    }
+    agree(inputs, (1e-11, 1e-4), fused, plain).unwrap();
 }
 
 #[test]

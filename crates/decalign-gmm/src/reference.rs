@@ -12,6 +12,8 @@ use crate::em::{Fit, MASS_FLOOR, UnrolledEm, WEIGHT_FLOOR};
 /// When `x` has another rank.
 pub fn fit(settings: &UnrolledEm, x: &Tensor) -> Result<Fit> {
     let (batch, width) = x.dims2()?;
+    // Rows are picked from contiguous tensors only.
+    let x = &x.contiguous()?;
     let k = settings.components;
     let starts: Vec<u32> = settings
         .starts(batch)
@@ -30,7 +32,7 @@ pub fn fit(settings: &UnrolledEm, x: &Tensor) -> Result<Fit> {
         let mass = floor(&transposed.sum(1)?, MASS_FLOOR)?;
         let each = mass.unsqueeze(1)?;
         weights = (&mass / batch as f64)?;
-        means = transposed.matmul(&x.contiguous()?)?.broadcast_div(&each)?;
+        means = transposed.matmul(x)?.broadcast_div(&each)?;
         let second = transposed
             .matmul(&x.sqr()?.contiguous()?)?
             .broadcast_div(&each)?;

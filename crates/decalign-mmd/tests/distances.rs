@@ -2,15 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use decalign_core::random::Stream;
-use decalign_core::{Result, gradcheck};
+use decalign_core::{Result, agree, gradcheck};
 use decalign_mmd::{Bandwidth, Estimator, GaussianMmd, moment_matching, reference};
 use proptest::prelude::*;
 
 fn normal(shape: &[usize], number: u64) -> Tensor {
-    let n = shape.iter().product();
-    Tensor::from_vec(Stream::new(5, number).normal(n), shape, &Device::Cpu).unwrap()
+    Stream::new(5, number).normal_tensor(shape).unwrap()
 }
 
 fn value(x: &Tensor) -> f64 {
@@ -18,44 +17,27 @@ fn value(x: &Tensor) -> f64 {
 }
 
 fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    let difference = (a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap();
-    difference
+    let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
+    let largest = (wide(a) - wide(b))
+        .unwrap()
         .abs()
         .unwrap()
-        .flatten_all()
-        .unwrap()
-        .max(0)
-        .unwrap()
-        .to_scalar()
-        .unwrap()
+        .max_all()
+        .unwrap();
+    largest.to_scalar().unwrap()
 }
 
 type Run<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
 
+/// Holds two implementations equal, values and gradients.
 fn same(inputs: &[Tensor], fused: Run, plain: Run) {
-    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-4)] {
-        let run = |f: Run| {
-            let vars: Vec<Var> = inputs
-                .iter()
-                .map(|x| Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap())
-                .collect();
-            let y = f(&vars
-                .iter()
-                .map(|v| v.as_tensor().clone())
-                .collect::<Vec<_>>())
-            .unwrap();
-            let gradients = y.backward().unwrap();
-            let all = vars.iter().map(|v| gradients.get(v).unwrap().clone());
-            std::iter::once(y).chain(all).collect::<Vec<_>>()
-        };
-        for (i, (a, b)) in run(fused).iter().zip(run(plain)).enumerate() {
-            assert!(
-                distance(a, &b) < tolerance,
-                "{dtype:?}, tensor {i}: {}",
-                distance(a, &b)
-            );
-        }
-    }
+    agree(
+        inputs,
+        (1e-12, 1e-4),
+        |x| Ok(vec![fused(x)?]),
+        |x| Ok(vec![plain(x)?]),
+    )
+    .unwrap();
 }
 
 /// Two, three and four samples of several sizes.

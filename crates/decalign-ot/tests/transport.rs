@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use decalign_core::nn::softmax;
 use decalign_core::random::Stream;
-use decalign_core::{Result, gradcheck};
+use decalign_core::{Result, agree, gradcheck};
 use decalign_ot::{
     KernelSinkhorn, MultiMarginalSinkhorn, Problem, Reduction, bures_wasserstein_diagonal,
     coupling_cost, reference,
@@ -13,8 +13,7 @@ use decalign_ot::{
 use proptest::prelude::*;
 
 fn normal(shape: &[usize], number: u64) -> Tensor {
-    let n = shape.iter().product();
-    Tensor::from_vec(Stream::new(5, number).normal(n), shape, &Device::Cpu).unwrap()
+    Stream::new(5, number).normal_tensor(shape).unwrap()
 }
 
 fn positive(shape: &[usize], number: u64) -> Tensor {
@@ -26,48 +25,28 @@ fn value(x: &Tensor) -> f64 {
 }
 
 fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    let difference = (a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap();
-    difference
+    let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
+    let largest = (wide(a) - wide(b))
+        .unwrap()
         .abs()
         .unwrap()
-        .flatten_all()
-        .unwrap()
-        .max(0)
-        .unwrap()
-        .to_scalar()
-        .unwrap()
+        .max_all()
+        .unwrap();
+    largest.to_scalar().unwrap()
 }
 
 type Run<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
 
+/// Holds two implementations equal, values and gradients.
 fn same(inputs: &[Tensor], f32_tolerance: f64, fused: Run, plain: Run) {
-    for (dtype, tolerance) in [(DType::F64, 1e-11), (DType::F32, f32_tolerance)] {
-        let run = |f: Run| {
-            let vars: Vec<Var> = inputs
-                .iter()
-                .map(|x| Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap())
-                .collect();
-            let y = f(&vars
-                .iter()
-                .map(|v| v.as_tensor().clone())
-                .collect::<Vec<_>>())
-            .unwrap();
-            let weight = normal(y.dims(), 90).to_dtype(dtype).unwrap();
-            let gradients = (&y * weight)
-                .unwrap()
-                .sum_all()
-                .unwrap()
-                .backward()
-                .unwrap();
-            let all = vars.iter().map(|v| gradients.get(v).unwrap().clone());
-            std::iter::once(y).chain(all).collect::<Vec<_>>()
-        };
-        for (i, (a, b)) in run(fused).iter().zip(run(plain)).enumerate() {
-            let scale = distance(&b, &b.zeros_like().unwrap()).max(1.0);
-            let error = distance(a, &b) / scale;
-            assert!(error < tolerance, "{dtype:?}, tensor {i}: {error}");
-        }
-    }
+    let tolerances = (1e-11, f32_tolerance);
+    agree(
+        inputs,
+        tolerances,
+        |x| Ok(vec![fused(x)?]),
+        |x| Ok(vec![plain(x)?]),
+    )
+    .unwrap();
 }
 
 /// Logits of marginals, then costs: a problem whose weights always sum to 1.

@@ -1,9 +1,9 @@
-//! Central differences against automatic differentiation, for the tests of this workspace and
-//! of the crates built on it.
+//! Central differences against automatic differentiation.
 
 use candle_core::{DType, Device, Tensor, Var};
 
-use crate::{Elements, Error, Result};
+use super::{holds, leaf, values, view, weighted_sum};
+use crate::{Error, Result};
 
 /// Step of the central difference: balances truncation (h^2) against rounding (eps / h) in f64.
 const STEP: f64 = 1e-5;
@@ -56,23 +56,7 @@ pub fn gradcheck(
             let Some(got) = gradients.get(var) else {
                 return Err(Error::value(name, "absent", "the operation must record it"));
             };
-            compare(&name, &values(&view(got, strided)?)?, want, tolerance)?;
-        }
-    }
-    Ok(())
-}
-
-fn compare(name: &str, got: &[f64], want: &[f64], tolerance: f64) -> Result<()> {
-    let scale = want.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
-    for (j, (g, w)) in got.iter().zip(want).enumerate() {
-        // Negated, so that NaN fails.
-        let holds = (g - w).abs() <= tolerance * scale;
-        if !holds {
-            return Err(Error::value(
-                format!("{name}, entry {j},"),
-                g,
-                format!("central differences give {w}"),
-            ));
+            holds(&name, &values(&view(got, strided)?)?, want, tolerance)?;
         }
     }
     Ok(())
@@ -101,39 +85,4 @@ fn central_differences(
         all.push(differences);
     }
     Ok(all)
-}
-
-/// `sum w y` over all outputs, with fixed weights in [-1, 1] that repeat no pattern.
-fn weighted_sum(outputs: &[Tensor]) -> Result<Tensor> {
-    let mut total: Option<Tensor> = None;
-    for (k, y) in outputs.iter().enumerate() {
-        let weights: Vec<f64> = (0..y.elem_count())
-            .map(|i| (1.0 + i as f64 * 0.754_877_666 + k as f64 * 0.569_840_291).sin())
-            .collect();
-        let weights = Tensor::from_vec(weights, y.dims(), y.device())?;
-        let term = (y.to_dtype(DType::F64)? * weights)?.sum_all()?;
-        total = Some(match total {
-            None => term,
-            Some(sum) => (sum + term)?,
-        });
-    }
-    total.ok_or_else(|| Error::value("outputs", "none", "the function must return a tensor"))
-}
-
-fn values(x: &Tensor) -> Result<Vec<f64>> {
-    Ok(Elements::<f64>::new(x)?.to_vec())
-}
-
-/// A variable that holds `x`, transposed when its view is to be strided.
-fn leaf(x: &Tensor, strided: bool) -> Result<Var> {
-    let x = view(&x.detach(), strided)?.contiguous()?;
-    // A copy, so that variables never share storage.
-    Ok(Var::from_vec(values(&x)?, x.dims(), x.device())?)
-}
-
-fn view(x: &Tensor, strided: bool) -> Result<Tensor> {
-    match x.rank() {
-        rank if strided && rank >= 2 => Ok(x.transpose(0, rank - 1)?),
-        _ => Ok(x.clone()),
-    }
 }
