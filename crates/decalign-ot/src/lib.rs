@@ -13,11 +13,11 @@
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
-//! use decalign_ot::{MultiMarginalSinkhorn, Problem};
+//! use decalign_ot::{MultiMarginalProblem, MultiMarginalSinkhorn};
 //!
 //! let half = Tensor::new(&[0.5f64, 0.5], &Device::Cpu)?;
 //! let cost = Tensor::new(&[[0.0f64, 1.0], [1.0, 0.0]], &Device::Cpu)?;
-//! let problem = Problem::new(&[half.clone(), half], &[cost])?;
+//! let problem = MultiMarginalProblem::new(&[half.clone(), half], &[cost])?;
 //! let solution = MultiMarginalSinkhorn::new(0.05, 1e-9, 1000)?.solve(&problem)?;
 //! // Two equal measures: nothing moves.
 //! assert!(solution.converged && solution.transport_cost < 1e-6);
@@ -26,20 +26,13 @@
 //!
 //! Sources: Benamou and others (2015) for multi-marginal Sinkhorn; DecAlign (ICLR 2026).
 
-mod cells;
-mod coupling;
-mod gaussian;
-mod kernel;
-mod problem;
-mod reduction;
+mod geometry;
+mod multi_marginal;
 pub mod reference;
-mod sinkhorn;
 
-pub use coupling::coupling_cost;
 pub use decalign_core::{Error, Result};
-pub use gaussian::bures_wasserstein_diagonal;
-pub use kernel::KernelSinkhorn;
-pub use problem::{CELL_LIMIT, Problem};
-pub use reduction::Reduction;
+pub use geometry::{Reduction, bures_wasserstein_diagonal, coupling_cost};
+pub use multi_marginal::{
+    CELL_LIMIT, KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, MultiMarginalSolution,
+};
 pub use reference::ROOT_SHIFT;
-pub use sinkhorn::{MultiMarginalSinkhorn, Solution};

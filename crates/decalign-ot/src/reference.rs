@@ -3,8 +3,8 @@
 use candle_core::{D, Tensor};
 use decalign_core::{Error, Result};
 
-use crate::problem::Problem;
-use crate::reduction::Reduction;
+use crate::geometry::Reduction;
+use crate::multi_marginal::MultiMarginalProblem;
 
 /// Added under the root of a product of variances, so that its gradient is finite at 0.
 pub const ROOT_SHIFT: f64 = 1e-8;
@@ -77,7 +77,7 @@ pub fn coupling_cost(
 ///
 /// # Errors
 /// When the tensor library fails.
-pub fn joint_cost(problem: &Problem) -> Result<Tensor> {
+pub fn joint_cost(problem: &MultiMarginalProblem) -> Result<Tensor> {
     let mut joint: Option<Tensor> = None;
     for ((a, b), cost) in problem.pairs().zip(&problem.costs) {
         let mut dims = vec![1; problem.sizes.len()];
@@ -109,7 +109,11 @@ fn all_but(x: &Tensor, m: usize) -> Result<Tensor> {
 ///
 /// # Errors
 /// When the tensor library fails.
-pub fn kernel_sinkhorn(problem: &Problem, epsilon: f64, sweeps: usize) -> Result<Tensor> {
+pub fn kernel_sinkhorn(
+    problem: &MultiMarginalProblem,
+    epsilon: f64,
+    sweeps: usize,
+) -> Result<Tensor> {
     let rank = problem.sizes.len();
     let cost = joint_cost(problem)?;
     let kernel = floor(&(&cost / -epsilon)?.exp()?, KERNEL_FLOOR)?;
@@ -141,7 +145,11 @@ pub fn kernel_sinkhorn(problem: &Problem, epsilon: f64, sweeps: usize) -> Result
 ///
 /// # Errors
 /// When the tensor library fails.
-pub fn multi_marginal_value(problem: &Problem, epsilon: f64, sweeps: usize) -> Result<Tensor> {
+pub fn multi_marginal_value(
+    problem: &MultiMarginalProblem,
+    epsilon: f64,
+    sweeps: usize,
+) -> Result<Tensor> {
     let rank = problem.sizes.len();
     let cost = joint_cost(problem)?;
     let logs = problem

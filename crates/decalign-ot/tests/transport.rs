@@ -7,8 +7,8 @@ use decalign_core::nn::softmax;
 use decalign_core::random::Stream;
 use decalign_core::{Result, agree, gradcheck};
 use decalign_ot::{
-    KernelSinkhorn, MultiMarginalSinkhorn, Problem, Reduction, bures_wasserstein_diagonal,
-    coupling_cost, reference,
+    KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, Reduction,
+    bures_wasserstein_diagonal, coupling_cost, reference,
 };
 use proptest::prelude::*;
 
@@ -64,9 +64,9 @@ fn raw(sizes: &[usize], seed: u64) -> Vec<Tensor> {
     all
 }
 
-fn problem(x: &[Tensor], m: usize) -> Result<Problem> {
+fn problem(x: &[Tensor], m: usize) -> Result<MultiMarginalProblem> {
     let marginals = x[..m].iter().map(softmax).collect::<Result<Vec<_>>>()?;
-    Problem::new(&marginals, &x[m..])
+    MultiMarginalProblem::new(&marginals, &x[m..])
 }
 
 const SIZES: [&[usize]; 4] = [&[3, 4], &[7, 7, 7], &[2, 3, 4], &[2, 3, 2, 4]];
@@ -165,7 +165,7 @@ fn a_permutation_is_found_at_small_epsilon() -> Result<()> {
         .collect();
     let cost = Tensor::from_vec(cost, (n, n), &device)?;
     let uniform = Tensor::full(1.0 / n as f32, n, &device)?;
-    let problem = Problem::new(&[uniform.clone(), uniform], &[cost])?;
+    let problem = MultiMarginalProblem::new(&[uniform.clone(), uniform], &[cost])?;
     for epsilon in [0.1, 1e-3, 1e-6] {
         let solution = MultiMarginalSinkhorn::new(epsilon, 1e-5, 1000)?.solve(&problem)?;
         assert!(
@@ -190,8 +190,8 @@ fn points_of_weight_zero_take_no_part() -> Result<()> {
     let padded = Tensor::cat(&[&a, &zero], 0)?;
     let cost = Tensor::cat(&[&x[2], &normal(&[1, 4], 9)], 0)?;
     let solver = MultiMarginalSinkhorn::new(0.3, 1e-12, 5000)?;
-    let with = solver.solve(&Problem::new(&[padded, b.clone()], &[cost])?)?;
-    let without = solver.solve(&Problem::new(&[a, b], &x[2..])?)?;
+    let with = solver.solve(&MultiMarginalProblem::new(&[padded, b.clone()], &[cost])?)?;
+    let without = solver.solve(&MultiMarginalProblem::new(&[a, b], &x[2..])?)?;
     assert!(distance(&with.value, &without.value) < 1e-12);
     assert_eq!(with.potentials[0][3], 0.0);
     Ok(())
@@ -220,7 +220,7 @@ proptest! {
         let mut shifted = raw(&sizes, seed);
         shifted[m] = (&shifted[m] + 2.5).unwrap();
         let marginals: Vec<Tensor> = shifted[..m].iter().map(|x| softmax(x).unwrap()).collect();
-        let problem = Problem::new(&marginals, &shifted[m..]).unwrap();
+        let problem = MultiMarginalProblem::new(&marginals, &shifted[m..]).unwrap();
         let moved = MultiMarginalSinkhorn::new(epsilon, 1e-10, 20_000).unwrap().solve(&problem).unwrap();
         prop_assert!((value(&moved.value) - value(&solution.value) - 2.5).abs() < 1e-8);
     }
@@ -231,7 +231,9 @@ fn bad_input_is_named() -> Result<()> {
     let half = Tensor::new(&[0.5f64, 0.5], &Device::Cpu)?;
     let cost = Tensor::zeros((2, 2), DType::F64, &Device::Cpu)?;
     let message = |marginals: &[Tensor], costs: &[Tensor]| {
-        Problem::new(marginals, costs).unwrap_err().to_string()
+        MultiMarginalProblem::new(marginals, costs)
+            .unwrap_err()
+            .to_string()
     };
     let negative = Tensor::new(&[1.5f64, -0.5], &Device::Cpu)?;
     assert!(message(&[half.clone(), negative], std::slice::from_ref(&cost)).contains("-0.5"));

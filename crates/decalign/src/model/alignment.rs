@@ -4,8 +4,8 @@ use candle_core::Tensor;
 use decalign_gmm::{Fit, UnrolledEm};
 use decalign_mmd::{Bandwidth, Estimator, GaussianMmd, moment_matching};
 use decalign_ot::{
-    KernelSinkhorn, MultiMarginalSinkhorn, Problem, Reduction, bures_wasserstein_diagonal,
-    coupling_cost,
+    KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, Reduction,
+    bures_wasserstein_diagonal, coupling_cost,
 };
 
 use decalign_core::Result;
@@ -63,7 +63,7 @@ fn transport(fits: &[Fit], config: &ModelConfig) -> Result<Tensor> {
             )?);
         }
     }
-    let problem = Problem::new(&mass, &costs)?;
+    let problem = MultiMarginalProblem::new(&mass, &costs)?;
     let (epsilon, sweeps) = (config.transport_epsilon, config.transport_iterations);
     Ok(match config.semantics {
         Semantics::Reference => KernelSinkhorn::new(epsilon, sweeps)?.loss(&problem)?,

@@ -5,8 +5,8 @@ use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::simd::{self, Isa, Kernel};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
-use crate::cells::{Cells, axpy, dot, product};
-use crate::problem::Problem;
+use super::cells::{Cells, axpy, dot, product};
+use super::problem::MultiMarginalProblem;
 use crate::reference::{self, DENOMINATOR_SHIFT, KERNEL_FLOOR, PLAN_FLOOR};
 
 /// Multi-marginal Sinkhorn in the kernel domain with a fixed number of sweeps, as the DecAlign
@@ -48,7 +48,7 @@ impl KernelSinkhorn {
     ///
     /// # Errors
     /// When the tensor library fails.
-    pub fn loss(&self, problem: &Problem) -> Result<Tensor> {
+    pub fn loss(&self, problem: &MultiMarginalProblem) -> Result<Tensor> {
         let first = &problem.marginals[0];
         if !first.device().is_cpu() {
             return reference::kernel_sinkhorn(problem, self.epsilon, self.sweeps);
@@ -56,7 +56,7 @@ impl KernelSinkhorn {
         with_real!("marginals", first, T => self.fused::<T>(problem))
     }
 
-    fn fused<T: Real>(&self, problem: &Problem) -> Result<Tensor> {
+    fn fused<T: Real>(&self, problem: &MultiMarginalProblem) -> Result<Tensor> {
         let read = |tensors: &[Tensor]| -> Result<Vec<Vec<T>>> {
             tensors
                 .iter()

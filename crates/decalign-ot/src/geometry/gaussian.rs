@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
-use crate::reduction::Reduction;
+use super::reduction::Reduction;
 use crate::reference::{self, ROOT_SHIFT};
 
 /// Squared 2-Wasserstein distance between Gaussians with diagonal covariances:

@@ -5,7 +5,7 @@ use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
-use crate::reduction::Reduction;
+use super::reduction::Reduction;
 use crate::reference;
 
 /// The transport cost of coupling points to prototypes by their responsibilities:

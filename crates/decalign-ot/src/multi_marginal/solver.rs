@@ -5,8 +5,8 @@ use decalign_core::op::{Output, record_one};
 use decalign_core::simd::{self, Isa, Kernel};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
-use crate::cells::Cells;
-use crate::problem::Problem;
+use super::cells::Cells;
+use super::problem::MultiMarginalProblem;
 
 /// Entropic transport between any number of marginals:
 ///
@@ -26,7 +26,7 @@ pub struct MultiMarginalSinkhorn {
 
 /// How a solve ended, and what it found.
 #[derive(Clone, Debug)]
-pub struct Solution {
+pub struct MultiMarginalSolution {
     /// The regularised value (dual, equal to the primal at convergence), a scalar. It carries
     /// gradients by the envelope theorem: with respect to costs the pair marginals of the plan,
     /// with respect to weights the potentials, centred to mean 0.
@@ -45,7 +45,7 @@ pub struct Solution {
     sizes: Vec<usize>,
 }
 
-impl Solution {
+impl MultiMarginalSolution {
     /// The plan, (K_1, ..., K_M), f64 on the CPU. It carries no gradient.
     ///
     /// # Errors
@@ -81,17 +81,17 @@ impl MultiMarginalSinkhorn {
         })
     }
 
-    /// Solves a problem. Not converging is a result, not an error: see [`Solution::converged`].
+    /// Solves a problem. Not converging is a result, not an error: see [`MultiMarginalSolution::converged`].
     ///
     /// The solve runs on the CPU, in the type of the problem's tensors.
     ///
     /// # Errors
     /// When the tensor library fails.
-    pub fn solve(&self, problem: &Problem) -> Result<Solution> {
+    pub fn solve(&self, problem: &MultiMarginalProblem) -> Result<MultiMarginalSolution> {
         with_real!("marginals", problem.marginals[0], T => self.run::<T>(problem))
     }
 
-    fn run<T: Real>(&self, problem: &Problem) -> Result<Solution> {
+    fn run<T: Real>(&self, problem: &MultiMarginalProblem) -> Result<MultiMarginalSolution> {
         let cpu = candle_core::Device::Cpu;
         let read = |tensors: &[Tensor]| -> Result<Vec<Vec<T>>> {
             let read = |x: &Tensor| Ok(Elements::<T>::new(&x.to_device(&cpu)?)?.to_vec());
@@ -139,7 +139,7 @@ impl MultiMarginalSinkhorn {
             },
         )?;
         let finite = state.error.is_finite() && mass.is_finite();
-        Ok(Solution {
+        Ok(MultiMarginalSolution {
             value,
             transport_cost: inner(&state.plan, &cost),
             potentials: state

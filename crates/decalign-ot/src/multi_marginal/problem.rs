@@ -11,13 +11,13 @@ const MASS_TOLERANCE: f64 = 1e-4;
 
 /// M marginals and the costs between each pair of them.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub struct MultiMarginalProblem {
     pub(crate) marginals: Vec<Tensor>,
     pub(crate) costs: Vec<Tensor>,
     pub(crate) sizes: Vec<usize>,
 }
 
-impl Problem {
+impl MultiMarginalProblem {
     /// A problem of M >= 2 marginals and M (M - 1) / 2 costs, in the order of pairs (0, 1), (0, 2),
     /// ..., (1, 2), ...
     ///
