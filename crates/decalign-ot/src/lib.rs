@@ -27,11 +27,13 @@
 //! Sources: Benamou and others (2015) for multi-marginal Sinkhorn; DecAlign (ICLR 2026).
 
 mod geometry;
+mod linear;
 mod multi_marginal;
 pub mod reference;
 
 pub use decalign_core::{Error, Result};
-pub use geometry::{Reduction, bures_wasserstein_diagonal, coupling_cost};
+pub use geometry::{Geometry, Reduction, bures_wasserstein_diagonal, coupling_cost};
+pub use linear::{LinearProblem, Plan, Sinkhorn, SinkhornSolution};
 pub use multi_marginal::{
     CELL_LIMIT, KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, MultiMarginalSolution,
 };
