@@ -68,7 +68,7 @@ pub(crate) struct Train {
     /// Learning rate of Adam
     #[arg(long, value_name = "RATE")]
     pub(crate) learning_rate: Option<f64>,
-    /// Where the results go [default: runs/<data set>, numbered]
+    /// Where the results go [default: runs/<dataset_name>, numbered]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) run_dir: Option<PathBuf>,
     /// Print the results as JSON

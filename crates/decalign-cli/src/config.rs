@@ -13,5 +13,6 @@ pub(crate) fn run(arguments: args::Config) -> Done {
     for assignment in &arguments.set {
         config.set(assignment)?;
     }
+    config.check_ranges()?;
     print(&(config.to_json()? + "\n"))
 }

@@ -11,6 +11,16 @@ use crate::output::{Done, FAILED, Failure, print};
 use crate::source;
 
 pub(crate) fn run(arguments: Predict) -> Done {
+    if let Some(output) = &arguments.output {
+        let same = |input: &std::path::Path| {
+            let place = |p: &std::path::Path| std::fs::canonicalize(p).ok();
+            place(output).is_some() && place(output) == place(input)
+        };
+        if same(&arguments.input.checkpoint) || same(&arguments.input.data) {
+            let message = format!("{}: the output would replace an input", output.display());
+            return Err(Failure::bad_input(message));
+        }
+    }
     let (predictor, data) = source::model_and_data(&arguments.input)?;
     let rows = source::rows(
         &data,

@@ -73,6 +73,13 @@ fn free(parent: &Path, name: &str) -> PathBuf {
             }
         })
         .collect();
+    // Nor may it be empty, a folder above, or longer than a file system takes.
+    let name: String = name.trim_matches('.').chars().take(100).collect();
+    let name = if name.is_empty() {
+        "run".to_owned()
+    } else {
+        name
+    };
     let numbered = (2..).map(|i| parent.join(format!("{name}-{i}")));
     let mut paths = std::iter::once(parent.join(&name)).chain(numbered);
     paths

@@ -23,8 +23,9 @@ pub(crate) fn dataset(path: &Path) -> Done<Dataset> {
 /// Sets the number of threads and finds the device.
 pub(crate) fn machine(machine: &Machine) -> Done<Device> {
     if let Some(threads) = machine.threads {
-        if threads == 0 {
-            return Err(Failure::bad_input("--threads 0: at least one is needed"));
+        if !(1..=1024).contains(&threads) {
+            let message = format!("--threads {threads}: expected 1 to 1024");
+            return Err(Failure::bad_input(message));
         }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -68,6 +69,10 @@ pub(crate) fn rows(
     predictor: &Predictor,
     samples: Samples,
 ) -> Done<Vec<usize>> {
+    if let Some(name) = asked {
+        // Asked for, it must be there, needed or not.
+        data.check_split(name)?;
+    }
     let split = asked.or(predictor.checkpoint().config.split.as_deref());
     let part = match samples {
         Samples::All => return Ok((0..data.len()).collect()),

@@ -78,7 +78,16 @@ fn config(arguments: &Train) -> Done<Config> {
         (Some(path), _) => Config::open(path)?,
         (None, Some(name)) => Config::preset(name)?,
         (None, None) if embedded => Config::preset(source::EMBEDDED)?,
-        (None, None) => Config::default(),
+        (None, None) => {
+            // A file named after a benchmark gets its figures.
+            let stem = arguments.dataset.as_deref().and_then(Path::file_stem);
+            let dataset_name = stem.map(|s| s.to_string_lossy().into_owned());
+            let default = Config::default();
+            Config {
+                dataset_name: dataset_name.unwrap_or(default.dataset_name.clone()),
+                ..default
+            }
+        }
     };
     for assignment in &arguments.set {
         config.set(assignment)?;

@@ -122,6 +122,16 @@ fn a_run_leaves_its_files_and_a_model_that_predicts() {
         .sum();
     assert!((total - 1.0).abs() < 1e-5);
 
+    // Inputs are not overwritten, and what is asked for must be there.
+    let error =
+        program.fails("predict runs/mfeat/best.safetensors mfeat -o runs/mfeat/best.safetensors");
+    assert!(
+        error.contains("the output would replace an input"),
+        "{error}"
+    );
+    let error = program.fails("predict runs/mfeat/best.safetensors mfeat --split night");
+    assert!(error.contains("split_night: no such split"), "{error}");
+
     // The same again goes elsewhere and gives the same bytes; a taken folder is left alone.
     assert_eq!(program.run(&format!("{QUICK} --threads 1")).code, 0);
     let bytes = |name: &str| std::fs::read(program.path(name)).unwrap();
@@ -213,6 +223,14 @@ fn bad_input_is_one_line_and_status_2() {
         (
             "train --set use_bert=true",
             "use_bert: token text is not supported",
+        ),
+        (
+            "train --threads 100000",
+            "--threads 100000: expected 1 to 1024",
+        ),
+        (
+            "config --set nlevels=0",
+            "nlevels: is 0, must be at least 1",
         ),
         ("verify none", "config.json"),
     ];

@@ -9,9 +9,21 @@ use crate::{Error, Result};
 /// Writes a file so that whoever reads it, even after a crash, finds the old or the new content
 /// and nothing between: write beside it, sync, rename.
 ///
+/// What is there and is no file (a pipe, a device) is written to as it is; a link's target is
+/// what is replaced.
+///
 /// # Errors
 /// When the folder cannot be written; the old file is untouched then.
 pub fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
+    let there = fs::canonicalize(path);
+    let path = there.as_deref().unwrap_or(path);
+    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        let written = File::options()
+            .write(true)
+            .open(path)
+            .and_then(|mut f| f.write_all(content));
+        return written.map_err(|error| Error::io(path, error));
+    }
     let folder = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
@@ -66,6 +78,23 @@ mod tests {
         );
         assert_eq!(fs::read(&path)?, b"old");
         assert_eq!(fs::read_dir(folder.path())?.count(), 2);
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_links_and_devices_devices() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        fs::write(&target, "old")?;
+        std::os::unix::fs::symlink(&target, &link)?;
+        write_atomic(&link, b"new").unwrap();
+        assert!(fs::symlink_metadata(&link)?.is_symlink());
+        assert_eq!(fs::read(&target)?, b"new");
+        let null = folder.path().join("null");
+        std::os::unix::fs::symlink("/dev/null", &null)?;
+        write_atomic(&null, b"gone").unwrap();
+        assert!(!fs::metadata("/dev/null")?.is_file());
         Ok(())
     }
 }

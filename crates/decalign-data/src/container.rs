@@ -16,6 +16,9 @@ const KEY: &str = "decalign";
 /// The newest version of the container that this crate reads, and the one it writes.
 const VERSION: u32 = 1;
 
+/// Class numbers are below this: a larger one is a mistake, not a class.
+const CLASS_LIMIT: u32 = 1 << 16;
+
 /// What the tensors themselves do not say. All of it is optional.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -53,6 +56,12 @@ impl Dataset {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(bad)?;
         let text = header.metadata().as_ref().and_then(|m| m.get(KEY));
         let metadata: Metadata = match text {
+            Some(text) if text.starts_with("{\"version\":1,\"config\":") => {
+                return Err(Error::format(
+                    origin,
+                    "this is a checkpoint, not a data set",
+                ));
+            }
             Some(text) => serde_json::from_str(text).map_err(|error| {
                 Error::field(origin, format!("metadata \"{KEY}\""), error.to_string())
             })?,
@@ -181,6 +190,27 @@ impl Reader<'_> {
                 )
             })
             .collect();
+        let known = |name: &str| found.iter().any(|(known, _)| known == name);
+        if let Some(name) = self
+            .names()
+            .filter_map(|n| n.strip_prefix("lengths."))
+            .find(|n| !known(n))
+        {
+            let message = "lengths of a modality that is not there";
+            return Err(Error::field(
+                self.origin,
+                format!("lengths.{name}"),
+                message,
+            ));
+        }
+        let listed = &metadata.modalities;
+        if let Some((name, _)) = found
+            .iter()
+            .find(|(name, _)| !listed.is_empty() && !listed.contains(name))
+        {
+            let message = "the metadata lists the modalities, but not this one";
+            return Err(Error::field(self.origin, name, message));
+        }
         let rank = |name: &str| match metadata.modalities.is_empty() {
             true => ["text", "audio", "vision"]
                 .iter()
@@ -211,16 +241,22 @@ impl Reader<'_> {
     fn modality(&self, name: &str, field: &str) -> Result<Modality> {
         let lengths = match self.integers(&format!("lengths.{name}"))? {
             Some(lengths) => {
-                let length = |l: &i64| {
+                let length = |(i, l): (usize, &i64)| {
                     usize::try_from(*l).map_err(|_| {
                         Error::field(
                             self.origin,
                             format!("lengths.{name}"),
-                            format!("{l} is negative"),
+                            format!("{l} at sample {i} is negative"),
                         )
                     })
                 };
-                Some(lengths.iter().map(length).collect::<Result<_>>()?)
+                Some(
+                    lengths
+                        .iter()
+                        .enumerate()
+                        .map(length)
+                        .collect::<Result<_>>()?,
+                )
             }
             None => None,
         };
@@ -234,18 +270,17 @@ impl Reader<'_> {
         let Ok(view) = self.file.tensor("labels") else {
             return Ok(None);
         };
-        if self.to_dtype(&view)?.is_float() {
+        if self.to_dtype("labels", &view)?.is_float() {
             let labels = self.tensor("labels")?.to_dtype(DType::F32)?.flatten_all()?;
             return Ok(Some(Labels::Scores(labels.to_vec1()?)));
         }
-        let class = |(i, v): (usize, &i64)| {
-            u32::try_from(*v).map_err(|_| {
-                Error::field(
-                    self.origin,
-                    "labels",
-                    format!("{v} at sample {i} is not a class 0, 1, 2, ..."),
-                )
-            })
+        let class = |(i, v): (usize, &i64)| match u32::try_from(*v) {
+            Ok(class) if class < CLASS_LIMIT => Ok(class),
+            _ => {
+                let message =
+                    format!("{v} at sample {i} is not a class 0, 1, 2, ... below {CLASS_LIMIT}");
+                Err(Error::field(self.origin, "labels", message))
+            }
         };
         let values = self.integers("labels")?.unwrap_or_default();
         let values: Vec<u32> = values
@@ -280,7 +315,7 @@ impl Reader<'_> {
         let Ok(view) = self.file.tensor(field) else {
             return Ok(None);
         };
-        let dtype = self.to_dtype(&view)?;
+        let dtype = self.to_dtype(field, &view)?;
         let flat = matches!(view.shape(), [_] | [_, 1]);
         if dtype.is_float() || !flat {
             let message = format!(
@@ -299,13 +334,14 @@ impl Reader<'_> {
             .file
             .tensor(field)
             .map_err(|error| bad(error.to_string()))?;
-        let dtype = self.to_dtype(&view)?;
+        let dtype = self.to_dtype(field, &view)?;
         Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)
             .map_err(|error| bad(error.to_string()))
     }
 
-    fn to_dtype(&self, view: &TensorView<'_>) -> Result<DType> {
-        DType::try_from(view.dtype()).map_err(|error| Error::format(self.origin, error))
+    fn to_dtype(&self, field: &str, view: &TensorView<'_>) -> Result<DType> {
+        DType::try_from(view.dtype())
+            .map_err(|error| Error::field(self.origin, field, error.to_string()))
     }
 }
 

@@ -166,9 +166,15 @@ impl Dataset {
                 }
             }
             Labels::Classes { values, names } => {
+                if let Some(i) = (0..names.len()).find(|i| names[..*i].contains(&names[*i])) {
+                    return Err(self.error("classes", format!("\"{}\" is there twice", names[i])));
+                }
+                if names.iter().any(String::is_empty) {
+                    return Err(self.error("classes", "a class has no name"));
+                }
                 if let Some(i) = values.iter().position(|v| *v as usize >= names.len()) {
                     let message = format!(
-                        "class {} at sample {i}, but there are {}",
+                        "class {} at sample {i}, but there are {} classes, counted from 0",
                         values[i],
                         names.len()
                     );
@@ -322,6 +328,14 @@ impl Dataset {
             )),
             false => Ok(rows),
         }
+    }
+
+    /// Fails when there is no split of this name, given with or without `split_`.
+    ///
+    /// # Errors
+    /// When it is not there; the message lists those that are.
+    pub fn check_split(&self, name: &str) -> Result<()> {
+        self.find_split(Some(name)).map(|_| ())
     }
 
     fn find_split(&self, name: Option<&str>) -> Result<&Split> {

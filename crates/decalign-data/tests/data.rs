@@ -158,7 +158,15 @@ fn plain_files_are_read_by_convention() {
 #[test]
 fn bad_files_say_which_field_and_what_was_expected() {
     let integers = |values: &[i64]| Tensor::new(values, &CPU).unwrap();
-    let cases: [(&[(&str, Tensor)], &str); 8] = [
+    let cases: [(&[(&str, Tensor)], &str); 10] = [
+        (
+            &[("a", zeros(&[2, 2])), ("lengths.b", integers(&[1, 1]))],
+            "lengths.b: lengths of a modality that is not there",
+        ),
+        (
+            &[("a", zeros(&[2, 2])), ("labels", integers(&[0, 1 << 40]))],
+            "labels: 1099511627776 at sample 1 is not a class 0, 1, 2, ... below 65536",
+        ),
         (&[("labels", zeros(&[3]))], "modalities: none found"),
         (
             &[("a", zeros(&[3, 2])), ("b", zeros(&[4, 2]))],

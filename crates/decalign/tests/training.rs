@@ -154,6 +154,19 @@ fn what_does_not_fit_is_named() {
         ),
         ("modalities=view0", "alignment needs two"),
         ("active_modalities=view0", "alignment needs two"),
+        ("num_prototypes=300", "num_prototypes: is 300, more than"),
+        (
+            "dst_feature_dim_nheads=999999,1",
+            "dst_feature_dim_nheads: a model of width 999999",
+        ),
+        (
+            "nlevels=1000000000",
+            "dst_feature_dim_nheads: a model of width 12 with 1000000000 layers",
+        ),
+        (
+            "feature_standardize_modalities=view9",
+            "feature_standardize_modalities: view9 is none of",
+        ),
         ("split=other", "split_other: no such split; there are split"),
         (
             "dst_feature_dim_nheads=12,5",
@@ -173,7 +186,7 @@ fn what_does_not_fit_is_named() {
         ),
         (
             "conv1d_kernel_sizes=1,1,3",
-            "view2: 2 steps are shorter than the convolution kernel 3",
+            "conv1d_kernel_sizes: 3 steps for view2, whose sequences have 2",
         ),
         (
             "selection_metric=Acc_9",
@@ -192,6 +205,29 @@ fn what_does_not_fit_is_named() {
     let message = error(&small(&["num_prototypes=40", "batch_size=40"]), &data);
     assert!(
         message.contains("the training part has 36 samples"),
+        "{message}"
+    );
+}
+
+#[test]
+fn names_that_would_share_parameters_are_refused() {
+    let clean = clouds(2);
+    let named =
+        |i: usize, name: &str| Modality::new(name, clean.modalities()[i].features(), None).unwrap();
+    let data = Dataset::new("ties", vec![named(0, "text"), named(1, "l")])
+        .unwrap()
+        .with_labels(clean.labels().unwrap().clone())
+        .unwrap()
+        .with_split(
+            "",
+            (0..72)
+                .map(|i| Some([Part::Train, Part::Valid, Part::Test][i % 3]))
+                .collect(),
+        )
+        .unwrap();
+    let message = error(&small(&[]), &data);
+    assert!(
+        message.contains("modalities: two would name their parameters l; rename l"),
         "{message}"
     );
 }

@@ -1,6 +1,7 @@
 //! Ridge regression in closed form.
 
 use decalign_core::gemm::{Matrix, Store, matmul};
+use decalign_core::simd;
 use decalign_data::Modality;
 
 use super::pooled;
@@ -41,9 +42,15 @@ impl Inputs {
         };
         let scale: Vec<f64> = (0..width).map(deviation).collect();
         standardize(&mut x, &mean, &scale);
-        let mut gram = vec![0.0; width * width];
-        let view = Matrix::new(&x, rows.len(), width);
-        matmul(&mut gram, width, view.t(), view, Store::Write);
+        let n = rows.len();
+        let view = Matrix::new(&x, n, width);
+        // The smaller of x^T x and x x^T.
+        let size = width.min(n);
+        let mut gram = vec![0.0; size * size];
+        match width <= n {
+            true => matmul(&mut gram, size, view.t(), view, Store::Write),
+            false => matmul(&mut gram, size, view, view.t(), Store::Write),
+        }
         Ok(Self {
             x,
             width,
@@ -66,16 +73,20 @@ impl Inputs {
             .collect();
         let mut weights = vec![0.0; d * outputs];
         let x = Matrix::new(&self.x, n, d);
-        matmul(
-            &mut weights,
-            outputs,
-            x.t(),
-            Matrix::new(&centred, n, outputs),
-            Store::Write,
-        );
         let mut a = self.gram.clone();
-        (0..d).for_each(|i| a[i * d + i] += strength * n as f64);
-        solve(&mut a, &mut weights, d, outputs);
+        let size = d.min(n);
+        (0..size).for_each(|i| a[i * size + i] += strength * n as f64);
+        if d <= n {
+            let y = Matrix::new(&centred, n, outputs);
+            matmul(&mut weights, outputs, x.t(), y, Store::Write);
+            solve(&mut a, &mut weights, size, outputs);
+        } else {
+            // W = x^T (x x^T + strength n)^-1 y.
+            let mut dual = centred;
+            solve(&mut a, &mut dual, size, outputs);
+            let dual = Matrix::new(&dual, n, outputs);
+            matmul(&mut weights, outputs, x.t(), dual, Store::Write);
+        }
         Ridge {
             inputs: self,
             weights,
@@ -118,7 +129,7 @@ fn standardize(x: &mut [f64], mean: &[f64], scale: &[f64]) {
 fn solve(a: &mut [f64], b: &mut [f64], d: usize, columns: usize) {
     for j in 0..d {
         for i in j..d {
-            let dot: f64 = (0..j).map(|k| a[i * d + k] * a[j * d + k]).sum();
+            let dot = simd::dot(&a[i * d..][..j], &a[j * d..][..j]);
             let rest = a[i * d + j] - dot;
             a[i * d + j] = if i == j {
                 rest.sqrt()
@@ -161,6 +172,20 @@ mod tests {
             got.iter()
                 .zip(&y)
                 .all(|(g, y)| (f64::from(*g) - y).abs() < 1e-4)
+        );
+        // More features than samples: the same by way of x x^T.
+        let few = Inputs::new(&modality, &rows[..2])?;
+        let wide = Modality::new(
+            "w",
+            &Tensor::cat(&[modality.features(), modality.features()], 2)?,
+            None,
+        )?;
+        let twice = Inputs::new(&wide, &rows[..2])?;
+        let (a, b) = (few.fit(&y[..2], 1, 0.2), twice.fit(&y[..2], 1, 0.4));
+        let (a, b) = (a.predict(&modality, &rows)?, b.predict(&wide, &rows)?);
+        assert!(
+            a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4),
+            "{a:?} {b:?}"
         );
         // Strong regularisation leaves the mean.
         let mean = y.iter().sum::<f64>() / 20.0;

@@ -14,6 +14,7 @@ use decalign_data::{Standardizer, write_atomic};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
+use weights::from_buffer;
 pub use weights::read_tensors;
 
 use crate::config::Config;
@@ -86,6 +87,9 @@ impl Checkpoint {
                     "not a checkpoint: its header has no \"decalign\" entry",
                 )
             })?;
+        if text.starts_with("{\"version\":1,\"modalities\":") {
+            return Err(Error::file(path, "this is a data set, not a checkpoint"));
+        }
         let header: Header = serde_json::from_str(text)
             .map_err(|error| Error::file(path, format!("header \"{KEY}\": {error}")))?;
         if header.version > VERSION {
@@ -104,7 +108,7 @@ impl Checkpoint {
             config: header.config,
             standardizer: header.standardizer,
             classes: header.classes,
-            weights: read_tensors(path)?,
+            weights: from_buffer(path, &bytes)?,
         })
     }
 

@@ -20,9 +20,7 @@ pub fn read_tensors(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> 
     match extension {
         "safetensors" => {
             let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
-            let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-                .map_err(|error| Error::file(path, format!("not a safetensors file: {error}")))?;
-            Ok(tensors.into_iter().collect())
+            from_buffer(path, &bytes)
         }
         "pth" | "pt" | "bin" => {
             // The reader's own messages do not name the file.
@@ -45,4 +43,11 @@ pub fn read_tensors(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> 
             "expected a file named .safetensors or .pth",
         )),
     }
+}
+
+/// The tensors of the bytes of a safetensors file; `path` stands in errors.
+pub(super) fn from_buffer(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+    let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)
+        .map_err(|error| Error::file(path, format!("not a safetensors file: {error}")))?;
+    Ok(tensors.into_iter().collect())
 }

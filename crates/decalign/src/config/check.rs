@@ -1,10 +1,17 @@
 //! Whether the values of keys are within their ranges.
 
+use decalign_ot::CELL_LIMIT;
+
 use super::{Config, ModelConfig, TrainMode};
+use crate::model::parameter_key;
 use crate::{Error, Result};
 
 impl Config {
-    pub(super) fn check_ranges(&self) -> Result<()> {
+    /// Fails at a key whose value no data could make right.
+    ///
+    /// # Errors
+    /// When a value is out of its range; the message names the key.
+    pub fn check_ranges(&self) -> Result<()> {
         let (width, heads) = self.dst_feature_dim_nheads;
         if heads == 0 || width == 0 || width % heads != 0 {
             let message = format!("width {width} is not a positive multiple of {heads} heads");
@@ -126,6 +133,54 @@ impl Config {
             Some((key, v)) => Err(Error::config(key, format!("is {v}, must be 0 or positive"))),
             None => Ok(()),
         }
+    }
+}
+
+/// Numbers that the parameters of a model may be, 4 GiB of them in f32.
+const PARAMETER_LIMIT: f64 = 1e9;
+
+impl ModelConfig {
+    /// Fails where a model cannot be built: names that collide, too many parameters, a transport
+    /// of too many cells.
+    pub(super) fn check(&self) -> Result<()> {
+        let keys: Vec<String> = self
+            .modalities
+            .iter()
+            .map(|m| parameter_key(&m.name))
+            .collect();
+        if let Some(i) = (0..keys.len()).find(|i| keys[..*i].contains(&keys[*i])) {
+            let message = format!(
+                "two would name their parameters {}; rename {}",
+                keys[i], self.modalities[i].name
+            );
+            return Err(Error::config("modalities", message));
+        }
+        let (d, count) = (self.width as f64, self.modalities.len() as f64);
+        let projections: f64 = self
+            .modalities
+            .iter()
+            .map(|m| m.width as f64 * m.kernel_size as f64 * d)
+            .sum();
+        let each =
+            12.0 * d * d * self.layers as f64 + 2.0 * d * d + d * self.distribution_width as f64;
+        let parameters = projections + count * (each + 2.0 * d * self.outputs as f64) + d * d;
+        if parameters > PARAMETER_LIMIT {
+            let message = format!(
+                "a model of width {d} with {} layers and {} outputs has {parameters:.1e} parameters, more than {PARAMETER_LIMIT:.0e}",
+                self.layers, self.outputs
+            );
+            return Err(Error::config("dst_feature_dim_nheads", message));
+        }
+        let active = self.modalities.iter().filter(|m| m.active).count();
+        let cells = (self.prototypes as f64).powi(active as i32);
+        if cells > CELL_LIMIT as f64 {
+            let message = format!(
+                "{} prototypes of {active} modalities are {cells:.1e} cells of the transport, more than {CELL_LIMIT}; lower it",
+                self.prototypes
+            );
+            return Err(Error::config("num_prototypes", message));
+        }
+        Ok(())
     }
 }
 

@@ -107,7 +107,7 @@ impl Config {
         }
         keys.insert(key.to_owned(), value);
         *self = serde_json::from_value(Value::Object(keys))
-            .map_err(|error| Error::config(key, error.to_string()))?;
+            .map_err(|error| Error::config(key, plain(&error.to_string())))?;
         Ok(())
     }
 
@@ -122,6 +122,18 @@ impl Config {
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(self).map_err(|error| Error::invalid(error.to_string()))
     }
+}
+
+/// Types in words.
+fn plain(message: &str) -> String {
+    let words = [
+        ("usize", "a whole number"),
+        ("u64", "a whole number"),
+        ("f64", "a number"),
+    ];
+    words.iter().fold(message.to_owned(), |text, (name, word)| {
+        text.replace(name, word)
+    })
 }
 
 /// What to say of a key that is not known.

@@ -23,7 +23,24 @@ impl Config {
         if let Some(labels) = data.labels() {
             config.fit_labels(labels, data.origin())?;
         }
-        config.resolve_alone()
+        let resolved = config.resolve_alone()?;
+        let sizes = resolved.model.modalities.iter().zip(data.modalities());
+        for (
+            ModalityConfig {
+                name, kernel_size, ..
+            },
+            there,
+        ) in sizes
+        {
+            if there.steps() < *kernel_size {
+                let message = format!(
+                    "{kernel_size} steps for {name}, whose sequences have {}",
+                    there.steps()
+                );
+                return Err(Error::config("conv1d_kernel_sizes", message));
+            }
+        }
+        Ok(resolved)
     }
 
     /// As [`Config::resolve`], with modalities and widths from the configuration itself: text,
@@ -45,6 +62,7 @@ impl Config {
         }
         config.check_ranges()?;
         let model = config.model(&names)?;
+        model.check()?;
         let objective = config.objective()?;
         Ok(Resolved {
             config,
@@ -91,11 +109,14 @@ impl Config {
                 return Err(Error::config("semantics", message));
             }
             Semantics::Native if active < 2 => {
-                let message = format!(
-                    "{active} of {} modalities, but alignment needs two",
-                    names.join(", ")
-                );
-                return Err(Error::config("active_modalities", message));
+                let key = if names.len() < 2 {
+                    "modalities"
+                } else {
+                    "active_modalities"
+                };
+                let of = names.join(", ");
+                let message = format!("alignment needs two or more, got {active} of {of}");
+                return Err(Error::config(key, message));
             }
             _ if active == 0 => {
                 return Err(Error::config(
@@ -161,10 +182,20 @@ impl Config {
         if let Some(dropouts) = &self.attn_dropouts {
             count("attn_dropouts", dropouts.len())?;
         }
-        for name in self.active_modalities.iter().flatten() {
-            if !names.contains(name) {
+        let lists = [
+            ("active_modalities", &self.active_modalities),
+            (
+                "feature_standardize_modalities",
+                &self.feature_standardize_modalities,
+            ),
+        ];
+        for (key, list) in lists {
+            // The release's settings name modalities that a run need not use.
+            let strict = key == "active_modalities" || self.semantics == Semantics::Native;
+            let mut named = list.iter().flatten();
+            if let Some(name) = named.find(|name| strict && !names.contains(name)) {
                 let message = format!("{name} is none of {}", names.join(", "));
-                return Err(Error::config("active_modalities", message));
+                return Err(Error::config(key, message));
             }
         }
         let modality = |(i, name): (usize, &String)| {

@@ -150,6 +150,13 @@ impl Trainer {
             let begun = Instant::now();
             let trained = pass.run(epoch, scale, &mut adam, observer)?;
             let (loss, metrics) = self.measure(&model, &self.rows[1], Some(&objective))?;
+            if !loss.is_finite() {
+                return Err(Error::diverged(
+                    format!("the validation loss is {loss}"),
+                    epoch,
+                    sampler.len(),
+                ));
+            }
             let metric = |name: &Option<&str>| name.map_or(Some(loss), |name| metrics.get(name));
             let is_best = stopping.observe(epoch, metric(&selection).unwrap_or(f64::NAN));
             if is_best {
