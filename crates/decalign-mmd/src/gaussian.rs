@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use decalign_core::op::{Output, record_one};
 use decalign_core::simd::{self, Isa, Kernel, LANES};
-use decalign_core::{Elements, Error, Real, Result, parallel, with_real};
+use decalign_core::{Elements, Error, Real, Result, for_blocks, parallel, with_real};
 
 use crate::door::{check, check_finite};
 use crate::estimator::Estimator;
@@ -292,13 +292,13 @@ impl<T: Real> Kernel for Rows<'_, T> {
                 let g = &mut gradient[r * width..][..width];
                 for (k, y) in kernel.iter().zip(self.y.chunks_exact(width)) {
                     let a = self.slope * *k;
-                    for at in simd::blocks(width) {
+                    for_blocks!(at in width, {
                         let (x, y, mut sum) = (at.load(x), at.load(y), at.load(g));
                         for i in 0..LANES {
                             sum[i] = isa.mul_add(a, x[i] - y[i], sum[i]);
                         }
                         at.store(sum, g);
-                    }
+                    });
                 }
             }
         }
@@ -310,12 +310,12 @@ impl<T: Real> Kernel for Rows<'_, T> {
 #[inline(always)]
 fn distance<T: Real, I: Isa>(isa: I, x: &[T], y: &[T]) -> T {
     let mut sums = [T::zero(); LANES];
-    for at in simd::blocks(x.len()) {
+    for_blocks!(at in x.len(), {
         let (x, y) = (at.load(x), at.load(y));
         for i in 0..LANES {
             let e = x[i] - y[i];
             sums[i] = isa.mul_add(e, e, sums[i]);
         }
-    }
+    });
     simd::total(sums)
 }

@@ -1,7 +1,7 @@
 //! One expectation, one maximisation, and their gradients.
 
-use decalign_core::Real;
 use decalign_core::simd::{self, Isa, LANES};
+use decalign_core::{Real, for_blocks};
 
 use crate::em::{MASS_FLOOR, WEIGHT_FLOOR};
 
@@ -128,14 +128,14 @@ impl<T: Real> Step<'_, T> {
         for (x, gamma) in rows() {
             for (j, g) in gamma.iter().enumerate() {
                 let (m, v) = (&means[j * width..][..width], &mut raw[j * width..][..width]);
-                for at in simd::blocks(width) {
+                for_blocks!(at in width, {
                     let (x, m, mut sum) = (at.load(x), at.load(m), at.load(v));
                     for i in 0..LANES {
                         let e = x[i] - m[i];
                         sum[i] = isa.mul_add(*g * e, e, sum[i]);
                     }
                     at.store(sum, v);
-                }
+                });
             }
         }
         for j in 0..k {
@@ -176,7 +176,7 @@ impl<T: Real> Step<'_, T> {
                 let (m, p) = (&mixture.means[at.clone()], &mixture.precisions[at.clone()]);
                 let (gm, gv) = (&mut gradient.means[at.clone()], &mut gradient.variances[at]);
                 let half = T::of(0.5) * slope;
-                for at in simd::blocks(width) {
+                for_blocks!(at in width, {
                     let (x, m, p) = (at.load(x), at.load(m), at.load(p));
                     let (mut to_x, mut to_m, mut to_v) = (at.load(dx), at.load(gm), at.load(gv));
                     for i in 0..LANES {
@@ -188,7 +188,7 @@ impl<T: Real> Step<'_, T> {
                     at.store(to_x, dx);
                     at.store(to_m, gm);
                     at.store(to_v, gv);
-                }
+                });
             }
         }
     }
@@ -230,7 +230,7 @@ impl<T: Real> Step<'_, T> {
                 let n = floored(after.mass[j]);
                 let scale = gamma[j] / n;
                 let mut sums = [T::zero(); LANES];
-                for at in simd::blocks(width) {
+                for_blocks!(at in width, {
                     let (x, m, gm, gv) = (at.load(x), at.load(m), at.load(gm), at.load(gv));
                     let mut to_x = at.load(dx);
                     for i in 0..LANES {
@@ -240,7 +240,7 @@ impl<T: Real> Step<'_, T> {
                         sums[i] = isa.mul_add(e, isa.mul_add(gv[i], e, gm[i]), sums[i]);
                     }
                     at.store(to_x, dx);
-                }
+                });
                 given[j] = simd::total(sums) / n + constants[j];
             }
         }
@@ -284,12 +284,12 @@ fn axpy<T: Real, I: Isa>(isa: I, a: T, x: &[T], y: &mut [T]) {
 #[inline(always)]
 fn distance<T: Real, I: Isa>(isa: I, x: &[T], m: &[T], p: &[T]) -> T {
     let mut sums = [T::zero(); LANES];
-    for at in simd::blocks(x.len()) {
+    for_blocks!(at in x.len(), {
         let (x, m, p) = (at.load(x), at.load(m), at.load(p));
         for i in 0..LANES {
             let e = x[i] - m[i];
             sums[i] = isa.mul_add(e * e, p[i], sums[i]);
         }
-    }
+    });
     simd::total(sums)
 }

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::simd::{self, Isa, LANES};
-use decalign_core::{Elements, Error, Real, Result};
+use decalign_core::{Elements, Error, Real, Result, for_blocks};
 
 /// The costs `C[i, j]` between n points and m points.
 #[derive(Clone, Debug)]
@@ -191,7 +191,7 @@ impl<T: Real> Costs<T> {
                 let x = Matrix::new(&points.x[start * d..][..count * d], count, d);
                 matmul(buffer, m, x, Matrix::new(&points.y, m, d).t(), Store::Write);
                 for (row, norm) in buffer.chunks_exact_mut(m).zip(&points.x_norms[start..]) {
-                    for at in simd::blocks(m) {
+                    for_blocks!(at in m, {
                         let (mut c, y) = (at.load(row), at.load(&points.y_norms));
                         for i in 0..LANES {
                             let distance = isa.mul_add(T::of(-2.0), c[i], *norm + y[i]);
@@ -202,7 +202,7 @@ impl<T: Real> Costs<T> {
                             };
                         }
                         at.store(c, row);
-                    }
+                    });
                 }
                 buffer
             }

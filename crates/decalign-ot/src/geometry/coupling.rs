@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::simd::{self, Isa, Kernel, LANES};
-use decalign_core::{Elements, Error, Real, Result, with_real};
+use decalign_core::{Elements, Error, Real, Result, for_blocks, with_real};
 
 use super::reduction::Reduction;
 use crate::reference;
@@ -133,13 +133,13 @@ impl<T: Real> Kernel for Value<'_, T> {
             let (x, mean) = (data.row(&data.x, b), data.row(&data.means, k));
             let precision = data.row(&data.precisions, k);
             let mut sums = [T::zero(); LANES];
-            for at in simd::blocks(data.width) {
+            for_blocks!(at in data.width, {
                 let (x, m, p) = (at.load(x), at.load(mean), at.load(precision));
                 for i in 0..LANES {
                     let e = x[i] - m[i];
                     sums[i] = isa.mul_add(e * e, p[i], sums[i]);
                 }
-            }
+            });
             total += *gamma * simd::total(sums);
         }
         total
@@ -171,7 +171,7 @@ impl<T: Real> Kernel for Gradient<'_, T> {
             let dv = &mut dvariances[k * width..][..width];
             let scale = outer * *gamma;
             let mut sums = [T::zero(); LANES];
-            for at in simd::blocks(data.width) {
+            for_blocks!(at in data.width, {
                 let (x, m, p) = (at.load(x), at.load(mean), at.load(precision));
                 let (mut to_x, mut to_m, mut to_v) = (at.load(dx), at.load(dm), at.load(dv));
                 for i in 0..LANES {
@@ -186,7 +186,7 @@ impl<T: Real> Kernel for Gradient<'_, T> {
                 at.store(to_x, dx);
                 at.store(to_m, dm);
                 at.store(to_v, dv);
-            }
+            });
             dgamma.push(outer * simd::total(sums));
         }
         [dx, dgamma, dmeans, dvariances]

@@ -6,7 +6,7 @@
 //! one read of the costs. With a relaxation above 1 both steps go further in their direction.
 
 use decalign_core::simd::{self, Isa, Kernel, LANES};
-use decalign_core::{Real, parallel};
+use decalign_core::{Real, for_blocks, parallel};
 
 use crate::geometry::Costs;
 
@@ -185,13 +185,13 @@ impl<T: Real> Kernel for Rows<'_, '_, T> {
                     exponentials(isa, *f, g, costs, scaling.inverse, &mut e);
                     w = T::one();
                 }
-                for at in simd::blocks(m) {
+                for_blocks!(at in m, {
                     let (e, mut sums) = (at.load(&e), at.load(&piece.columns));
                     for i in 0..LANES {
                         sums[i] = isa.mul_add(w, e[i], sums[i]);
                     }
                     at.store(sums, &mut piece.columns);
-                }
+                });
             }
         }
         piece
@@ -209,18 +209,17 @@ pub(super) fn exponentials<T: Real, I: Isa>(
     e: &mut [T],
 ) -> T {
     let mut sums = [T::zero(); LANES];
-    for at in simd::blocks(e.len()) {
-        let (g, c, mut out) = (at.load(g), at.load(costs), at.load(e));
+    for_blocks!(at in e.len(), {
+        let (g, c, mut out) = (at.load(g), at.load(costs), [T::zero(); LANES]);
         for i in 0..LANES {
             out[i] = simd::exp_value(isa, isa.mul_add(-inverse, c[i], f + g[i]));
         }
         at.store(out, e);
-        // Behind the end a block holds zeros of G and C: load back what was stored.
-        let stored = at.load(e);
+        let out = at.within(out);
         for i in 0..LANES {
-            sums[i] += stored[i];
+            sums[i] += out[i];
         }
-    }
+    });
     simd::total(sums)
 }
 

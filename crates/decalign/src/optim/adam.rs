@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Var};
 use decalign_core::simd::{self, Isa, Kernel, LANES};
-use decalign_core::{Real, parallel};
+use decalign_core::{Real, for_blocks, parallel};
 
 use super::clip_gradient_norm;
 use crate::Result;
@@ -211,7 +211,7 @@ impl<T: Real> Kernel for Step<'_, T> {
         let (rest1, rest2) = (T::of(1.0 - betas.0), T::of(1.0 - betas.1));
         let (epsilon, decay) = (T::of(epsilon), T::of(weight_decay));
         let factor = T::of(self.update.factor);
-        for at in simd::blocks(self.parameter.len()) {
+        for_blocks!(at in self.parameter.len(), {
             let (mut p, g) = (at.load(self.parameter), at.load(self.gradient));
             let (mut m, mut v) = (at.load(&self.means.gradient), at.load(&self.means.square));
             for i in 0..LANES {
@@ -223,6 +223,6 @@ impl<T: Real> Kernel for Step<'_, T> {
             at.store(p, self.parameter);
             at.store(m, &mut self.means.gradient);
             at.store(v, &mut self.means.square);
-        }
+        });
     }
 }
