@@ -1,30 +1,39 @@
-//! Multi-marginal optimal transport, differentiable on Candle tensors.
+//! Entropic optimal transport, differentiable on Candle tensors.
 //!
-//! A *problem* is M probability vectors and the costs between their points, one matrix a pair of
-//! marginals; the joint cost is their sum, `C[i1, ..., iM] = sum over m < n of c_mn[i_m, i_n]`.
+//! Mass `a` on n points is moved to mass `b` on m points at the least cost:
+//!
+//! ```text
+//! min over P >= 0 with P 1 = a, P^T 1 = b of  <P, C> + eps KL(P | a x b)
+//! ```
+//!
+//! A [`Geometry`] gives the costs, stored or computed as they are needed; a [`LinearProblem`] adds
+//! the two masses; [`Sinkhorn`] solves it; a [`SinkhornSolution`] says what came of it, with the
+//! [`Plan`] computed on request. Nothing is silent: bad input is an error with the numbers, and a
+//! solution says whether it converged and how far its marginals are off.
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use decalign_ot::{Geometry, LinearProblem, Sinkhorn};
+//!
+//! let x = Tensor::new(&[[0f32, 0.0], [1.0, 0.0], [0.0, 1.0]], &Device::Cpu)?;
+//! let y = (&x + 0.5)?;
+//! let problem = LinearProblem::uniform(Geometry::squared_euclidean(&x, &y)?)?;
+//! let solution = Sinkhorn::new(0.05)?.solve(&problem)?;
+//! assert!(solution.converged && solution.marginal_error < 1e-5);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! | item | what it is |
 //! |---|---|
-//! | [`MultiMarginalSinkhorn`] | entropic transport between any number of marginals, to a tolerance |
+//! | [`Sinkhorn`] | two measures, log domain, epsilon scaling, overrelaxation, to a tolerance |
+//! | [`MultiMarginalSinkhorn`] | any number of measures at once, on the dense joint cost |
 //! | [`KernelSinkhorn`] | the DecAlign release's loss, number for number, gradient through every sweep |
 //! | [`bures_wasserstein_diagonal`] | costs between Gaussians |
 //! | [`coupling_cost`] | the cost of a coupling that is given, such as responsibilities |
 //! | [`mod@reference`] | the same in plain tensor operations |
 //!
-//! ```
-//! use candle_core::{Device, Tensor};
-//! use decalign_ot::{MultiMarginalProblem, MultiMarginalSinkhorn};
-//!
-//! let half = Tensor::new(&[0.5f64, 0.5], &Device::Cpu)?;
-//! let cost = Tensor::new(&[[0.0f64, 1.0], [1.0, 0.0]], &Device::Cpu)?;
-//! let problem = MultiMarginalProblem::new(&[half.clone(), half], &[cost])?;
-//! let solution = MultiMarginalSinkhorn::new(0.05, 1e-9, 1000)?.solve(&problem)?;
-//! // Two equal measures: nothing moves.
-//! assert!(solution.converged && solution.transport_cost < 1e-6);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! Sources: Benamou and others (2015) for multi-marginal Sinkhorn; DecAlign (ICLR 2026).
+//! Values carry gradients with respect to weights, costs and points by the envelope theorem; plans and
+//! potentials carry none.
 
 mod geometry;
 mod linear;
