@@ -84,16 +84,45 @@ impl Geometry {
         }
     }
 
-    /// The numbers, in type `T` whatever the tensors hold.
+    /// The numbers, in type `T` whatever the tensors hold, in rows of [`padded`] length.
     pub(crate) fn read<T: Real>(&self) -> Result<Costs<T>> {
+        let m = self.size.1;
         Ok(match &self.kind {
-            Kind::Dense(cost) => Costs::Dense {
-                cost: read(cost)?,
-                columns: self.size.1,
-            },
+            Kind::Dense(cost) => {
+                let (cost, columns) = (read(cost)?, padded(m));
+                let mut rows = vec![T::zero(); self.size.0 * columns];
+                for (to, from) in rows.chunks_exact_mut(columns).zip(cost.chunks_exact(m)) {
+                    to[..m].copy_from_slice(from);
+                }
+                Costs::Dense {
+                    cost: rows,
+                    columns,
+                }
+            }
             Kind::Points(x, y) => Costs::Points(Points::new(read(x)?, read(y)?, x.dims()[1])),
         })
     }
+
+    /// A bound on `max C - min C`.
+    pub(crate) fn range(&self) -> Result<f64> {
+        Ok(match &self.kind {
+            Kind::Dense(cost) => {
+                let cost = read::<f64>(cost)?;
+                let least = cost.iter().fold(f64::INFINITY, |a, v| a.min(*v));
+                simd::max(&cost) - least
+            }
+            Kind::Points(x, y) => {
+                let p = Points::new(read::<f64>(x)?, read::<f64>(y)?, x.dims()[1]);
+                (simd::max(&p.x_norms).sqrt() + simd::max(&p.y_norms).sqrt()).powi(2)
+            }
+        })
+    }
+}
+
+/// The length of rows of `m` costs: whole blocks, so that no loop has a rest. What is behind the end
+/// costs 0 and has no mass.
+pub(crate) fn padded(m: usize) -> usize {
+    m.next_multiple_of(LANES)
 }
 
 fn check(name: &str, x: &Tensor) -> Result<(usize, usize)> {
@@ -160,6 +189,7 @@ impl<T: Real> Points<T> {
                 .zip(&mean)
                 .for_each(|(v, m)| *v = T::of(v.as_f64() - m));
         }
+        y.resize(padded(y.len() / width) * width, T::zero());
         let norms = |x: &[T]| x.chunks_exact(width).map(simd::sum_squares).collect();
         let (x_norms, y_norms) = (norms(&x), norms(&y));
         Self {
@@ -206,18 +236,6 @@ impl<T: Real> Costs<T> {
                 }
                 buffer
             }
-        }
-    }
-
-    /// A bound on `max C - min C`.
-    pub(crate) fn range(&self) -> f64 {
-        let largest = |x: &[T]| simd::max(x).as_f64();
-        match self {
-            Self::Dense { cost, .. } => {
-                let least = cost.iter().fold(f64::INFINITY, |a, v| a.min(v.as_f64()));
-                largest(cost) - least
-            }
-            Self::Points(p) => (largest(&p.x_norms).sqrt() + largest(&p.y_norms).sqrt()).powi(2),
         }
     }
 }

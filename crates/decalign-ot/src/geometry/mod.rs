@@ -5,7 +5,7 @@ mod coupling;
 mod gaussian;
 mod reduction;
 
-pub(crate) use cost::{Costs, read};
+pub(crate) use cost::{Costs, padded, read};
 
 pub use cost::Geometry;
 pub use coupling::coupling_cost;

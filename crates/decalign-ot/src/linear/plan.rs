@@ -6,7 +6,7 @@ use decalign_core::simd::{self, Isa, Kernel};
 use decalign_core::{Error, Real, Result, parallel, with_real};
 
 use super::sweep::exponentials;
-use crate::geometry::{Costs, Geometry, read};
+use crate::geometry::{Costs, Geometry, padded, read};
 
 /// A coupling `P = exp(F + G - C / eps)` of n points and m points, never stored: memory is O(n + m)
 /// and that of its geometry. Nothing here carries gradients.
@@ -127,26 +127,37 @@ impl Plan {
         k: usize,
     ) -> Result<Vec<f64>> {
         let narrow = |x: &[f64]| x.iter().map(|v| T::of(*v)).collect::<Vec<T>>();
-        let cells = Cells {
-            costs: &geometry.read::<T>()?,
-            f: &narrow(f),
-            g: &narrow(g),
-            inverse: T::of(1.0 / self.epsilon),
-        };
-        let out = cells.apply(&read::<T>(v)?, k);
+        let costs = geometry.read::<T>()?;
+        let (f, inverse) = (narrow(f), T::of(1.0 / self.epsilon));
+        let cells = Cells::new(&costs, &f, &narrow(g), inverse);
+        let mut v = read::<T>(v)?;
+        v.resize(cells.g.len() * k, T::zero());
+        let out = cells.apply(&v, k);
         Ok(out.into_iter().map(|v| v.as_f64()).collect())
     }
 }
 
 /// The numbers that a plan is computed from.
 pub(super) struct Cells<'a, T> {
-    pub(super) costs: &'a Costs<T>,
-    pub(super) f: &'a [T],
-    pub(super) g: &'a [T],
-    pub(super) inverse: T,
+    costs: &'a Costs<T>,
+    f: &'a [T],
+    /// -inf behind the end, as costs are padded.
+    g: Vec<T>,
+    inverse: T,
 }
 
-impl<T: Real> Cells<'_, T> {
+impl<'a, T: Real> Cells<'a, T> {
+    pub(super) fn new(costs: &'a Costs<T>, f: &'a [T], g: &[T], inverse: T) -> Self {
+        let mut g = g.to_vec();
+        g.resize(padded(g.len()), T::neg_infinity());
+        Self {
+            costs,
+            f,
+            g,
+            inverse,
+        }
+    }
+
     /// `P v` of a matrix of `k` columns.
     pub(super) fn apply(&self, v: &[T], k: usize) -> Vec<T> {
         let (n, m) = (self.f.len(), self.g.len());
@@ -191,7 +202,7 @@ impl<T: Real> Kernel for Product<'_, '_, T> {
             let costs = cells.costs.rows(isa, first, rows, &mut buffer);
             for (i, e) in plan.chunks_exact_mut(m).take(rows).enumerate() {
                 let costs = &costs[i * m..][..m];
-                exponentials(isa, cells.f[first + i], cells.g, costs, cells.inverse, e);
+                exponentials(isa, cells.f[first + i], &cells.g, costs, cells.inverse, e);
             }
             let plan = Matrix::new(&plan, rows, m);
             matmul(out, k, plan, Matrix::new(v, m, k), Store::Write);
@@ -261,7 +272,7 @@ impl<T: Real> Kernel for Sums<'_, '_, T> {
                 let f = cells.f[first + i];
                 totals
                     .rows
-                    .push(exponentials(isa, f, cells.g, costs, cells.inverse, &mut e));
+                    .push(exponentials(isa, f, &cells.g, costs, cells.inverse, &mut e));
                 totals.cost += simd::dot(&e, costs).as_f64();
                 totals
                     .columns

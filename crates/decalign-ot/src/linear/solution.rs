@@ -48,13 +48,7 @@ impl SinkhornSolution {
     ) -> Result<Self> {
         let (a, b) = (read::<f64>(&problem.a)?, read::<f64>(&problem.b)?);
         let inverse = T::of(1.0 / epsilon);
-        let totals = Cells {
-            costs,
-            f: scaled[0],
-            g: scaled[1],
-            inverse,
-        }
-        .totals();
+        let totals = Cells::new(costs, scaled[0], scaled[1], inverse).totals();
         let [f, g] = [0, 1].map(|i| potential(scaled[i], logs[i], epsilon));
         let inner = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
         let total = |x: &[f64]| x.iter().sum::<f64>();

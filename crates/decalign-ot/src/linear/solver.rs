@@ -7,7 +7,7 @@ use super::plan::Plan;
 use super::problem::LinearProblem;
 use super::solution::{Ended, SinkhornSolution};
 use super::sweep::Scaling;
-use crate::geometry::read;
+use crate::geometry::{padded, read};
 
 /// Entropic transport of one measure to another:
 ///
@@ -106,7 +106,7 @@ impl Sinkhorn {
     /// When memory runs out.
     pub fn solve(&self, problem: &LinearProblem) -> Result<SinkhornSolution> {
         let single = problem.geometry.dtype() == DType::F32;
-        let range = problem.geometry.read::<f64>()?.range();
+        let range = problem.geometry.range()?;
         match single && range <= SINGLE_LIMIT * self.epsilon {
             true => self.run::<f32>(problem, range),
             false => self.run::<f64>(problem, range),
@@ -115,7 +115,9 @@ impl Sinkhorn {
 
     fn run<T: Real>(&self, problem: &LinearProblem, range: f64) -> Result<SinkhornSolution> {
         let costs = problem.geometry.read::<T>()?;
-        let (a, b) = (read::<T>(&problem.a)?, read::<T>(&problem.b)?);
+        let (a, mut b) = (read::<T>(&problem.a)?, read::<T>(&problem.b)?);
+        let m = b.len();
+        b.resize(padded(m), T::zero());
         let mass: f64 = a.iter().map(|v| v.as_f64()).sum();
         let log = |x: &[T]| x.iter().map(|v| v.ln()).collect::<Vec<T>>();
         let (log_a, log_b) = (log(&a), log(&b));
@@ -147,13 +149,14 @@ impl Sinkhorn {
                 }
             }
         }
-        let plan = Plan::new(&problem.geometry, &f, &g, self.epsilon);
+        let (g, log_b) = (&g[..m], &log_b[..m]);
+        let plan = Plan::new(&problem.geometry, &f, g, self.epsilon);
         let ended = Ended {
             iterations,
             tolerance: self.tolerance * mass,
         };
         let costs = (&costs, self.epsilon);
-        SinkhornSolution::new(problem, plan, costs, [&f, &g], [&log_a, &log_b], ended)
+        SinkhornSolution::new(problem, plan, costs, [&f, g], [&log_a, log_b], ended)
     }
 
     /// The epsilons to solve at, the last being the one asked for.
