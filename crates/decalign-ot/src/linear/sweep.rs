@@ -6,7 +6,7 @@
 //! one read of the costs. With a relaxation above 1 both steps go further in their direction.
 
 use decalign_core::simd::{self, Isa, Kernel, LANES};
-use decalign_core::{Real, for_blocks, parallel};
+use decalign_core::{Real, parallel};
 
 use crate::geometry::Costs;
 
@@ -185,20 +185,19 @@ impl<T: Real> Kernel for Rows<'_, '_, T> {
                     exponentials(isa, *f, g, costs, scaling.inverse, &mut e);
                     w = T::one();
                 }
-                for_blocks!(at in m, {
-                    let (e, mut sums) = (at.load(&e), at.load(&piece.columns));
+                let columns = piece.columns.as_chunks_mut::<LANES>().0.iter_mut();
+                for (sums, e) in columns.zip(e.as_chunks::<LANES>().0) {
                     for i in 0..LANES {
                         sums[i] = isa.mul_add(w, e[i], sums[i]);
                     }
-                    at.store(sums, &mut piece.columns);
-                });
+                }
             }
         }
         piece
     }
 }
 
-/// `e_j = exp(F + G_j - C_j / eps)`; returns their sum.
+/// `e_j = exp(F + G_j - C_j / eps)`; returns their sum. Slices are of padded length.
 #[inline(always)]
 pub(super) fn exponentials<T: Real, I: Isa>(
     isa: I,
@@ -209,17 +208,21 @@ pub(super) fn exponentials<T: Real, I: Isa>(
     e: &mut [T],
 ) -> T {
     let mut sums = [T::zero(); LANES];
-    for_blocks!(at in e.len(), {
-        let (g, c, mut out) = (at.load(g), at.load(costs), [T::zero(); LANES]);
+    let given = g
+        .as_chunks::<LANES>()
+        .0
+        .iter()
+        .zip(costs.as_chunks::<LANES>().0);
+    for (e, (g, c)) in e.as_chunks_mut::<LANES>().0.iter_mut().zip(given) {
+        let mut out = [T::zero(); LANES];
         for i in 0..LANES {
             out[i] = simd::exp_value(isa, isa.mul_add(-inverse, c[i], f + g[i]));
         }
-        at.store(out, e);
-        let out = at.within(out);
         for i in 0..LANES {
             sums[i] += out[i];
         }
-    });
+        *e = out;
+    }
     simd::total(sums)
 }
 
