@@ -51,6 +51,8 @@ pub(crate) mod sealed {
         const LN2_LO: Self;
         /// exp is 0 below.
         const EXP_MIN: Self;
+        /// The least argument whose exponential is a normal number.
+        const EXP_NORMAL: Self;
         /// exp is infinite above.
         const EXP_MAX: Self;
         /// `y * 2^n`, where `rounded = n + ROUND`, in two steps so that subnormal results are right.
@@ -68,6 +70,7 @@ pub(crate) mod sealed {
         const LN2_HI: f32 = f32::from_bits(0x3f31_7200);
         const LN2_LO: f32 = 1.428_606_8e-6;
         const EXP_MIN: f32 = -104.0;
+        const EXP_NORMAL: f32 = -87.336_54;
         const EXP_MAX: f32 = 89.0;
         const LIFT: (f32, f32) = (16_777_216.0, 24.0);
 
@@ -96,6 +99,7 @@ pub(crate) mod sealed {
         const LN2_HI: f64 = f64::from_bits(0x3fe6_2e42_fee0_0000);
         const LN2_LO: f64 = 1.908_214_929_270_587_7e-10;
         const EXP_MIN: f64 = -746.0;
+        const EXP_NORMAL: f64 = -708.396_418_532_264;
         const EXP_MAX: f64 = 710.0;
         const LIFT: (f64, f64) = (18_014_398_509_481_984.0, 54.0);
 

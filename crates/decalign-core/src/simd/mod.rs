@@ -18,5 +18,5 @@ mod reduce;
 
 pub use isa::{Isa, Kernel, Level, dispatch, level};
 pub use lanes::{LANES, Rest, Whole, total};
-pub use map::{exp, exp_in_place, exp_value, ln, ln_value};
+pub use map::{exp, exp_in_place, exp_normal_value, exp_value, ln, ln_value};
 pub use reduce::{dot, max, sum, sum_squares};

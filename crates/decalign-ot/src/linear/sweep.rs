@@ -216,7 +216,7 @@ pub(super) fn exponentials<T: Real, I: Isa>(
     for (e, (g, c)) in e.as_chunks_mut::<LANES>().0.iter_mut().zip(given) {
         let mut out = [T::zero(); LANES];
         for i in 0..LANES {
-            out[i] = simd::exp_value(isa, isa.mul_add(-inverse, c[i], f + g[i]));
+            out[i] = simd::exp_normal_value(isa, isa.mul_add(-inverse, c[i], f + g[i]));
         }
         for i in 0..LANES {
             sums[i] += out[i];
@@ -237,7 +237,7 @@ fn shifted_log<T: Real, I: Isa>(isa: I, g: &[T], costs: &[T], inverse: T, e: &mu
         return largest;
     }
     for e in e.iter_mut() {
-        *e = simd::exp_value(isa, *e - largest);
+        *e = simd::exp_normal_value(isa, *e - largest);
     }
     largest + simd::sum(e).ln()
 }
