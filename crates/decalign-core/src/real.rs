@@ -38,7 +38,7 @@ impl Real for f64 {
 
 pub(crate) mod sealed {
     /// Bit-level access for vectorised `exp` and `log`.
-    pub trait Bits: Copy {
+    pub trait Bits: Copy + 'static {
         /// Terms of the exponential series that reach the type's precision on |x| <= ln(2)/2.
         const EXP_TERMS: usize;
         /// Terms of the atanh series that reach the type's precision on |s| <= 3 - 2 sqrt(2).
@@ -55,6 +55,15 @@ pub(crate) mod sealed {
         const EXP_NORMAL: Self;
         /// exp is infinite above.
         const EXP_MAX: Self;
+        /// The polynomial of `2^r` on |r| <= 1/2, constant term first and exactly 1.
+        const EXP2_TERMS: &'static [Self];
+        /// `2^x` is 0 from here down.
+        const EXP2_MIN: Self;
+        /// `2^x` grows no more above.
+        const EXP2_MAX: Self;
+        /// `y * 2^n`, where `rounded = n + ROUND`, for normal results; 0 for y = 1 and the n of
+        /// [`Bits::EXP2_MIN`].
+        fn add_to_exponent(y: Self, rounded: Self) -> Self;
         /// `y * 2^n`, where `rounded = n + ROUND`, in two steps so that subnormal results are right.
         fn scale_by_power(y: Self, rounded: Self) -> Self;
         /// Splits a positive normal number into mantissa in [1/sqrt 2, sqrt 2) and exponent.
@@ -73,6 +82,23 @@ pub(crate) mod sealed {
         const EXP_NORMAL: f32 = -87.336_54;
         const EXP_MAX: f32 = 89.0;
         const LIFT: (f32, f32) = (16_777_216.0, 24.0);
+        // Minimax in the relative error (2.3e-9) with the constant term given.
+        const EXP2_TERMS: &'static [f32] = &[
+            1.0,
+            0.693_147_2,
+            0.240_226_5,
+            0.055_503_283,
+            0.009_618_229_5,
+            0.001_340_003_4,
+            0.000_154_086_3,
+        ];
+        const EXP2_MIN: f32 = -127.0;
+        const EXP2_MAX: f32 = 127.499_99;
+
+        #[inline(always)]
+        fn add_to_exponent(y: f32, rounded: f32) -> f32 {
+            f32::from_bits(y.to_bits().wrapping_add(rounded.to_bits() << 23))
+        }
 
         #[inline(always)]
         fn scale_by_power(y: f32, rounded: f32) -> f32 {
@@ -102,6 +128,28 @@ pub(crate) mod sealed {
         const EXP_NORMAL: f64 = -708.396_418_532_264;
         const EXP_MAX: f64 = 710.0;
         const LIFT: (f64, f64) = (18_014_398_509_481_984.0, 54.0);
+        // Minimax in the relative error (1.8e-17) with the constant term given.
+        const EXP2_TERMS: &'static [f64] = &[
+            1.0,
+            0.693_147_180_559_945_7,
+            0.240_226_506_959_100_98,
+            0.055_504_108_664_790_395,
+            0.009_618_129_107_607_002,
+            0.001_333_355_815_343_996_5,
+            0.000_154_035_304_415_721_3,
+            0.000_015_252_727_385_193_868,
+            1.321_544_267_532_982_2e-6,
+            1.018_064_765_923_413_9e-7,
+            7.072_570_412_814_424e-9,
+            4.078_071_929_588_337e-10,
+        ];
+        const EXP2_MIN: f64 = -1023.0;
+        const EXP2_MAX: f64 = 1023.499_99;
+
+        #[inline(always)]
+        fn add_to_exponent(y: f64, rounded: f64) -> f64 {
+            f64::from_bits(y.to_bits().wrapping_add(rounded.to_bits() << 52))
+        }
 
         #[inline(always)]
         fn scale_by_power(y: f64, rounded: f64) -> f64 {

@@ -19,7 +19,7 @@
 //! let y = (&x + 0.5)?;
 //! let problem = LinearProblem::uniform(Geometry::squared_euclidean(&x, &y)?)?;
 //! let solution = Sinkhorn::new(0.05)?.solve(&problem)?;
-//! assert!(solution.converged && solution.marginal_error < 1e-5);
+//! assert!(solution.converged() && solution.marginal_error() < 1e-5);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -42,7 +42,10 @@ pub mod reference;
 
 pub use decalign_core::{Error, Result};
 pub use geometry::{Geometry, Reduction, bures_wasserstein_diagonal, coupling_cost};
-pub use linear::{LinearProblem, Plan, Sinkhorn, SinkhornSolution};
+pub use linear::{
+    Acceleration, Divergence, End, Gradient, LinearProblem, LinearSolve, Plan, Sinkhorn,
+    SinkhornDivergence, SinkhornSolution, Update,
+};
 pub use multi_marginal::{
     CELL_LIMIT, KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, MultiMarginalSolution,
 };

@@ -1,5 +1,9 @@
 //! The same in plain tensor operations: slow, obvious, differentiable by Candle itself.
 
+mod linear;
+
+pub use linear::{cost, dual_value, plan, sinkhorn};
+
 use candle_core::{D, Tensor};
 use decalign_core::{Error, Result};
 

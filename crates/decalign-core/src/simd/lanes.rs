@@ -133,7 +133,9 @@ impl Rest {
 
 /// The sum of the lanes, pairwise.
 #[inline(always)]
-pub fn total<T: Real>(mut lanes: [T; LANES]) -> T {
+pub fn total<T: Real>(lanes: [T; LANES]) -> T {
+    // Opaque, or the compiler narrows the loop that made the lanes to the pairs added here.
+    let mut lanes = std::hint::black_box(lanes);
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {

@@ -8,15 +8,18 @@
 //! | function | error bound (units in the last place) |
 //! |---|---|
 //! | [`exp`] | 2, subnormal results included |
+//! | [`exp2_in_place`] | 2, from the smallest normal number on |
 //! | [`ln`] | 2, subnormal arguments included |
 //! | [`sum`], [`dot`] | (n / 32 + 5) eps times the sum of magnitudes |
 
 mod isa;
 mod lanes;
 mod map;
+mod power;
 mod reduce;
 
 pub use isa::{Isa, Kernel, Level, dispatch, level};
 pub use lanes::{LANES, Rest, Whole, total};
 pub use map::{exp, exp_in_place, exp_normal_value, exp_value, ln, ln_value};
+pub use power::{exp2_in_place, exp2_value};
 pub use reduce::{dot, max, sum, sum_squares};

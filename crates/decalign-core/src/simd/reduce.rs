@@ -8,7 +8,9 @@ pub(crate) const LANES: usize = 32;
 
 /// Adds the lanes pairwise.
 #[inline(always)]
-fn fold<T: Real>(mut lanes: [T; LANES], op: impl Fn(T, T) -> T) -> T {
+fn fold<T: Real>(lanes: [T; LANES], op: impl Fn(T, T) -> T) -> T {
+    // Opaque, or the compiler narrows the loop that made the lanes to the pairs joined here.
+    let mut lanes = std::hint::black_box(lanes);
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {

@@ -1,57 +1,199 @@
 //! Costs between two sets of points, stored or computed as they are needed.
 
-use candle_core::{DType, Tensor};
-use decalign_core::gemm::{Matrix, Store, matmul};
-use decalign_core::simd::{self, Isa, LANES};
-use decalign_core::{Elements, Error, Real, Result, for_blocks};
+use candle_core::{D, DType, Tensor};
+use decalign_core::{Error, Real, Result};
 
-/// The costs `C[i, j]` between n points and m points.
+use super::costs::Costs;
+use super::grid::Grid;
+use super::numbers::{finite_range, matrices, read, select};
+use super::points::{Metric, Points};
+
+/// The costs `C[i, j]` between n points and m points, of one problem or of a batch of B.
+///
+/// | constructor | costs | memory |
+/// |---|---|---|
+/// | [`Geometry::dense`] | given | O(n m) |
+/// | [`Geometry::squared_euclidean`] | `sum_k (x_ik - y_jk)^2` | O((n + m) d) |
+/// | [`Geometry::euclidean`] | its root | O((n + m) d) |
+/// | [`Geometry::lp`] | `(sum_k abs(x_ik - y_jk)^p)^(1/p)` | O((n + m) d) |
+/// | [`Geometry::cosine`] | `1 - x_i . y_j / (norm(x_i) norm(y_j))` | O((n + m) d) |
+/// | [`Geometry::diagonal_gaussians`] | squared 2-Wasserstein distances | O((n + m) d) |
+/// | [`Geometry::grid`] | `sum_k C_k[i_k, j_k]`: separable | O(sum of axes) |
+///
+/// Every kind carries gradients to the tensors it was made of.
 #[derive(Clone, Debug)]
 pub struct Geometry {
     kind: Kind,
     size: (usize, usize),
+    batch: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Dense(Tensor),
-    Points(Tensor, Tensor),
+    Points(Tensor, Tensor, Metric),
+    Grid(Vec<Tensor>),
 }
 
 impl Geometry {
     /// Costs as a matrix.
     ///
     /// # Shapes
-    /// `cost` (n, m) in f32 or f64, finite; it may be negative.
+    /// `cost` (n, m) or (B, n, m) in f32 or f64, finite; it may be negative.
     ///
     /// # Errors
     /// When the shape or dtype is another or an entry is NaN or infinite; the message has its
     /// place.
     pub fn dense(cost: &Tensor) -> Result<Self> {
-        let size = check("cost", cost)?;
+        let (batch, n, m) = matrices("cost", cost)?;
         Ok(Self {
             kind: Kind::Dense(cost.clone()),
-            size,
+            size: (n, m),
+            batch,
         })
     }
 
-    /// Squared Euclidean distances `|x_i - y_j|^2`, computed in tiles and never stored: memory is
-    /// O((n + m) d).
+    /// Squared Euclidean distances `|x_i - y_j|^2`, computed in tiles and never stored.
     ///
     /// # Shapes
-    /// `x` (n, d) and `y` (m, d), both f32 or both f64, finite.
+    /// `x` (n, d) and `y` (m, d), or (B, n, d) and (B, m, d), both f32 or both f64, finite.
     ///
     /// # Errors
     /// When a shape or dtype does not fit or an entry is NaN or infinite.
     pub fn squared_euclidean(x: &Tensor, y: &Tensor) -> Result<Self> {
-        let ((n, d), (m, width)) = (check("x", x)?, check("y", y)?);
-        if d != width || x.dtype() != y.dtype() {
-            let expected = format!("shape (m, {d}) of {:?}", x.dtype());
+        Self::points(x, y, Metric::SquaredEuclidean)
+    }
+
+    /// Euclidean distances `|x_i - y_j|`, computed in tiles; the gradient at equal points is 0.
+    ///
+    /// # Shapes
+    /// As [`Geometry::squared_euclidean`].
+    ///
+    /// # Errors
+    /// As [`Geometry::squared_euclidean`].
+    pub fn euclidean(x: &Tensor, y: &Tensor) -> Result<Self> {
+        Self::points(x, y, Metric::Euclidean)
+    }
+
+    /// Minkowski distances `(sum_k |x_ik - y_jk|^p)^(1/p)`, computed in tiles; the gradient at equal
+    /// points is 0.
+    ///
+    /// # Shapes
+    /// As [`Geometry::squared_euclidean`].
+    ///
+    /// # Errors
+    /// As [`Geometry::squared_euclidean`], and when `p` is not in [1, 64].
+    pub fn lp(x: &Tensor, y: &Tensor, p: f64) -> Result<Self> {
+        match p {
+            _ if !(1.0..=64.0).contains(&p) => {
+                Err(Error::value("p", p, "must be between 1 and 64"))
+            }
+            2.0 => Self::points(x, y, Metric::Euclidean),
+            1.0 => Self::points(x, y, Metric::CityBlock),
+            _ => Self::points(x, y, Metric::Minkowski(p)),
+        }
+    }
+
+    /// Cosine distances `1 - x_i . y_j / (|x_i| |y_j|)`, between 0 and 2.
+    ///
+    /// # Shapes
+    /// As [`Geometry::squared_euclidean`], no row being zero.
+    ///
+    /// # Errors
+    /// As [`Geometry::squared_euclidean`], and when a row is zero.
+    pub fn cosine(x: &Tensor, y: &Tensor) -> Result<Self> {
+        // Half the squared distance of points on the unit sphere.
+        Self::points(
+            &direction("x", x)?,
+            &direction("y", y)?,
+            Metric::SquaredEuclidean,
+        )
+    }
+
+    /// Squared 2-Wasserstein distances between Gaussians with diagonal covariances,
+    /// `|m_i - m'_j|^2 + sum_k (sqrt v_ik - sqrt v'_jk)^2`, computed in tiles.
+    ///
+    /// # Shapes
+    /// Means and variances (n, d) and (m, d), or with a batch; variances positive.
+    ///
+    /// # Errors
+    /// When shapes or dtypes do not fit, an entry is not finite, or a variance is not positive.
+    ///
+    /// Source: Dowson and Landau (1982).
+    pub fn diagonal_gaussians(
+        (mean, variance): (&Tensor, &Tensor),
+        (mean2, variance2): (&Tensor, &Tensor),
+    ) -> Result<Self> {
+        let embed = |name: &str, mean: &Tensor, variance: &Tensor| -> Result<Tensor> {
+            if mean.dims() != variance.dims() || mean.dtype() != variance.dtype() {
+                let expected = format!("shape {:?} of {:?}", mean.dims(), mean.dtype());
+                return Err(Error::tensor(
+                    name,
+                    expected,
+                    (variance.shape(), variance.dtype()),
+                ));
+            }
+            matrices(name, variance)?;
+            let least = finite_range(name, variance)?.0;
+            if least <= 0.0 {
+                return Err(Error::value(
+                    format!("the least {name}"),
+                    least,
+                    "must be positive",
+                ));
+            }
+            Ok(Tensor::cat(&[mean, &variance.sqrt()?], D::Minus1)?)
+        };
+        let x = embed("variance", mean, variance)?;
+        Self::squared_euclidean(&x, &embed("variance2", mean2, variance2)?)
+    }
+
+    /// Separable costs between the points of two grids, `C[i, j] = sum_k C_k[i_k, j_k]`; a sweep
+    /// costs n times the sum of the axes' sizes instead of n m.
+    ///
+    /// Points are in row-major order: the last axis varies fastest.
+    ///
+    /// # Shapes
+    /// `axes`: one (n_k, m_k) for every axis, all f32 or all f64, finite; n and m are the products.
+    ///
+    /// # Errors
+    /// When there is no axis, a shape or dtype does not fit or an entry is NaN or infinite.
+    ///
+    /// Source: Solomon and others (2015), convolutional Wasserstein distances.
+    pub fn grid(axes: &[Tensor]) -> Result<Self> {
+        let Some(first) = axes.first() else {
+            return Err(Error::value("number of axes", 0, "a grid has at least one"));
+        };
+        let mut size = (1, 1);
+        for (k, axis) in axes.iter().enumerate() {
+            let name = format!("axis {k}");
+            let (batch, n, m) = matrices(&name, axis)?;
+            if batch.is_some() || axis.dtype() != first.dtype() {
+                let expected = format!("two dimensions of {:?}", first.dtype());
+                return Err(Error::tensor(name, expected, (axis.shape(), axis.dtype())));
+            }
+            size = (size.0 * n, size.1 * m);
+        }
+        Ok(Self {
+            kind: Kind::Grid(axes.to_vec()),
+            size,
+            batch: None,
+        })
+    }
+
+    fn points(x: &Tensor, y: &Tensor, metric: Metric) -> Result<Self> {
+        let ((batch, n, d), (batch2, m, width)) = (matrices("x", x)?, matrices("y", y)?);
+        if d != width || x.dtype() != y.dtype() || batch != batch2 {
+            let mut shape = x.dims().to_vec();
+            let rank = shape.len();
+            shape[rank - 2] = m;
+            let expected = format!("shape {shape:?} of {:?}, as x", x.dtype());
             return Err(Error::tensor("y", expected, (y.shape(), y.dtype())));
         }
         Ok(Self {
-            kind: Kind::Points(x.clone(), y.clone()),
+            kind: Kind::Points(x.clone(), y.clone(), metric),
             size: (n, m),
+            batch,
         })
     }
 
@@ -60,16 +202,44 @@ impl Geometry {
         self.size
     }
 
-    /// Rows and columns exchanged.
+    /// How many problems there are, `None` without a batch dimension.
+    pub fn batch(&self) -> Option<usize> {
+        self.batch
+    }
+
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// Rows and columns exchanged; without gradients.
     pub(crate) fn transpose(&self) -> Result<Self> {
         let kind = match &self.kind {
-            Kind::Dense(cost) => Kind::Dense(cost.detach().t()?.contiguous()?),
-            Kind::Points(x, y) => Kind::Points(y.clone(), x.clone()),
+            Kind::Dense(cost) => Kind::Dense(cost.detach().t()?),
+            Kind::Points(x, y, metric) => Kind::Points(y.detach(), x.detach(), *metric),
+            Kind::Grid(axes) => {
+                let turned = axes.iter().map(|axis| axis.detach().t());
+                Kind::Grid(turned.collect::<candle_core::Result<_>>()?)
+            }
         };
         Ok(Self {
             kind,
             size: (self.size.1, self.size.0),
+            batch: self.batch,
         })
+    }
+
+    /// The costs of the first points among themselves and of the second; `None` where they are not
+    /// known from the points.
+    pub(crate) fn own(&self) -> Option<(Self, Self)> {
+        let Kind::Points(x, y, metric) = &self.kind else {
+            return None;
+        };
+        let of = |x: &Tensor, n: usize| Self {
+            kind: Kind::Points(x.clone(), x.clone(), *metric),
+            size: (n, n),
+            batch: self.batch,
+        };
+        Some((of(x, self.size.0), of(y, self.size.1)))
     }
 
     pub(crate) fn dtype(&self) -> DType {
@@ -80,162 +250,34 @@ impl Geometry {
     pub(crate) fn inputs(&self) -> Vec<&Tensor> {
         match &self.kind {
             Kind::Dense(cost) => vec![cost],
-            Kind::Points(x, y) => vec![x, y],
+            Kind::Points(x, y, _) => vec![x, y],
+            Kind::Grid(axes) => axes.iter().collect(),
         }
     }
 
-    /// The numbers, in type `T` whatever the tensors hold, in rows of [`padded`] length.
-    pub(crate) fn read<T: Real>(&self) -> Result<Costs<T>> {
-        let m = self.size.1;
+    /// The numbers of problem `i`, in type `T` whatever the tensors hold.
+    pub(crate) fn read<T: Real>(&self, i: usize) -> Result<Costs<T>> {
         Ok(match &self.kind {
-            Kind::Dense(cost) => {
-                let (cost, columns) = (read(cost)?, padded(m));
-                let mut rows = vec![T::zero(); self.size.0 * columns];
-                for (to, from) in rows.chunks_exact_mut(columns).zip(cost.chunks_exact(m)) {
-                    to[..m].copy_from_slice(from);
-                }
-                Costs::Dense {
-                    cost: rows,
-                    columns,
-                }
+            Kind::Dense(cost) => Costs::dense(&read::<T>(&select(cost, 2, i)?)?, self.size.1),
+            Kind::Points(x, y, metric) => {
+                let (x, y) = (select(x, 2, i)?, select(y, 2, i)?);
+                Costs::Points(Points::new(read(&x)?, read(&y)?, x.dims()[1], *metric))
             }
-            Kind::Points(x, y) => Costs::Points(Points::new(read(x)?, read(y)?, x.dims()[1])),
-        })
-    }
-
-    /// A bound on `max C - min C`.
-    pub(crate) fn range(&self) -> Result<f64> {
-        Ok(match &self.kind {
-            Kind::Dense(cost) => {
-                let cost = read::<f64>(cost)?;
-                let least = cost.iter().fold(f64::INFINITY, |a, v| a.min(*v));
-                simd::max(&cost) - least
-            }
-            Kind::Points(x, y) => {
-                let p = Points::new(read::<f64>(x)?, read::<f64>(y)?, x.dims()[1]);
-                (simd::max(&p.x_norms).sqrt() + simd::max(&p.y_norms).sqrt()).powi(2)
-            }
+            Kind::Grid(axes) => Costs::Grid(Grid::read(axes)?),
         })
     }
 }
 
-/// The length of rows of `m` costs: whole blocks, so that no loop has a rest. What is behind the end
-/// costs 0 and has no mass.
-pub(crate) fn padded(m: usize) -> usize {
-    m.next_multiple_of(LANES)
-}
-
-fn check(name: &str, x: &Tensor) -> Result<(usize, usize)> {
-    match x.dims() {
-        [n, m] if n * m > 0 && matches!(x.dtype(), DType::F32 | DType::F64) => {
-            let numbers = read::<f64>(x)?;
-            match numbers.iter().position(|v| !v.is_finite()) {
-                None => Ok((*n, *m)),
-                Some(at) => {
-                    let name = format!("{name} at ({}, {})", at / m, at % m);
-                    Err(Error::value(name, numbers[at], "must be finite"))
-                }
-            }
-        }
-        _ => Err(Error::tensor(
-            name,
-            "two dimensions, not empty, f32 or f64",
-            (x.shape(), x.dtype()),
-        )),
+/// Rows of length `sqrt(1/2)`: their squared distances are cosine distances.
+fn direction(name: &str, x: &Tensor) -> Result<Tensor> {
+    matrices(name, x)?;
+    let squares = x.sqr()?.sum_keepdim(D::Minus1)?;
+    if finite_range(name, &squares)?.0 <= 0.0 {
+        return Err(Error::value(
+            format!("the norm of a row of {name}"),
+            0,
+            "a zero row has no direction: leave it out",
+        ));
     }
-}
-
-/// The numbers of a tensor of either type, on the CPU.
-pub(crate) fn read<T: Real>(x: &Tensor) -> Result<Vec<T>> {
-    let x = x.to_device(&candle_core::Device::Cpu)?;
-    match x.dtype() {
-        DType::F32 => Ok(Elements::<f32>::new(&x)?
-            .iter()
-            .map(|v| T::of(v.as_f64()))
-            .collect()),
-        _ => Ok(Elements::<f64>::new(&x)?
-            .iter()
-            .map(|v| T::of(*v))
-            .collect()),
-    }
-}
-
-/// Costs as numbers.
-pub(crate) enum Costs<T> {
-    Dense { cost: Vec<T>, columns: usize },
-    Points(Points<T>),
-}
-
-/// Points about their common mean, and their squared norms: distances keep their digits.
-pub(crate) struct Points<T> {
-    pub(crate) x: Vec<T>,
-    pub(crate) y: Vec<T>,
-    pub(crate) width: usize,
-    x_norms: Vec<T>,
-    y_norms: Vec<T>,
-}
-
-impl<T: Real> Points<T> {
-    fn new(mut x: Vec<T>, mut y: Vec<T>, width: usize) -> Self {
-        let rows = ((x.len() + y.len()) / width) as f64;
-        let mut mean = vec![0.0; width];
-        for row in x.chunks_exact(width).chain(y.chunks_exact(width)) {
-            mean.iter_mut()
-                .zip(row)
-                .for_each(|(m, v)| *m += v.as_f64() / rows);
-        }
-        for row in x.chunks_exact_mut(width).chain(y.chunks_exact_mut(width)) {
-            row.iter_mut()
-                .zip(&mean)
-                .for_each(|(v, m)| *v = T::of(v.as_f64() - m));
-        }
-        y.resize(padded(y.len() / width) * width, T::zero());
-        let norms = |x: &[T]| x.chunks_exact(width).map(simd::sum_squares).collect();
-        let (x_norms, y_norms) = (norms(&x), norms(&y));
-        Self {
-            x,
-            y,
-            width,
-            x_norms,
-            y_norms,
-        }
-    }
-}
-
-impl<T: Real> Costs<T> {
-    /// The costs of `count` rows from `start`, one row after the other; `buffer` is used where they
-    /// are not stored.
-    #[inline(always)]
-    pub(crate) fn rows<'a, I: Isa>(
-        &'a self,
-        isa: I,
-        start: usize,
-        count: usize,
-        buffer: &'a mut Vec<T>,
-    ) -> &'a [T] {
-        match self {
-            Self::Dense { cost, columns } => &cost[start * columns..][..count * columns],
-            Self::Points(points) => {
-                let (d, m) = (points.width, points.y_norms.len());
-                buffer.resize(count * m, T::zero());
-                let x = Matrix::new(&points.x[start * d..][..count * d], count, d);
-                matmul(buffer, m, x, Matrix::new(&points.y, m, d).t(), Store::Write);
-                for (row, norm) in buffer.chunks_exact_mut(m).zip(&points.x_norms[start..]) {
-                    for_blocks!(at in m, {
-                        let (mut c, y) = (at.load(row), at.load(&points.y_norms));
-                        for i in 0..LANES {
-                            let distance = isa.mul_add(T::of(-2.0), c[i], *norm + y[i]);
-                            c[i] = if distance > T::zero() {
-                                distance
-                            } else {
-                                T::zero()
-                            };
-                        }
-                        at.store(c, row);
-                    });
-                }
-                buffer
-            }
-        }
-    }
+    Ok((x.broadcast_div(&squares.sqrt()?)? * std::f64::consts::FRAC_1_SQRT_2)?)
 }

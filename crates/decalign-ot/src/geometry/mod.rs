@@ -1,11 +1,22 @@
 //! Costs: what it takes to move mass from one point to another.
 
 mod cost;
+mod costs;
 mod coupling;
 mod gaussian;
+mod grid;
+mod numbers;
+mod points;
+mod pull;
 mod reduction;
 
-pub(crate) use cost::{Costs, padded, read};
+pub(crate) use cost::Kind;
+pub(crate) use costs::{Cells, Costs, ROWS, padded};
+pub(crate) use grid::Grid;
+pub(crate) use numbers::{finite_range, read, select, tensor};
+pub(crate) use pull::Weights;
+
+pub(crate) use points::Metric;
 
 pub use cost::Geometry;
 pub use coupling::coupling_cost;

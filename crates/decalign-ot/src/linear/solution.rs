@@ -1,161 +1,410 @@
 //! What a solve found and how it ended.
 
-use candle_core::{Device, Tensor};
-use decalign_core::op::{Backward, InputGradients, Output, record_one};
-use decalign_core::{Elements, Real, Result};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::plan::{Cells, Plan};
+use candle_core::{DType, Tensor};
+use decalign_core::op::{Backward, InputGradients, Output, record, record_one};
+use decalign_core::{Elements, Real, Result, parallel, with_real};
+
+use super::cells::{PlanCells, Totals};
+use super::gradient::{Shared, centred, divided, same_mean, same_mean_back};
+use super::implicit::{self, LinearSolve};
+use super::plan::{Plan, gather};
 use super::problem::LinearProblem;
-use crate::geometry::{Costs, read};
+use super::run::{Run, Step, unscaled};
+use super::settings::{Gradient, Sinkhorn};
+use super::unrolled;
+use crate::geometry::{read, select, tensor};
 
-/// The result of [`crate::Sinkhorn::solve`].
+/// The result of [`Sinkhorn::solve`]: of one problem, or side by side of a batch of B.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SinkhornSolution {
-    /// The regularised value `<f, a> + <g, b> + eps (|a| |b| - |P|)`, a scalar: the dual, equal to
-    /// `<P, C> + eps KL(P | a x b)` at convergence. It carries gradients by the envelope theorem:
-    /// the plan with respect to costs, and through the costs to points; the potentials, centred to
-    /// mean 0, with respect to weights.
+    /// The dual value, () or (B); at convergence the regularised cost `<P, C> + eps KL(P | a x b)`, penalties
+    /// included. It carries gradients with respect to weights (of exact marginals centred to mean 0 over
+    /// points with weight), costs and points, as [`Gradient`] says.
+    ///
+    /// ```text
+    /// <f, a> + <g, b> + eps (|a| |b| - |P|)
+    /// ```
+    ///
+    /// with `rho (1 - exp(-f / rho))` in place of f, and of g, where a side is penalised.
     pub value: Tensor,
-    /// `<P, C>`, without regularisation.
-    pub transport_cost: f64,
-    /// f, (n) and g, (m), 0 where a weight is 0. They carry no gradients.
+    /// The primal value of the plan as it is, () or (B): above the dual by as much as the plan is from
+    /// optimal. Without gradients.
+    pub regularized_cost: Tensor,
+    /// `<P, C>`, without regularisation and penalties, () or (B). Without gradients.
+    pub transport_cost: Tensor,
+    /// f, (n) or (B, n), and g, (m) or (B, m); 0 where a weight is 0, of equal mean over points with
+    /// weight when both marginals are exact. Gradients as [`Gradient`] says.
     pub potentials: (Tensor, Tensor),
-    /// The larger of the L1 distances of the plan's two marginals from a and b.
-    pub marginal_error: f64,
-    /// Sweeps over the costs, those at larger epsilons included.
-    pub iterations: usize,
-    /// Whether the marginal error is within the tolerance. Never true of NaN or infinity.
-    pub converged: bool,
     /// The plan, computed as it is needed.
     pub plan: Plan,
+    /// How every problem ended.
+    pub ends: Vec<End>,
+    solves: Arc<Mutex<Vec<LinearSolve>>>,
 }
 
-/// How a solve ended.
-pub(super) struct Ended {
-    pub(super) iterations: usize,
-    /// The marginal error to be called converged.
-    pub(super) tolerance: f64,
+/// How the solve of a problem ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct End {
+    /// Sweeps over the costs, those at larger epsilons included.
+    pub iterations: usize,
+    /// The larger of the L1 distances of the plan's two marginals from what they should be: the weights,
+    /// or where a side is penalised `a exp(-f / rho)`.
+    pub marginal_error: f64,
+    /// Whether that is within the tolerance. Never true of NaN or infinity.
+    pub converged: bool,
 }
 
 impl SinkhornSolution {
-    pub(super) fn new<T: Real>(
+    /// Whether every problem converged.
+    pub fn converged(&self) -> bool {
+        self.ends.iter().all(|end| end.converged)
+    }
+
+    /// The largest marginal error of the problems.
+    pub fn marginal_error(&self) -> f64 {
+        let worse = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
+        self.ends
+            .iter()
+            .map(|end| end.marginal_error)
+            .fold(0.0, worse)
+    }
+
+    /// The most sweeps that a problem took.
+    pub fn iterations(&self) -> usize {
+        self.ends
+            .iter()
+            .map(|end| end.iterations)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// How the linear systems of backward passes so far ended, with [`Gradient::Implicit`]; one a
+    /// problem and pass.
+    pub fn gradient_solves(&self) -> Vec<LinearSolve> {
+        self.solves
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn new(
+        settings: &Sinkhorn,
         problem: &LinearProblem,
-        plan: Plan,
-        (costs, epsilon): (&Costs<T>, f64),
-        scaled: [&[T]; 2],
-        logs: [&[T]; 2],
-        ended: Ended,
+        runs: Vec<Run>,
     ) -> Result<Self> {
-        let (a, b) = (read::<f64>(&problem.a)?, read::<f64>(&problem.b)?);
-        let inverse = T::of(1.0 / epsilon);
-        let totals = Cells::new(costs, scaled[0], scaled[1], inverse).totals();
-        let [f, g] = [0, 1].map(|i| potential(scaled[i], logs[i], epsilon));
-        let inner = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
-        let total = |x: &[f64]| x.iter().sum::<f64>();
-        let mass: f64 = totals.rows.iter().map(|v| v.as_f64()).sum();
-        let value = inner(&f, &a) + inner(&g, &b) + epsilon * (total(&a) * total(&b) - mass);
-        let distance = |got: &[T], want: &[f64]| {
-            got.iter()
-                .zip(want)
-                .map(|(g, w)| (g.as_f64() - w).abs())
-                .sum::<f64>()
+        let iterations: Vec<usize> = runs.iter().map(|run| run.iterations).collect();
+        let double = runs.iter().map(|run| run.double).collect();
+        let (scaled, tapes): (Vec<_>, Vec<_>) =
+            runs.into_iter().map(|run| (run.scaled, run.tape)).unzip();
+        let (epsilon, gradient) = (settings.epsilon, settings.gradient);
+        let shared = Arc::new(Shared {
+            problem: problem.clone(),
+            scaled,
+            double,
+            epsilon,
+            gradient,
+        });
+        let (n, m) = problem.geometry.size();
+        let count = problem.count();
+        let each = parallel::map(count, count * n * m * 12, |i| {
+            Part::new(&shared, i, settings, iterations[i])
+        });
+        let parts = each.into_iter().collect::<Result<Vec<_>>>()?;
+        let numbers = |f: &dyn Fn(&Part) -> f64| -> Result<Tensor> {
+            tensor(
+                parts.iter().map(f).collect(),
+                &problem.shape(&[]),
+                &problem.a,
+            )
         };
-        let marginal_error = distance(&totals.rows, &a).max(distance(&totals.columns, &b));
-        let finite = value.is_finite() && totals.cost.is_finite();
-        let tensor = |x: &[f64]| -> Result<Tensor> {
-            let x = Tensor::from_slice(x, x.len(), &Device::Cpu)?;
-            Ok(x.to_dtype(problem.a.dtype())?
-                .to_device(problem.a.device())?)
-        };
+        let solves = Arc::default();
+        let potentials = potentials(&shared, &parts, tapes, &solves)?;
         Ok(Self {
-            value: record(problem, &plan, value, [centred(&f), centred(&g)])?,
-            transport_cost: totals.cost,
-            potentials: (tensor(&f)?, tensor(&g)?),
-            marginal_error,
-            iterations: ended.iterations,
-            converged: finite && marginal_error <= ended.tolerance,
-            plan,
+            value: value(&shared, &parts, &potentials)?,
+            regularized_cost: numbers(&|part| part.primal)?,
+            transport_cost: numbers(&|part| part.totals.cost)?,
+            ends: parts.iter().map(|part| part.end).collect(),
+            plan: Plan {
+                shared,
+                potentials: potentials.clone(),
+            },
+            potentials,
+            solves,
         })
     }
 }
 
-/// `f = eps (F - log a)`, 0 where there is no mass.
-fn potential<T: Real>(scaled: &[T], logs: &[T], epsilon: f64) -> Vec<f64> {
-    let each = scaled
-        .iter()
-        .zip(logs)
-        .map(|(v, log)| match log.is_finite() {
-            true => epsilon * (v.as_f64() - log.as_f64()),
-            false => 0.0,
-        });
-    each.collect()
+/// What is found of one problem.
+struct Part {
+    f: Vec<f64>,
+    g: Vec<f64>,
+    totals: Totals,
+    dual: f64,
+    primal: f64,
+    end: End,
 }
 
-fn centred(x: &[f64]) -> Vec<f64> {
-    let mean = x.iter().sum::<f64>() / x.len() as f64;
-    x.iter().map(|v| v - mean).collect()
-}
-
-/// The value with its gradients with respect to weights and whatever the costs come from.
-fn record(
-    problem: &LinearProblem,
-    plan: &Plan,
-    value: f64,
-    potentials: [Vec<f64>; 2],
-) -> Result<Tensor> {
-    let LinearProblem { geometry, a, b } = problem;
-    let inputs: Vec<&Tensor> = [a, b].into_iter().chain(geometry.inputs()).collect();
-    let output = match a.dtype() {
-        candle_core::DType::F32 => Output::new(vec![value as f32], ()),
-        _ => Output::new(vec![value], ()),
-    };
-    let plan = plan.clone();
-    let value = record_one("sinkhorn", &inputs, output, move |b| {
-        backward(b, &plan, &potentials)
-    })?;
-    Ok(value.to_device(a.device())?)
-}
-
-fn backward(b: &Backward, plan: &Plan, potentials: &[Vec<f64>; 2]) -> Result<InputGradients> {
-    let outer = b.gradient(0)?.to_dtype(candle_core::DType::F64)?;
-    let outer = Elements::<f64>::new(&outer)?[0];
-    let weights = potentials
-        .iter()
-        .zip(b.inputs)
-        .map(|(f, x)| -> Result<Option<Tensor>> {
-            let f = Tensor::from_slice(f, f.len(), &Device::Cpu)?;
-            Ok(Some(
-                (f * outer)?.to_dtype(x.dtype())?.to_device(x.device())?,
-            ))
-        });
-    let mut gradients = weights.collect::<Result<Vec<_>>>()?;
-    match &b.inputs[2..] {
-        [cost] => {
-            let wanted = b.needed[2].then(|| plan.to_tensor()?.to_device(cost.device()));
-            let wanted = wanted.transpose()?;
-            gradients.push(wanted.map(|p| p * outer).transpose()?);
+impl Part {
+    fn new(shared: &Shared, i: usize, settings: &Sinkhorn, iterations: usize) -> Result<Self> {
+        let problem = &shared.problem;
+        let (a, b) = problem.weights(i)?;
+        let totals = PlanCells::of(shared, i)?.totals()?;
+        let logs = |w: &[f64]| w.iter().map(|w| w.log2()).collect::<Vec<f64>>();
+        let (scaled_f, scaled_g) = &shared.scaled[i];
+        let mut f = unscaled(scaled_f, &logs(&a), shared.epsilon);
+        let mut g = unscaled(scaled_g, &logs(&b), shared.epsilon);
+        if problem.balanced() {
+            same_mean(&mut f, &mut g, (&a, &b));
         }
-        points => {
-            let (x, y) = (&points[0], &points[1]);
-            gradients.push(pull(x, y, |v| plan.apply(v), outer)?);
-            gradients.push(pull(y, x, |v| plan.apply_transposed(v), outer)?);
+        let total = |x: &[f64]| x.iter().sum::<f64>();
+        let inner = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+        let (rho_a, rho_b) = problem.penalties;
+        let rest = shared.epsilon * (total(&a) * total(&b) - total(&totals.rows));
+        let side = |f: &[f64], w: &[f64], rho: f64| {
+            f.iter()
+                .zip(w)
+                .map(|(f, w)| w * conjugate(*f, rho))
+                .sum::<f64>()
+        };
+        let dual = side(&f, &a, rho_a) + side(&g, &b, rho_b) + rest;
+        let primal = inner(&f, &totals.rows)
+            + inner(&g, &totals.columns)
+            + rest
+            + penalty(&totals.rows, &a, rho_a)
+            + penalty(&totals.columns, &b, rho_b);
+        let distance = |got: &[f64], f: &[f64], w: &[f64], rho: f64| {
+            let each = got
+                .iter()
+                .zip(f)
+                .zip(w)
+                .map(|((got, f), w)| (got - w * (-f / rho).exp()).abs());
+            each.sum::<f64>()
+        };
+        let errors = [
+            distance(&totals.rows, &f, &a, rho_a),
+            distance(&totals.columns, &g, &b, rho_b),
+        ];
+        // The larger, or NaN if one is.
+        let marginal_error = if errors[0] > errors[1] || errors[0].is_nan() {
+            errors[0]
+        } else {
+            errors[1]
+        };
+        let finite = dual.is_finite() && totals.cost.is_finite();
+        let tolerance = settings.tolerance * total(&a).max(total(&b));
+        let converged = finite && marginal_error <= tolerance;
+        let end = End {
+            iterations,
+            marginal_error,
+            converged,
+        };
+        Ok(Self {
+            f,
+            g,
+            totals,
+            dual,
+            primal,
+            end,
+        })
+    }
+}
+
+/// What a potential contributes to the dual, a unit of weight.
+fn conjugate(f: f64, rho: f64) -> f64 {
+    if rho.is_infinite() {
+        f
+    } else {
+        -rho * (-f / rho).exp_m1()
+    }
+}
+
+/// `rho KL(got | weights)`, 0 where the side is exact.
+fn penalty(got: &[f64], weights: &[f64], rho: f64) -> f64 {
+    if rho.is_infinite() {
+        return 0.0;
+    }
+    let term = |p: f64, q: f64| if p > 0.0 { p * (p / q).ln() - p + q } else { q };
+    rho * got
+        .iter()
+        .zip(weights)
+        .map(|(p, q)| if *q > 0.0 { term(*p, *q) } else { 0.0 })
+        .sum::<f64>()
+}
+
+/// f and g as tensors, with the gradients that the settings ask for.
+fn potentials(
+    shared: &Arc<Shared>,
+    parts: &[Part],
+    tapes: Vec<Vec<Step>>,
+    solves: &Arc<Mutex<Vec<LinearSolve>>>,
+) -> Result<(Tensor, Tensor)> {
+    let problem = &shared.problem;
+    let (n, m) = problem.geometry.size();
+    let join = |f: &dyn Fn(&Part) -> &[f64]| parts.iter().map(f).collect::<Vec<_>>().concat();
+    let (f, g) = (join(&|p| &p.f), join(&|p| &p.g));
+    if shared.gradient == Gradient::Envelope {
+        return Ok((
+            tensor(f, &problem.shape(&[n]), &problem.a)?,
+            tensor(g, &problem.shape(&[m]), &problem.a)?,
+        ));
+    }
+    with_real!("a", problem.a, T => {
+        let narrow = |x: Vec<f64>| x.into_iter().map(T::of).collect::<Vec<T>>();
+        let outputs = vec![Output::new(narrow(f), problem.shape(&[n])), Output::new(narrow(g), problem.shape(&[m]))];
+        let mut inputs = vec![&problem.a, &problem.b];
+        inputs.extend(problem.geometry.inputs());
+        let (held, solves) = (shared.clone(), solves.clone());
+        let mut both = record("sinkhorn_potentials", &inputs, outputs, move |b| {
+            potentials_back(b, &held, &tapes, &solves)
+        })?;
+        let g = both.swap_remove(1).to_device(problem.a.device())?;
+        Ok((both.swap_remove(0).to_device(problem.a.device())?, g))
+    })
+}
+
+fn potentials_back(
+    b: &Backward,
+    shared: &Shared,
+    tapes: &[Vec<Step>],
+    solves: &Mutex<Vec<LinearSolve>>,
+) -> Result<InputGradients> {
+    let (of_f, of_g) = (b.gradient(0)?, b.gradient(1)?);
+    let needed = &b.needed[2..];
+    let problem = &shared.problem;
+    let (n, m) = problem.geometry.size();
+    let parts = parallel::map(problem.count(), problem.count() * n * m * 100, |i| {
+        let mut f = read::<f64>(&select(&of_f, 1, i)?)?;
+        let mut g = read::<f64>(&select(&of_g, 1, i)?)?;
+        let (wa, wb) = problem.weights(i)?;
+        same_mean_back(&mut f, &mut g, (&wa, &wb), problem.balanced());
+        match shared.gradient {
+            Gradient::Unrolled => unrolled::back(shared, i, (&f, &g), needed, &tapes[i]),
+            _ => implicit::back(shared, i, (&f, &g), needed, solves),
         }
+    });
+    let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
+    let (a, of_b): (Vec<_>, Vec<_>) = parts.iter().map(|p| (p.a.clone(), p.b.clone())).unzip();
+    let mut gradients = vec![
+        Some(gather(&a, &b.inputs[0], 1)?),
+        Some(gather(&of_b, &b.inputs[1], 1)?),
+    ];
+    for (j, x) in b.inputs[2..].iter().enumerate() {
+        let each: Option<Vec<_>> = parts.iter().map(|p| p.costs[j].clone()).collect();
+        gradients.push(each.map(|each| gather(&each, x, 2)).transpose()?);
     }
     Ok(gradients)
 }
 
-/// The gradient of `sum P_ij |x_i - y_j|^2` with respect to x: `2 (r_i x_i - sum_j P_ij y_j)`, r the
-/// row sums.
-fn pull(
-    x: &Tensor,
-    y: &Tensor,
-    apply: impl Fn(&Tensor) -> Result<Tensor>,
-    outer: f64,
-) -> Result<Option<Tensor>> {
-    // About the mean of the targets, so that far points keep their digits.
-    let mean = y.mean_keepdim(0)?;
-    let centred = y.broadcast_sub(&mean)?;
-    let mass = apply(&Tensor::ones((y.dim(0)?, 1), y.dtype(), y.device())?)?;
-    let moved = x.broadcast_sub(&mean)?.broadcast_mul(&mass)?;
-    Ok(Some(((moved - apply(&centred)?)? * (2.0 * outer))?))
+/// The dual value, with its gradients at fixed potentials; those of the potentials follow from theirs.
+fn value(shared: &Arc<Shared>, parts: &[Part], potentials: &(Tensor, Tensor)) -> Result<Tensor> {
+    let problem = &shared.problem;
+    let mut inputs = vec![&problem.a, &problem.b, &potentials.0, &potentials.1];
+    inputs.extend(problem.geometry.inputs());
+    let duals: Vec<f64> = parts.iter().map(|part| part.dual).collect();
+    let output = match problem.a.dtype() {
+        DType::F32 => Output::new(
+            duals.iter().map(|v| *v as f32).collect(),
+            problem.shape(&[]),
+        ),
+        _ => Output::new(duals, problem.shape(&[])),
+    };
+    let slopes = parts
+        .iter()
+        .enumerate()
+        .map(|(i, part)| Slopes::new(shared, i, part));
+    let slopes = slopes.collect::<Result<Vec<_>>>()?;
+    let held = shared.clone();
+    let value = record_one("sinkhorn", &inputs, output, move |b| {
+        value_back(b, &held, &slopes)
+    })?;
+    Ok(value.to_device(problem.a.device())?)
+}
+
+/// The partial derivatives of a dual value with respect to weights and potentials.
+struct Slopes {
+    a: Vec<f64>,
+    b: Vec<f64>,
+    f: Vec<f64>,
+    g: Vec<f64>,
+}
+
+impl Slopes {
+    fn new(shared: &Shared, i: usize, part: &Part) -> Result<Self> {
+        let (a, b) = shared.problem.weights(i)?;
+        let (rho_a, rho_b) = shared.problem.penalties;
+        let epsilon = shared.epsilon;
+        let exact = shared.problem.balanced();
+        let weights = |f: &[f64], w: &[f64], got: &[f64], rho: f64, other: f64| {
+            let of_plan = divided(got, w, false);
+            let each = f.iter().zip(&of_plan).zip(w);
+            let mut out: Vec<f64> = each
+                .map(|((f, p), w)| match *w > 0.0 {
+                    true => conjugate(*f, rho) + epsilon * (other - p),
+                    false => 0.0,
+                })
+                .collect();
+            if exact {
+                centred(&mut out, w);
+            }
+            out
+        };
+        let slope = |f: &[f64], w: &[f64], got: &[f64], rho: f64| {
+            f.iter()
+                .zip(w)
+                .zip(got)
+                .map(|((f, w), got)| w * (-f / rho).exp() - got)
+                .collect::<Vec<f64>>()
+        };
+        let (rows, columns) = (&part.totals.rows, &part.totals.columns);
+        Ok(Self {
+            f: slope(&part.f, &a, rows, rho_a),
+            g: slope(&part.g, &b, columns, rho_b),
+            a: weights(&part.f, &a, rows, rho_a, b.iter().sum()),
+            b: weights(&part.g, &b, columns, rho_b, a.iter().sum()),
+        })
+    }
+}
+
+fn value_back(b: &Backward, shared: &Shared, slopes: &[Slopes]) -> Result<InputGradients> {
+    let outer = b.gradient(0)?.to_dtype(DType::F64)?;
+    let outer = Elements::<f64>::new(&outer)?;
+    let by = |pick: &dyn Fn(&Slopes) -> &[f64]| -> Vec<Vec<f64>> {
+        slopes
+            .iter()
+            .zip(outer.iter())
+            .map(|(s, c)| pick(s).iter().map(|v| v * c).collect())
+            .collect()
+    };
+    let parts = [by(&|s| &s.a), by(&|s| &s.b), by(&|s| &s.f), by(&|s| &s.g)];
+    let mut gradients = parts
+        .iter()
+        .zip(b.inputs)
+        .map(|(p, x)| Ok(Some(gather(p, x, 1)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let (n, m) = shared.problem.geometry.size();
+    let count = slopes.len();
+    let needed = &b.needed[4..];
+    let costs = parallel::map(count, count * n * m * 20, |i| -> Result<_> {
+        let (f, g) = &shared.scaled[i];
+        let plan = (&f[..], &g[..], shared.epsilon);
+        let factors = (&vec![outer[i]; n][..], &vec![1.0; m][..], 1);
+        super::gradient::pull(
+            &shared.problem.geometry,
+            i,
+            plan,
+            factors,
+            needed,
+            shared.double[i],
+        )
+    });
+    let costs = costs.into_iter().collect::<Result<Vec<_>>>()?;
+    for (j, x) in b.inputs[4..].iter().enumerate() {
+        let each: Option<Vec<_>> = costs.iter().map(|c| c[j].clone()).collect();
+        gradients.push(each.map(|each| gather(&each, x, 2)).transpose()?);
+    }
+    Ok(gradients)
 }

@@ -1,137 +1,253 @@
 //! One pass over the costs: rows scaled in turn, columns summed as they go.
 //!
-//! With `F = f / eps + log a` and `G = g / eps + log b` the plan is `P = exp(F + G - C / eps)`. For
-//! row i, `e_j = exp(F_i + G_j - C_ij / eps)`, `w = a_i / sum e`, `F_i += log w`, `col += w e`;
-//! after all rows `G_j += log(b_j / col_j)`: Gauss-Seidel Sinkhorn with one exponential a cell and
-//! one read of the costs. With a relaxation above 1 both steps go further in their direction.
+//! Potentials are kept as `F = f / (eps ln 2) + log2 a` and `G` likewise, so that the plan is
+//! `P = 2^(F + G - C / (eps ln 2))`. For row i, `e_j = 2^(F_i + G_j - ...)`, `w = a_i / sum e`,
+//! `F_i += log2 w`, `col += w e`; after all rows `G_j += log2(b_j / col_j)`: Gauss-Seidel Sinkhorn
+//! with one exponential a cell and one read of the costs.
+//!
+//! Generalised in three ways. A side that is held with strength rho only (unbalanced transport) takes
+//! the step `l log2 w - (1 - l) (F - log2 a)` with `l = rho / (rho + eps)`. A relaxation multiplies
+//! steps. A symmetric sweep moves both sides from the same plan, half a step each.
+
+use std::sync::{Mutex, PoisonError};
 
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, parallel};
 
-use crate::geometry::Costs;
+use super::side::Side;
+use crate::geometry::{Cells, Costs, Grid, ROWS};
 
-/// Rows of one piece of work.
-const PIECE: usize = 64;
-/// Rows whose costs are computed at once: they and the columns' sums stay in the cache.
-const BLOCK: usize = 8;
+/// Pieces that rows are cut into, at most: each holds sums of all columns.
+const PIECES: usize = 32;
+/// Rows of a piece, at least; a multiple of [`ROWS`].
+const PIECE: usize = 48;
 
-/// What does not change during a solve.
+/// A problem at one epsilon, and the room that its sweeps need.
 pub(super) struct Scaling<'a, T> {
     pub(super) costs: &'a Costs<T>,
-    pub(super) a: &'a [T],
-    pub(super) b: &'a [T],
-    /// `1 / eps`.
+    pub(super) rows: Side<T>,
+    /// Of padded length.
+    pub(super) columns: Side<T>,
+    /// `1 / (eps ln 2)`.
     pub(super) inverse: T,
     /// What steps are multiplied by.
     pub(super) relaxation: T,
+    /// Both sides move from the same plan.
+    pub(super) symmetric: bool,
+    /// Penalised problems: a constant is moved between the potentials where that raises the dual.
+    pub(super) translate: bool,
+    pieces: Vec<Mutex<Piece<T>>>,
+    /// Rows of a piece.
+    size: usize,
+    /// Rooms for cells, one a thread at work.
+    pool: Mutex<Vec<Cells<T>>>,
+    sums: Vec<T>,
 }
 
 /// What a piece of rows gives.
+#[derive(Default)]
 struct Piece<T> {
     columns: Vec<T>,
-    /// `sum |row sum of the plan before scaling - a|`.
+    /// L1 distance of the rows' sums from what they should have been.
     error: f64,
 }
 
-impl<T: Real> Scaling<'_, T> {
-    /// Scales all rows, then all columns; returns the L1 error of the columns between, and before a
-    /// relaxed step, which leaves no row exact, that of the rows as well.
-    pub(super) fn sweep(&self, f: &mut [T], g: &mut [T]) -> f64 {
-        let m = self.b.len();
-        let pieces = {
-            let given: &[T] = g;
-            let rows: Vec<&mut [T]> = f.chunks_mut(PIECE).collect();
-            let rows: Vec<_> = rows.into_iter().map(std::sync::Mutex::new).collect();
-            parallel::map(rows.len(), 8 * self.a.len() * m, |i| {
-                let mut f = rows[i]
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
-                simd::dispatch(Rows {
-                    scaling: self,
-                    start: i * PIECE,
-                    f: &mut f,
-                    g: given,
-                })
+/// A sum outside of these has lost terms: it is found by a shifted log-sum-exp instead.
+pub(super) fn kept<T: Real>(sum: T) -> bool {
+    let (low, high) = match size_of::<T>() {
+        4 => (-118, 126),
+        _ => (-1000, 1022),
+    };
+    sum >= T::of(2f64.powi(low)) && sum < T::of(2f64.powi(high))
+}
+
+impl<'a, T: Real> Scaling<'a, T> {
+    pub(super) fn new(costs: &'a Costs<T>, rows: Side<T>, columns: Side<T>, epsilon: f64) -> Self {
+        let n = rows.weights.len();
+        let size = n.div_ceil(PIECES).next_multiple_of(ROWS).max(PIECE);
+        let piece = || {
+            Mutex::new(Piece {
+                columns: vec![T::zero(); columns.weights.len()],
+                error: 0.0,
             })
         };
-        let mut columns = vec![T::zero(); m];
+        Self {
+            costs,
+            pieces: (0..n.div_ceil(size)).map(|_| piece()).collect(),
+            size,
+            pool: Mutex::default(),
+            sums: vec![T::zero(); columns.weights.len()],
+            rows,
+            columns,
+            inverse: T::of(std::f64::consts::LOG2_E / epsilon),
+            relaxation: T::one(),
+            symmetric: false,
+            translate: true,
+        }
+    }
+
+    /// Scales all rows, then all columns; returns the L1 error of the columns between, and where
+    /// rows are not exact then (relaxed or symmetric sweeps), that of the rows as well.
+    pub(super) fn sweep(&mut self, f: &mut [T], g: &mut [T]) -> f64 {
+        let error = match self.costs {
+            Costs::Grid(grid) => self.separable(grid, f, g),
+            _ => self.fused(f, g),
+        };
+        if self.translate {
+            let shift = self.rows.translation(f, &self.columns, g);
+            if shift != T::zero() {
+                f.iter_mut().for_each(|f| *f += shift);
+                g.iter_mut().for_each(|g| *g -= shift);
+            }
+        }
+        error
+    }
+
+    fn fused(&mut self, f: &mut [T], g: &mut [T]) -> f64 {
+        let before = self.symmetric.then(|| f.to_vec());
+        let mut error = self.scale_rows(f, g);
+        if self.relaxation == T::one() && !self.symmetric {
+            error = 0.0;
+        }
+        let mut lost = Vec::new();
+        error += simd::dispatch(Columns {
+            side: &self.columns,
+            relaxation: self.relaxation,
+            sums: &self.sums,
+            g,
+            lost: &mut lost,
+        });
+        if !lost.is_empty() {
+            let logs = self.column_logs(before.as_deref().unwrap_or(f), &lost);
+            for (j, log) in lost.into_iter().zip(logs) {
+                g[j] += self.reach()
+                    * self
+                        .columns
+                        .step(j, g[j], self.columns.logs[j] - (g[j] + log));
+            }
+        }
+        error
+    }
+
+    /// What the steps of points that were lost are multiplied by: they are not lengthened.
+    fn reach(&self) -> T {
+        if self.symmetric {
+            self.relaxation
+        } else {
+            T::one()
+        }
+    }
+
+    /// [`Scaling::sweep`] of separable costs, by sums of logarithms.
+    fn separable(&self, grid: &Grid<T>, f: &mut [T], g: &mut [T]) -> f64 {
+        // What is behind the end is of no use here.
+        let g = &mut g[..grid.size().1];
+        let before = self.symmetric.then(|| f.to_vec());
+        let logs = grid.log_sums(g, self.inverse, false);
+        let rows = scale(&self.rows, self.relaxation, f, &logs);
+        let logs = grid.log_sums(before.as_deref().unwrap_or(f), self.inverse, true);
+        let columns = scale(&self.columns, self.relaxation, g, &logs);
+        match self.relaxation == T::one() && !self.symmetric {
+            true => columns,
+            false => rows + columns,
+        }
+    }
+
+    /// Scales all rows and sums the columns; returns the error of the rows before.
+    fn scale_rows(&mut self, f: &mut [T], g: &[T]) -> f64 {
+        let work = 8 * f.len() * g.len();
+        let rows: Vec<_> = f.chunks_mut(self.size).map(Mutex::new).collect();
+        let this = &*self;
+        parallel::map(rows.len(), work, |i| {
+            let mut cells = lock(&this.pool).pop().unwrap_or_default();
+            simd::dispatch(Rows {
+                scaling: this,
+                start: i * this.size,
+                f: &mut lock(&rows[i]),
+                g,
+                piece: &mut lock(&this.pieces[i]),
+                cells: &mut cells,
+            });
+            lock(&this.pool).push(cells);
+        });
         let mut error = 0.0;
-        for piece in pieces {
+        self.sums.fill(T::zero());
+        for piece in &self.pieces {
+            let piece = lock(piece);
             error += piece.error;
-            columns
+            self.sums
                 .iter_mut()
                 .zip(&piece.columns)
                 .for_each(|(sum, v)| *sum += *v);
         }
-        let distance = |(sum, b): (&T, &T)| (sum.as_f64() - b.as_f64()).abs();
-        if self.relaxation == T::one() {
-            error = 0.0;
-        }
-        error += columns.iter().zip(self.b).map(distance).sum::<f64>();
-        self.scale_columns(f, g, &columns);
         error
     }
 
-    fn scale_columns(&self, f: &[T], g: &mut [T], columns: &[T]) {
-        let mut lost = Vec::new();
-        for (j, (sum, b)) in columns.iter().zip(self.b).enumerate() {
-            if *b == T::zero() {
-                continue;
-            }
-            match *sum >= T::min_positive_value() && sum.is_finite() {
-                true => g[j] += self.relaxation * (*b / *sum).ln(),
-                false => lost.push(j),
-            }
-        }
-        if !lost.is_empty() {
-            let shifted = self.column_logs(f, &lost);
-            for (j, log) in lost.into_iter().zip(shifted) {
-                g[j] = self.b[j].ln() - log;
-            }
-        }
-    }
-
-    /// `log sum_i exp(F_i - C_ij / eps)` of some columns, shifted by the largest term.
+    /// `log2 sum_i 2^(F_i - C_ij / (eps ln 2))` of some columns, shifted by the largest term.
     fn column_logs(&self, f: &[T], columns: &[usize]) -> Vec<T> {
-        struct Logs<'a, 'b, T> {
-            scaling: &'a Scaling<'b, T>,
-            f: &'a [T],
-            columns: &'a [usize],
-        }
-        impl<T: Real> Kernel for Logs<'_, '_, T> {
-            type Output = Vec<T>;
-            #[inline(always)]
-            fn run<I: Isa>(self, isa: I) -> Vec<T> {
-                let Self {
-                    scaling,
-                    f,
-                    columns,
-                } = self;
-                let mut running = vec![(T::neg_infinity(), T::zero()); columns.len()];
-                let mut buffer = Vec::new();
-                for (i, f) in f.iter().enumerate().filter(|(_, f)| f.is_finite()) {
-                    let costs = scaling.costs.rows(isa, i, 1, &mut buffer);
-                    for ((largest, sum), j) in running.iter_mut().zip(columns) {
-                        let term = *f - costs[*j] * scaling.inverse;
-                        if term > *largest {
-                            *sum = *sum * (*largest - term).exp() + T::one();
-                            *largest = term;
-                        } else {
-                            *sum += (term - *largest).exp();
-                        }
+        let m = self.columns.weights.len();
+        let mut running = vec![(T::neg_infinity(), T::zero()); columns.len()];
+        let mut cells = Cells::default();
+        for (block, f) in f.chunks(ROWS).enumerate() {
+            simd::dispatch(CostRows {
+                costs: self.costs,
+                first: block * ROWS,
+                count: f.len(),
+                m,
+                cells: &mut cells,
+            });
+            for (r, f) in f.iter().enumerate().filter(|(_, f)| f.is_finite()) {
+                let costs = cells.row(r);
+                for ((largest, sum), j) in running.iter_mut().zip(columns) {
+                    let term = *f - costs[*j] * self.inverse;
+                    if term > *largest {
+                        *sum = *sum * (*largest - term).exp2() + T::one();
+                        *largest = term;
+                    } else {
+                        *sum += (term - *largest).exp2();
                     }
                 }
-                running
-                    .into_iter()
-                    .map(|(largest, sum)| largest + sum.ln())
-                    .collect()
             }
         }
-        simd::dispatch(Logs {
-            scaling: self,
-            f,
-            columns,
-        })
+        running
+            .into_iter()
+            .map(|(largest, sum)| largest + sum.log2())
+            .collect()
+    }
+}
+
+/// One side's steps from its logarithmic sums; returns its error before.
+fn scale<T: Real>(side: &Side<T>, relaxation: T, potential: &mut [T], logs: &[T]) -> f64 {
+    let mut error = 0.0;
+    for (i, (f, log)) in potential.iter_mut().zip(logs).enumerate() {
+        if side.weights[i] > T::zero() {
+            error += side.distance(i, *f, (*f + *log).exp2());
+            *f += relaxation * side.step(i, *f, side.logs[i] - (*f + *log));
+        }
+    }
+    error
+}
+
+/// The lock's content, also when a thread that held it has panicked.
+fn lock<V>(mutex: &Mutex<V>) -> std::sync::MutexGuard<'_, V> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// [`Costs::rows`] as a kernel.
+pub(super) struct CostRows<'a, T> {
+    pub(super) costs: &'a Costs<T>,
+    pub(super) first: usize,
+    pub(super) count: usize,
+    pub(super) m: usize,
+    pub(super) cells: &'a mut Cells<T>,
+}
+
+impl<T: Real> Kernel for CostRows<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        self.costs
+            .rows(isa, self.first, self.count, self.m, self.cells);
     }
 }
 
@@ -141,103 +257,164 @@ struct Rows<'a, 'b, T> {
     start: usize,
     f: &'a mut [T],
     g: &'a [T],
+    piece: &'a mut Piece<T>,
+    cells: &'a mut Cells<T>,
 }
 
 impl<T: Real> Kernel for Rows<'_, '_, T> {
-    type Output = Piece<T>;
+    type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Piece<T> {
+    fn run<I: Isa>(self, isa: I) {
         let Self {
             scaling,
             start,
             f,
             g,
+            piece,
+            cells,
         } = self;
-        let m = g.len();
-        let mut piece = Piece {
-            columns: vec![T::zero(); m],
-            error: 0.0,
-        };
-        let (mut buffer, mut e) = (Vec::new(), vec![T::zero(); m]);
-        for (block, f) in f.chunks_mut(BLOCK).enumerate() {
-            let first = start + block * BLOCK;
-            let costs = scaling.costs.rows(isa, first, f.len(), &mut buffer);
-            for ((f, costs), a) in f
-                .iter_mut()
-                .zip(costs.chunks_exact(m))
-                .zip(&scaling.a[first..])
-            {
-                if *a == T::zero() {
+        let (side, inverse) = (&scaling.rows, scaling.inverse);
+        piece.columns.fill(T::zero());
+        piece.error = 0.0;
+        for (block, f) in f.chunks_mut(ROWS).enumerate() {
+            let first = start + block * ROWS;
+            scaling
+                .costs
+                .exponentials(isa, (first, f), g, inverse, cells);
+            let (mut scale, mut lost) = ([T::zero(); ROWS], false);
+            for (r, f) in f.iter_mut().enumerate() {
+                let (i, sum) = (first + r, cells.sum(r));
+                if side.weights[i] == T::zero() {
                     continue;
                 }
-                let sum = exponentials(isa, *f, g, costs, scaling.inverse, &mut e);
-                piece.error += (sum.as_f64() - a.as_f64()).abs();
-                let mut w = *a / sum;
-                if sum >= T::min_positive_value() && w.is_finite() && w > T::zero() {
-                    let step = scaling.relaxation * w.ln();
-                    *f += step;
-                    if scaling.relaxation != T::one() {
-                        w = step.exp();
+                piece.error += side.distance(i, *f, sum);
+                let log = match kept(sum) {
+                    true => {
+                        simd::ln_value(isa, side.weights[i] / sum) * T::of(std::f64::consts::LOG2_E)
                     }
+                    false => {
+                        lost = true;
+                        side.logs[i] - (*f + scaling.row_log(i, g))
+                    }
+                };
+                let reach = if kept(sum) {
+                    scaling.relaxation
                 } else {
-                    *f = a.ln() - shifted_log(isa, g, costs, scaling.inverse, &mut e);
-                    exponentials(isa, *f, g, costs, scaling.inverse, &mut e);
-                    w = T::one();
+                    scaling.reach()
+                };
+                let step = reach * side.step(i, *f, log);
+                *f += step;
+                scale[r] = match scaling.symmetric {
+                    true => T::one(),
+                    false if step == log => side.weights[i] / sum,
+                    false => simd::exp2_value(isa, step),
+                };
+            }
+            if lost && !scaling.symmetric {
+                scaling
+                    .costs
+                    .exponentials(isa, (first, f), g, inverse, cells);
+                scale = [T::one(); ROWS];
+                scale[f.len()..].fill(T::zero());
+            }
+            add_rows(isa, cells, scale, &mut piece.columns);
+        }
+    }
+}
+
+/// `columns += sum_r scale_r cells_r`.
+#[inline(always)]
+fn add_rows<T: Real, I: Isa>(isa: I, cells: &Cells<T>, scale: [T; ROWS], columns: &mut [T]) {
+    let rows: [&[[T; LANES]]; ROWS] = std::array::from_fn(|r| cells.row(r).as_chunks::<LANES>().0);
+    for (block, sums) in columns.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let mut lanes = *sums;
+        for r in 0..ROWS {
+            let e = &rows[r][block];
+            for i in 0..LANES {
+                lanes[i] = isa.mul_add(scale[r], e[i], lanes[i]);
+            }
+        }
+        *sums = lanes;
+    }
+}
+
+impl<T: Real> Scaling<'_, T> {
+    /// `log2 sum_j 2^(G_j - C_ij / (eps ln 2))` of one row, shifted by the largest term.
+    #[cold]
+    #[inline(never)]
+    fn row_log(&self, i: usize, g: &[T]) -> T {
+        let mut cells = Cells::default();
+        let (block, r) = (i / ROWS * ROWS, i % ROWS);
+        simd::dispatch(CostRows {
+            costs: self.costs,
+            first: block,
+            count: r + 1,
+            m: g.len(),
+            cells: &mut cells,
+        });
+        let terms: Vec<T> = g
+            .iter()
+            .zip(cells.row(r))
+            .map(|(g, c)| *g - *c * self.inverse)
+            .collect();
+        let largest = simd::max(&terms);
+        match largest.is_finite() {
+            true => {
+                largest
+                    + terms
+                        .iter()
+                        .map(|t| (*t - largest).exp2())
+                        .sum::<T>()
+                        .log2()
+            }
+            false => largest,
+        }
+    }
+}
+
+/// Scales the columns by their sums; those whose sum cannot be used are listed in `lost`.
+struct Columns<'a, T> {
+    side: &'a Side<T>,
+    relaxation: T,
+    sums: &'a [T],
+    g: &'a mut [T],
+    lost: &'a mut Vec<usize>,
+}
+
+impl<T: Real> Kernel for Columns<'_, T> {
+    /// The error of the columns before.
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> f64 {
+        let Self {
+            side,
+            relaxation,
+            sums,
+            g,
+            lost,
+        } = self;
+        let mut error = 0.0;
+        for (block, g) in g.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            let at = block * LANES;
+            let (sums, weights) = (&sums[at..][..LANES], &side.weights[at..][..LANES]);
+            let mut logs = [T::zero(); LANES];
+            for i in 0..LANES {
+                logs[i] =
+                    simd::ln_value(isa, weights[i] / sums[i]) * T::of(std::f64::consts::LOG2_E);
+            }
+            for i in 0..LANES {
+                if weights[i] == T::zero() {
+                    continue;
                 }
-                let columns = piece.columns.as_chunks_mut::<LANES>().0.iter_mut();
-                for (sums, e) in columns.zip(e.as_chunks::<LANES>().0) {
-                    for i in 0..LANES {
-                        sums[i] = isa.mul_add(w, e[i], sums[i]);
-                    }
+                error += side.distance(at + i, g[i], sums[i]);
+                match kept(sums[i]) {
+                    true => g[i] += relaxation * side.step(at + i, g[i], logs[i]),
+                    false => lost.push(at + i),
                 }
             }
         }
-        piece
+        error
     }
-}
-
-/// `e_j = exp(F + G_j - C_j / eps)`; returns their sum. Slices are of padded length.
-#[inline(always)]
-pub(super) fn exponentials<T: Real, I: Isa>(
-    isa: I,
-    f: T,
-    g: &[T],
-    costs: &[T],
-    inverse: T,
-    e: &mut [T],
-) -> T {
-    let mut sums = [T::zero(); LANES];
-    let given = g
-        .as_chunks::<LANES>()
-        .0
-        .iter()
-        .zip(costs.as_chunks::<LANES>().0);
-    for (e, (g, c)) in e.as_chunks_mut::<LANES>().0.iter_mut().zip(given) {
-        let mut out = [T::zero(); LANES];
-        for i in 0..LANES {
-            out[i] = simd::exp_normal_value(isa, isa.mul_add(-inverse, c[i], f + g[i]));
-        }
-        for i in 0..LANES {
-            sums[i] += out[i];
-        }
-        *e = out;
-    }
-    simd::total(sums)
-}
-
-/// `log sum_j exp(G_j - C_j / eps)`, shifted by the largest term.
-#[inline(always)]
-fn shifted_log<T: Real, I: Isa>(isa: I, g: &[T], costs: &[T], inverse: T, e: &mut [T]) -> T {
-    for ((e, g), c) in e.iter_mut().zip(g).zip(costs) {
-        *e = isa.mul_add(-inverse, *c, *g);
-    }
-    let largest = simd::max(e);
-    if largest == T::neg_infinity() {
-        return largest;
-    }
-    for e in e.iter_mut() {
-        *e = simd::exp_normal_value(isa, *e - largest);
-    }
-    largest + simd::sum(e).ln()
 }

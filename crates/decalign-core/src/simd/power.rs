@@ -1,0 +1,101 @@
+//! Powers of two: the exponential of loops that count in base 2.
+
+use super::isa::{Isa, Kernel, dispatch};
+use crate::Real;
+
+/// `2^x` of one number, inlined into a [`Kernel`]'s loop: half the instructions of
+/// [`exp_value`](super::exp_value), as no argument needs reducing by an irrational number.
+///
+/// `2^x = 2^n 2^r` with n the nearest integer; `2^r` is a polynomial that is exactly 1 at 0, and n is
+/// added to its exponent. Below the smallest normal number the result falls to 0 within one power
+/// of two and is not accurate there; from the largest power of two on it is that power (times less
+/// than 2), not infinity. NaN stays NaN.
+#[inline(always)]
+pub fn exp2_value<T: Real, I: Isa>(isa: I, x: T) -> T {
+    // Written so that NaN passes through both comparisons.
+    let x = if x < T::EXP2_MIN { T::EXP2_MIN } else { x };
+    let x = if x > T::EXP2_MAX { T::EXP2_MAX } else { x };
+    let rounded = x + T::ROUND;
+    let r = x - (rounded - T::ROUND);
+    let terms = T::EXP2_TERMS;
+    let mut y = terms[terms.len() - 1];
+    for k in (0..terms.len() - 1).rev() {
+        y = isa.mul_add(y, r, terms[k]);
+    }
+    T::add_to_exponent(y, rounded)
+}
+
+struct Exp2InPlace<'a, T>(&'a mut [T]);
+
+impl<T: Real> Kernel for Exp2InPlace<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        for x in self.0 {
+            *x = exp2_value(isa, *x);
+        }
+    }
+}
+
+/// Replaces every element by two to its power, as [`exp2_value`] does.
+///
+/// ```
+/// let mut x = [0.5f32, 3.0, f32::NEG_INFINITY];
+/// decalign_core::simd::exp2_in_place(&mut x);
+/// assert!((x[0] - 0.5f32.exp2()).abs() < 1e-6 && x[1..] == [8.0, 0.0]);
+/// ```
+pub fn exp2_in_place<T: Real>(x: &mut [T]) {
+    dispatch(Exp2InPlace(x));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_are_within_two_ulps() {
+        let mut x: Vec<f32> = (0..400_000)
+            .map(|i| (i as f32).mul_add(2.53e2 / 4e5, -126.0))
+            .collect();
+        let want = x.clone();
+        exp2_in_place(&mut x);
+        for (x, y) in want.iter().zip(&x) {
+            let exact = f64::from(*x).exp2();
+            let error = (f64::from(*y) - exact).abs() / exact / f64::from(f32::EPSILON);
+            assert!(error <= 2.0, "2^{x} = {y}: {error} ulp");
+        }
+        let mut x: Vec<f64> = (0..400_000)
+            .map(|i| f64::from(i).mul_add(2.045e3 / 4e5, -1022.0))
+            .collect();
+        let want = x.clone();
+        exp2_in_place(&mut x);
+        for (x, y) in want.iter().zip(&x) {
+            // Compared with libm about 0, where numbers are largest beside their rounding.
+            let (whole, rest) = (x.round(), x - x.round());
+            let exact = rest.exp2();
+            let got = y / 2f64.powi(whole as i32);
+            let error = (got - exact).abs() / exact / f64::EPSILON;
+            assert!(error <= 2.0, "2^{x} = {y}: {error} ulp");
+        }
+    }
+
+    #[test]
+    fn ends_are_zero_and_huge() {
+        let mut x = [
+            f32::NEG_INFINITY,
+            -1e30,
+            -127.0,
+            -126.0,
+            127.0,
+            1e30,
+            f32::NAN,
+        ];
+        exp2_in_place(&mut x);
+        assert_eq!(x[..4], [0.0, 0.0, 0.0, f32::MIN_POSITIVE]);
+        assert!(x[4] == 2f32.powi(127) && x[5] >= x[4] && x[6].is_nan());
+        let mut x = [f64::NEG_INFINITY, -1e30, -1023.0, -1022.0, 1023.0, f64::NAN];
+        exp2_in_place(&mut x);
+        assert_eq!(x[..4], [0.0, 0.0, 0.0, f64::MIN_POSITIVE]);
+        assert!(x[4] == 2f64.powi(1023) && x[5].is_nan());
+    }
+}

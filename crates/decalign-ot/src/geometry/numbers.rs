@@ -1,0 +1,80 @@
+//! Tensors as numbers.
+
+use candle_core::{DType, Device, Tensor};
+use decalign_core::{Elements, Error, Real, Result, with_real};
+
+/// The numbers of a tensor of either type, on the CPU.
+pub(crate) fn read<T: Real>(x: &Tensor) -> Result<Vec<T>> {
+    let x = x.to_device(&Device::Cpu)?;
+    with_real!("tensor", x, S => {
+        let numbers = Elements::<S>::new(&x)?;
+        Ok(numbers.iter().map(|v| T::of(v.as_f64())).collect())
+    })
+}
+
+/// A tensor of numbers in the type and on the device of `like`.
+pub(crate) fn tensor(numbers: Vec<f64>, shape: &[usize], like: &Tensor) -> Result<Tensor> {
+    let x = Tensor::from_vec(numbers, shape, &Device::Cpu)?;
+    Ok(x.to_dtype(like.dtype())?.to_device(like.device())?)
+}
+
+/// Problem `i` of a batch; a tensor without a batch is shared by all problems.
+pub(crate) fn select(x: &Tensor, rank: usize, i: usize) -> Result<Tensor> {
+    match x.rank() > rank {
+        true => Ok(x.get(i)?),
+        false => Ok(x.clone()),
+    }
+}
+
+/// The smallest and the largest number; an error names the first that is NaN or infinite.
+pub(crate) fn finite_range(name: &str, x: &Tensor) -> Result<(f64, f64)> {
+    let x = x.to_device(&Device::Cpu)?;
+    with_real!(name, x, T => {
+        let numbers = Elements::<T>::new(&x)?;
+        if let Some(at) = numbers.iter().position(|v| !v.is_finite()) {
+            let name = format!("{name} at {}", place(at, x.dims()));
+            return Err(Error::value(name, numbers[at], "must be finite"));
+        }
+        Ok(range(&numbers))
+    })
+}
+
+fn range<T: Real>(numbers: &[T]) -> (f64, f64) {
+    let (mut low, mut high) = (T::infinity(), T::neg_infinity());
+    for v in numbers {
+        low = if *v < low { *v } else { low };
+        high = if *v > high { *v } else { high };
+    }
+    (low.as_f64(), high.as_f64())
+}
+
+/// The index of element `at` of a tensor.
+fn place(mut at: usize, dims: &[usize]) -> String {
+    let mut index = Vec::new();
+    for size in dims.iter().rev() {
+        index.push((at % size).to_string());
+        at /= size;
+    }
+    index.reverse();
+    format!("({})", index.join(", "))
+}
+
+/// Checks that a tensor is a matrix or a batch of matrices, finite, f32 or f64; returns the batch
+/// and both sizes.
+pub(crate) fn matrices(name: &str, x: &Tensor) -> Result<(Option<usize>, usize, usize)> {
+    let shape = match *x.dims() {
+        [n, m] if n * m > 0 => (None, n, m),
+        [b, n, m] if b * n * m > 0 => (Some(b), n, m),
+        _ => return Err(unfit(name, x)),
+    };
+    if !matches!(x.dtype(), DType::F32 | DType::F64) {
+        return Err(unfit(name, x));
+    }
+    finite_range(name, x)?;
+    Ok(shape)
+}
+
+fn unfit(name: &str, x: &Tensor) -> Error {
+    let expected = "two dimensions, or three with a batch, not empty, f32 or f64";
+    Error::tensor(name, expected, (x.shape(), x.dtype()))
+}

@@ -1,0 +1,280 @@
+//! The gradient of `sum_ij W_ij C_ij` with respect to what costs are computed from.
+//!
+//! Weights are `W = P o (L R^T)`: a plan times a matrix of low rank, which covers the gradients of
+//! values (L = R = 1), of applied plans (L the outer gradient, R the vectors) and of potentials.
+
+use decalign_core::gemm::{Matrix, Store, matmul};
+use decalign_core::simd::{self, Isa, Kernel};
+use decalign_core::{Real, Result, parallel};
+
+use super::cost::{Geometry, Kind};
+use super::costs::{Cells, Costs, ROWS, padded};
+use super::grid::Grid;
+use super::points::{Metric, Points};
+
+/// `W_ij = 2^(f_i + g_j - inverse C_ij) (L R^T)_ij`.
+#[derive(Clone)]
+pub(crate) struct Weights<T> {
+    pub(crate) f: Vec<T>,
+    pub(crate) g: Vec<T>,
+    pub(crate) inverse: T,
+    /// (n, k).
+    pub(crate) left: Vec<T>,
+    /// (m, k).
+    pub(crate) right: Vec<T>,
+    pub(crate) k: usize,
+}
+
+impl<T: Real> Weights<T> {
+    fn transpose(&self) -> Self {
+        let Self {
+            f, g, left, right, ..
+        } = self.clone();
+        Self {
+            f: g,
+            g: f,
+            left: right,
+            right: left,
+            ..*self
+        }
+    }
+
+    /// Up to whole blocks of columns, which weigh nothing.
+    fn pad(mut self) -> Self {
+        let m = padded(self.g.len());
+        self.g.resize(m, T::neg_infinity());
+        self.right.resize(m * self.k, T::zero());
+        self
+    }
+}
+
+impl Geometry {
+    /// The gradients of problem `i` with respect to the tensors of [`Geometry::inputs`], where they
+    /// are `needed`, each in the shape of the tensor without its batch.
+    pub(crate) fn pull<T: Real>(
+        &self,
+        i: usize,
+        weights: &Weights<T>,
+        needed: &[bool],
+    ) -> Result<Vec<Option<Vec<f64>>>> {
+        let wide = |x: Vec<T>| x.into_iter().map(|v| v.as_f64()).collect::<Vec<f64>>();
+        match self.kind() {
+            Kind::Grid(_) => {
+                let Costs::Grid(grid) = self.read::<T>(i)? else {
+                    return Ok(vec![None; needed.len()]);
+                };
+                Ok((0..needed.len())
+                    .map(|k| needed[k].then(|| axis(&grid, weights, k)))
+                    .collect())
+            }
+            Kind::Dense(_) => Ok(vec![match needed[0] {
+                true => Some(wide(rows(
+                    &self.read::<T>(i)?,
+                    &weights.clone().pad(),
+                    self.size().1,
+                ))),
+                false => None,
+            }]),
+            Kind::Points(..) => {
+                let one = |geometry: &Self, weights: Weights<T>| -> Result<Vec<f64>> {
+                    Ok(wide(rows(&geometry.read::<T>(i)?, &weights.pad(), 0)))
+                };
+                let x = needed[0].then(|| one(self, weights.clone())).transpose()?;
+                let y = needed[1]
+                    .then(|| one(&self.transpose()?, weights.transpose()))
+                    .transpose()?;
+                Ok(vec![x, y])
+            }
+        }
+    }
+}
+
+/// Along axis k of a grid: terms of either sign are summed apart, as logarithms have none.
+fn axis<T: Real>(grid: &Grid<T>, weights: &Weights<T>, k: usize) -> Vec<f64> {
+    let mut sums: Vec<f64> = Vec::new();
+    let part = |potential: &[T], factors: &[T], c: usize, sign: f64| -> Vec<T> {
+        let factors = factors.iter().skip(c).step_by(weights.k);
+        let positive = factors.map(|v| {
+            if v.as_f64() * sign > 0.0 {
+                v.abs()
+            } else {
+                T::zero()
+            }
+        });
+        potential
+            .iter()
+            .zip(positive)
+            .map(|(f, v)| *f + v.log2())
+            .collect()
+    };
+    for c in 0..weights.k {
+        for (left, right) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
+            let f = part(&weights.f, &weights.left, c, left);
+            let g = part(&weights.g, &weights.right, c, right);
+            if simd::max(&f) == T::neg_infinity() || simd::max(&g) == T::neg_infinity() {
+                continue;
+            }
+            let each = grid.axis_sums(&f, &g, weights.inverse, k);
+            sums.resize(each.len(), 0.0);
+            sums.iter_mut()
+                .zip(each)
+                .for_each(|(s, v)| *s += left * right * v);
+        }
+    }
+    match sums.is_empty() {
+        true => grid
+            .axis_sums(&weights.f, &weights.g, weights.inverse, k)
+            .iter()
+            .map(|_| 0.0)
+            .collect(),
+        false => sums,
+    }
+}
+
+/// Rows of one piece of work.
+const PIECE: usize = 8 * ROWS;
+
+/// The gradient with respect to the rows: of points (n, d), of stored costs the weights (n, m).
+fn rows<T: Real>(costs: &Costs<T>, weights: &Weights<T>, m: usize) -> Vec<T> {
+    let n = weights.f.len();
+    let width = match costs {
+        Costs::Points(points) => points.width,
+        _ => m,
+    };
+    let mut out = vec![T::zero(); n * width];
+    let work = n * weights.g.len() * (8 + 2 * weights.k + 2 * width);
+    parallel::for_each_chunk(&mut out, PIECE * width, work, |piece, out| {
+        simd::dispatch(Pull {
+            costs,
+            weights,
+            start: piece * PIECE,
+            width,
+            out,
+        });
+    });
+    out
+}
+
+struct Pull<'a, T> {
+    costs: &'a Costs<T>,
+    weights: &'a Weights<T>,
+    start: usize,
+    width: usize,
+    out: &'a mut [T],
+}
+
+impl<T: Real> Kernel for Pull<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self {
+            costs,
+            weights,
+            start,
+            width,
+            out,
+        } = self;
+        let (m, k) = (weights.g.len(), weights.k);
+        let (mut cells, mut raw, mut factors) = (
+            Cells::default(),
+            Cells::default(),
+            vec![T::zero(); ROWS * m],
+        );
+        for (block, out) in out.chunks_mut(ROWS * width).enumerate() {
+            let (first, count) = (start + block * ROWS, out.len() / width);
+            let f = &weights.f[first..][..count];
+            costs.exponentials(isa, (first, f), &weights.g, weights.inverse, &mut cells);
+            let left = Matrix::new(&weights.left[first * k..], count, k);
+            matmul(
+                &mut factors,
+                m,
+                left,
+                Matrix::new(&weights.right, m, k).t(),
+                Store::Write,
+            );
+            for (w, s) in cells.values[..count * m].iter_mut().zip(&factors) {
+                *w *= *s;
+            }
+            match costs {
+                Costs::Points(points) => {
+                    if points.metric != Metric::SquaredEuclidean {
+                        costs.rows(isa, first, count, m, &mut raw);
+                    }
+                    points.pull(first, &mut cells.values[..count * m], &raw.values, out);
+                }
+                _ => {
+                    for (out, w) in out
+                        .chunks_exact_mut(width)
+                        .zip(cells.values.chunks_exact(m))
+                    {
+                        out.copy_from_slice(&w[..width]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T: Real> Points<T> {
+    /// `sum_j W_rj dC_rj / dx_r` of a few rows from `first`, given their costs.
+    fn pull(&self, first: usize, w: &mut [T], costs: &[T], out: &mut [T]) {
+        let (d, m) = (self.width, self.y_norms.len());
+        let x = &self.x[first * d..][..out.len()];
+        match self.metric {
+            Metric::SquaredEuclidean => w.iter_mut().for_each(|w| *w = T::of(2.0) * *w),
+            // The distance falls as fast in every direction: at 0 there is none.
+            Metric::Euclidean => {
+                for (w, c) in w.iter_mut().zip(costs) {
+                    *w = if *c > T::zero() { *w / *c } else { T::zero() };
+                }
+            }
+            Metric::CityBlock => return self.pull_differences(x, w, out, |e| e.signum()),
+            Metric::Minkowski(p) => {
+                let power = T::of(p - 1.0);
+                for (w, c) in w.iter_mut().zip(costs) {
+                    *w = if *c > T::zero() {
+                        *w / c.powf(power)
+                    } else {
+                        T::zero()
+                    };
+                }
+                return self.pull_differences(x, w, out, move |e| e.abs().powf(power) * e.signum());
+            }
+        }
+        let weights = Matrix::new(w, out.len() / d, m);
+        matmul(out, d, weights, Matrix::new(&self.y, m, d), Store::Write);
+        for ((out, x), w) in out
+            .chunks_exact_mut(d)
+            .zip(x.chunks_exact(d))
+            .zip(w.chunks_exact(m))
+        {
+            let mass = simd::sum(w);
+            out.iter_mut().zip(x).for_each(|(o, x)| *o = mass * *x - *o);
+        }
+    }
+
+    fn pull_differences(&self, x: &[T], w: &[T], out: &mut [T], slope: impl Fn(T) -> T) {
+        let (d, m) = (self.width, self.y_norms.len());
+        for ((out, x), w) in out
+            .chunks_exact_mut(d)
+            .zip(x.chunks_exact(d))
+            .zip(w.chunks_exact(m))
+        {
+            out.fill(T::zero());
+            for (y, w) in self
+                .y
+                .chunks_exact(d)
+                .zip(w)
+                .filter(|(_, w)| **w != T::zero())
+            {
+                for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
+                    let e = *x - *y;
+                    if e != T::zero() {
+                        *out += *w * slope(e);
+                    }
+                }
+            }
+        }
+    }
+}

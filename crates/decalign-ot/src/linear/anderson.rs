@@ -1,0 +1,104 @@
+//! Anderson's mixing of the last iterates of a fixed point.
+
+/// Mixes `x_k` with weights that would have made the last residuals cancel:
+///
+/// ```text
+/// min over alpha, sum alpha = 1, of |sum alpha_k r_k|;  next = sum alpha_k (x_k + r_k)
+/// ```
+///
+/// Source: Anderson (1965); Walker and Ni (2011).
+pub(super) struct Anderson {
+    memory: usize,
+    images: Vec<Vec<f64>>,
+    residuals: Vec<Vec<f64>>,
+    best: f64,
+}
+
+/// Added to the diagonal, relatively.
+const REGULARISATION: f64 = 1e-10;
+
+impl Anderson {
+    pub(super) fn new(memory: usize) -> Self {
+        Self {
+            memory,
+            images: Vec::new(),
+            residuals: Vec::new(),
+            best: f64::INFINITY,
+        }
+    }
+
+    /// The point to go on from, after `image` came of `x` with `error`.
+    pub(super) fn mix(&mut self, x: Vec<f64>, image: Vec<f64>, error: f64) -> Vec<f64> {
+        // Mixing that made things worse is forgotten.
+        if error > 2.0 * self.best || !error.is_finite() {
+            self.images.clear();
+            self.residuals.clear();
+        }
+        self.best = self.best.min(error);
+        let residual = image
+            .iter()
+            .zip(&x)
+            .map(|(y, x)| if y.is_finite() { y - x } else { 0.0 });
+        self.residuals.push(residual.collect());
+        self.images.push(image.clone());
+        if self.images.len() > self.memory {
+            self.images.remove(0);
+            self.residuals.remove(0);
+        }
+        let Some(alpha) = self.weights() else {
+            return image;
+        };
+        let mut mixed = vec![0.0; image.len()];
+        for (alpha, y) in alpha.iter().zip(&self.images) {
+            mixed.iter_mut().zip(y).for_each(|(m, y)| *m += alpha * y);
+        }
+        for (m, y) in mixed.iter_mut().zip(&image) {
+            *m = if y.is_finite() { *m } else { *y };
+        }
+        mixed
+    }
+
+    /// The weights of the kept iterates: `R^T R alpha ~ 1`, normalised.
+    fn weights(&self) -> Option<Vec<f64>> {
+        let k = self.residuals.len();
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let mut gram: Vec<Vec<f64>> = self
+            .residuals
+            .iter()
+            .map(|a| self.residuals.iter().map(|b| dot(a, b)).collect())
+            .collect();
+        let scale = (0..k).map(|i| gram[i][i]).fold(0.0, f64::max);
+        for (i, row) in gram.iter_mut().enumerate() {
+            row[i] += REGULARISATION * scale;
+        }
+        let alpha = solve(gram, vec![1.0; k])?;
+        let total: f64 = alpha.iter().sum();
+        let alpha: Vec<f64> = alpha.into_iter().map(|v| v / total).collect();
+        alpha.iter().all(|v| v.is_finite()).then_some(alpha)
+    }
+}
+
+/// Gaussian elimination of a small positive definite system.
+fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Option<Vec<f64>> {
+    let n = b.len();
+    for i in 0..n {
+        let pivot = a[i][i];
+        if !(pivot > 0.0) {
+            return None;
+        }
+        let (head, tail) = a.split_at_mut(i + 1);
+        for (row, k) in tail.iter_mut().zip(i + 1..) {
+            let factor = row[i] / pivot;
+            row[i..]
+                .iter_mut()
+                .zip(&head[i][i..])
+                .for_each(|(v, w)| *v -= factor * w);
+            b[k] -= factor * b[i];
+        }
+    }
+    for i in (0..n).rev() {
+        let rest: f64 = (i + 1..n).map(|j| a[i][j] * b[j]).sum();
+        b[i] = (b[i] - rest) / a[i][i];
+    }
+    Some(b)
+}

@@ -1,0 +1,315 @@
+//! The cells of a plan as numbers: products and totals, a few rows at a time.
+
+use decalign_core::gemm::{Matrix, Store, matmul};
+use decalign_core::simd::{self, Isa, Kernel};
+use decalign_core::{Real, Result, parallel};
+
+use super::gradient::Shared;
+use super::sweep::CostRows;
+use crate::geometry::{Cells, Costs, Geometry, ROWS, padded};
+
+/// One plan of a solution, in the type it was solved in.
+pub(super) struct PlanCells<'a> {
+    geometry: &'a Geometry,
+    index: usize,
+    scaled: (&'a [f64], &'a [f64]),
+    epsilon: f64,
+    pub(super) double: bool,
+}
+
+/// Rows of one piece of work.
+const PIECE: usize = 8 * ROWS;
+
+impl<'a> PlanCells<'a> {
+    pub(super) fn of(shared: &'a Shared, i: usize) -> Result<Self> {
+        let (f, g) = &shared.scaled[i];
+        Ok(Self {
+            geometry: shared.problem.geometry(),
+            index: i,
+            scaled: (f, g),
+            epsilon: shared.epsilon,
+            double: shared.double[i],
+        })
+    }
+
+    /// A plan of other potentials than the solution's.
+    pub(super) fn new(
+        geometry: &'a Geometry,
+        index: usize,
+        scaled: (&'a [f64], &'a [f64]),
+        epsilon: f64,
+    ) -> Self {
+        Self {
+            geometry,
+            index,
+            scaled,
+            epsilon,
+            double: true,
+        }
+    }
+
+    /// `P v`, or `P^T v`, of a matrix of k columns.
+    pub(super) fn apply(&self, v: &[f64], k: usize, transposed: bool) -> Result<Vec<f64>> {
+        match self.double {
+            true => self.product::<f64>(v, k, transposed),
+            false => self.product::<f32>(v, k, transposed),
+        }
+    }
+
+    fn product<T: Real>(&self, v: &[f64], k: usize, transposed: bool) -> Result<Vec<f64>> {
+        let (f, g) = (narrow::<T>(self.scaled.0), narrow::<T>(self.scaled.1));
+        let v = narrow::<T>(v);
+        let inverse = T::of(std::f64::consts::LOG2_E / self.epsilon);
+        let geometry;
+        let (geometry, f, g) = match transposed {
+            false => (self.geometry, f, g),
+            true => {
+                geometry = self.geometry.transpose()?;
+                (&geometry, g, f)
+            }
+        };
+        let costs = geometry.read::<T>(self.index)?;
+        let out = match &costs {
+            Costs::Grid(grid) => signed(&v, k, f.len(), |logs| {
+                let g: Vec<T> = g.iter().zip(logs).map(|(g, l)| *g + *l).collect();
+                let logs = grid.log_sums(&g, inverse, false);
+                f.iter().zip(logs).map(|(f, l)| (*f + l).exp2()).collect()
+            }),
+            _ => apply(&costs, (&f, g), v, k, inverse),
+        };
+        Ok(out.into_iter().map(|v| v.as_f64()).collect())
+    }
+
+    /// `<P, C>`, the row sums and the column sums.
+    pub(super) fn totals(&self) -> Result<Totals> {
+        match self.double {
+            true => self.sums::<f64>(),
+            false => self.sums::<f32>(),
+        }
+    }
+
+    fn sums<T: Real>(&self) -> Result<Totals> {
+        let (f, mut g) = (narrow::<T>(self.scaled.0), narrow::<T>(self.scaled.1));
+        let inverse = T::of(std::f64::consts::LOG2_E / self.epsilon);
+        let costs = self.geometry.read::<T>(self.index)?;
+        if let Costs::Grid(grid) = &costs {
+            let sums = |f: &[T], logs: Vec<T>| {
+                f.iter()
+                    .zip(logs)
+                    .map(|(f, l)| (*f + l).exp2().as_f64())
+                    .collect()
+            };
+            let rows: Vec<f64> = sums(&f, grid.log_sums(&g, inverse, false));
+            let columns = sums(&g, grid.log_sums(&f, inverse, true));
+            let cost = grid.cost(&f, &g, inverse, rows.iter().sum());
+            return Ok(Totals {
+                cost,
+                rows,
+                columns,
+            });
+        }
+        let m = g.len();
+        g.resize(padded(m), T::neg_infinity());
+        let mut totals = totals(&costs, &f, &g, inverse);
+        totals.columns.truncate(m);
+        Ok(totals)
+    }
+
+    /// The plan as a matrix in f64, rows one after the other.
+    pub(super) fn matrix(&self) -> Result<Vec<f64>> {
+        let m = self.scaled.1.len();
+        let eye: Vec<f64> = (0..m * m)
+            .map(|k| f64::from(u8::from(k / m == k % m)))
+            .collect();
+        self.apply(&eye, m, false)
+    }
+}
+
+fn narrow<T: Real>(x: &[f64]) -> Vec<T> {
+    x.iter().map(|v| T::of(*v)).collect()
+}
+
+/// A product by logarithms, which have no sign: positive and negative entries apart.
+fn signed<T: Real>(v: &[T], k: usize, n: usize, part: impl Fn(&[T]) -> Vec<T>) -> Vec<T> {
+    let mut out = vec![T::zero(); n * k];
+    for c in 0..k {
+        for sign in [T::one(), -T::one()] {
+            let column = v.iter().skip(c).step_by(k).map(|v| sign * *v);
+            let logs: Vec<T> = column
+                .map(|v| {
+                    if v > T::zero() {
+                        v.log2()
+                    } else {
+                        T::neg_infinity()
+                    }
+                })
+                .collect();
+            if logs.iter().any(|v| v.is_finite()) {
+                let sums = part(&logs);
+                out.iter_mut()
+                    .skip(c)
+                    .step_by(k)
+                    .zip(sums)
+                    .for_each(|(o, s)| *o += sign * s);
+            }
+        }
+    }
+    out
+}
+
+fn apply<T: Real>(
+    costs: &Costs<T>,
+    (f, mut g): (&[T], Vec<T>),
+    mut v: Vec<T>,
+    k: usize,
+    inverse: T,
+) -> Vec<T> {
+    let m = padded(g.len());
+    // What is behind the end has no mass.
+    g.resize(m, T::neg_infinity());
+    v.resize(m * k, T::zero());
+    let mut out = vec![T::zero(); f.len() * k];
+    parallel::for_each_chunk(
+        &mut out,
+        PIECE * k,
+        f.len() * m * (8 + 2 * k),
+        |piece, out| {
+            simd::dispatch(Product {
+                costs,
+                f,
+                g: &g,
+                inverse,
+                start: piece * PIECE,
+                v: &v,
+                k,
+                out,
+            });
+        },
+    );
+    out
+}
+
+struct Product<'a, T> {
+    costs: &'a Costs<T>,
+    f: &'a [T],
+    g: &'a [T],
+    inverse: T,
+    start: usize,
+    v: &'a [T],
+    k: usize,
+    out: &'a mut [T],
+}
+
+impl<T: Real> Kernel for Product<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self {
+            costs,
+            f,
+            g,
+            inverse,
+            start,
+            v,
+            k,
+            out,
+        } = self;
+        let (m, mut cells) = (g.len(), Cells::default());
+        for (block, out) in out.chunks_mut(ROWS * k).enumerate() {
+            let (first, rows) = (start + block * ROWS, out.len() / k);
+            costs.exponentials(isa, (first, &f[first..][..rows]), g, inverse, &mut cells);
+            let plan = Matrix::new(&cells.values, rows, m);
+            matmul(out, k, plan, Matrix::new(v, m, k), Store::Write);
+        }
+    }
+}
+
+/// `<P, C>`, the row sums and the column sums.
+pub(super) struct Totals {
+    pub(super) cost: f64,
+    pub(super) rows: Vec<f64>,
+    pub(super) columns: Vec<f64>,
+}
+
+/// Pieces of rows, at most: each holds sums of all columns.
+const PIECES: usize = 32;
+
+fn totals<T: Real>(costs: &Costs<T>, f: &[T], g: &[T], inverse: T) -> Totals {
+    let (n, m) = (f.len(), g.len());
+    let size = n.div_ceil(PIECES).next_multiple_of(ROWS).max(PIECE);
+    let pieces = parallel::map(n.div_ceil(size), 12 * n * m, |piece| {
+        let f = (piece * size, &f[piece * size..n.min((piece + 1) * size)]);
+        simd::dispatch(Sums {
+            costs,
+            f,
+            g,
+            inverse,
+        })
+    });
+    let mut all = Totals {
+        cost: 0.0,
+        rows: Vec::with_capacity(n),
+        columns: vec![0.0; m],
+    };
+    for piece in pieces {
+        all.cost += piece.cost;
+        all.rows.extend(piece.rows);
+        all.columns
+            .iter_mut()
+            .zip(piece.columns)
+            .for_each(|(sum, v)| *sum += v);
+    }
+    all
+}
+
+struct Sums<'a, T> {
+    costs: &'a Costs<T>,
+    f: (usize, &'a [T]),
+    g: &'a [T],
+    inverse: T,
+}
+
+impl<T: Real> Kernel for Sums<'_, T> {
+    type Output = Totals;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Totals {
+        let Self {
+            costs,
+            f: (start, f),
+            g,
+            inverse,
+        } = self;
+        let m = g.len();
+        let mut totals = Totals {
+            cost: 0.0,
+            rows: Vec::new(),
+            columns: vec![0.0; m],
+        };
+        let (mut cells, mut raw) = (Cells::default(), Cells::default());
+        for (block, f) in f.chunks(ROWS).enumerate() {
+            let first = start + block * ROWS;
+            costs.exponentials(isa, (first, f), g, inverse, &mut cells);
+            CostRows {
+                costs,
+                first,
+                count: f.len(),
+                m,
+                cells: &mut raw,
+            }
+            .run(isa);
+            for r in 0..f.len() {
+                let row = cells.row(r);
+                totals.rows.push(cells.sum(r).as_f64());
+                totals.cost += simd::dot(row, raw.row(r)).as_f64();
+                totals
+                    .columns
+                    .iter_mut()
+                    .zip(row)
+                    .for_each(|(sum, v)| *sum += v.as_f64());
+            }
+        }
+        totals
+    }
+}

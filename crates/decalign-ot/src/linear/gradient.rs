@@ -1,0 +1,162 @@
+//! What the gradients of values, potentials and applied plans have in common.
+
+use decalign_core::{Real, Result};
+
+use super::cells::PlanCells;
+use super::problem::LinearProblem;
+use super::settings::Gradient;
+use crate::geometry::{Geometry, Weights};
+
+/// A solved problem as its plan and its backward passes see it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) problem: LinearProblem,
+    /// `F = f / (eps ln 2) + log2 a`, and G, of every problem.
+    pub(super) scaled: Vec<(Vec<f64>, Vec<f64>)>,
+    pub(super) double: Vec<bool>,
+    pub(super) epsilon: f64,
+    pub(super) gradient: Gradient,
+}
+
+/// Sums of `W = P o (left right^T)` that gradients are made of.
+pub(super) struct Terms {
+    /// Over columns.
+    pub(super) rows: Vec<f64>,
+    /// Over rows.
+    pub(super) columns: Vec<f64>,
+    /// The same divided by the weights, centred where the marginals are exact.
+    pub(super) weights: (Vec<f64>, Vec<f64>),
+    /// `d <W, C>` with respect to what costs are computed from.
+    pub(super) costs: Vec<Option<Vec<f64>>>,
+}
+
+impl Terms {
+    pub(super) fn new(
+        shared: &Shared,
+        cells: &PlanCells,
+        i: usize,
+        (left, right, k): (&[f64], &[f64], usize),
+        needed: &[bool],
+    ) -> Result<Self> {
+        let rows = row_products(left, &cells.apply(right, k, false)?, k);
+        let columns = row_products(right, &cells.apply(left, k, true)?, k);
+        let (a, b) = shared.problem.weights(i)?;
+        let (f, g) = &shared.scaled[i];
+        let plan = (&f[..], &g[..], shared.epsilon);
+        let costs = pull(
+            shared.problem.geometry(),
+            i,
+            plan,
+            (left, right, k),
+            needed,
+            cells.double,
+        )?;
+        let balanced = shared.problem.balanced();
+        let weights = (
+            divided(&rows, &a, balanced),
+            divided(&columns, &b, balanced),
+        );
+        Ok(Self {
+            rows,
+            columns,
+            weights,
+            costs,
+        })
+    }
+}
+
+/// The gradient of `<P o (left right^T), C>` at a fixed plan of scaled potentials.
+pub(super) fn pull(
+    geometry: &Geometry,
+    i: usize,
+    (f, g, epsilon): (&[f64], &[f64], f64),
+    (left, right, k): (&[f64], &[f64], usize),
+    needed: &[bool],
+    double: bool,
+) -> Result<Vec<Option<Vec<f64>>>> {
+    fn weights<T: Real>(parts: [&[f64]; 4], epsilon: f64, k: usize) -> Weights<T> {
+        let [f, g, left, right] = parts.map(|x| x.iter().map(|v| T::of(*v)).collect::<Vec<T>>());
+        Weights {
+            f,
+            g,
+            inverse: T::of(std::f64::consts::LOG2_E / epsilon),
+            left,
+            right,
+            k,
+        }
+    }
+    if !needed.contains(&true) {
+        return Ok(vec![None; needed.len()]);
+    }
+    let parts = [f, g, left, right];
+    match double {
+        true => geometry.pull(i, &weights::<f64>(parts, epsilon, k), needed),
+        false => geometry.pull(i, &weights::<f32>(parts, epsilon, k), needed),
+    }
+}
+
+/// `sum_k x_ik y_ik`.
+fn row_products(x: &[f64], y: &[f64], k: usize) -> Vec<f64> {
+    let rows = x.chunks_exact(k).zip(y.chunks_exact(k));
+    rows.map(|(x, y)| x.iter().zip(y).map(|(x, y)| x * y).sum())
+        .collect()
+}
+
+/// `x / w`, 0 where there is no weight.
+pub(super) fn divided(x: &[f64], weights: &[f64], centre: bool) -> Vec<f64> {
+    let mut out: Vec<f64> = x
+        .iter()
+        .zip(weights)
+        .map(|(x, w)| if *w > 0.0 { x / w } else { 0.0 })
+        .collect();
+    if centre {
+        centred(&mut out, weights);
+    }
+    out
+}
+
+/// Moves the entries that have weight to mean 0: of weights with a fixed total, gradients are known
+/// up to a constant.
+pub(super) fn centred(x: &mut [f64], weights: &[f64]) {
+    let mean = mean(x, weights);
+    for (x, w) in x.iter_mut().zip(weights) {
+        *x = if *w > 0.0 { *x - mean } else { 0.0 };
+    }
+}
+
+/// The mean of the entries that have weight.
+pub(super) fn mean(x: &[f64], weights: &[f64]) -> f64 {
+    let with = || x.iter().zip(weights).filter(|(_, w)| **w > 0.0);
+    with().map(|(x, _)| x).sum::<f64>() / with().count().max(1) as f64
+}
+
+/// Potentials of exact marginals are known up to a constant that moves from one to the other: it is
+/// chosen so that both have the same mean over points with weight.
+pub(super) fn same_mean(f: &mut [f64], g: &mut [f64], (a, b): (&[f64], &[f64])) {
+    let shift = (mean(f, a) - mean(g, b)) / 2.0;
+    for (f, w) in f.iter_mut().zip(a) {
+        *f -= if *w > 0.0 { shift } else { 0.0 };
+    }
+    for (g, w) in g.iter_mut().zip(b) {
+        *g += if *w > 0.0 { shift } else { 0.0 };
+    }
+}
+
+/// The transpose of [`same_mean`], for gradients; those of points without weight are 0.
+pub(super) fn same_mean_back(f: &mut [f64], g: &mut [f64], (a, b): (&[f64], &[f64]), exact: bool) {
+    for (x, w) in f.iter_mut().zip(a).chain(g.iter_mut().zip(b)) {
+        *x = if *w > 0.0 { *x } else { 0.0 };
+    }
+    if !exact {
+        return;
+    }
+    let shift = (g.iter().sum::<f64>() - f.iter().sum::<f64>()) / 2.0;
+    let points = |w: &[f64]| w.iter().filter(|w| **w > 0.0).count().max(1) as f64;
+    let (n, m) = (points(a), points(b));
+    for (f, w) in f.iter_mut().zip(a) {
+        *f += if *w > 0.0 { shift / n } else { 0.0 };
+    }
+    for (g, w) in g.iter_mut().zip(b) {
+        *g -= if *w > 0.0 { shift / m } else { 0.0 };
+    }
+}

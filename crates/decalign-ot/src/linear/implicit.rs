@@ -1,0 +1,198 @@
+//! Gradients of the potentials by the implicit function theorem.
+//!
+//! At the solution `P 1 = a exp(-f / rho_a)` and `P^T 1 = b exp(-g / rho_b)` (without the exponential
+//! where a side is exact). Differentiated, with r and c the plan's marginals,
+//!
+//! ```text
+//! [ diag(r (1 + eps / rho_a))   P                         ] [df]   [ sum_j P dC - eps sum_j P db / b ]
+//! [ P^T                         diag(c (1 + eps / rho_b)) ] [dg] = [ sum_i P dC - eps sum_i P da / a ]
+//! ```
+//!
+//! so that a backward pass solves one symmetric system with the gradients of f and g on its right.
+//! With both sides exact it is singular along (1, -1), which gradients of potentials of equal mean
+//! are orthogonal to.
+
+use std::sync::Mutex;
+
+use decalign_core::{Error, Result};
+
+use super::cells::PlanCells;
+use super::gradient::{Shared, divided, pull};
+
+/// How the linear system of a backward pass ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct LinearSolve {
+    /// Steps of conjugate gradients.
+    pub iterations: usize,
+    /// The norm of what is left over, relative to the right side.
+    pub residual: f64,
+    /// Whether that is below 1e-10.
+    pub converged: bool,
+}
+
+/// The residual to end at.
+const TOLERANCE: f64 = 1e-10;
+/// A gradient with a larger residual is an error.
+const LIMIT: f64 = 1e-3;
+/// Plans of so many cells are stored while a system is solved.
+const STORED: usize = 1 << 22;
+
+/// Gradients with respect to weights and costs, given those of the potentials of problem `i`.
+pub(super) fn back(
+    shared: &Shared,
+    i: usize,
+    (f, g): (&[f64], &[f64]),
+    needed: &[bool],
+    report: &Mutex<Vec<LinearSolve>>,
+) -> Result<super::unrolled::Gradients> {
+    let (a, b) = shared.problem.weights(i)?;
+    let (scaled_f, scaled_g) = &shared.scaled[i];
+    let geometry = shared.problem.geometry();
+    let cells = PlanCells::new(geometry, i, (scaled_f, scaled_g), shared.epsilon);
+    let system = System::new(shared, cells)?;
+    let right: Vec<f64> = f.iter().chain(g).copied().collect();
+    let (solution, solve) = system.solve(&right)?;
+    report
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .push(solve);
+    if !(solve.residual <= LIMIT) {
+        let remedy = format!(
+            "above {LIMIT} after {} steps: the plan is too close to a permutation for this epsilon, {}",
+            solve.iterations, shared.epsilon
+        );
+        return Err(Error::value(
+            "the residual of the implicit gradient",
+            solve.residual,
+            remedy,
+        ));
+    }
+    let (u, v) = solution.split_at(f.len());
+    let (of_v, of_u) = (system.plan(v, false)?, system.plan(u, true)?);
+    let balanced = shared.problem.balanced();
+    let weigh = |x: &[f64], w: &[f64]| {
+        let x: Vec<f64> = x.iter().map(|v| -shared.epsilon * v).collect();
+        divided(&x, w, balanced)
+    };
+    // `W = P o (u 1^T + 1 v^T)`.
+    let left: Vec<f64> = u.iter().flat_map(|u| [*u, 1.0]).collect();
+    let right: Vec<f64> = v.iter().flat_map(|v| [1.0, *v]).collect();
+    let plan = (&scaled_f[..], &scaled_g[..], shared.epsilon);
+    Ok(super::unrolled::Gradients {
+        a: weigh(&of_v, &a),
+        b: weigh(&of_u, &b),
+        costs: pull(geometry, i, plan, (&left, &right, 2), needed, true)?,
+    })
+}
+
+/// The symmetric system of the derivative.
+struct System<'a> {
+    cells: PlanCells<'a>,
+    stored: Option<Vec<f64>>,
+    size: (usize, usize),
+    /// The diagonal; 0 where there is no mass.
+    diagonal: Vec<f64>,
+}
+
+impl<'a> System<'a> {
+    fn new(shared: &Shared, cells: PlanCells<'a>) -> Result<Self> {
+        let (n, m) = shared.problem.geometry().size();
+        let totals = cells.totals()?;
+        let (rho_a, rho_b) = shared.problem.penalties;
+        let rows = totals
+            .rows
+            .iter()
+            .map(|r| r * (1.0 + shared.epsilon / rho_a));
+        let columns = totals
+            .columns
+            .iter()
+            .map(|c| c * (1.0 + shared.epsilon / rho_b));
+        let diagonal = rows.chain(columns).collect();
+        let stored = if n * m <= STORED {
+            Some(cells.matrix()?)
+        } else {
+            None
+        };
+        Ok(Self {
+            cells,
+            stored,
+            size: (n, m),
+            diagonal,
+        })
+    }
+
+    /// `P v`, or `P^T v`.
+    fn plan(&self, v: &[f64], transposed: bool) -> Result<Vec<f64>> {
+        let (n, m) = self.size;
+        match &self.stored {
+            None => self.cells.apply(v, 1, transposed),
+            Some(p) if transposed => {
+                let mut out = vec![0.0; m];
+                for (row, v) in p.chunks_exact(m).zip(v) {
+                    out.iter_mut().zip(row).for_each(|(o, p)| *o += p * v);
+                }
+                Ok(out)
+            }
+            Some(p) => {
+                let dot = |row: &[f64]| decalign_core::simd::dot(row, v);
+                Ok(p.chunks_exact(m).take(n).map(dot).collect())
+            }
+        }
+    }
+
+    fn apply(&self, x: &[f64]) -> Result<Vec<f64>> {
+        let (u, v) = x.split_at(self.size.0);
+        let mut out = self.plan(v, false)?;
+        out.extend(self.plan(u, true)?);
+        for ((o, d), x) in out.iter_mut().zip(&self.diagonal).zip(x) {
+            *o += d * x;
+        }
+        Ok(out)
+    }
+
+    /// Conjugate gradients, preconditioned by the diagonal.
+    fn solve(&self, right: &[f64]) -> Result<(Vec<f64>, LinearSolve)> {
+        let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+        let precondition = |r: &[f64]| -> Vec<f64> {
+            let each = r.iter().zip(&self.diagonal);
+            each.map(|(r, d)| if *d > 0.0 { r / d } else { 0.0 })
+                .collect()
+        };
+        let mut x = vec![0.0; right.len()];
+        let mut r: Vec<f64> = right
+            .iter()
+            .zip(&self.diagonal)
+            .map(|(r, d)| if *d > 0.0 { *r } else { 0.0 })
+            .collect();
+        let mut z = precondition(&r);
+        let mut p = z.clone();
+        let (start, mut rho) = (dot(&r, &z), dot(&r, &z));
+        let mut iterations = 0;
+        while rho > TOLERANCE * TOLERANCE * start && iterations < 2 * x.len() + 200 {
+            let q = self.apply(&p)?;
+            let step = rho / dot(&p, &q);
+            x.iter_mut().zip(&p).for_each(|(x, p)| *x += step * p);
+            r.iter_mut().zip(&q).for_each(|(r, q)| *r -= step * q);
+            z = precondition(&r);
+            let next = dot(&r, &z);
+            let ratio = next / rho;
+            p.iter_mut().zip(&z).for_each(|(p, z)| *p = z + ratio * *p);
+            rho = next;
+            iterations += 1;
+        }
+        let residual = if start > 0.0 {
+            (rho / start).sqrt()
+        } else {
+            0.0
+        };
+        Ok((
+            x,
+            LinearSolve {
+                iterations,
+                residual,
+                converged: residual <= TOLERANCE,
+            },
+        ))
+    }
+}

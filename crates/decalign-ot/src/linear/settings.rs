@@ -1,0 +1,245 @@
+//! Settings of Sinkhorn's iteration.
+
+use candle_core::Tensor;
+use decalign_core::{Error, Result, parallel};
+
+use super::problem::LinearProblem;
+use super::run::Run;
+use super::solution::SinkhornSolution;
+use crate::geometry::{read, select};
+
+/// Entropic transport of one measure to another, or of a batch of such pairs:
+///
+/// ```text
+/// min over P with marginals a, b of  <P, C> + eps KL(P | a x b)
+/// ```
+///
+/// with penalties in place of the marginals where the problem has them. Potentials stay in the log
+/// domain; where a row or column of the plan underflows, its potential is found by a shifted
+/// log-sum-exp. When epsilon is small beside the costs, the solve starts at a larger one and lowers it
+/// (epsilon scaling), and f32 problems are solved in f64: f32 potentials of size 1 cannot express
+/// changes of size epsilon.
+///
+/// Sources: Cuturi (2013); Schmitzer (2019) for the log domain and epsilon scaling; Chizat and others
+/// (2018) and Séjourné and others (2022) for unbalanced transport.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use decalign_ot::{Geometry, LinearProblem, Sinkhorn};
+/// let x = Tensor::new(&[[0.0f64], [1.0], [2.0]], &Device::Cpu)?;
+/// let y = (&x + 10.0)?;
+/// let problem = LinearProblem::uniform(Geometry::squared_euclidean(&x, &y)?)?;
+/// let solution = Sinkhorn::new(0.01)?.solve(&problem)?;
+/// // A translation by 10 costs 100.
+/// assert!(solution.converged() && (solution.transport_cost.to_scalar::<f64>()? - 100.0).abs() < 0.1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sinkhorn {
+    pub(super) epsilon: f64,
+    pub(super) tolerance: f64,
+    pub(super) max_iterations: usize,
+    pub(super) scaling: f64,
+    pub(super) acceleration: Acceleration,
+    pub(super) update: Update,
+    pub(super) gradient: Gradient,
+}
+
+/// How steps are lengthened to converge in fewer sweeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Acceleration {
+    /// Not at all.
+    Plain,
+    /// By a fixed factor between 0 and 2: successive overrelaxation.
+    Momentum(f64),
+    /// By a factor that follows from how fast errors fall.
+    #[default]
+    Adaptive,
+    /// By Anderson's mixing of so many last iterates.
+    Anderson(usize),
+}
+
+/// In which order the two sides are scaled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Update {
+    /// One after the other, each from the other's newest potential.
+    #[default]
+    Alternating,
+    /// Both at once, half a step each: the potentials of a problem with symmetric costs and equal
+    /// weights stay equal, and converge in a few sweeps.
+    Symmetric,
+}
+
+/// What results carry gradients, and by which theorem.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gradient {
+    /// The value only, with potentials held fixed: exact at convergence. Potentials carry none, and an
+    /// applied plan only with respect to what it is applied to.
+    #[default]
+    Envelope,
+    /// Value, potentials and applied plans, by the implicit function theorem at the fixed point: a
+    /// linear system a backward pass, solved by conjugate gradients; see
+    /// [`SinkhornSolution::gradient_solves`].
+    Implicit,
+    /// Value, potentials and applied plans, through every sweep: the gradient of what was computed,
+    /// converged or not. Sweeps are not lengthened then unless by [`Acceleration::Momentum`]; memory is
+    /// O((n + m) sweeps), time four passes over the costs a sweep.
+    Unrolled,
+}
+
+impl Sinkhorn {
+    /// Regularisation `epsilon`, in units of the cost; marginals within 1e-5 of the mass, or 10,000
+    /// sweeps.
+    ///
+    /// # Errors
+    /// When `epsilon` is not positive and finite.
+    pub fn new(epsilon: f64) -> Result<Self> {
+        positive("epsilon", epsilon)?;
+        Ok(Self {
+            epsilon,
+            tolerance: 1e-5,
+            max_iterations: 10_000,
+            scaling: 0.5,
+            acceleration: Acceleration::default(),
+            update: Update::default(),
+            gradient: Gradient::default(),
+        })
+    }
+
+    /// Ends when the L1 error of the marginals is at most `tolerance` times the mass.
+    ///
+    /// # Errors
+    /// When `tolerance` is not positive and finite.
+    pub fn tolerance(self, tolerance: f64) -> Result<Self> {
+        positive("tolerance", tolerance)?;
+        Ok(Self { tolerance, ..self })
+    }
+
+    /// Ends after so many sweeps, those at larger epsilons included.
+    ///
+    /// # Errors
+    /// When it is 0.
+    pub fn max_iterations(self, max_iterations: usize) -> Result<Self> {
+        match max_iterations {
+            0 => Err(Error::value("max_iterations", 0, "must be at least 1")),
+            _ => Ok(Self {
+                max_iterations,
+                ..self
+            }),
+        }
+    }
+
+    /// Each stage of epsilon scaling multiplies epsilon by this, below 1; 1 is a solve at one
+    /// epsilon.
+    ///
+    /// # Errors
+    /// When it is not in (0, 1].
+    pub fn epsilon_scaling(self, scaling: f64) -> Result<Self> {
+        match scaling > 0.0 && scaling <= 1.0 {
+            true => Ok(Self { scaling, ..self }),
+            false => Err(Error::value(
+                "epsilon scaling",
+                scaling,
+                "must be in (0, 1]",
+            )),
+        }
+    }
+
+    /// How steps are lengthened; adaptively by default.
+    ///
+    /// # Errors
+    /// When a momentum is not in (0, 2) or a memory not between 1 and 50.
+    pub fn acceleration(self, acceleration: Acceleration) -> Result<Self> {
+        match acceleration {
+            Acceleration::Momentum(w) if !(w > 0.0 && w < 2.0) => Err(Error::value(
+                "momentum",
+                w,
+                "must be between 0 and 2, both excluded",
+            )),
+            Acceleration::Anderson(k) if !(1..=50).contains(&k) => Err(Error::value(
+                "memory",
+                k,
+                "must be between 1 and 50 iterates",
+            )),
+            _ => Ok(Self {
+                acceleration,
+                ..self
+            }),
+        }
+    }
+
+    /// In which order the two sides are scaled. Symmetric updates are not lengthened.
+    #[must_use]
+    pub fn update(self, update: Update) -> Self {
+        Self { update, ..self }
+    }
+
+    /// What results carry gradients; the value only by default.
+    #[must_use]
+    pub fn gradient(self, gradient: Gradient) -> Self {
+        Self { gradient, ..self }
+    }
+
+    /// The regularisation.
+    pub fn epsilon(&self) -> f64 {
+        self.epsilon
+    }
+
+    /// Solves a problem, or every problem of a batch. Not converging is a result, not an error: see
+    /// [`SinkhornSolution::converged`].
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn solve(&self, problem: &LinearProblem) -> Result<SinkhornSolution> {
+        self.run(problem, |_| Ok(None))
+    }
+
+    /// As [`Sinkhorn::solve`], from the potentials of a similar problem (a warm start); epsilon is not
+    /// scaled then.
+    ///
+    /// # Shapes
+    /// f (n) and g (m), or with a batch as in [`SinkhornSolution::potentials`].
+    ///
+    /// # Errors
+    /// When shapes do not fit or a potential is not finite.
+    pub fn solve_from(
+        &self,
+        problem: &LinearProblem,
+        (f, g): (&Tensor, &Tensor),
+    ) -> Result<SinkhornSolution> {
+        let (n, m) = problem.geometry().size();
+        for (name, x, k) in [("f", f, n), ("g", g, m)] {
+            if x.dims() != problem.shape(&[k]) && x.dims() != [k] {
+                return Err(Error::tensor(
+                    name,
+                    format!("shape {:?}", problem.shape(&[k])),
+                    x.shape(),
+                ));
+            }
+            crate::geometry::finite_range(name, x)?;
+        }
+        self.run(problem, |i| {
+            Ok(Some((read(&select(f, 1, i)?)?, read(&select(g, 1, i)?)?)))
+        })
+    }
+
+    fn run(
+        &self,
+        problem: &LinearProblem,
+        start: impl Fn(usize) -> Result<Option<(Vec<f64>, Vec<f64>)>> + Sync + Send,
+    ) -> Result<SinkhornSolution> {
+        let (n, m) = problem.geometry().size();
+        let work = problem.count() * n * m * 200;
+        let runs = parallel::map(problem.count(), work, |i| {
+            Run::new(self, problem, i, start(i)?)
+        });
+        SinkhornSolution::new(self, problem, runs.into_iter().collect::<Result<_>>()?)
+    }
+}
+
+fn positive(name: &str, value: f64) -> Result<()> {
+    match value > 0.0 && value.is_finite() {
+        true => Ok(()),
+        false => Err(Error::value(name, value, "must be positive and finite")),
+    }
+}
