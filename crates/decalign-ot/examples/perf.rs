@@ -1,3 +1,4 @@
+#![allow(missing_docs)]
 use candle_core::{DType, Device, Tensor};
 use decalign_core::random::Stream;
 use decalign_core::simd;
@@ -8,6 +9,25 @@ fn points(n: usize, d: usize, k: u64) -> Tensor {
         .unwrap()
         .to_dtype(DType::F32)
         .unwrap()
+}
+fn cpu() -> f64 {
+    let s = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    s.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
+}
+fn cpu_sweep(p: &LinearProblem, k: usize, reps: usize) -> f64 {
+    let pool = pool(1);
+    let run = |k: usize| {
+        (0..reps)
+            .map(|_| {
+                pool.install(|| {
+                    let t = cpu();
+                    sweeps(p, k);
+                    cpu() - t
+                })
+            })
+            .fold(f64::INFINITY, f64::min)
+    };
+    (run(k + 2) - run(2)) / k as f64
 }
 fn best(k: usize, mut f: impl FnMut()) -> f64 {
     (0..k)
@@ -96,6 +116,7 @@ fn main() {
                 .sum(2)
                 .unwrap();
             let p = LinearProblem::uniform(Geometry::dense(&cost).unwrap()).unwrap();
+            println!("dense {n} cpu {:.3} ms", cpu_sweep(&p, k, 10) * 1e3);
             let (t1, t2) = (per_sweep(&p, 1, k, 5), per_sweep(&p, 2, k, 5));
             println!(
                 "dense {n}: 1 thread {:.3} ms, 2 threads {:.3} ms ({:.2}x)",
@@ -110,7 +131,9 @@ fn main() {
             let n = 10000;
             let (x, y) = (points(n, d, 0), points(n, d, 1));
             let p = LinearProblem::uniform(Geometry::squared_euclidean(&x, &y).unwrap()).unwrap();
+            println!("lazy {d} cpu {:.1} ms", cpu_sweep(&p, 3, 3) * 1e3);
             let t1 = per_sweep(&p, 1, 3, 3);
+            println!("lazy d {d} cpu {:.1} ms", cpu_sweep(&p, 3, 3) * 1e3);
             let bound = 1e8 * (2.0 * d as f64 / gf / 1e9 + 1.0 / (ge * 1e9));
             println!(
                 "lazy d {d}: {:.1} ms, bound {:.1} ms, ratio {:.2}",

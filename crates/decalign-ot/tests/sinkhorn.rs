@@ -313,7 +313,7 @@ fn bad_input_is_named() {
             message(&new(&[1.2, -0.2]), &third),
             "a[1] is -0.2: weights are finite and not negative",
         ),
-        (message(&new(&[f64::NAN, 1.0]), &third), "a[0] is NaN"),
+        (message(&new(&[f64::NAN, 1.0]), &third), "a at (0) is NaN"),
         (
             message(&new(&[0.0, 0.0]), &third),
             "the total of a is 0: must be positive",

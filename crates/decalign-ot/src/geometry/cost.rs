@@ -258,7 +258,7 @@ impl Geometry {
     /// The numbers of problem `i`, in type `T` whatever the tensors hold.
     pub(crate) fn read<T: Real>(&self, i: usize) -> Result<Costs<T>> {
         Ok(match &self.kind {
-            Kind::Dense(cost) => Costs::dense(&read::<T>(&select(cost, 2, i)?)?, self.size.1),
+            Kind::Dense(cost) => Costs::dense(&select(cost, 2, i)?, self.size.1)?,
             Kind::Points(x, y, metric) => {
                 let (x, y) = (select(x, 2, i)?, select(y, 2, i)?);
                 Costs::Points(Points::new(read(&x)?, read(&y)?, x.dims()[1], *metric))

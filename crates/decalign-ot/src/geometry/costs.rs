@@ -1,10 +1,13 @@
 //! Costs as numbers, a few rows at a time.
 
-use decalign_core::Real;
-use decalign_core::simd::{self, Isa, LANES};
+use std::marker::PhantomData;
+
+use candle_core::Tensor;
+use decalign_core::simd::{self, Isa, Kernel, LANES};
+use decalign_core::{Elements, Real, Result, with_real};
 
 use super::grid::Grid;
-use super::points::{Points, Sink};
+use super::points::Points;
 
 /// Rows whose cells are held at once; a multiple of every tile.
 pub(crate) const ROWS: usize = 6;
@@ -24,13 +27,17 @@ pub(crate) enum Costs<T> {
 
 impl<T: Real> Costs<T> {
     /// Rows of `m` costs.
-    pub(crate) fn dense(numbers: &[T], m: usize) -> Self {
+    pub(crate) fn dense(x: &Tensor, m: usize) -> Result<Self> {
+        let x = x.to_device(&candle_core::Device::Cpu)?;
         let columns = padded(m);
-        let mut cost = vec![T::zero(); numbers.len() / m * columns];
-        for (to, from) in cost.chunks_exact_mut(columns).zip(numbers.chunks_exact(m)) {
-            to[..m].copy_from_slice(from);
-        }
-        Self::Dense { cost, columns }
+        let mut cost = Vec::with_capacity(x.elem_count() / m * columns);
+        with_real!("cost", x, S => {
+            for row in Elements::<S>::new(&x)?.chunks_exact(m) {
+                cost.extend(row.iter().map(|v| T::of(v.as_f64())));
+                cost.resize(cost.len() + columns - m, T::zero());
+            }
+            Ok(Self::Dense { cost, columns })
+        })
     }
 
     /// A bound on `max C - min C`.
@@ -48,7 +55,7 @@ impl<T: Real> Costs<T> {
         }
     }
 
-    /// Gives `f_r + g_j - inverse C[first + r, j]` of every row of `f` to a sink, a block at a time.
+    /// Turns `f_r + g_j - inverse C[first + r, j]` of every row of `f` into cells, a block at a time.
     ///
     /// `first` is a multiple of [`ROWS`], `g` of padded length. Grids have no rows.
     #[inline(always)]
@@ -58,64 +65,68 @@ impl<T: Real> Costs<T> {
         (first, f): (usize, &[T]),
         g: &[T],
         inverse: T,
-        sink: &mut S,
+        cells: &mut Cells<T>,
     ) {
         match self {
             Self::Dense { cost, columns } => {
-                let rows = cost[first * columns..].chunks_exact(*columns);
-                for (r, (cost, f)) in rows.zip(f).enumerate() {
-                    let blocks = g
+                let rows = cost[first * columns..].chunks_exact(*columns).zip(f);
+                let outs = cells.values.chunks_exact_mut(g.len()).zip(&mut cells.lanes);
+                for ((cost, f), (out, sums)) in rows.zip(outs) {
+                    let given = g
                         .as_chunks::<LANES>()
                         .0
                         .iter()
                         .zip(cost.as_chunks::<LANES>().0);
-                    for (block, (g, c)) in blocks.enumerate() {
+                    let mut lanes = [T::zero(); LANES];
+                    for (out, (g, c)) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(given) {
                         let mut x = [T::zero(); LANES];
                         for i in 0..LANES {
                             x[i] = isa.mul_add(-inverse, c[i], *f + g[i]);
                         }
-                        sink.take(isa, r, block, x);
+                        S::take(isa, x, out, &mut lanes);
                     }
+                    *sums = lanes;
                 }
             }
-            Self::Points(points) => points.fill(isa, (first, f), g, inverse, sink),
+            Self::Points(points) => points.fill::<I, S>(isa, (first, f), g, inverse, cells),
             Self::Grid(_) => {}
         }
     }
 
     /// `e[r, j] = 2^(f_r + g_j - inverse C[first + r, j])` of up to [`ROWS`] rows.
-    #[inline(always)]
-    pub(crate) fn exponentials<I: Isa>(
+    pub(crate) fn exponentials(
         &self,
-        isa: I,
         rows: (usize, &[T]),
         g: &[T],
         inverse: T,
         cells: &mut Cells<T>,
     ) {
         cells.clear(g.len());
-        self.fill(isa, rows, g, inverse, &mut Exponentials(cells));
+        // Compiled once for every instruction set, however many loops use it.
+        simd::dispatch(Fill {
+            costs: self,
+            rows,
+            g,
+            inverse,
+            cells,
+            sink: PhantomData::<Exponentials>,
+        });
     }
 
     /// The costs of up to [`ROWS`] rows.
-    #[inline(always)]
-    pub(crate) fn rows<I: Isa>(
-        &self,
-        isa: I,
-        first: usize,
-        count: usize,
-        m: usize,
-        cells: &mut Cells<T>,
-    ) {
+    pub(crate) fn rows(&self, first: usize, count: usize, m: usize, cells: &mut Cells<T>) {
         cells.clear(m);
         let zeros = vec![T::zero(); m];
-        self.fill(
-            isa,
-            (first, &zeros[..count]),
-            &zeros,
-            -T::one(),
-            &mut Copies(cells),
-        );
+        let rows = (first, &[T::zero(); ROWS][..count]);
+        let inverse = -T::one();
+        simd::dispatch(Fill {
+            costs: self,
+            rows,
+            g: &zeros,
+            inverse,
+            cells: &mut *cells,
+            sink: PhantomData::<Copies>,
+        });
         if let Self::Points(_) = self {
             // Rounding can make the square of a small distance negative.
             for c in cells.values.iter_mut() {
@@ -125,12 +136,31 @@ impl<T: Real> Costs<T> {
     }
 }
 
+/// [`Costs::fill`] as a kernel.
+struct Fill<'a, T, S> {
+    costs: &'a Costs<T>,
+    rows: (usize, &'a [T]),
+    g: &'a [T],
+    inverse: T,
+    cells: &'a mut Cells<T>,
+    sink: PhantomData<S>,
+}
+
+impl<T: Real, S: Sink<T>> Kernel for Fill<'_, T, S> {
+    type Output = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        self.costs
+            .fill::<I, S>(isa, self.rows, self.g, self.inverse, self.cells);
+    }
+}
+
 /// Cells of a few rows.
 #[derive(Clone, Default)]
 pub(crate) struct Cells<T> {
     /// Row after row, of padded length.
     pub(crate) values: Vec<T>,
-    lanes: [[T; LANES]; ROWS],
+    pub(super) lanes: [[T; LANES]; ROWS],
     columns: usize,
 }
 
@@ -154,29 +184,33 @@ impl<T: Real> Cells<T> {
     }
 }
 
-struct Exponentials<'a, T>(&'a mut Cells<T>);
+/// What becomes of the exponents of a block.
+pub(crate) trait Sink<T: Real> {
+    fn take<I: Isa>(isa: I, exponents: [T; LANES], out: &mut [T; LANES], sums: &mut [T; LANES]);
+}
 
-impl<T: Real> Sink<T> for Exponentials<'_, T> {
+/// Two to their power, summed on the way.
+struct Exponentials;
+
+impl<T: Real> Sink<T> for Exponentials {
     #[inline(always)]
-    fn take<I: Isa>(&mut self, isa: I, row: usize, block: usize, mut x: [T; LANES]) {
-        let cells = &mut *self.0;
-        let sums = &mut cells.lanes[row];
+    fn take<I: Isa>(isa: I, mut x: [T; LANES], out: &mut [T; LANES], sums: &mut [T; LANES]) {
         for i in 0..LANES {
             x[i] = simd::exp2_value(isa, x[i]);
         }
         for i in 0..LANES {
             sums[i] += x[i];
         }
-        cells.values[row * cells.columns + block * LANES..][..LANES].copy_from_slice(&x);
+        *out = x;
     }
 }
 
-struct Copies<'a, T>(&'a mut Cells<T>);
+/// Themselves.
+struct Copies;
 
-impl<T: Real> Sink<T> for Copies<'_, T> {
+impl<T: Real> Sink<T> for Copies {
     #[inline(always)]
-    fn take<I: Isa>(&mut self, _: I, row: usize, block: usize, x: [T; LANES]) {
-        let cells = &mut *self.0;
-        cells.values[row * cells.columns + block * LANES..][..LANES].copy_from_slice(&x);
+    fn take<I: Isa>(_: I, x: [T; LANES], out: &mut [T; LANES], _: &mut [T; LANES]) {
+        *out = x;
     }
 }

@@ -3,7 +3,7 @@
 use decalign_core::Real;
 use decalign_core::simd::{self, Isa, LANES};
 
-use super::costs::{ROWS, padded};
+use super::costs::{Cells, ROWS, Sink, padded};
 
 /// How the distance of two points is measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,8 +65,7 @@ impl<T: Real> Points<T> {
         }
     }
 
-    /// Calls `f(row, block, exponents)` with `f_r + g_j - inverse C[first + r, j]` of every tile of up to
-    /// [`ROWS`] rows, see [`super::costs::Costs::fill`].
+    /// See [`super::costs::Costs::fill`].
     #[inline(always)]
     pub(crate) fn fill<I: Isa, S: Sink<T>>(
         &self,
@@ -74,14 +73,18 @@ impl<T: Real> Points<T> {
         (first, f): (usize, &[T]),
         g: &[T],
         inverse: T,
-        sink: &mut S,
+        cells: &mut Cells<T>,
     ) {
         match self.metric {
-            Metric::SquaredEuclidean => self.with(isa, (first, f), g, inverse, &Squared, sink),
-            Metric::Euclidean => self.with(isa, (first, f), g, inverse, &By(Root), sink),
-            Metric::CityBlock => self.with(isa, (first, f), g, inverse, &By(Sum), sink),
+            Metric::SquaredEuclidean => {
+                self.with::<I, _, S>(isa, (first, f), g, inverse, &Squared, cells)
+            }
+            Metric::Euclidean => {
+                self.with::<I, _, S>(isa, (first, f), g, inverse, &By(Root), cells)
+            }
+            Metric::CityBlock => self.with::<I, _, S>(isa, (first, f), g, inverse, &By(Sum), cells),
             Metric::Minkowski(p) => {
-                self.with(isa, (first, f), g, inverse, &By(Power(T::of(p))), sink)
+                self.with::<I, _, S>(isa, (first, f), g, inverse, &By(Power(T::of(p))), cells)
             }
         }
     }
@@ -94,12 +97,12 @@ impl<T: Real> Points<T> {
         g: &[T],
         inverse: T,
         distance: &D,
-        sink: &mut S,
+        cells: &mut Cells<T>,
     ) {
         // Two copies of one loop, each with the tile that suits its type.
         match group::<T>() {
-            6 => self.tiles::<I, D, S, 6>(isa, rows, g, inverse, distance, sink),
-            _ => self.tiles::<I, D, S, 3>(isa, rows, g, inverse, distance, sink),
+            6 => self.tiles::<I, D, S, 6>(isa, rows, g, inverse, distance, cells),
+            _ => self.tiles::<I, D, S, 3>(isa, rows, g, inverse, distance, cells),
         }
     }
 
@@ -111,7 +114,7 @@ impl<T: Real> Points<T> {
         g: &[T],
         inverse: T,
         distance: &D,
-        sink: &mut S,
+        cells: &mut Cells<T>,
     ) {
         debug_assert!(first % ROWS == 0 && ROWS % R == 0);
         let d = self.width;
@@ -126,36 +129,32 @@ impl<T: Real> Points<T> {
             for (r, (offset, f)) in offsets.iter_mut().zip(f).enumerate() {
                 *offset = D::offset(*f, self.x_norms[start + r], inverse);
             }
-            let blocks = self.y_blocks.chunks_exact(d * LANES);
-            let blocks = blocks.zip(
-                g.as_chunks::<LANES>()
-                    .0
-                    .iter()
-                    .zip(self.y_norms.as_chunks::<LANES>().0),
-            );
+            let mut outs = cells.values.chunks_exact_mut(g.len()).skip(part * R);
+            let outs: [&mut [[T; LANES]]; R] = std::array::from_fn(|_| match outs.next() {
+                Some(out) => out.as_chunks_mut::<LANES>().0,
+                None => &mut [],
+            });
+            let mut sums = [[T::zero(); LANES]; R];
+            let given = g
+                .as_chunks::<LANES>()
+                .0
+                .iter()
+                .zip(self.y_norms.as_chunks::<LANES>().0);
+            let blocks = self.y_blocks.chunks_exact(d * LANES).zip(given);
             for (block, (y, (g, norms))) in blocks.enumerate() {
                 let mut shifted = *g;
                 for i in 0..LANES {
                     shifted[i] = D::shifted(isa, g[i], norms[i], inverse);
                 }
-                let tile = distance.tile(
-                    isa,
-                    &x,
-                    y.as_chunks::<LANES>().0,
-                    (&offsets, &shifted),
-                    inverse,
-                );
-                for (r, exponents) in tile.into_iter().enumerate().take(f.len()) {
-                    sink.take(isa, part * R + r, block, exponents);
+                let y = y.as_chunks::<LANES>().0;
+                let tile = distance.tile(isa, &x, y, (&offsets, &shifted), inverse);
+                for r in 0..R {
+                    S::take(isa, tile[r], &mut outs[r][block], &mut sums[r]);
                 }
             }
+            cells.lanes[part * R..][..R].copy_from_slice(&sums);
         }
     }
-}
-
-/// What is done with the exponents of a block of a row.
-pub(crate) trait Sink<T: Real> {
-    fn take<I: Isa>(&mut self, isa: I, row: usize, block: usize, exponents: [T; LANES]);
 }
 
 /// `f_r + g_j - inverse C_rj` of a tile of R rows and one block of columns.

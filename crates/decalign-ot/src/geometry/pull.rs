@@ -4,7 +4,7 @@
 //! values (L = R = 1), of applied plans (L the outer gradient, R the vectors) and of potentials.
 
 use decalign_core::gemm::{Matrix, Store, matmul};
-use decalign_core::simd::{self, Isa, Kernel};
+use decalign_core::simd;
 use decalign_core::{Real, Result, parallel};
 
 use super::cost::{Geometry, Kind};
@@ -144,72 +144,57 @@ fn rows<T: Real>(costs: &Costs<T>, weights: &Weights<T>, m: usize) -> Vec<T> {
     let mut out = vec![T::zero(); n * width];
     let work = n * weights.g.len() * (8 + 2 * weights.k + 2 * width);
     parallel::for_each_chunk(&mut out, PIECE * width, work, |piece, out| {
-        simd::dispatch(Pull {
-            costs,
-            weights,
-            start: piece * PIECE,
-            width,
-            out,
-        });
+        let mut room = Room {
+            factors: vec![T::zero(); ROWS * weights.g.len()],
+            ..Room::default()
+        };
+        for (block, out) in out.chunks_mut(ROWS * width).enumerate() {
+            room.pull(costs, weights, piece * PIECE + block * ROWS, (out, width));
+        }
     });
     out
 }
 
-struct Pull<'a, T> {
-    costs: &'a Costs<T>,
-    weights: &'a Weights<T>,
-    start: usize,
-    width: usize,
-    out: &'a mut [T],
+/// What the rows of a block need.
+#[derive(Default)]
+struct Room<T> {
+    cells: Cells<T>,
+    raw: Cells<T>,
+    factors: Vec<T>,
 }
 
-impl<T: Real> Kernel for Pull<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let Self {
-            costs,
-            weights,
-            start,
-            width,
-            out,
-        } = self;
-        let (m, k) = (weights.g.len(), weights.k);
-        let (mut cells, mut raw, mut factors) = (
-            Cells::default(),
-            Cells::default(),
-            vec![T::zero(); ROWS * m],
+impl<T: Real> Room<T> {
+    /// The rows from `first` that `out` has room for.
+    fn pull(
+        &mut self,
+        costs: &Costs<T>,
+        weights: &Weights<T>,
+        first: usize,
+        (out, width): (&mut [T], usize),
+    ) {
+        let (m, k, count) = (weights.g.len(), weights.k, out.len() / width);
+        let f = &weights.f[first..][..count];
+        costs.exponentials((first, f), &weights.g, weights.inverse, &mut self.cells);
+        let left = Matrix::new(&weights.left[first * k..], count, k);
+        matmul(
+            &mut self.factors,
+            m,
+            left,
+            Matrix::new(&weights.right, m, k).t(),
+            Store::Write,
         );
-        for (block, out) in out.chunks_mut(ROWS * width).enumerate() {
-            let (first, count) = (start + block * ROWS, out.len() / width);
-            let f = &weights.f[first..][..count];
-            costs.exponentials(isa, (first, f), &weights.g, weights.inverse, &mut cells);
-            let left = Matrix::new(&weights.left[first * k..], count, k);
-            matmul(
-                &mut factors,
-                m,
-                left,
-                Matrix::new(&weights.right, m, k).t(),
-                Store::Write,
-            );
-            for (w, s) in cells.values[..count * m].iter_mut().zip(&factors) {
-                *w *= *s;
-            }
-            match costs {
-                Costs::Points(points) => {
-                    if points.metric != Metric::SquaredEuclidean {
-                        costs.rows(isa, first, count, m, &mut raw);
-                    }
-                    points.pull(first, &mut cells.values[..count * m], &raw.values, out);
+        let w = &mut self.cells.values[..count * m];
+        w.iter_mut().zip(&self.factors).for_each(|(w, s)| *w *= *s);
+        match costs {
+            Costs::Points(points) => {
+                if points.metric != Metric::SquaredEuclidean {
+                    costs.rows(first, count, m, &mut self.raw);
                 }
-                _ => {
-                    for (out, w) in out
-                        .chunks_exact_mut(width)
-                        .zip(cells.values.chunks_exact(m))
-                    {
-                        out.copy_from_slice(&w[..width]);
-                    }
+                points.pull(first, w, &self.raw.values, out);
+            }
+            _ => {
+                for (out, w) in out.chunks_exact_mut(width).zip(w.chunks_exact(m)) {
+                    out.copy_from_slice(&w[..width]);
                 }
             }
         }

@@ -1,11 +1,10 @@
 //! The cells of a plan as numbers: products and totals, a few rows at a time.
 
 use decalign_core::gemm::{Matrix, Store, matmul};
-use decalign_core::simd::{self, Isa, Kernel};
+use decalign_core::simd;
 use decalign_core::{Real, Result, parallel};
 
 use super::gradient::Shared;
-use super::sweep::CostRows;
 use crate::geometry::{Cells, Costs, Geometry, ROWS, padded};
 
 /// One plan of a solution, in the type it was solved in.
@@ -89,30 +88,14 @@ impl<'a> PlanCells<'a> {
     }
 
     fn sums<T: Real>(&self) -> Result<Totals> {
-        let (f, mut g) = (narrow::<T>(self.scaled.0), narrow::<T>(self.scaled.1));
-        let inverse = T::of(std::f64::consts::LOG2_E / self.epsilon);
         let costs = self.geometry.read::<T>(self.index)?;
-        if let Costs::Grid(grid) = &costs {
-            let sums = |f: &[T], logs: Vec<T>| {
-                f.iter()
-                    .zip(logs)
-                    .map(|(f, l)| (*f + l).exp2().as_f64())
-                    .collect()
-            };
-            let rows: Vec<f64> = sums(&f, grid.log_sums(&g, inverse, false));
-            let columns = sums(&g, grid.log_sums(&f, inverse, true));
-            let cost = grid.cost(&f, &g, inverse, rows.iter().sum());
-            return Ok(Totals {
-                cost,
-                rows,
-                columns,
-            });
-        }
-        let m = g.len();
-        g.resize(padded(m), T::neg_infinity());
-        let mut totals = totals(&costs, &f, &g, inverse);
-        totals.columns.truncate(m);
-        Ok(totals)
+        let (f, g) = (narrow::<T>(self.scaled.0), narrow::<T>(self.scaled.1));
+        Ok(Totals::of(
+            &costs,
+            &f,
+            &g,
+            T::of(std::f64::consts::LOG2_E / self.epsilon),
+        ))
     }
 
     /// The plan as a matrix in f64, rows one after the other.
@@ -174,62 +157,51 @@ fn apply<T: Real>(
         PIECE * k,
         f.len() * m * (8 + 2 * k),
         |piece, out| {
-            simd::dispatch(Product {
-                costs,
-                f,
-                g: &g,
-                inverse,
-                start: piece * PIECE,
-                v: &v,
-                k,
-                out,
-            });
+            let mut cells = Cells::default();
+            for (block, out) in out.chunks_mut(ROWS * k).enumerate() {
+                let (first, rows) = (piece * PIECE + block * ROWS, out.len() / k);
+                costs.exponentials((first, &f[first..][..rows]), &g, inverse, &mut cells);
+                let plan = Matrix::new(&cells.values, rows, m);
+                matmul(out, k, plan, Matrix::new(&v, m, k), Store::Write);
+            }
         },
     );
     out
 }
 
-struct Product<'a, T> {
-    costs: &'a Costs<T>,
-    f: &'a [T],
-    g: &'a [T],
-    inverse: T,
-    start: usize,
-    v: &'a [T],
-    k: usize,
-    out: &'a mut [T],
-}
-
-impl<T: Real> Kernel for Product<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let Self {
-            costs,
-            f,
-            g,
-            inverse,
-            start,
-            v,
-            k,
-            out,
-        } = self;
-        let (m, mut cells) = (g.len(), Cells::default());
-        for (block, out) in out.chunks_mut(ROWS * k).enumerate() {
-            let (first, rows) = (start + block * ROWS, out.len() / k);
-            costs.exponentials(isa, (first, &f[first..][..rows]), g, inverse, &mut cells);
-            let plan = Matrix::new(&cells.values, rows, m);
-            matmul(out, k, plan, Matrix::new(v, m, k), Store::Write);
-        }
-    }
-}
-
 /// `<P, C>`, the row sums and the column sums.
+#[derive(Default)]
 pub(super) struct Totals {
     pub(super) cost: f64,
     pub(super) rows: Vec<f64>,
     pub(super) columns: Vec<f64>,
+}
+
+impl Totals {
+    /// Of the plan `2^(f + g - inverse C)`.
+    pub(super) fn of<T: Real>(costs: &Costs<T>, f: &[T], g: &[T], inverse: T) -> Self {
+        if let Costs::Grid(grid) = costs {
+            let sums = |f: &[T], logs: Vec<T>| {
+                f.iter()
+                    .zip(logs)
+                    .map(|(f, l)| (*f + l).exp2().as_f64())
+                    .collect()
+            };
+            let rows: Vec<f64> = sums(f, grid.log_sums(g, inverse, false));
+            let columns = sums(g, grid.log_sums(f, inverse, true));
+            let cost = grid.cost(f, g, inverse, rows.iter().sum());
+            return Self {
+                cost,
+                rows,
+                columns,
+            };
+        }
+        let (m, mut g) = (g.len(), g.to_vec());
+        g.resize(padded(m), T::neg_infinity());
+        let mut totals = totals(costs, f, &g, inverse);
+        totals.columns.truncate(m);
+        totals
+    }
 }
 
 /// Pieces of rows, at most: each holds sums of all columns.
@@ -239,13 +211,8 @@ fn totals<T: Real>(costs: &Costs<T>, f: &[T], g: &[T], inverse: T) -> Totals {
     let (n, m) = (f.len(), g.len());
     let size = n.div_ceil(PIECES).next_multiple_of(ROWS).max(PIECE);
     let pieces = parallel::map(n.div_ceil(size), 12 * n * m, |piece| {
-        let f = (piece * size, &f[piece * size..n.min((piece + 1) * size)]);
-        simd::dispatch(Sums {
-            costs,
-            f,
-            g,
-            inverse,
-        })
+        let rows = piece * size..n.min((piece + 1) * size);
+        sums(costs, (rows.start, &f[rows]), g, inverse)
     });
     let mut all = Totals {
         cost: 0.0,
@@ -263,53 +230,29 @@ fn totals<T: Real>(costs: &Costs<T>, f: &[T], g: &[T], inverse: T) -> Totals {
     all
 }
 
-struct Sums<'a, T> {
-    costs: &'a Costs<T>,
-    f: (usize, &'a [T]),
-    g: &'a [T],
-    inverse: T,
-}
-
-impl<T: Real> Kernel for Sums<'_, T> {
-    type Output = Totals;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Totals {
-        let Self {
-            costs,
-            f: (start, f),
-            g,
-            inverse,
-        } = self;
-        let m = g.len();
-        let mut totals = Totals {
-            cost: 0.0,
-            rows: Vec::new(),
-            columns: vec![0.0; m],
-        };
-        let (mut cells, mut raw) = (Cells::default(), Cells::default());
-        for (block, f) in f.chunks(ROWS).enumerate() {
-            let first = start + block * ROWS;
-            costs.exponentials(isa, (first, f), g, inverse, &mut cells);
-            CostRows {
-                costs,
-                first,
-                count: f.len(),
-                m,
-                cells: &mut raw,
-            }
-            .run(isa);
-            for r in 0..f.len() {
-                let row = cells.row(r);
-                totals.rows.push(cells.sum(r).as_f64());
-                totals.cost += simd::dot(row, raw.row(r)).as_f64();
-                totals
-                    .columns
-                    .iter_mut()
-                    .zip(row)
-                    .for_each(|(sum, v)| *sum += v.as_f64());
-            }
+/// The totals of a piece of rows.
+fn sums<T: Real>(costs: &Costs<T>, (start, f): (usize, &[T]), g: &[T], inverse: T) -> Totals {
+    let m = g.len();
+    let mut totals = Totals {
+        cost: 0.0,
+        rows: Vec::new(),
+        columns: vec![0.0; m],
+    };
+    let (mut cells, mut raw) = (Cells::default(), Cells::default());
+    for (block, f) in f.chunks(ROWS).enumerate() {
+        let first = start + block * ROWS;
+        costs.exponentials((first, f), g, inverse, &mut cells);
+        costs.rows(first, f.len(), m, &mut raw);
+        for r in 0..f.len() {
+            let row = cells.row(r);
+            totals.rows.push(cells.sum(r).as_f64());
+            totals.cost += simd::dot(row, raw.row(r)).as_f64();
+            totals
+                .columns
+                .iter_mut()
+                .zip(row)
+                .for_each(|(sum, v)| *sum += v.as_f64());
         }
-        totals
     }
+    totals
 }

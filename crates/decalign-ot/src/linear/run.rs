@@ -3,6 +3,7 @@
 use decalign_core::{Real, Result};
 
 use super::anderson::Anderson;
+use super::cells::Totals;
 use super::problem::LinearProblem;
 use super::settings::{Acceleration, Gradient, Sinkhorn, Update};
 use super::side::Side;
@@ -19,6 +20,8 @@ pub(super) struct Run {
     pub(super) iterations: usize,
     /// Whether cells are computed in f64.
     pub(super) double: bool,
+    /// Of the last plan.
+    pub(super) totals: Totals,
     /// Every sweep, where gradients go back through them.
     pub(super) tape: Vec<Step>,
 }
@@ -76,6 +79,7 @@ impl Run {
                 ),
                 iterations: 0,
                 double: false,
+                totals: Totals::default(),
                 tape: vec![Step {
                     epsilon: settings.epsilon,
                     relaxation: 1.0,
@@ -88,6 +92,7 @@ impl Run {
                 scaled: (logs(&solve.a), logs(&solve.b)),
                 iterations: 0,
                 double: false,
+                totals: Totals::default(),
                 tape: vec![Step {
                     epsilon: settings.epsilon,
                     relaxation: 1.0,
@@ -179,12 +184,16 @@ impl Solve<'_> {
                 solve: self,
                 epsilon: *epsilon,
             };
+            // Symmetric from the first sweep on: what is not symmetric falls slowest.
+            walk.scaling.symmetric = self.settings.update == Update::Symmetric;
             end = match last {
                 true => walk.to_the_end(limit, tolerance),
-                false => walk.plain(limit, tolerance),
+                false => walk.steady(limit, tolerance),
             };
         }
         let wide = |x: &[T]| x.iter().map(|v| v.as_f64()).collect::<Vec<f64>>();
+        let inverse = T::of(std::f64::consts::LOG2_E / self.settings.epsilon);
+        run.totals = Totals::of(costs, &f, &g[..m], inverse);
         run.scaled = (wide(&f[..n]), wide(&g[..m]));
         end
     }
@@ -223,41 +232,27 @@ impl<T: Real> Walk<'_, '_, T> {
 
     fn to_the_end(&mut self, limit: usize, tolerance: f64) -> End {
         let settings = self.solve.settings;
-        if settings.update == Update::Symmetric {
-            self.scaling.symmetric = true;
-            return self.averaged(limit, tolerance);
+        if self.scaling.symmetric {
+            return self.steady(limit, tolerance);
         }
         match settings.acceleration {
-            Acceleration::Plain => self.plain(limit, tolerance),
+            Acceleration::Plain => self.steady(limit, tolerance),
             Acceleration::Momentum(w) => self.relaxed(limit, tolerance, Some(w)),
             // Gradients of a few plain sweeps are what is asked for.
             Acceleration::Adaptive if settings.gradient == Gradient::Unrolled => {
-                self.plain(limit, tolerance)
+                self.steady(limit, tolerance)
             }
             Acceleration::Adaptive => self.relaxed(limit, tolerance, None),
             Acceleration::Anderson(memory) => self.anderson(limit, tolerance, memory),
         }
     }
 
-    fn plain(&mut self, limit: usize, tolerance: f64) -> End {
+    /// Sweeps of one kind: whole steps, or half ones of both sides at once.
+    fn steady(&mut self, limit: usize, tolerance: f64) -> End {
+        let relaxation = if self.scaling.symmetric { 0.5 } else { 1.0 };
         let mut stall = Stall::default();
         for _ in 0..limit {
-            let error = self.sweep(1.0);
-            if error <= tolerance {
-                return End::Converged;
-            }
-            if stall.seen::<T>(error) {
-                return End::Stalled;
-            }
-        }
-        End::Limit
-    }
-
-    /// Half steps of both sides at once; a last plain one makes the columns exact.
-    fn averaged(&mut self, limit: usize, tolerance: f64) -> End {
-        let mut stall = Stall::default();
-        for _ in 0..limit {
-            let error = self.sweep(0.5);
+            let error = self.sweep(relaxation);
             if error <= tolerance {
                 return End::Converged;
             }

@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 use decalign_core::op::{Backward, InputGradients, Output, record, record_one};
 use decalign_core::{Elements, Real, Result, parallel, with_real};
 
-use super::cells::{PlanCells, Totals};
+use super::cells::Totals;
 use super::gradient::{Shared, centred, divided, same_mean, same_mean_back};
 use super::implicit::{self, LinearSolve};
 use super::plan::{Plan, gather};
@@ -96,10 +96,15 @@ impl SinkhornSolution {
         problem: &LinearProblem,
         runs: Vec<Run>,
     ) -> Result<Self> {
-        let iterations: Vec<usize> = runs.iter().map(|run| run.iterations).collect();
+        let mut iterations = Vec::new();
         let double = runs.iter().map(|run| run.double).collect();
-        let (scaled, tapes): (Vec<_>, Vec<_>) =
-            runs.into_iter().map(|run| (run.scaled, run.tape)).unzip();
+        let (mut scaled, mut tapes, mut totals) = (Vec::new(), Vec::new(), Vec::new());
+        for run in runs {
+            iterations.push(run.iterations);
+            scaled.push(run.scaled);
+            tapes.push(run.tape);
+            totals.push(run.totals);
+        }
         let (epsilon, gradient) = (settings.epsilon, settings.gradient);
         let shared = Arc::new(Shared {
             problem: problem.clone(),
@@ -108,12 +113,10 @@ impl SinkhornSolution {
             epsilon,
             gradient,
         });
-        let (n, m) = problem.geometry.size();
-        let count = problem.count();
-        let each = parallel::map(count, count * n * m * 12, |i| {
-            Part::new(&shared, i, settings, iterations[i])
-        });
-        let parts = each.into_iter().collect::<Result<Vec<_>>>()?;
+        let ended = totals.into_iter().zip(iterations).enumerate();
+        let each =
+            ended.map(|(i, (totals, sweeps))| Part::new(&shared, i, settings, totals, sweeps));
+        let parts = each.collect::<Result<Vec<_>>>()?;
         let numbers = |f: &dyn Fn(&Part) -> f64| -> Result<Tensor> {
             tensor(
                 parts.iter().map(f).collect(),
@@ -149,10 +152,15 @@ struct Part {
 }
 
 impl Part {
-    fn new(shared: &Shared, i: usize, settings: &Sinkhorn, iterations: usize) -> Result<Self> {
+    fn new(
+        shared: &Shared,
+        i: usize,
+        settings: &Sinkhorn,
+        totals: Totals,
+        iterations: usize,
+    ) -> Result<Self> {
         let problem = &shared.problem;
         let (a, b) = problem.weights(i)?;
-        let totals = PlanCells::of(shared, i)?.totals()?;
         let logs = |w: &[f64]| w.iter().map(|w| w.log2()).collect::<Vec<f64>>();
         let (scaled_f, scaled_g) = &shared.scaled[i];
         let mut f = unscaled(scaled_f, &logs(&a), shared.epsilon);

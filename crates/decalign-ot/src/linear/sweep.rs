@@ -189,13 +189,7 @@ impl<'a, T: Real> Scaling<'a, T> {
         let mut running = vec![(T::neg_infinity(), T::zero()); columns.len()];
         let mut cells = Cells::default();
         for (block, f) in f.chunks(ROWS).enumerate() {
-            simd::dispatch(CostRows {
-                costs: self.costs,
-                first: block * ROWS,
-                count: f.len(),
-                m,
-                cells: &mut cells,
-            });
+            self.costs.rows(block * ROWS, f.len(), m, &mut cells);
             for (r, f) in f.iter().enumerate().filter(|(_, f)| f.is_finite()) {
                 let costs = cells.row(r);
                 for ((largest, sum), j) in running.iter_mut().zip(columns) {
@@ -233,24 +227,6 @@ fn lock<V>(mutex: &Mutex<V>) -> std::sync::MutexGuard<'_, V> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// [`Costs::rows`] as a kernel.
-pub(super) struct CostRows<'a, T> {
-    pub(super) costs: &'a Costs<T>,
-    pub(super) first: usize,
-    pub(super) count: usize,
-    pub(super) m: usize,
-    pub(super) cells: &'a mut Cells<T>,
-}
-
-impl<T: Real> Kernel for CostRows<'_, T> {
-    type Output = ();
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        self.costs
-            .rows(isa, self.first, self.count, self.m, self.cells);
-    }
-}
-
 /// The rows from `start` that `f` holds.
 struct Rows<'a, 'b, T> {
     scaling: &'a Scaling<'b, T>,
@@ -279,42 +255,37 @@ impl<T: Real> Kernel for Rows<'_, '_, T> {
         piece.error = 0.0;
         for (block, f) in f.chunks_mut(ROWS).enumerate() {
             let first = start + block * ROWS;
-            scaling
-                .costs
-                .exponentials(isa, (first, f), g, inverse, cells);
+            scaling.costs.exponentials((first, f), g, inverse, cells);
             let (mut scale, mut lost) = ([T::zero(); ROWS], false);
+            let mut ratios = [T::one(); 8];
+            for (r, ratio) in ratios.iter_mut().enumerate().take(f.len()) {
+                *ratio = side.weights[first + r] / cells.sum(r);
+            }
+            let mut logs = ratios;
+            for log in &mut logs {
+                *log = simd::ln_value(isa, *log) * T::of(std::f64::consts::LOG2_E);
+            }
             for (r, f) in f.iter_mut().enumerate() {
                 let (i, sum) = (first + r, cells.sum(r));
                 if side.weights[i] == T::zero() {
                     continue;
                 }
                 piece.error += side.distance(i, *f, sum);
-                let log = match kept(sum) {
-                    true => {
-                        simd::ln_value(isa, side.weights[i] / sum) * T::of(std::f64::consts::LOG2_E)
-                    }
-                    false => {
-                        lost = true;
-                        side.logs[i] - (*f + scaling.row_log(i, g))
-                    }
-                };
-                let reach = if kept(sum) {
-                    scaling.relaxation
-                } else {
-                    scaling.reach()
-                };
+                let (mut log, mut reach) = (logs[r], scaling.relaxation);
+                if !kept(sum) {
+                    (lost, reach) = (true, scaling.reach());
+                    log = side.logs[i] - (*f + scaling.row_log(i, g));
+                }
                 let step = reach * side.step(i, *f, log);
                 *f += step;
                 scale[r] = match scaling.symmetric {
                     true => T::one(),
-                    false if step == log => side.weights[i] / sum,
+                    false if step == log => ratios[r],
                     false => simd::exp2_value(isa, step),
                 };
             }
             if lost && !scaling.symmetric {
-                scaling
-                    .costs
-                    .exponentials(isa, (first, f), g, inverse, cells);
+                scaling.costs.exponentials((first, f), g, inverse, cells);
                 scale = [T::one(); ROWS];
                 scale[f.len()..].fill(T::zero());
             }
@@ -346,13 +317,7 @@ impl<T: Real> Scaling<'_, T> {
     fn row_log(&self, i: usize, g: &[T]) -> T {
         let mut cells = Cells::default();
         let (block, r) = (i / ROWS * ROWS, i % ROWS);
-        simd::dispatch(CostRows {
-            costs: self.costs,
-            first: block,
-            count: r + 1,
-            m: g.len(),
-            cells: &mut cells,
-        });
+        self.costs.rows(block, r + 1, g.len(), &mut cells);
         let terms: Vec<T> = g
             .iter()
             .zip(cells.row(r))
