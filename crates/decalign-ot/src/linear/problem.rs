@@ -53,6 +53,11 @@ impl LinearProblem {
         Self::new(geometry, &a, &b)
     }
 
+    /// a and b.
+    pub(crate) fn weights(&self) -> (&Tensor, &Tensor) {
+        (&self.a, &self.b)
+    }
+
     /// The costs.
     pub fn geometry(&self) -> &Geometry {
         &self.geometry

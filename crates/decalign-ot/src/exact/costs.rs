@@ -1,0 +1,135 @@
+//! Costs of the points that have mass, as one matrix.
+
+use decalign_core::simd::{self, Isa, Kernel, LANES};
+use decalign_core::{Real, Result};
+
+use crate::geometry::{self, Geometry, padded};
+
+/// A matrix of costs in rows of whole blocks; behind the end they are infinite.
+pub(super) struct Costs<T> {
+    cells: Vec<T>,
+    stride: usize,
+}
+
+/// Rows computed at once.
+const BLOCK: usize = 64;
+
+impl<T: Real> Costs<T> {
+    /// The costs between the listed points, computed in f64 and held in `T`.
+    pub(super) fn new(geometry: &Geometry, rows: &[usize], columns: &[usize]) -> Result<Self> {
+        let stride = padded(columns.len());
+        let mut cells = vec![T::infinity(); rows.len() * stride];
+        simd::dispatch(Fill {
+            costs: &geometry.read::<f64>()?,
+            places: (rows, columns),
+            count: geometry.size().0,
+            cells: &mut cells,
+        });
+        Ok(Self { cells, stride })
+    }
+
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    pub(super) fn row(&self, i: usize) -> &[T] {
+        &self.cells[i * self.stride..][..self.stride]
+    }
+
+    pub(super) fn at(&self, i: usize, j: usize) -> f64 {
+        self.cells[i * self.stride + j].as_f64()
+    }
+}
+
+struct Fill<'a, T> {
+    costs: &'a geometry::Costs<f64>,
+    places: (&'a [usize], &'a [usize]),
+    /// Rows of the geometry.
+    count: usize,
+    cells: &'a mut [T],
+}
+
+impl<T: Real> Kernel for Fill<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (rows, columns) = self.places;
+        let stride = padded(columns.len());
+        let mut buffer = Vec::new();
+        let mut places = rows.iter().zip(self.cells.chunks_exact_mut(stride));
+        for first in (0..self.count).step_by(BLOCK) {
+            let count = BLOCK.min(self.count - first);
+            let present =
+                rows.partition_point(|i| *i < first + count) - rows.partition_point(|i| *i < first);
+            if present == 0 {
+                continue;
+            }
+            let block = self.costs.rows(isa, first, count, &mut buffer);
+            let width = block.len() / count;
+            for (i, to) in places.by_ref().take(present) {
+                let from = &block[(i - first) * width..][..width];
+                for (to, j) in to.iter_mut().zip(columns) {
+                    *to = T::of(from[*j]);
+                }
+            }
+        }
+    }
+}
+
+/// The least of `costs - prices`, and where it is; `None` when all are infinite or NaN.
+pub(super) fn least<T: Real>(costs: &[T], prices: &[f64]) -> Option<(f64, usize)> {
+    let (least, at) = simd::dispatch(Least { costs, prices });
+    Some((least, at?))
+}
+
+/// The least of `costs - prices`.
+pub(super) fn least_value<T: Real>(costs: &[T], prices: &[f64]) -> f64 {
+    simd::dispatch(LeastValue { costs, prices })
+}
+
+struct Least<'a, T> {
+    costs: &'a [T],
+    prices: &'a [f64],
+}
+
+impl<T: Real> Kernel for Least<'_, T> {
+    type Output = (f64, Option<usize>);
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> (f64, Option<usize>) {
+        let Self { costs, prices } = self;
+        let least = LeastValue { costs, prices }.run(isa);
+        let mut all = costs.iter().zip(prices);
+        let at = all.position(|(c, g)| c.as_f64() - g == least);
+        (least, at.filter(|_| least < f64::INFINITY))
+    }
+}
+
+struct LeastValue<'a, T> {
+    costs: &'a [T],
+    prices: &'a [f64],
+}
+
+impl<T: Real> Kernel for LeastValue<'_, T> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> f64 {
+        let mut least = [f64::INFINITY; LANES];
+        // Rows are padded: there is no rest.
+        let (costs, _) = self.costs.as_chunks::<LANES>();
+        let (prices, _) = self.prices.as_chunks::<LANES>();
+        for (c, g) in costs.iter().zip(prices) {
+            for i in 0..LANES {
+                let reduced = c[i].as_f64() - g[i];
+                least[i] = if reduced < least[i] {
+                    reduced
+                } else {
+                    least[i]
+                };
+            }
+        }
+        least.into_iter().fold(f64::INFINITY, f64::min)
+    }
+}
