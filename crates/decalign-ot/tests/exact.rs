@@ -355,40 +355,82 @@ fn bad_input_is_named() -> Result<()> {
     assert!(message(geometry.pair_costs(&[0], &[0, 1])).contains("as many as rows, 1"));
     assert!(geometry.pair_costs(&[], &[]).is_err());
     assert!(NetworkSimplex::new().max_iterations(0).is_err());
-    // Costs that overflow: an honest end.
-    let huge = Tensor::new(&[[0.0f64, 1.7e308], [-1.7e308, 0.0]], &Device::Cpu)?;
-    let solution = solve_uniform(dense(&huge));
-    assert!(!solution.optimal || value(&solution.value).is_finite());
     Ok(())
 }
 
-/// Run by hand, in release: prints seconds.
+#[test]
+fn threads_do_not_matter() {
+    let (x, y) = (normal(&[300, 5], 0), normal(&[200, 5], 1));
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| {
+            let solution = solve_uniform(points(&x, &y));
+            let masses = solution.plan.masses().to_vec();
+            (
+                value(&solution.value).to_bits(),
+                masses,
+                solution.iterations,
+            )
+        })
+    };
+    assert_eq!(run(1), run(3));
+}
+
+#[test]
+fn costs_that_overflow_end_honestly() -> Result<()> {
+    let huge = Tensor::new(&[[0.0f64, 1.7e308], [-1.7e308, 0.0]], &Device::Cpu)?;
+    let solution = solve_uniform(dense(&huge));
+    assert!(!solution.optimal || value(&solution.value).is_finite());
+    // Squares beyond f32.
+    let x = (normal(&[5, 2], 0).to_dtype(DType::F32)? * 1e30)?;
+    let solution = solve_uniform(points(&x, &(&x * -1.0)?));
+    assert!(!solution.optimal && !value(&solution.value).is_finite());
+    Ok(())
+}
+
+/// Run by hand, optimised: prints seconds.
 #[test]
 #[ignore = "takes long"]
 fn many_points() -> Result<()> {
-    for (n, d, dtype) in [
-        (1000, 2, DType::F64),
-        (2000, 2, DType::F64),
-        (2000, 20, DType::F64),
-        (5000, 2, DType::F32),
-        (5000, 2, DType::F64),
-        (5000, 20, DType::F32),
-    ] {
-        let (x, y) = (
-            normal(&[n, d], 0).to_dtype(dtype)?,
-            normal(&[n, d], 1).to_dtype(dtype)?,
-        );
-        let problem = LinearProblem::uniform(points(&x, &y))?;
+    let report = |name: &str, problem: &LinearProblem| -> Result<()> {
         let start = std::time::Instant::now();
-        let solution = NetworkSimplex::new().solve(&problem)?;
+        let solution = NetworkSimplex::new().solve(problem)?;
         println!(
-            "n {n} d {d} {dtype:?}: {:.2} s, {} pivots, value {}, gap {:e}",
+            "{name}: {:.2} s, {} pivots, value {}, gap {:e}",
             start.elapsed().as_secs_f64(),
             solution.iterations,
             value(&solution.value),
             solution.duality_gap
         );
         assert!(solution.optimal && solution.duality_gap.abs() < 1e-9);
+        Ok(())
+    };
+    for (n, d, dtype) in [
+        (2000, 2, DType::F64),
+        (5000, 2, DType::F64),
+        (5000, 20, DType::F32),
+        (5000, 20, DType::F64),
+    ] {
+        let cloud = |k: u64| normal(&[n, d], k).to_dtype(dtype).unwrap();
+        let problem = LinearProblem::uniform(points(&cloud(0), &cloud(1)))?;
+        report(&format!("points {n}, d {d}, {dtype:?}"), &problem)?;
     }
-    Ok(())
+    let (a, b) = (weights(4000, 2), weights(5000, 3));
+    let geometry = points(&normal(&[4000, 3], 0), &normal(&[5000, 3], 1));
+    report(
+        "weighted 4000 x 5000",
+        &LinearProblem::new(geometry, &a, &b)?,
+    )?;
+    let whole = (normal(&[2000, 2000], 0) * 3.0)?.round()?;
+    report(
+        "whole numbers 2000",
+        &LinearProblem::uniform(dense(&whole))?,
+    )?;
+    // Points far from where they go: the first tree is a poor one.
+    let x = normal(&[2000, 1], 0);
+    let geometry = dense(&squares(&x, &(&x * -1.0)?));
+    report("reversed line 2000", &LinearProblem::uniform(geometry)?)
 }

@@ -148,7 +148,7 @@ pub(super) fn attach(name: &'static str, inputs: &[Tensor], moved: Vec<Moved>) -
                 let rows = moved.iter().zip(outer.iter());
                 let scaled = rows.flat_map(|(row, outer)| {
                     let derivatives = [&row.x, &row.y, &row.a, &row.b][i];
-                    derivatives.iter().map(|v| T::of(v * f64::from(*outer)))
+                    derivatives.iter().map(|v| T::of(v * outer.as_f64()))
                 });
                 Ok(Some(Tensor::from_vec(scaled.collect::<Vec<T>>(), x.dims(), &Device::Cpu)?))
             });
