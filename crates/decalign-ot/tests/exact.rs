@@ -277,6 +277,28 @@ fn gradients_of_convex_functions_match_points_to_their_images() -> Result<()> {
 }
 
 #[test]
+fn what_all_costs_share_takes_no_digits() -> Result<()> {
+    // Whole numbers beside 2^40 of both a row and a column: sums are exact.
+    let whole = (normal(&[60, 40], 0) * 5.0)?.round()?;
+    let rows = ((normal(&[60, 1], 1) * 3.0)?.round()? * 2f64.powi(40))?;
+    let columns = ((normal(&[1, 40], 2) * 3.0)?.round()? * 2f64.powi(40))?;
+    let far = whole.broadcast_add(&rows)?.broadcast_add(&columns)?;
+    let (near, far) = (solve_uniform(dense(&whole)), solve_uniform(dense(&far)));
+    assert!(near.optimal && far.optimal);
+    let same = |p: &ExactSolution| {
+        value(
+            &(p.plan.to_tensor().unwrap() * &whole)
+                .unwrap()
+                .sum_all()
+                .unwrap(),
+        )
+    };
+    assert!((same(&near) - same(&far)).abs() < 1e-13);
+    assert!(far.duality_gap.abs() < 1e-12);
+    Ok(())
+}
+
+#[test]
 fn plans_multiply_as_their_matrix_does() -> Result<()> {
     let (a, b) = (weights(9, 0), weights(5, 1));
     let solution = solve(points(&normal(&[9, 2], 2), &normal(&[5, 2], 3)), &a, &b);

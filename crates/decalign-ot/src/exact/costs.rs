@@ -6,9 +6,15 @@ use decalign_core::{Real, Result};
 use crate::geometry::{self, Geometry, padded};
 
 /// A matrix of costs in rows of whole blocks; behind the end they are infinite.
+///
+/// Its cells are what is left of the costs after the least of each row, then of each column, is
+/// taken away. That moves the potentials and no plan, and what all costs share takes no digits
+/// from what they differ by.
 pub(super) struct Costs<T> {
     cells: Vec<T>,
     stride: usize,
+    /// What was taken away, of rows and of columns.
+    pub(super) least: [Vec<f64>; 2],
 }
 
 /// Rows computed at once.
@@ -19,13 +25,18 @@ impl<T: Real> Costs<T> {
     pub(super) fn new(geometry: &Geometry, rows: &[usize], columns: &[usize]) -> Result<Self> {
         let stride = padded(columns.len());
         let mut cells = vec![T::infinity(); rows.len() * stride];
-        simd::dispatch(Fill {
+        let by_row = simd::dispatch(Fill {
             costs: &geometry.read::<f64>()?,
             places: (rows, columns),
             count: geometry.size().0,
             cells: &mut cells,
         });
-        Ok(Self { cells, stride })
+        let by_column = reduce_columns(&mut cells, stride, columns.len());
+        Ok(Self {
+            cells,
+            stride,
+            least: [by_row, by_column],
+        })
     }
 
     pub(super) fn stride(&self) -> usize {
@@ -50,10 +61,12 @@ struct Fill<'a, T> {
 }
 
 impl<T: Real> Kernel for Fill<'_, T> {
-    type Output = ();
+    /// The least of each row, which its cells lack.
+    type Output = Vec<f64>;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
+    fn run<I: Isa>(self, isa: I) -> Vec<f64> {
+        let mut all = Vec::with_capacity(self.places.0.len());
         let (rows, columns) = self.places;
         let stride = padded(columns.len());
         let mut buffer = Vec::new();
@@ -69,12 +82,31 @@ impl<T: Real> Kernel for Fill<'_, T> {
             let width = block.len() / count;
             for (i, to) in places.by_ref().take(present) {
                 let from = &block[(i - first) * width..][..width];
+                let least = columns.iter().fold(f64::INFINITY, |m, j| from[*j].min(m));
                 for (to, j) in to.iter_mut().zip(columns) {
-                    *to = T::of(from[*j]);
+                    *to = T::of(from[*j] - least);
                 }
+                all.push(least);
             }
         }
+        all
     }
+}
+
+/// Takes the least of each column away; returns it.
+fn reduce_columns<T: Real>(cells: &mut [T], stride: usize, columns: usize) -> Vec<f64> {
+    let mut least = vec![T::infinity(); columns];
+    for row in cells.chunks_exact(stride) {
+        for (least, c) in least.iter_mut().zip(row) {
+            *least = if *c < *least { *c } else { *least };
+        }
+    }
+    for row in cells.chunks_exact_mut(stride) {
+        row.iter_mut()
+            .zip(&least)
+            .for_each(|(c, least)| *c -= *least);
+    }
+    least.into_iter().map(T::as_f64).collect()
 }
 
 /// The least of `costs - prices`, and where it is; `None` when all are infinite or NaN.

@@ -40,7 +40,7 @@ impl ExactSolution {
     pub(super) fn new(
         problem: &LinearProblem,
         plan: SparsePlan,
-        [f, g]: [&[f64]; 2],
+        [f, g]: &[Vec<f64>; 2],
         places: &[Vec<usize>; 2],
         ended: Ended,
     ) -> Result<Self> {

@@ -111,12 +111,13 @@ impl NetworkSimplex {
             optimal: duality_gap.is_finite() && duals.moved_within(tolerance),
             duality_gap,
         };
+        let whole = [0, 1].map(|side| duals.whole(side, &costs.least[side]));
         let [rows, columns] = places;
         cells
             .iter_mut()
             .for_each(|(i, j, _)| (*i, *j) = (rows[*i], columns[*j]));
         let plan = SparsePlan::new(problem.geometry(), &cells);
-        ExactSolution::new(problem, plan, [&duals.f, &duals.g], places, ended)
+        ExactSolution::new(problem, plan, &whole, places, ended)
     }
 
     /// Pivots until no reduced cost is negative; returns how many, and what counted as negative.
@@ -171,6 +172,12 @@ impl Duals {
             moves: given.iter().zip(&g).map(|(given, g)| given - g).collect(),
             g,
         }
+    }
+
+    /// The potentials of one side with what its costs lack.
+    fn whole(&self, side: usize, least: &[f64]) -> Vec<f64> {
+        let potentials = [&self.f, &self.g][side].iter().zip(least);
+        potentials.map(|(f, least)| f + least).collect()
     }
 
     /// Whether no reduced cost of the tree is below minus the tolerance. False of NaN and infinity.
