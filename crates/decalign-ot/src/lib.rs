@@ -26,22 +26,30 @@
 //! | item | what it is |
 //! |---|---|
 //! | [`Sinkhorn`] | two measures, log domain, epsilon scaling, overrelaxation, to a tolerance |
+//! | [`NetworkSimplex`] | two measures, exactly, with a sparse plan |
+//! | [`wasserstein_1d`], [`sliced_wasserstein`] | on a line in closed form, and the mean over lines |
 //! | [`MultiMarginalSinkhorn`] | any number of measures at once, on the dense joint cost |
 //! | [`KernelSinkhorn`] | the DecAlign release's loss, number for number, gradient through every sweep |
-//! | [`bures_wasserstein_diagonal`] | costs between Gaussians |
+//! | [`bures_wasserstein`], [`bures_wasserstein_diagonal`] | costs between Gaussians |
+//! | [`entropic_gaussian`] | entropic transport between Gaussians in closed form |
 //! | [`coupling_cost`] | the cost of a coupling that is given, such as responsibilities |
 //! | [`mod@reference`] | the same in plain tensor operations |
 //!
 //! Values carry gradients with respect to weights, costs and points by the envelope theorem; plans and
 //! potentials carry none.
 
+mod exact;
 mod geometry;
 mod linear;
 mod multi_marginal;
 pub mod reference;
 
 pub use decalign_core::{Error, Result};
-pub use geometry::{Geometry, Reduction, bures_wasserstein_diagonal, coupling_cost};
+pub use exact::{ExactSolution, NetworkSimplex, SparsePlan, sliced_wasserstein, wasserstein_1d};
+pub use geometry::{
+    Geometry, Reduction, bures_wasserstein, bures_wasserstein_diagonal, coupling_cost,
+    entropic_gaussian,
+};
 pub use linear::{
     Acceleration, Divergence, End, Gradient, LinearProblem, LinearSolve, Plan, Sinkhorn,
     SinkhornDivergence, SinkhornSolution, Update,

@@ -207,6 +207,44 @@ impl Geometry {
         self.batch
     }
 
+    /// Problem `i` of a batch, with gradients; without a batch there is one.
+    ///
+    /// # Errors
+    /// When there are not as many.
+    pub fn get(&self, i: usize) -> Result<Self> {
+        let Some(batch) = self.batch else {
+            return match i {
+                0 => Ok(self.clone()),
+                _ => Err(Error::value("problem", i, "there is one, problem 0")),
+            };
+        };
+        if i >= batch {
+            return Err(Error::value(
+                "problem",
+                i,
+                format!("must be below the batch, {batch}"),
+            ));
+        }
+        let kind = match &self.kind {
+            Kind::Dense(cost) => Kind::Dense(cost.get(i)?),
+            Kind::Points(x, y, metric) => Kind::Points(x.get(i)?, y.get(i)?, *metric),
+            Kind::Grid(axes) => Kind::Grid(axes.clone()),
+        };
+        Ok(Self {
+            kind,
+            size: self.size,
+            batch: None,
+        })
+    }
+
+    /// This geometry, or where it has no rows of costs (a grid) a matrix of them; without gradients.
+    pub(crate) fn stored(&self) -> Result<Self> {
+        match self.kind {
+            Kind::Grid(_) => Self::dense(&crate::reference::cost(self)?.detach()),
+            _ => Ok(self.clone()),
+        }
+    }
+
     pub(crate) fn kind(&self) -> &Kind {
         &self.kind
     }

@@ -3,9 +3,12 @@
 mod cost;
 mod costs;
 mod coupling;
+mod eigen;
+mod full_gaussian;
 mod gaussian;
 mod grid;
 mod numbers;
+mod pairs;
 mod points;
 mod pull;
 mod reduction;
@@ -14,11 +17,11 @@ pub(crate) use cost::Kind;
 pub(crate) use costs::{Cells, Costs, ROWS, padded};
 pub(crate) use grid::Grid;
 pub(crate) use numbers::{finite_range, read, select, tensor};
-pub(crate) use pull::Weights;
-
 pub(crate) use points::Metric;
+pub(crate) use pull::Weights;
 
 pub use cost::Geometry;
 pub use coupling::coupling_cost;
+pub use full_gaussian::{bures_wasserstein, entropic_gaussian};
 pub use gaussian::bures_wasserstein_diagonal;
 pub use reduction::Reduction;

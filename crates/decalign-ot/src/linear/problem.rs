@@ -137,6 +137,33 @@ impl LinearProblem {
         self.batch
     }
 
+    /// Problem `i` of a batch, with gradients; without a batch there is one.
+    ///
+    /// # Errors
+    /// When there are not as many.
+    pub fn get(&self, i: usize) -> Result<Self> {
+        let count = self.count();
+        if i >= count {
+            return Err(Error::value(
+                "problem",
+                i,
+                format!("must be below the batch, {count}"),
+            ));
+        }
+        let geometry = match self.geometry.batch() {
+            Some(_) => self.geometry.get(i)?,
+            None => self.geometry.clone(),
+        };
+        let (a, b) = (select(&self.a, 1, i)?, select(&self.b, 1, i)?);
+        Ok(Self {
+            geometry,
+            a,
+            b,
+            penalties: self.penalties,
+            batch: None,
+        })
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.batch.unwrap_or(1)
     }
