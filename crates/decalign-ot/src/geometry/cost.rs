@@ -183,6 +183,13 @@ impl Geometry {
 
     fn points(x: &Tensor, y: &Tensor, metric: Metric) -> Result<Self> {
         let ((batch, n, d), (batch2, m, width)) = (matrices("x", x)?, matrices("y", y)?);
+        if !x.device().same_device(y.device()) {
+            return Err(Error::tensor(
+                "y",
+                format!("on {:?}, as x", x.device().location()),
+                y.device().location(),
+            ));
+        }
         if d != width || x.dtype() != y.dtype() || batch != batch2 {
             let mut shape = x.dims().to_vec();
             let rank = shape.len();

@@ -223,6 +223,11 @@ fn check(
         let expected = format!("shape {with} of {:?}", geometry.dtype());
         return Err(Error::tensor(name, expected, (x.shape(), x.dtype())));
     }
+    let device = geometry.inputs()[0].device();
+    if !x.device().same_device(device) {
+        let expected = format!("on {:?}, as the costs", device.location());
+        return Err(Error::tensor(name, expected, x.device().location()));
+    }
     if let [b, _] = *x.dims() {
         *batch = Some(b);
     }
