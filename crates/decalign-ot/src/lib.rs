@@ -28,6 +28,7 @@
 //! | [`Sinkhorn`] | two measures, log domain, epsilon scaling, overrelaxation, to a tolerance |
 //! | [`MultiMarginalSinkhorn`] | any number of measures at once, on the dense joint cost |
 //! | [`KernelSinkhorn`] | the DecAlign release's loss, number for number, gradient through every sweep |
+//! | [`FixedSupportBarycenter`], [`FreeSupportBarycenter`] | means of measures |
 //! | [`bures_wasserstein_diagonal`] | costs between Gaussians |
 //! | [`coupling_cost`] | the cost of a coupling that is given, such as responsibilities |
 //! | [`mod@reference`] | the same in plain tensor operations |
@@ -35,11 +36,18 @@
 //! Values carry gradients with respect to weights, costs and points by the envelope theorem; plans and
 //! potentials carry none.
 
+mod barycenter;
 mod geometry;
+mod guard;
+mod inner;
 mod linear;
 mod multi_marginal;
 pub mod reference;
 
+pub use barycenter::{
+    BarycenterProblem, BarycenterSolution, FixedSupportBarycenter, FreeSupportBarycenter,
+    FreeSupportSolution, Support, unrolled_barycenter,
+};
 pub use decalign_core::{Error, Result};
 pub use geometry::{Geometry, Reduction, bures_wasserstein_diagonal, coupling_cost};
 pub use linear::{LinearProblem, Plan, Sinkhorn, SinkhornSolution};
