@@ -133,3 +133,11 @@ pub(crate) fn centred(x: &[f64]) -> Vec<f64> {
 pub(crate) fn inner(x: &[f64], y: &[f64]) -> f64 {
     x.iter().zip(y).map(|(x, y)| x * y).sum()
 }
+
+/// The larger of two, NaN if either is.
+pub(crate) fn larger(a: f64, b: f64) -> f64 {
+    match a.is_nan() || b.is_nan() {
+        true => f64::NAN,
+        false => a.max(b),
+    }
+}

@@ -29,6 +29,8 @@
 //! | [`MultiMarginalSinkhorn`] | any number of measures at once, on the dense joint cost |
 //! | [`KernelSinkhorn`] | the DecAlign release's loss, number for number, gradient through every sweep |
 //! | [`FixedSupportBarycenter`], [`FreeSupportBarycenter`] | means of measures |
+//! | [`GromovWasserstein`] | points of different spaces, by the costs within each; fused |
+//! | [`LowRankSinkhorn`] | plans of low rank, in time and memory linear in the points |
 //! | [`bures_wasserstein_diagonal`] | costs between Gaussians |
 //! | [`coupling_cost`] | the cost of a coupling that is given, such as responsibilities |
 //! | [`mod@reference`] | the same in plain tensor operations |
@@ -41,7 +43,9 @@ mod geometry;
 mod guard;
 mod inner;
 mod linear;
+mod low_rank;
 mod multi_marginal;
+mod quadratic;
 pub mod reference;
 
 pub use barycenter::{
@@ -51,7 +55,9 @@ pub use barycenter::{
 pub use decalign_core::{Error, Result};
 pub use geometry::{Geometry, Reduction, bures_wasserstein_diagonal, coupling_cost};
 pub use linear::{LinearProblem, Plan, Sinkhorn, SinkhornSolution};
+pub use low_rank::{LowRankPlan, LowRankSinkhorn, LowRankSolution};
 pub use multi_marginal::{
     CELL_LIMIT, KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, MultiMarginalSolution,
 };
+pub use quadratic::{GromovProblem, GromovSolution, GromovWasserstein};
 pub use reference::ROOT_SHIFT;

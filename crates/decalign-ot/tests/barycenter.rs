@@ -585,8 +585,9 @@ fn free_points_of_diracs_and_of_copies() -> Result<()> {
     assert!(got.converged && (numbers(&got.weights)[0] - 2.0 / 3.0).abs() < 1e-12);
     let want = new(&[103.0, -0.25]).reshape((1, 2))?.broadcast_as((3, 2))?;
     assert!(distance(&got.points, &want) < 1e-9);
-    // The value of moving mass 2 from the mean: 0.25 * 11.25 + ... = sum_k w_k 2 |x_k - mean|^2.
-    let value: f64 = 2.0 * (0.25 * (9.0 + 5.0625) + 0.75 * (1.0 + 0.5625));
+    // Moving mass 2 from the mean, and KL(P | b x a) where P_i = b_i and a = 2.
+    let moved: f64 = 2.0 * (0.25 * (9.0 + 5.0625) + 0.75 * (1.0 + 0.5625));
+    let value = moved + 0.1 * (2.0 * 0.5f64.ln() - 2.0 + 4.0);
     assert!((numbers(&got.value)[0] - value).abs() < 1e-9);
     // Copies moved by t and by -t, in single precision, from near the middle.
     let x = (normal(&[10, 2], 0) * 3.0)?;

@@ -279,7 +279,7 @@ impl State {
         let mut columns = Vec::with_capacity(self.g.len());
         for (k, share) in problem.shares.iter().enumerate() {
             let sums = self.row_sums(k, problem, costs, epsilon);
-            error = larger(error, self.row_error(k, &sums, costs, epsilon));
+            error = guard::larger(error, self.row_error(k, &sums, costs, epsilon));
             self.f[k] = sums.iter().map(|s| -epsilon * s).collect();
             let shifts: Vec<f64> = self.f[k]
                 .iter()
@@ -353,7 +353,7 @@ impl State {
             let sums = self.row_sums(k, problem, costs, epsilon);
             self.row_error(k, &sums, costs, epsilon)
         });
-        let rows = rows.fold(0.0, larger);
+        let rows = rows.fold(0.0, guard::larger);
         let own = costs.support.as_ref().map(|c| self.own_sums(c, epsilon));
         let own_error = own
             .as_ref()
@@ -368,12 +368,4 @@ impl State {
 
 fn shifted(potential: &[f64], log_u: f64, epsilon: f64) -> Vec<f64> {
     potential.iter().map(|g| log_u + g / epsilon).collect()
-}
-
-/// The larger of two, NaN if either is.
-pub(super) fn larger(a: f64, b: f64) -> f64 {
-    match a.is_nan() || b.is_nan() {
-        true => f64::NAN,
-        false => a.max(b),
-    }
 }

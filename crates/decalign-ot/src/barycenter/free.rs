@@ -166,7 +166,7 @@ impl FreeSupportBarycenter {
                     weights: b,
                     // Measures of one point all: there is no spread.
                     movement: distance / if scale > 0.0 { scale } else { 1.0 },
-                    marginal_error: error.fold(0.0, super::fixed::larger),
+                    marginal_error: error.fold(0.0, guard::larger),
                     iterations,
                     inner_iterations: sweeps,
                     converged: settled && inner,
@@ -252,7 +252,7 @@ fn movement(from: &Tensor, to: &Tensor) -> Result<f64> {
     let squares = (from - to)?.to_dtype(DType::F64)?.sqr()?.sum(1)?;
     Ok(read::<f64>(&squares)?
         .iter()
-        .fold(0.0, |a, v| super::fixed::larger(a, v.sqrt())))
+        .fold(0.0, |a, v| guard::larger(a, v.sqrt())))
 }
 
 fn largest(x: &Tensor) -> Result<f64> {

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Result};
 
-use super::fixed::{Costs, State, larger};
+use super::fixed::{Costs, State};
 use super::problem::BarycenterProblem;
 use crate::geometry::read;
 use crate::guard;
@@ -68,7 +68,7 @@ impl BarycenterSolution {
             let own: f64 = cells.map(|(h, s)| (log_u + h / epsilon + s).exp()).sum();
             value -= guard::inner(&state.h, &b) + 0.5 * epsilon * (1.0 - own);
         }
-        let marginal_error = larger(errors.rows, errors.own_error);
+        let marginal_error = guard::larger(errors.rows, errors.own_error);
         let b: Vec<f64> = b.iter().map(|b| b * total).collect();
         let potentials = state.f.iter().zip(&state.g).map(|(f, g)| {
             let (n, m) = (f.len(), g.len());
