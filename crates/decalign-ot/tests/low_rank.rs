@@ -174,8 +174,8 @@ fn the_cost_falls_step_by_step() -> Result<()> {
                 .gamma(gamma)?
                 .max_iterations(steps)?;
             let got = solver.solve(&geometry, &a, &b)?;
-            assert!(got.transport_cost <= before + 1e-3, "{gamma} {steps}");
-            assert!(got.marginal_error < 1e-4 && got.iterations <= steps);
+            assert!(got.transport_cost <= before + 1e-6, "{gamma} {steps}");
+            assert!(got.marginal_error < 1e-7 && got.iterations <= steps);
             before = got.transport_cost;
         }
     }
@@ -325,7 +325,8 @@ fn degenerate_problems_end() -> Result<()> {
         .zip(numbers(&b))
         .map(|(c, b)| c * b)
         .sum();
-    assert!(got.converged && (got.transport_cost - want).abs() < 1e-9);
+    // Projections are within 1e-8 at this tolerance.
+    assert!(got.converged && (got.transport_cost / want - 1.0).abs() < 1e-8);
     assert_eq!(numbers(&got.plan.marginals()?.1)[1], 0.0);
     // One step is not enough, and it says so.
     let (x, y) = (normal(&[9, 2], 0), normal(&[9, 2], 1));

@@ -1,5 +1,6 @@
 //! Transport by plans of low rank: time and memory linear in the number of points.
 
+mod cholesky;
 mod cost;
 mod plan;
 mod projection;

@@ -26,7 +26,7 @@ pub struct LowRankSolution {
     pub residual: f64,
     /// Steps, those taken back included.
     pub iterations: usize,
-    /// Sweeps of the projections of all steps.
+    /// Newton steps of the projections of all steps.
     pub inner_iterations: usize,
     /// Whether the residual and, beside the mass, the marginal error are within the tolerance. Never
     /// true of NaN or infinity.

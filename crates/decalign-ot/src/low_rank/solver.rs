@@ -6,7 +6,7 @@ use decalign_core::{Error, Result};
 
 use super::cost::Cost;
 use super::plan::LowRankPlan;
-use super::projection::{Factor, Kernel, Projected, project};
+use super::projection::{Factor, Projected, project};
 use super::solution::{Ended, LowRankSolution};
 use crate::geometry::{Geometry, read};
 use crate::guard;
@@ -18,12 +18,14 @@ use crate::linear::LinearProblem;
 /// min over Q, R >= 0, g > 0 of  <C, Q diag(1 / g) R^T>,  Q 1 = a,  R 1 = b,  Q^T 1 = R^T 1 = g
 /// ```
 ///
-/// Mirror descent on Q, R and g, each step projected by Dykstra's algorithm. Squared distances are
-/// applied by their factors: a step takes O((n + m) (d + 2) r), and no n x m matrix is ever made.
-/// The problem is not convex: what is found depends on the seed, and is never worse than where it
-/// started. All runs in f64 on the CPU.
+/// Mirror descent on Q, R and g; each step is projected to the nearest factors that fit together, by
+/// Newton's method where the paper has Dykstra's. Squared distances are applied by their factors: a
+/// step takes O((n + m) (d + r) r + r^3), and no n x m matrix is ever made. The cost falls from step
+/// to step, but the problem is not convex: what is found depends on the seed. All runs in f64 on the
+/// CPU.
 ///
-/// Sources: Scetbon, Cuturi and Peyré (2021); Scetbon and Cuturi (2022) for the step size.
+/// Sources: Scetbon, Cuturi and Peyré (2021); Scetbon and Cuturi (2022) for the step size and the
+/// criterion of its end.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -47,11 +49,15 @@ pub struct LowRankSinkhorn {
 }
 
 /// Projections are this much sharper than the whole.
-const SHARPER: f64 = 0.1;
-/// Sweeps of a projection, at most.
-const PROJECTION: usize = 5000;
+const SHARPER: f64 = 1e-3;
+/// Sums of doubles are not sharper than this.
+const ROUNDING: f64 = 1e-13;
+/// Newton steps of a projection, at most.
+const PROJECTION: usize = 50;
 /// Steps are not made shorter than this part of a whole one.
 const SHORTEST: f64 = 1e-8;
+/// After a step that was good the next may be so much longer, up to the one asked for.
+const LONGER: f64 = 1.5;
 /// Parts of mass g are not below this part of an equal share.
 const LEAST: f64 = 1e-6;
 
@@ -73,7 +79,7 @@ impl LowRankSinkhorn {
     }
 
     /// The step size: exponents move by `gamma / max|gradient|^2` times the gradient, of costs
-    /// divided by the largest. It is halved whenever the cost would rise.
+    /// divided by the largest. It is halved whenever the cost would rise, and comes back slowly.
     ///
     /// # Errors
     /// When it is not positive and finite.
@@ -137,7 +143,7 @@ impl LowRankSinkhorn {
         let plan = LowRankPlan {
             q,
             r,
-            g: times(state.log_g.iter().map(|g| g.exp()).collect()),
+            g: times(state.g),
             like: a.clone(),
         };
         let transport_cost = state.cost * cost.scale * mass;
@@ -148,13 +154,15 @@ impl LowRankSinkhorn {
 /// Factors, and the costs and slopes at them.
 struct State {
     factors: [Factor; 2],
-    log_g: Vec<f64>,
+    g: Vec<f64>,
     /// `<C, P>` of normalised costs and masses.
     cost: f64,
     /// `C R diag(1 / g)`, `C^T Q diag(1 / g)`.
     slopes: [Vec<f64>; 2],
     /// `diag(Q^T C R) / g^2`.
     gains: Vec<f64>,
+    /// Whether the projection ended.
+    fits: bool,
 }
 
 struct Descent<'a> {
@@ -186,12 +194,13 @@ impl Descent<'_> {
             let next = self.step(&state, step, &mut ended);
             // Costs are as sharp as the projections.
             let rises = next.cost > state.cost + SHARPER * settings.tolerance;
-            if rises && gamma > SHORTEST * settings.gamma {
+            if (rises || !next.fits) && gamma > SHORTEST * settings.gamma {
                 gamma *= 0.5;
                 continue;
             }
             ended.residual = distance(&state, &next).sqrt() / step;
             state = next;
+            gamma = (LONGER * gamma).min(settings.gamma);
             if ended.residual <= settings.tolerance || !state.cost.is_finite() {
                 break;
             }
@@ -202,40 +211,39 @@ impl Descent<'_> {
     /// Near the plan a x b, each factor another way.
     fn start(&self, ended: &mut Ended) -> State {
         let r = self.rank;
-        let kernel = |i: usize| {
-            let numbers = Stream::new(self.settings.seed, i as u64).normal(self.p[i].len() * r);
-            Kernel::new(numbers, r)
+        let logs = |i: usize| {
+            let stream = Stream::new(self.settings.seed, i as u64);
+            stream.normal(self.p[i].len() * r)
         };
         let equal = vec![-(r as f64).ln(); r];
-        self.project([kernel(0), kernel(1)], equal, ended)
+        self.project([logs(0), logs(1)], &equal, ended)
     }
 
     fn step(&self, state: &State, step: f64, ended: &mut Ended) -> State {
-        let r = self.rank;
-        let kernel = |i: usize| {
+        let logs = |i: usize| {
             let cells = state.factors[i].logs.iter().zip(&state.slopes[i]);
-            Kernel::new(cells.map(|(log, slope)| log - step * slope).collect(), r)
+            cells.map(|(log, slope)| log - step * slope).collect()
         };
-        let log_g = state.log_g.iter().zip(&state.gains);
-        let log_g = log_g.map(|(g, gain)| g + step * gain).collect();
-        self.project([kernel(0), kernel(1)], log_g, ended)
+        let log_g = state.g.iter().zip(&state.gains);
+        let log_g: Vec<f64> = log_g.map(|(g, gain)| g.ln() + step * gain).collect();
+        self.project([logs(0), logs(1)], &log_g, ended)
     }
 
-    fn project(&self, kernels: [Kernel; 2], log_g: Vec<f64>, ended: &mut Ended) -> State {
-        let least = (LEAST / self.rank as f64).ln();
-        let sharp = (SHARPER * self.settings.tolerance, PROJECTION);
+    fn project(&self, logs: [Vec<f64>; 2], log_g: &[f64], ended: &mut Ended) -> State {
+        let least = LEAST / self.rank as f64;
+        let sharp = (SHARPER * self.settings.tolerance).max(ROUNDING);
         let Projected {
             factors,
-            log_g,
+            g,
             iterations,
-        } = project(kernels, log_g, self.p, least, sharp);
+            fits,
+        } = project(logs, log_g, self.p, least, (sharp, PROJECTION));
         ended.inner_iterations += iterations;
-        self.state(factors, log_g)
+        self.state(factors, g, fits)
     }
 
-    fn state(&self, factors: [Factor; 2], log_g: Vec<f64>) -> State {
+    fn state(&self, factors: [Factor; 2], g: Vec<f64>, fits: bool) -> State {
         let r = self.rank;
-        let g: Vec<f64> = log_g.iter().map(|g| g.exp()).collect();
         let mut slopes = [
             self.cost.apply(&factors[1].cells, r),
             self.cost.apply_transposed(&factors[0].cells, r),
@@ -259,10 +267,11 @@ impl Descent<'_> {
         }
         State {
             factors,
-            log_g,
+            g,
             cost,
             slopes,
             gains,
+            fits,
         }
     }
 }
@@ -278,6 +287,6 @@ fn distance(from: &State, to: &State) -> f64 {
         let cells = from.cells.iter().zip(&to.cells);
         sum += cells.map(|(p, q)| one(*p, *q)).sum::<f64>();
     }
-    let parts = from.log_g.iter().zip(&to.log_g);
-    sum + parts.map(|(p, q)| one(p.exp(), q.exp())).sum::<f64>()
+    let parts = from.g.iter().zip(&to.g);
+    sum + parts.map(|(p, q)| one(*p, *q)).sum::<f64>()
 }

@@ -20,7 +20,8 @@ use crate::inner::Inner;
 /// Each step linearises the energy at the plan and solves entropic transport with that gradient as
 /// cost, exactly or, where the objective would rise, near the plan; so the objective falls from step
 /// to step. The problem is not convex: what is found is a stationary plan near the start, which is
-/// a x b or the plan given. All runs in f64 on the CPU; memory is O(n^2 + m^2).
+/// a x b or the plan given. Where the points of each side cannot be told apart by their sums of costs,
+/// as on a ring, a x b itself is stationary: give a plan. All runs in f64 on the CPU; memory is O(n^2 + m^2).
 ///
 /// Sources: Peyré, Cuturi and Solomon (2016); Vayer, Chapel, Flamary, Tavenard and Courty (2019) for
 /// the fused problem.
