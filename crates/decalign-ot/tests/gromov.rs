@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use decalign_core::nn::softmax;
 use decalign_core::random::Stream;
 use decalign_core::{Result, gradcheck};
@@ -353,6 +353,18 @@ fn single_precision_and_weights_of_zero() -> Result<()> {
     let got = GromovWasserstein::new(0.5)?.solve(&problem)?;
     assert!(got.converged && got.plan.dtype() == DType::F32 && got.value.dtype() == DType::F32);
     assert!(distance(&got.plan, &all.plan) < 1e-5);
+    // And its gradients.
+    let gradient = |c: &Tensor, d: &Tensor, a: &Tensor, b: &Tensor| -> Result<Tensor> {
+        let c = Var::from_tensor(c)?;
+        let got = GromovWasserstein::new(0.5)?.solve(&GromovProblem::new(&c, d, a, b)?)?;
+        Ok(got.value.backward()?.get(&c).unwrap().clone())
+    };
+    let (d1, d2) = (distances(&x), distances(&y));
+    let (got, want) = (
+        gradient(&c1, &c2, &single(&a)?, &single(&b)?)?,
+        gradient(&d1, &d2, &a, &b)?,
+    );
+    assert!(got.dtype() == DType::F32 && distance(&got, &want) < 1e-5);
     Ok(())
 }
 

@@ -251,6 +251,25 @@ fn gradients_hold() -> Result<()> {
         run(Geometry::squared_euclidean(&p[0], &p[1])?)
     })?;
     gradcheck(&[squares(&x, &y)], 1e-6, |c| run(Geometry::dense(&c[0])?))?;
+    // In single precision, the same.
+    let single = |x: &Tensor| Var::from_tensor(&x.to_dtype(DType::F32)?);
+    let (vx, vy, wx, wy) = (
+        single(&x)?,
+        single(&y)?,
+        Var::from_tensor(&x)?,
+        Var::from_tensor(&y)?,
+    );
+    let gradient = |x: &Var, y: &Var| -> Result<(Tensor, Tensor)> {
+        let (a, b) = (a.to_dtype(x.dtype())?, b.to_dtype(x.dtype())?);
+        let got = LowRankSinkhorn::new(2, 0)?.solve(&Geometry::squared_euclidean(x, y)?, &a, &b)?;
+        let gradients = got.value.backward()?;
+        Ok((
+            gradients.get(x).unwrap().clone(),
+            gradients.get(y).unwrap().clone(),
+        ))
+    };
+    let (got, want) = (gradient(&vx, &vy)?, gradient(&wx, &wy)?);
+    assert!(distance(&got.0, &want.0) < 1e-5 && distance(&got.1, &want.1) < 1e-5);
     // Weights carry none.
     let var = Var::from_tensor(&a)?;
     let got = solver.solve(&Geometry::squared_euclidean(&x, &y)?, &var, &b)?;

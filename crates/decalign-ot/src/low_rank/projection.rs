@@ -15,9 +15,8 @@ const LONGEST: f64 = 30.0;
 /// Times that a step is halved, at most.
 const HALVINGS: usize = 40;
 
-/// A matrix whose row sums are exact, with the logarithms of its cells, each row up to a constant.
+/// A matrix whose row sums are exact.
 pub(super) struct Factor {
-    pub(super) logs: Vec<f64>,
     pub(super) cells: Vec<f64>,
     /// `sum_i p_i log sum_k exp(logs_ik)` of the logarithms that came in.
     level: f64,
@@ -41,9 +40,7 @@ impl Factor {
                 softmax(logs, shifts, p, cells, levels);
             },
         );
-        let logs = logs.iter().enumerate().map(|(at, l)| l + shifts[at % r]);
         Self {
-            logs: logs.collect(),
             level: levels.iter().sum(),
             columns: columns(&cells, r),
             cells,
@@ -99,6 +96,8 @@ fn settle(mut logs: Vec<f64>, r: usize) -> Vec<f64> {
 /// What a projection found.
 pub(super) struct Projected {
     pub(super) factors: [Factor; 2],
+    /// The logarithms of their cells, each row up to a constant.
+    pub(super) logs: [Vec<f64>; 2],
     pub(super) g: Vec<f64>,
     pub(super) iterations: usize,
     /// Whether column sums are g, within the tolerance.
@@ -120,7 +119,7 @@ pub(super) fn project(
     (tolerance, limit): (f64, usize),
 ) -> Projected {
     let r = log_g.len();
-    let logs = logs.map(|l| settle(l, r));
+    let mut logs = logs.map(|l| settle(l, r));
     let dual = Dual {
         logs: &logs,
         log_g,
@@ -137,7 +136,14 @@ pub(super) fn project(
             None => break,
         }
     }
+    let shifts = at.multipliers.chunks_exact(r);
+    for (logs, shifts) in logs.iter_mut().zip(shifts) {
+        for row in logs.chunks_exact_mut(r) {
+            row.iter_mut().zip(shifts).for_each(|(l, s)| *l += s);
+        }
+    }
     Projected {
+        logs,
         fits: at.error <= tolerance,
         factors: at.factors,
         g: at.g,

@@ -154,6 +154,7 @@ impl LowRankSinkhorn {
 /// Factors, and the costs and slopes at them.
 struct State {
     factors: [Factor; 2],
+    logs: [Vec<f64>; 2],
     g: Vec<f64>,
     /// `<C, P>` of normalised costs and masses.
     cost: f64,
@@ -221,7 +222,7 @@ impl Descent<'_> {
 
     fn step(&self, state: &State, step: f64, ended: &mut Ended) -> State {
         let logs = |i: usize| {
-            let cells = state.factors[i].logs.iter().zip(&state.slopes[i]);
+            let cells = state.logs[i].iter().zip(&state.slopes[i]);
             cells.map(|(log, slope)| log - step * slope).collect()
         };
         let log_g = state.g.iter().zip(&state.gains);
@@ -232,17 +233,19 @@ impl Descent<'_> {
     fn project(&self, logs: [Vec<f64>; 2], log_g: &[f64], ended: &mut Ended) -> State {
         let least = LEAST / self.rank as f64;
         let sharp = (SHARPER * self.settings.tolerance).max(ROUNDING);
-        let Projected {
-            factors,
-            g,
-            iterations,
-            fits,
-        } = project(logs, log_g, self.p, least, (sharp, PROJECTION));
-        ended.inner_iterations += iterations;
-        self.state(factors, g, fits)
+        let projected = project(logs, log_g, self.p, least, (sharp, PROJECTION));
+        ended.inner_iterations += projected.iterations;
+        self.state(projected)
     }
 
-    fn state(&self, factors: [Factor; 2], g: Vec<f64>, fits: bool) -> State {
+    fn state(&self, projected: Projected) -> State {
+        let Projected {
+            factors,
+            logs,
+            g,
+            fits,
+            ..
+        } = projected;
         let r = self.rank;
         let mut slopes = [
             self.cost.apply(&factors[1].cells, r),
@@ -267,6 +270,7 @@ impl Descent<'_> {
         }
         State {
             factors,
+            logs,
             g,
             cost,
             slopes,

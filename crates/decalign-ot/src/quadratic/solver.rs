@@ -156,8 +156,7 @@ impl GromovWasserstein {
             return Err(Error::value("alpha", self.alpha, remedy));
         }
         let energy = Energy::new(problem, self.alpha)?;
-        let weights = problem.weights.each_ref().map(|w| read::<f64>(w));
-        let [a, b] = weights;
+        let [a, b] = problem.weights.each_ref().map(read::<f64>);
         let descent = Descent {
             settings: self,
             energy: &energy,
