@@ -30,6 +30,9 @@
 //! | [`wasserstein_1d`], [`sliced_wasserstein`] | on a line in closed form, and the mean over lines |
 //! | [`MultiMarginalSinkhorn`] | any number of measures at once, on the dense joint cost |
 //! | [`KernelSinkhorn`] | the DecAlign release's loss, number for number, gradient through every sweep |
+//! | [`FixedSupportBarycenter`], [`FreeSupportBarycenter`] | means of measures |
+//! | [`GromovWasserstein`] | points of different spaces, by the costs within each; fused |
+//! | [`LowRankSinkhorn`] | plans of low rank, in time and memory linear in the points |
 //! | [`bures_wasserstein`], [`bures_wasserstein_diagonal`] | costs between Gaussians |
 //! | [`entropic_gaussian`] | entropic transport between Gaussians in closed form |
 //! | [`coupling_cost`] | the cost of a coupling that is given, such as responsibilities |
@@ -38,12 +41,21 @@
 //! Values carry gradients with respect to weights, costs and points by the envelope theorem; plans and
 //! potentials carry none.
 
+mod barycenter;
 mod exact;
 mod geometry;
+mod guard;
+mod inner;
 mod linear;
+mod low_rank;
 mod multi_marginal;
+mod quadratic;
 pub mod reference;
 
+pub use barycenter::{
+    BarycenterProblem, BarycenterSolution, FixedSupportBarycenter, FreeSupportBarycenter,
+    FreeSupportSolution, Support, unrolled_barycenter,
+};
 pub use decalign_core::{Error, Result};
 pub use exact::{ExactSolution, NetworkSimplex, SparsePlan, sliced_wasserstein, wasserstein_1d};
 pub use geometry::{
@@ -54,7 +66,9 @@ pub use linear::{
     Acceleration, Divergence, End, Gradient, LinearProblem, LinearSolve, Plan, Sinkhorn,
     SinkhornDivergence, SinkhornSolution, Update,
 };
+pub use low_rank::{LowRankPlan, LowRankSinkhorn, LowRankSolution};
 pub use multi_marginal::{
     CELL_LIMIT, KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, MultiMarginalSolution,
 };
+pub use quadratic::{GromovProblem, GromovSolution, GromovWasserstein};
 pub use reference::ROOT_SHIFT;

@@ -77,18 +77,7 @@ impl NetworkSimplex {
     /// # Errors
     /// When the problem has a batch (see [`LinearProblem::get`]) or penalties; when memory runs out.
     pub fn solve(&self, problem: &LinearProblem) -> Result<ExactSolution> {
-        if let Some(batch) = problem.batch() {
-            let remedy = "solve the problems of a batch one by one: problem.get(i)";
-            return Err(Error::value("batch", batch, remedy));
-        }
-        if !problem.balanced() {
-            let remedy = "exact transport has no penalties: both must be infinite";
-            return Err(Error::value(
-                "penalties",
-                format!("{:?}", problem.penalties),
-                remedy,
-            ));
-        }
+        problem.single_and_balanced()?;
         match problem.geometry().dtype() {
             DType::F32 => self.run::<f32>(problem),
             _ => self.run::<f64>(problem),

@@ -252,6 +252,15 @@ impl Geometry {
         }
     }
 
+    /// This geometry where its costs have factors of few columns, otherwise a matrix of them; with
+    /// gradients.
+    pub(crate) fn factored(&self) -> Result<Self> {
+        match self.kind {
+            Kind::Dense(_) | Kind::Points(_, _, Metric::SquaredEuclidean) => Ok(self.clone()),
+            _ => Self::dense(&crate::reference::cost(self)?),
+        }
+    }
+
     pub(crate) fn kind(&self) -> &Kind {
         &self.kind
     }

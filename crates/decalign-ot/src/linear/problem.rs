@@ -168,6 +168,25 @@ impl LinearProblem {
         self.batch.unwrap_or(1)
     }
 
+    /// For solvers of one problem with exact marginals.
+    pub(crate) fn single_and_balanced(&self) -> Result<()> {
+        if let Some(batch) = self.batch {
+            let remedy = "this solver takes one problem at a time: problem.get(i)";
+            return Err(Error::value("batch", batch, remedy));
+        }
+        match self.balanced() {
+            true => Ok(()),
+            false => {
+                let remedy = "this solver has none: both must be infinite";
+                Err(Error::value(
+                    "penalties",
+                    format!("{:?}", self.penalties),
+                    remedy,
+                ))
+            }
+        }
+    }
+
     /// Whether both sides are exact.
     pub(crate) fn balanced(&self) -> bool {
         self.penalties.0.is_infinite() && self.penalties.1.is_infinite()

@@ -1,0 +1,268 @@
+//! Barycentres whose points are free to move.
+
+use candle_core::{DType, Tensor};
+use decalign_core::{Error, Result};
+
+use super::support::{Support, moments};
+use crate::geometry::{Geometry, read};
+use crate::guard;
+use crate::inner::{Inner, Step};
+
+/// The m points y that are nearest to several measures of points `x_k` with weights `a_k`:
+///
+/// ```text
+/// min over y of  sum_k w_k OT(b at y, a_k at x_k),
+/// OT = min over P with marginals b, a of  sum P_ij |y_i - x_j|^2 + eps KL(P | b x a)
+/// ```
+///
+/// The weights b of the points stay as given. Solves transport to every measure and puts each point
+/// at the mean of where its mass goes, in turn: the objective never rises. It has local minima, so
+/// the result depends on the start; and entropy draws the points together, the more the larger
+/// epsilon, up to all of them at the mean of everything.
+///
+/// Source: Cuturi and Doucet (2014).
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use decalign_ot::{FreeSupportBarycenter, Support};
+/// let a = Tensor::new(&[0.5f64, 0.5], &Device::Cpu)?;
+/// let x = Tensor::new(&[[0f64], [1.0]], &Device::Cpu)?;
+/// let measures = [(x.clone(), a.clone()), ((x + 4.0)?, a)];
+/// let start = Support::drawn(&measures, &[0.5, 0.5], 2, 7)?;
+/// let mean = FreeSupportBarycenter::new(0.01)?.solve(&measures, &[0.5, 0.5], &start)?;
+/// let mut points = mean.points.flatten_all()?.to_vec1::<f64>()?;
+/// points.sort_by(f64::total_cmp);
+/// assert!(mean.converged && (points[0] - 2.0).abs() < 1e-3 && (points[1] - 3.0).abs() < 1e-3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FreeSupportBarycenter {
+    tolerance: f64,
+    max_iterations: usize,
+    inner: Inner,
+}
+
+/// The result of [`FreeSupportBarycenter::solve`].
+#[derive(Clone, Debug)]
+pub struct FreeSupportSolution {
+    /// The points y, (m, d). They carry no gradients.
+    pub points: Tensor,
+    /// Their weights b, (m).
+    pub weights: Tensor,
+    /// The objective at the points before their last move, a scalar. It carries gradients with
+    /// respect to the measures' points and weights (and b, where it was given) by the envelope theorem,
+    /// which holds as far as the points no longer move.
+    pub value: Tensor,
+    /// How far the last step moved a point, at most, beside the root mean square distance of all
+    /// measures' mass from its mean.
+    pub movement: f64,
+    /// The largest L1 error of the last transports' marginals.
+    pub marginal_error: f64,
+    /// Times that the points were moved.
+    pub iterations: usize,
+    /// Sweeps of all transports together.
+    pub inner_iterations: usize,
+    /// Whether the movement is within the tolerance and the last transports converged. Never true of
+    /// NaN or infinity.
+    pub converged: bool,
+}
+
+impl FreeSupportBarycenter {
+    /// Regularisation `epsilon`, in units of squared distance; points that move by 1e-5 of the spread
+    /// or less, or 200 moves; transports as sharp as [`FreeSupportBarycenter::inner`] says: 1e-6,
+    /// 10,000 sweeps.
+    ///
+    /// # Errors
+    /// When `epsilon` is not positive and finite.
+    pub fn new(epsilon: f64) -> Result<Self> {
+        guard::positive("epsilon", epsilon)?;
+        Ok(Self {
+            tolerance: 1e-5,
+            max_iterations: 200,
+            inner: Inner {
+                epsilon,
+                tolerance: 1e-6,
+                max_iterations: 10_000,
+            },
+        })
+    }
+
+    /// Ends when no point moves by more than `tolerance` times the spread of the measures.
+    ///
+    /// # Errors
+    /// When `tolerance` is not positive and finite.
+    pub fn tolerance(self, tolerance: f64) -> Result<Self> {
+        guard::positive("tolerance", tolerance)?;
+        Ok(Self { tolerance, ..self })
+    }
+
+    /// Ends after so many moves.
+    ///
+    /// # Errors
+    /// When it is 0.
+    pub fn max_iterations(self, max_iterations: usize) -> Result<Self> {
+        guard::at_least_one("max_iterations", max_iterations)?;
+        Ok(Self {
+            max_iterations,
+            ..self
+        })
+    }
+
+    /// The marginal error at which each transport ends, beside the mass, and its sweeps at most.
+    ///
+    /// # Errors
+    /// When `tolerance` is not positive and finite or there is no sweep.
+    pub fn inner(self, tolerance: f64, max_iterations: usize) -> Result<Self> {
+        guard::positive("inner tolerance", tolerance)?;
+        guard::at_least_one("inner max_iterations", max_iterations)?;
+        let inner = Inner {
+            tolerance,
+            max_iterations,
+            ..self.inner
+        };
+        Ok(Self { inner, ..self })
+    }
+
+    /// Moves the points of `start` to the barycentre of `measures`, each given as its points and
+    /// their weights. Not converging is a result, not an error.
+    ///
+    /// # Shapes
+    /// Measure k is (n_k, d) and (n_k), weights not negative, all of equal positive total; the start
+    /// is (m, d); all of one type, f32 or f64. `weights` are not negative and sum to 1.
+    ///
+    /// # Errors
+    /// When there is no measure, a number, shape or dtype does not fit, an entry is NaN or infinite,
+    /// a weight is negative, totals differ, or `weights` do not sum to 1.
+    pub fn solve(
+        &self,
+        measures: &[(Tensor, Tensor)],
+        weights: &[f64],
+        start: &Support,
+    ) -> Result<FreeSupportSolution> {
+        let (shares, d) = check_measures(measures, weights)?;
+        let like = &measures[0].0;
+        let (m, _) = guard::matrix("support", &start.points, (None, Some(d)), like.dtype())?;
+        let b = support_weights(measures, start, m)?;
+        let deviation = moments(measures, &shares, d)?.1;
+        let scale = guard::inner(&deviation, &deviation).sqrt();
+        let mut points = start.points.detach();
+        let (mut iterations, mut sweeps) = (0, 0);
+        loop {
+            let steps = self.transports(measures, &shares, (&points, &b))?;
+            let moved = means(&steps, measures)?;
+            let distance = movement(&points, &moved)?;
+            iterations += 1;
+            sweeps += steps.iter().map(|s| s.0.iterations).sum::<usize>();
+            points = moved;
+            // Coordinates far from 0 cannot settle below their own rounding.
+            let rounding = 4.0 * unit(like) * largest(&points)?;
+            let settled = distance <= self.tolerance * scale + rounding;
+            if settled || !distance.is_finite() || iterations == self.max_iterations {
+                let error = steps.iter().map(|s| s.0.marginal_error);
+                let inner = steps.iter().all(|s| s.0.converged);
+                return Ok(FreeSupportSolution {
+                    value: value(&steps)?,
+                    points,
+                    weights: b,
+                    // Measures of one point all: there is no spread.
+                    movement: distance / if scale > 0.0 { scale } else { 1.0 },
+                    marginal_error: error.fold(0.0, guard::larger),
+                    iterations,
+                    inner_iterations: sweeps,
+                    converged: settled && inner,
+                });
+            }
+        }
+    }
+
+    /// Transport of the support to every measure that counts: the step, the measure, its share.
+    fn transports(
+        &self,
+        measures: &[(Tensor, Tensor)],
+        shares: &[f64],
+        (points, b): (&Tensor, &Tensor),
+    ) -> Result<Vec<(Step, usize, f64)>> {
+        let counted = shares.iter().enumerate().filter(|(_, share)| **share > 0.0);
+        let steps = counted.map(|(k, share)| {
+            let (x, a) = &measures[k];
+            let geometry = Geometry::squared_euclidean(points, x)?;
+            Ok((self.inner.solve(geometry, b, a)?, k, *share))
+        });
+        steps.collect()
+    }
+}
+
+/// Where the support's mass goes, on average over the measures.
+fn means(steps: &[(Step, usize, f64)], measures: &[(Tensor, Tensor)]) -> Result<Tensor> {
+    let mut sum: Option<Tensor> = None;
+    for (step, k, share) in steps {
+        let mean = step.plan.barycentric_projection(&measures[*k].0.detach())?;
+        let mean = (mean * *share)?;
+        sum = Some(match sum {
+            None => mean,
+            Some(sum) => (sum + mean)?,
+        });
+    }
+    sum.ok_or_else(|| Error::value("number of measures", 0, "one must count"))
+}
+
+fn value(steps: &[(Step, usize, f64)]) -> Result<Tensor> {
+    let mut sum = steps[0].0.value.zeros_like()?;
+    for (step, _, share) in steps {
+        sum = (sum + (&step.value * *share)?)?;
+    }
+    Ok(sum)
+}
+
+/// The measures' weights in the average and the dimension of their points.
+pub(super) fn check_measures(
+    measures: &[(Tensor, Tensor)],
+    weights: &[f64],
+) -> Result<(Vec<f64>, usize)> {
+    guard::at_least_one("number of measures", measures.len())?;
+    let dtype = guard::real("points of measure 0", &measures[0].0)?;
+    let d = measures[0].0.dims().get(1).copied();
+    let mut first = None;
+    for (k, (x, a)) in measures.iter().enumerate() {
+        let (n, _) = guard::matrix(&format!("points of measure {k}"), x, (None, d), dtype)?;
+        let name = format!("weights of measure {k}");
+        let total = guard::mass(&name, a, n, dtype)?;
+        let want = *first.get_or_insert(total);
+        guard::equal_totals(&name, total, "measure 0", want)?;
+    }
+    let shares = guard::shares(weights, measures.len())?;
+    Ok((shares, measures[0].0.dim(1)?))
+}
+
+fn support_weights(measures: &[(Tensor, Tensor)], start: &Support, m: usize) -> Result<Tensor> {
+    let a = &measures[0].1;
+    let total: f64 = read::<f64>(a)?.iter().sum();
+    match &start.weights {
+        None => guard::tensor(&vec![total / m as f64; m], m, a),
+        Some(b) => {
+            let own = guard::mass("weights of the support", b, m, a.dtype())?;
+            guard::equal_totals("weights of the support", own, "measure 0", total)?;
+            Ok(b.clone())
+        }
+    }
+}
+
+/// The largest distance between rows.
+fn movement(from: &Tensor, to: &Tensor) -> Result<f64> {
+    let squares = (from - to)?.to_dtype(DType::F64)?.sqr()?.sum(1)?;
+    Ok(read::<f64>(&squares)?
+        .iter()
+        .fold(0.0, |a, v| guard::larger(a, v.sqrt())))
+}
+
+fn largest(x: &Tensor) -> Result<f64> {
+    Ok(read::<f64>(x)?.iter().fold(0.0, |a, v| a.max(v.abs())))
+}
+
+/// The spacing of numbers at 1.
+fn unit(x: &Tensor) -> f64 {
+    match x.dtype() {
+        DType::F32 => f64::from(f32::EPSILON),
+        _ => f64::EPSILON,
+    }
+}
