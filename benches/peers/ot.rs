@@ -222,7 +222,7 @@ fn joint() -> Result<()> {
         Ok(())
     };
     let pool = pool(1);
-    let time = least(200, || pool.install(&once).unwrap());
+    let time = least(200, || pool.install(once).unwrap());
     print("joint 7 x 7 x 7", time);
     Ok(())
 }

@@ -115,7 +115,7 @@ fn environment() -> Result<PathBuf, String> {
     call(
         &mut make,
         "python3 -m venv",
-        "install Python 3.10 or later with its venv module",
+        "install Python 3.11 or later with its venv module",
     )?;
     let list = root().join("xtask/peers/requirements.txt");
     let mut install = Command::new(&python);

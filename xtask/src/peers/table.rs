@@ -123,7 +123,8 @@ pub(crate) fn text(rows: &[Row], measures: &Measures) -> String {
 pub(crate) fn json(rows: &[Row], measures: &Measures) -> Value {
     let row = |row: &Row| {
         json!({
-            "case": row.case,
+            "case": row.case.trim(),
+            "measured": [row.ours, row.peer],
             "ours": measures.get(row.ours),
             "peer": row.peer.and_then(|name| measures.get(name)),
             "ratio": row.ratio(measures),
