@@ -1,0 +1,243 @@
+//! What `cargo xtask peers ot` measures of this workspace, a JSON object a line.
+//!
+//! `(value - less) / per`, where given, is the time of one of `per` further sweeps: a long solve less a
+//! short one, so that reading the problem and the last look at the plan do not count.
+#![allow(clippy::unwrap_used)]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor, Var};
+use decalign_core::gemm::{Matrix, Store, matmul};
+use decalign_core::{Error, Result, simd};
+use decalign_ot::{Geometry, KernelSinkhorn, LinearProblem, MultiMarginalProblem, Sinkhorn};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+/// Numbers in [0, 1) of sequence `seed`: those of xtask/peers/pot.py and xtask/peers/wass/main.rs.
+fn uniform(seed: u64, n: usize) -> Vec<f64> {
+    let number = |i: u64| {
+        let z = ((seed << 32) + i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    };
+    (0..n as u64).map(number).collect()
+}
+
+fn tensor(numbers: Vec<f64>, shape: &[usize]) -> Result<Tensor> {
+    Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?.to_dtype(DType::F32)?)
+}
+
+/// Points whose squared distances are at most 1.
+fn points(seed: u64, n: usize, d: usize) -> Result<Tensor> {
+    let scale = (d as f64).sqrt();
+    tensor(
+        uniform(seed, n * d).iter().map(|v| v / scale).collect(),
+        &[n, d],
+    )
+}
+
+fn print(name: &str, value: f64) {
+    match value.is_finite() {
+        true => println!(r#"{{"name": "{name}", "value": {value}}}"#),
+        false => println!(r#"{{"name": "{name}", "value": null}}"#),
+    }
+}
+
+/// The shortest of some runs, in seconds.
+fn least(times: usize, mut run: impl FnMut()) -> f64 {
+    let once = |_| {
+        let start = Instant::now();
+        run();
+        start.elapsed().as_secs_f64()
+    };
+    (0..times).map(once).fold(f64::INFINITY, f64::min)
+}
+
+fn pool(threads: usize) -> ThreadPool {
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .unwrap()
+}
+
+fn named(threads: usize) -> String {
+    format!("{threads} thread{}", if threads == 1 { "" } else { "s" })
+}
+
+/// Exactly `count` sweeps at one epsilon.
+fn sweeps(problem: &LinearProblem, epsilon: f64, count: usize) {
+    let solver = Sinkhorn::new(epsilon).and_then(|s| s.epsilon_scaling(1.0));
+    // Never within this tolerance.
+    let solver = solver.and_then(|s| s.tolerance(1e-30)).unwrap();
+    let solution = solver
+        .max_iterations(count)
+        .unwrap()
+        .solve(problem)
+        .unwrap();
+    assert_eq!(solution.iterations, count);
+}
+
+/// The time of a further sweep.
+fn further(name: &str, problem: &LinearProblem, (few, many): (usize, usize), threads: usize) {
+    let pool = pool(threads);
+    let time = |count| least(3, || pool.install(|| sweeps(problem, 0.05, count)));
+    let (less, value, per) = (time(few), time(many), many - few);
+    let name = format!("{name}, {}", named(threads));
+    println!(r#"{{"name": "{name}", "value": {value}, "less": {less}, "per": {per}}}"#);
+}
+
+fn dense(n: usize) -> Result<LinearProblem> {
+    let (x, y) = (points(0, n, 8)?, points(1, n, 8)?);
+    let difference = x.unsqueeze(1)?.broadcast_sub(&y.unsqueeze(0)?)?;
+    LinearProblem::uniform(Geometry::dense(&difference.sqr()?.sum(2)?)?)
+}
+
+const POINTS: usize = 10_000;
+
+fn lazy(d: usize) -> Result<LinearProblem> {
+    let (x, y) = (points(0, POINTS, d)?, points(1, POINTS, d)?);
+    LinearProblem::uniform(Geometry::squared_euclidean(&x, &y)?)
+}
+
+/// A line of /proc/self/status, in bytes; none where there is no such file.
+fn status(key: &str) -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0)
+}
+
+/// What a solve adds to the memory in use at its peak; to be called before anything larger.
+fn memory() -> Result<()> {
+    let problem = lazy(64)?;
+    let before = status("VmRSS:");
+    sweeps(&problem, 0.05, 1);
+    if let (Some(before), Some(peak)) = (before, status("VmHWM:")) {
+        print("points 10000: memory", peak - before);
+        print("points 10000: costs", (POINTS * POINTS * 4) as f64);
+    }
+    Ok(())
+}
+
+/// Seconds of one floating-point operation of a matrix product and of one exponential, f32.
+fn machine(threads: usize) -> (f64, f64) {
+    let n = 2048;
+    let numbers = |seed| {
+        uniform(seed, n * n)
+            .iter()
+            .map(|v| *v as f32)
+            .collect::<Vec<_>>()
+    };
+    let (a, b, mut c) = (numbers(0), numbers(1), vec![0f32; n * n]);
+    let pool = pool(threads);
+    let mut product = || {
+        let (a, b) = (Matrix::new(&a, n, n), Matrix::new(&b, n, n));
+        pool.install(|| matmul(&mut c, n, a, b, Store::Write));
+    };
+    let flop = least(3, &mut product) / (2 * n * n * n) as f64;
+    // In and out fit in the first cache.
+    let (size, turns) = (2048, 2000);
+    let exponentials = || {
+        let (x, mut y) = (vec![-1.0f32; size], vec![0f32; size]);
+        for _ in 0..turns {
+            simd::exp(black_box(&x), black_box(&mut y));
+        }
+    };
+    let run = || {
+        pool.broadcast(|_| exponentials());
+    };
+    (flop, least(5, run) / (size * turns * threads) as f64)
+}
+
+/// A sweep over computed costs, and the time of its arithmetic: pairs (2 d / F + 1 / E).
+fn computed(threads: usize) -> Result<()> {
+    let (flop, exponential) = machine(threads);
+    for d in [16, 64] {
+        let each = 2.0 * d as f64 * flop + exponential;
+        let name = format!("{POINTS}, width {d}");
+        print(
+            &format!("bound {name}, {}", named(threads)),
+            (POINTS * POINTS) as f64 * each,
+        );
+        further(&format!("points {name}"), &lazy(d)?, (1, 4), threads);
+    }
+    Ok(())
+}
+
+/// 50 points on a line, f32, epsilon 1e-4, at most 1000 sweeps.
+fn small_epsilon() -> Result<()> {
+    let (mut x, mut y) = (uniform(2, 50), uniform(3, 50));
+    let of = |x: &[f64]| tensor(x.to_vec(), &[50, 1]);
+    let geometry = Geometry::squared_euclidean(&of(&x)?, &of(&y)?)?;
+    let solver = Sinkhorn::new(1e-4)?.tolerance(1e-9)?.max_iterations(1000)?;
+    let solution = solver.solve(&LinearProblem::uniform(geometry)?)?;
+    x.sort_by(f64::total_cmp);
+    y.sort_by(f64::total_cmp);
+    let exact = x
+        .iter()
+        .zip(&y)
+        .map(|(x, y)| (x - y) * (x - y))
+        .sum::<f64>()
+        / 50.0;
+    print(
+        "line 50: cost error",
+        (solution.transport_cost - exact).abs(),
+    );
+    print("line 50: marginal error", solution.marginal_error);
+    Ok(())
+}
+
+/// 1024 problems of 16 x 16 at once, 100 sweeps each.
+fn batch() -> Result<()> {
+    let cost = tensor(uniform(4, 1024 * 256), &[1024, 16, 16])?;
+    let problem = LinearProblem::uniform(Geometry::dense(&cost)?)?;
+    let solver = Sinkhorn::new(0.1)?.epsilon_scaling(1.0)?.tolerance(1e-30)?;
+    let solver = solver.max_iterations(100)?;
+    let pool = pool(1);
+    let time = least(3, || {
+        black_box(pool.install(|| solver.solve(&problem)).unwrap());
+    });
+    print("batch 1024 of 16", time);
+    Ok(())
+}
+
+/// The release's loss between three mixtures of 7, forward and backward.
+fn joint() -> Result<()> {
+    let variable = |seed, shape: &[usize]| {
+        Ok(Var::from_tensor(&tensor(
+            uniform(seed, shape.iter().product()),
+            shape,
+        )?)?)
+    };
+    let weights = (0..3).map(|_| Ok(Var::from_tensor(&tensor(vec![1.0 / 7.0; 7], &[7])?)?));
+    let weights = weights.collect::<Result<Vec<Var>>>()?;
+    let costs = (7..10)
+        .map(|seed| variable(seed, &[7, 7]))
+        .collect::<Result<Vec<Var>>>()?;
+    let plain = |x: &[Var]| x.iter().map(|v| v.as_tensor().clone()).collect::<Vec<_>>();
+    let solver = KernelSinkhorn::new(0.1, 50)?;
+    let once = || -> Result<()> {
+        let problem = MultiMarginalProblem::new(&plain(&weights), &plain(&costs))?;
+        black_box(solver.loss(&problem)?.backward()?);
+        Ok(())
+    };
+    let pool = pool(1);
+    let time = least(200, || pool.install(once).unwrap());
+    print("joint 7 x 7 x 7", time);
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    memory()?;
+    further("dense 1000", &dense(1000)?, (50, 550), 1);
+    let large = dense(4096)?;
+    further("dense 4096", &large, (5, 25), 1);
+    further("dense 4096", &large, (5, 25), 2);
+    computed(1)?;
+    computed(2)?;
+    small_epsilon()?;
+    joint()?;
+    // Until geometries come in batches this is an error, and the table has a dash.
+    batch().unwrap_or_else(|error: Error| eprintln!("no batch: {error}"));
+    Ok(())
+}

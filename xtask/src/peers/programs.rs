@@ -1,0 +1,160 @@
+//! Programs to compare, made ready once under the target folder.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::{call, cargo, described, root};
+
+/// A program that prints measurements, one a line.
+pub(crate) struct Program {
+    /// What its measurements are known by.
+    pub(crate) name: &'static str,
+    path: PathBuf,
+    arguments: Vec<PathBuf>,
+}
+
+/// Libraries behind NumPy read their number of threads from these.
+const THREADS: [&str; 3] = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"];
+
+impl Program {
+    /// The lines it prints.
+    pub(crate) fn run(&self) -> Result<Vec<String>, String> {
+        let mut command = Command::new(&self.path);
+        command
+            .args(&self.arguments)
+            .envs(THREADS.map(|name| (name, "1")));
+        let output = command.stderr(Stdio::inherit()).output();
+        let output = output.map_err(|error| described(&self.path, &error))?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .map(str::to_owned)
+                .collect()),
+            false => Err(format!("{}: {}", self.name, output.status)),
+        }
+    }
+}
+
+/// Ours: a program of the package `decalign-benches`.
+pub(crate) fn ours(binary: &str) -> Result<Program, String> {
+    cargo(
+        &[
+            "build",
+            "--release",
+            "--package",
+            "decalign-benches",
+            "--bin",
+            binary,
+        ],
+        &[],
+    )?;
+    Ok(Program {
+        name: "decalign",
+        path: executable(&target()?.join("release"), binary),
+        arguments: Vec::new(),
+    })
+}
+
+/// A script of `xtask/peers`, run in a virtual environment with `xtask/peers/requirements.txt`.
+pub(crate) fn python(name: &'static str, script: &str) -> Result<Program, String> {
+    Ok(Program {
+        name,
+        path: environment()?,
+        arguments: vec![root().join("xtask/peers").join(script)],
+    })
+}
+
+/// A crate that must not enter this workspace's lock file: the manifest and program of
+/// `xtask/peers/NAME`, built in a project of its own.
+pub(crate) fn scratch(
+    name: &'static str,
+    manifest: &str,
+    program: &str,
+) -> Result<Program, String> {
+    let project = peers()?.join(name);
+    write(&project.join("Cargo.toml"), manifest)?;
+    write(&project.join("src/main.rs"), program)?;
+    let manifest = project.join("Cargo.toml").display().to_string();
+    let built = project.join("target");
+    let folder = built.display().to_string();
+    cargo(
+        &[
+            "build",
+            "--release",
+            "--manifest-path",
+            &manifest,
+            "--target-dir",
+            &folder,
+        ],
+        &[],
+    )?;
+    Ok(Program {
+        name,
+        path: executable(&built.join("release"), &format!("peers-{name}")),
+        arguments: Vec::new(),
+    })
+}
+
+/// The Python of the virtual environment, which is made where it is absent or its requirements
+/// have changed.
+fn environment() -> Result<PathBuf, String> {
+    let folder = peers()?.join("venv");
+    let python = match cfg!(windows) {
+        true => folder.join("Scripts").join("python.exe"),
+        false => folder.join("bin").join("python"),
+    };
+    let wanted = include_str!("../../peers/requirements.txt");
+    let installed = folder.join("requirements.txt");
+    if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
+        return Ok(python);
+    }
+    let mut make = Command::new("python3");
+    make.args(["-m", "venv", "--clear"]).arg(&folder);
+    call(
+        &mut make,
+        "python3 -m venv",
+        "install Python 3.11 or later with its venv module",
+    )?;
+    let list = root().join("xtask/peers/requirements.txt");
+    let mut install = Command::new(&python);
+    install.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "-r",
+    ]);
+    let line = "pip install -r xtask/peers/requirements.txt";
+    call(install.arg(list), line, "the virtual environment is broken")
+        .map_err(|error| format!("{error} (it needs PyPI, or an index that pip is set to)"))?;
+    write(&installed, wanted)?;
+    Ok(python)
+}
+
+/// Where cargo builds this workspace.
+fn target() -> Result<PathBuf, String> {
+    let folder =
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    std::path::absolute(&folder).map_err(|error| described(&folder, &error))
+}
+
+fn peers() -> Result<PathBuf, String> {
+    Ok(target()?.join("peers"))
+}
+
+fn executable(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}{}", env::consts::EXE_SUFFIX))
+}
+
+/// Writes a file unless it is there already, so that nothing is built anew.
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(path);
+    fs::create_dir_all(folder).map_err(|error| described(folder, &error))?;
+    fs::write(path, text).map_err(|error| described(path, &error))
+}
