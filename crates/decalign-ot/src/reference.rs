@@ -77,6 +77,23 @@ pub fn coupling_cost(
         .mean(0)?)
 }
 
+/// The energy of a coupling between points of different spaces,
+/// `sum_ijkl (C1_ik - C2_jl)^2 P_ij P_kl`, with all terms at once.
+///
+/// # Errors
+/// When shapes do not fit.
+pub fn gromov_energy(c1: &Tensor, c2: &Tensor, plan: &Tensor) -> Result<Tensor> {
+    // In the order i, j, k, l.
+    let first = c1.unsqueeze(1)?.unsqueeze(3)?;
+    let second = c2.unsqueeze(0)?.unsqueeze(2)?;
+    let squares = first.broadcast_sub(&second)?.sqr()?;
+    let masses = plan
+        .unsqueeze(2)?
+        .unsqueeze(3)?
+        .broadcast_mul(&plan.unsqueeze(0)?.unsqueeze(0)?)?;
+    Ok((squares * masses)?.sum_all()?)
+}
+
 /// The joint cost tensor of a problem, (K_1, ..., K_M).
 ///
 /// # Errors

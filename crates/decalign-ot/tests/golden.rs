@@ -8,8 +8,10 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use decalign_ot::{
-    Geometry, LinearProblem, MultiMarginalProblem, MultiMarginalSinkhorn, Reduction, Sinkhorn,
-    bures_wasserstein_diagonal,
+    BarycenterProblem, FixedSupportBarycenter, Geometry, GromovProblem, GromovWasserstein,
+    LinearProblem, MultiMarginalProblem, MultiMarginalSinkhorn, NetworkSimplex, Reduction,
+    Sinkhorn, SinkhornDivergence, SinkhornSolution, bures_wasserstein, bures_wasserstein_diagonal,
+    reference, wasserstein_1d,
 };
 
 /// Answers agree to this, relative to their largest number.
@@ -94,18 +96,23 @@ fn holds_entropic(case: &Case, geometry: Geometry) {
     let solver = solver.tolerance(1e-12).unwrap();
     let solver = solver.max_iterations(100_000).unwrap();
     let solution = solver.solve(&problem).unwrap();
-    let error = solution.marginal_error;
+    holds_solution(case, &solution);
+    let (f, g) = shifted(case, &solution.potentials);
+    case.holds("f", &f, TOLERANCE);
+    case.holds("g", &g, TOLERANCE);
+}
+
+/// Value, cost and plan.
+fn holds_solution(case: &Case, solution: &SinkhornSolution) {
+    let error = solution.marginal_error();
     assert!(
-        solution.converged,
+        solution.converged(),
         "{}: marginals are off by {error:e}",
         case.name
     );
     case.holds("value", &solution.value, TOLERANCE);
-    case.holds_number("transport_cost", solution.transport_cost, TOLERANCE);
+    case.holds("transport_cost", &solution.transport_cost, TOLERANCE);
     case.holds("plan", &solution.plan.to_tensor().unwrap(), TOLERANCE);
-    let (f, g) = shifted(case, &solution.potentials);
-    case.holds("f", &f, TOLERANCE);
-    case.holds("g", &g, TOLERANCE);
 }
 
 #[test]
@@ -120,10 +127,173 @@ fn costs_of_points() {
     for case in cases("points") {
         // Any cost may be stored.
         holds_entropic(&case, Geometry::dense(case.tensor("cost")).unwrap());
-        if case.name == "points/squared_euclidean" {
-            let geometry = Geometry::squared_euclidean(case.tensor("x"), case.tensor("y"));
-            holds_entropic(&case, geometry.unwrap());
+        let (x, y) = (case.tensor("x"), case.tensor("y"));
+        let geometry = match case.name.as_str() {
+            "points/squared_euclidean" => Geometry::squared_euclidean(x, y),
+            "points/euclidean" => Geometry::euclidean(x, y),
+            "points/cityblock" => Geometry::lp(x, y, 1.0),
+            "points/minkowski_3" => Geometry::lp(x, y, 3.0),
+            "points/cosine" => Geometry::cosine(x, y),
+            other => panic!("the corpus has a metric that is not tested: {other}"),
+        };
+        holds_entropic(&case, geometry.unwrap());
+    }
+}
+
+#[test]
+fn unbalanced_transport() {
+    for case in cases("unbalanced") {
+        let penalties = (case.number("rho_a"), case.number("rho_b"));
+        let geometry = Geometry::dense(case.tensor("cost")).unwrap();
+        let (a, b) = (case.tensor("a"), case.tensor("b"));
+        let problem = LinearProblem::unbalanced(geometry, a, b, penalties).unwrap();
+        let solver = Sinkhorn::new(case.number("epsilon")).unwrap();
+        let solution = solver.tolerance(1e-12).unwrap().solve(&problem).unwrap();
+        holds_solution(&case, &solution);
+        case.holds("f", &solution.potentials.0, TOLERANCE);
+        case.holds("g", &solution.potentials.1, TOLERANCE);
+    }
+}
+
+#[test]
+fn divergences() {
+    for case in cases("divergence") {
+        let rho = case.number("rho");
+        let geometry = Geometry::squared_euclidean(case.tensor("x"), case.tensor("y")).unwrap();
+        let (a, b) = (case.tensor("a"), case.tensor("b"));
+        let problem = LinearProblem::unbalanced(geometry, a, b, (rho, rho)).unwrap();
+        let solver = Sinkhorn::new(case.number("epsilon")).unwrap();
+        let solver = SinkhornDivergence::new(solver.tolerance(1e-12).unwrap());
+        case.holds("value", &solver.solve(&problem).unwrap().value, TOLERANCE);
+    }
+}
+
+#[test]
+fn exact_transport() {
+    for case in cases("exact") {
+        let geometry = Geometry::dense(case.tensor("cost")).unwrap();
+        let problem = LinearProblem::new(geometry, case.tensor("a"), case.tensor("b")).unwrap();
+        let solution = NetworkSimplex::new().solve(&problem).unwrap();
+        assert!(solution.optimal);
+        case.holds("value", &solution.value, 1e-12);
+        case.holds("plan", &solution.plan.to_tensor().unwrap(), 1e-12);
+    }
+    for case in cases("assignment") {
+        let geometry = Geometry::dense(case.tensor("cost")).unwrap();
+        let solution = NetworkSimplex::new()
+            .solve(&LinearProblem::uniform(geometry).unwrap())
+            .unwrap();
+        let n = case.tensor("columns").dims()[0];
+        case.holds("value", &(solution.value * n as f64).unwrap(), 1e-12);
+        let columns: Vec<f64> = solution
+            .plan
+            .columns()
+            .iter()
+            .map(|j| f64::from(*j))
+            .collect();
+        let want = case
+            .tensor("columns")
+            .to_dtype(DType::F64)
+            .unwrap()
+            .to_vec1::<f64>()
+            .unwrap();
+        assert_eq!(columns, want);
+    }
+}
+
+#[test]
+fn lines() {
+    for case in cases("line") {
+        let weights = Some((case.tensor("a"), case.tensor("b")));
+        let got = wasserstein_1d(
+            case.tensor("x"),
+            case.tensor("y"),
+            weights,
+            case.number("p"),
+        );
+        case.holds("value", &got.unwrap(), 1e-12);
+    }
+}
+
+#[test]
+fn full_gaussians() {
+    for case in cases("gaussians") {
+        let first = (case.tensor("mean"), case.tensor("covariance"));
+        let second = (case.tensor("mean2"), case.tensor("covariance2"));
+        case.holds(
+            "squared",
+            &bures_wasserstein(first, second, Reduction::Sum).unwrap(),
+            1e-8,
+        );
+    }
+}
+
+#[test]
+fn barycentres() {
+    for (family, debiased) in [("barycenter", false), ("barycenter_debiased", true)] {
+        for case in cases(family) {
+            let measures: Vec<Tensor> = (0..3)
+                .map(|k| case.tensor("measures").get(k).unwrap())
+                .collect();
+            let weights = case.tensor("weights").to_vec1::<f64>().unwrap();
+            let cost = case.tensor("cost");
+            let problem =
+                BarycenterProblem::new(&measures, std::slice::from_ref(cost), &weights).unwrap();
+            let problem = problem.support_cost(cost).unwrap();
+            let solver = FixedSupportBarycenter::new(case.number("epsilon"))
+                .unwrap()
+                .debiased(debiased);
+            let solver = solver
+                .tolerance(1e-12)
+                .unwrap()
+                .max_iterations(100_000)
+                .unwrap();
+            let solution = solver.solve(&problem).unwrap();
+            assert!(
+                solution.converged,
+                "{} {:e}",
+                case.name, solution.marginal_error
+            );
+            case.holds("barycenter", &solution.weights, 1e-7);
         }
+    }
+}
+
+#[test]
+fn gromov_wasserstein() {
+    for (family, fused) in [("gromov", false), ("gromov_fused", true)] {
+        for case in cases(family) {
+            let quantity = |name: &str| case.tensor(name);
+            let problem =
+                GromovProblem::new(quantity("c1"), quantity("c2"), quantity("a"), quantity("b"))
+                    .unwrap();
+            let (problem, alpha) = match fused {
+                true => (
+                    problem.features(quantity("cost")).unwrap(),
+                    case.number("alpha"),
+                ),
+                false => (problem, 1.0),
+            };
+            let solver = GromovWasserstein::new(case.number("epsilon"))
+                .unwrap()
+                .alpha(alpha)
+                .unwrap();
+            let solver = solver
+                .tolerance(1e-10)
+                .unwrap()
+                .max_iterations(5000)
+                .unwrap();
+            let solution = solver.solve(&problem).unwrap();
+            assert!(solution.converged, "{}", case.name);
+            case.holds("plan", &solution.plan, 1e-6);
+            let loss = alpha * solution.energy + (1.0 - alpha) * solution.feature_cost;
+            case.holds_number("loss", loss, 1e-6);
+        }
+    }
+    for case in cases("gromov_loss") {
+        let got =
+            reference::gromov_energy(case.tensor("c1"), case.tensor("c2"), case.tensor("plan"));
+        case.holds("loss", &got.unwrap(), 1e-12);
     }
 }
 
