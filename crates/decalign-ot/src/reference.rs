@@ -2,7 +2,8 @@
 
 mod linear;
 
-pub use linear::{cost, dual_value, plan, sinkhorn};
+pub use crate::geometry::cost;
+pub use linear::{dual_value, plan, sinkhorn};
 
 use candle_core::{D, Tensor};
 use decalign_core::{Error, Result};

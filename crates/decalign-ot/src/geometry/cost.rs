@@ -244,23 +244,6 @@ impl Geometry {
         })
     }
 
-    /// This geometry, or where it has no rows of costs (a grid) a matrix of them; without gradients.
-    pub(crate) fn stored(&self) -> Result<Self> {
-        match self.kind {
-            Kind::Grid(_) => Self::dense(&crate::reference::cost(self)?.detach()),
-            _ => Ok(self.clone()),
-        }
-    }
-
-    /// This geometry where its costs have factors of few columns, otherwise a matrix of them; with
-    /// gradients.
-    pub(crate) fn factored(&self) -> Result<Self> {
-        match self.kind {
-            Kind::Dense(_) | Kind::Points(_, _, Metric::SquaredEuclidean) => Ok(self.clone()),
-            _ => Self::dense(&crate::reference::cost(self)?),
-        }
-    }
-
     pub(crate) fn kind(&self) -> &Kind {
         &self.kind
     }

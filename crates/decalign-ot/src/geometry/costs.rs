@@ -6,17 +6,9 @@ use candle_core::Tensor;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Elements, Real, Result, with_real};
 
+use super::cells::{Cells, ROWS, Sink, padded};
 use super::grid::Grid;
 use super::points::Points;
-
-/// Rows whose cells are held at once; a multiple of every tile.
-pub(crate) const ROWS: usize = 6;
-
-/// The length of rows of `m` costs: whole blocks, so that no loop has a rest. What is behind the end
-/// costs 0 and has no mass.
-pub(crate) fn padded(m: usize) -> usize {
-    m.next_multiple_of(LANES)
-}
 
 /// Costs of one problem.
 pub(crate) enum Costs<T> {
@@ -155,48 +147,14 @@ impl<T: Real, S: Sink<T>> Kernel for Fill<'_, T, S> {
     }
 }
 
-/// Cells of a few rows.
-#[derive(Clone, Default)]
-pub(crate) struct Cells<T> {
-    /// Row after row, of padded length.
-    pub(crate) values: Vec<T>,
-    pub(super) lanes: [[T; LANES]; ROWS],
-    columns: usize,
-}
-
-impl<T: Real> Cells<T> {
-    #[inline(always)]
-    fn clear(&mut self, columns: usize) {
-        self.columns = columns;
-        self.values.resize(columns * ROWS, T::zero());
-        self.lanes = [[T::zero(); LANES]; ROWS];
-    }
-
-    #[inline(always)]
-    pub(crate) fn row(&self, r: usize) -> &[T] {
-        &self.values[r * self.columns..][..self.columns]
-    }
-
-    /// The sum of a row of exponentials.
-    #[inline(always)]
-    pub(crate) fn sum(&self, r: usize) -> T {
-        simd::total(self.lanes[r])
-    }
-}
-
-/// What becomes of the exponents of a block.
-pub(crate) trait Sink<T: Real> {
-    fn take<I: Isa>(isa: I, exponents: [T; LANES], out: &mut [T; LANES], sums: &mut [T; LANES]);
-}
-
 /// Two to their power, summed on the way.
 struct Exponentials;
 
 impl<T: Real> Sink<T> for Exponentials {
     #[inline(always)]
     fn take<I: Isa>(isa: I, mut x: [T; LANES], out: &mut [T; LANES], sums: &mut [T; LANES]) {
-        for i in 0..LANES {
-            x[i] = simd::exp2_value(isa, x[i]);
+        for x in &mut x {
+            *x = simd::exp2_value(isa, *x);
         }
         for i in 0..LANES {
             sums[i] += x[i];

@@ -1,5 +1,6 @@
 //! Costs: what it takes to move mass from one point to another.
 
+mod cells;
 mod cost;
 mod costs;
 mod coupling;
@@ -7,21 +8,22 @@ mod eigen;
 mod full_gaussian;
 mod gaussian;
 mod grid;
+mod matrix;
 mod numbers;
 mod pairs;
 mod points;
 mod pull;
 mod reduction;
 
-pub(crate) use cost::Kind;
-pub(crate) use costs::{Cells, Costs, ROWS, padded};
+pub(crate) use cells::{Cells, ROWS, padded};
+pub(crate) use costs::Costs;
 pub(crate) use grid::Grid;
 pub(crate) use numbers::{finite_range, read, select, tensor};
-pub(crate) use points::Metric;
 pub(crate) use pull::Weights;
 
 pub use cost::Geometry;
 pub use coupling::coupling_cost;
 pub use full_gaussian::{bures_wasserstein, entropic_gaussian};
 pub use gaussian::bures_wasserstein_diagonal;
+pub use matrix::cost;
 pub use reduction::Reduction;

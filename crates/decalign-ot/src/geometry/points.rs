@@ -3,7 +3,7 @@
 use decalign_core::Real;
 use decalign_core::simd::{self, Isa, LANES};
 
-use super::costs::{Cells, ROWS, Sink, padded};
+use super::cells::{Cells, ROWS, Sink, padded};
 
 /// How the distance of two points is measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,7 +116,7 @@ impl<T: Real> Points<T> {
         distance: &D,
         cells: &mut Cells<T>,
     ) {
-        debug_assert!(first % ROWS == 0 && ROWS % R == 0);
+        debug_assert!(first % ROWS == 0 && ROWS.is_multiple_of(R));
         let d = self.width;
         let mut x = vec![[T::zero(); R]; d];
         for (part, f) in f.chunks(R).enumerate() {

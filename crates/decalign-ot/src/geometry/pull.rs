@@ -7,8 +7,9 @@ use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::simd;
 use decalign_core::{Real, Result, parallel};
 
+use super::cells::{Cells, ROWS, padded};
 use super::cost::{Geometry, Kind};
-use super::costs::{Cells, Costs, ROWS, padded};
+use super::costs::Costs;
 use super::grid::Grid;
 use super::points::{Metric, Points};
 

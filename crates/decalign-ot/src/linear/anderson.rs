@@ -83,7 +83,7 @@ fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Option<Vec<f64>> {
     let n = b.len();
     for i in 0..n {
         let pivot = a[i][i];
-        if !(pivot > 0.0) {
+        if pivot <= 0.0 || pivot.is_nan() {
             return None;
         }
         let (head, tail) = a.split_at_mut(i + 1);

@@ -4,8 +4,20 @@ use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::simd;
 use decalign_core::{Real, Result, parallel};
 
-use super::gradient::Shared;
+use super::options::Gradient;
+use super::problem::LinearProblem;
 use crate::geometry::{Cells, Costs, Geometry, ROWS, padded};
+
+/// A solved problem as its plan and its backward passes see it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) problem: LinearProblem,
+    /// `F = f / (eps ln 2) + log2 a`, and G, of every problem.
+    pub(super) scaled: Vec<(Vec<f64>, Vec<f64>)>,
+    pub(super) double: Vec<bool>,
+    pub(super) epsilon: f64,
+    pub(super) gradient: Gradient,
+}
 
 /// One plan of a solution, in the type it was solved in.
 pub(super) struct PlanCells<'a> {

@@ -3,9 +3,10 @@
 use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
+use super::options::Update;
 use super::problem::LinearProblem;
-use super::settings::{Sinkhorn, Update};
 use super::solution::SinkhornSolution;
+use super::solver::Sinkhorn;
 
 /// The Sinkhorn divergence: a distance between measures that entropic values are not, as those of a
 /// measure to itself are not zero.

@@ -1,22 +1,10 @@
 //! What the gradients of values, potentials and applied plans have in common.
 
+use candle_core::Tensor;
 use decalign_core::{Real, Result};
 
-use super::cells::PlanCells;
-use super::problem::LinearProblem;
-use super::settings::Gradient;
-use crate::geometry::{Geometry, Weights};
-
-/// A solved problem as its plan and its backward passes see it.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) problem: LinearProblem,
-    /// `F = f / (eps ln 2) + log2 a`, and G, of every problem.
-    pub(super) scaled: Vec<(Vec<f64>, Vec<f64>)>,
-    pub(super) double: Vec<bool>,
-    pub(super) epsilon: f64,
-    pub(super) gradient: Gradient,
-}
+use super::cells::{PlanCells, Shared};
+use crate::geometry::{Geometry, Weights, tensor};
 
 /// Sums of `W = P o (left right^T)` that gradients are made of.
 pub(super) struct Terms {
@@ -159,4 +147,26 @@ pub(super) fn same_mean_back(f: &mut [f64], g: &mut [f64], (a, b): (&[f64], &[f6
     for (g, w) in g.iter_mut().zip(b) {
         *g -= if *w > 0.0 { shift / m } else { 0.0 };
     }
+}
+
+/// Gradients with respect to the weights and to what costs are computed from.
+pub(super) struct Gradients {
+    pub(super) a: Vec<f64>,
+    pub(super) b: Vec<f64>,
+    pub(super) costs: Vec<Option<Vec<f64>>>,
+}
+
+/// Gradients of all problems as one of an input: side by side, or summed where the input is shared.
+pub(super) fn gather(parts: &[Vec<f64>], input: &Tensor, rank: usize) -> Result<Tensor> {
+    let numbers = match input.rank() > rank {
+        true => parts.concat(),
+        false => {
+            let mut sum = parts[0].clone();
+            for part in &parts[1..] {
+                sum.iter_mut().zip(part).for_each(|(s, v)| *s += v);
+            }
+            sum
+        }
+    };
+    tensor(numbers, input.dims(), input)
 }

@@ -16,8 +16,8 @@ use std::sync::Mutex;
 
 use decalign_core::{Error, Result};
 
-use super::cells::PlanCells;
-use super::gradient::{Shared, divided, pull};
+use super::cells::{PlanCells, Shared};
+use super::gradient::{Gradients, divided, pull};
 
 /// How the linear system of a backward pass ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,7 +45,7 @@ pub(super) fn back(
     (f, g): (&[f64], &[f64]),
     needed: &[bool],
     report: &Mutex<Vec<LinearSolve>>,
-) -> Result<super::unrolled::Gradients> {
+) -> Result<Gradients> {
     let (a, b) = shared.problem.weights(i)?;
     let (scaled_f, scaled_g) = &shared.scaled[i];
     let geometry = shared.problem.geometry();
@@ -57,7 +57,7 @@ pub(super) fn back(
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
         .push(solve);
-    if !(solve.residual <= LIMIT) {
+    if solve.residual > LIMIT || solve.residual.is_nan() {
         let remedy = format!(
             "above {LIMIT} after {} steps: the plan is too close to a permutation for this epsilon, {}",
             solve.iterations, shared.epsilon
@@ -79,7 +79,7 @@ pub(super) fn back(
     let left: Vec<f64> = u.iter().flat_map(|u| [*u, 1.0]).collect();
     let right: Vec<f64> = v.iter().flat_map(|v| [1.0, *v]).collect();
     let plan = (&scaled_f[..], &scaled_g[..], shared.epsilon);
-    Ok(super::unrolled::Gradients {
+    Ok(Gradients {
         a: weigh(&of_v, &a),
         b: weigh(&of_u, &b),
         costs: pull(geometry, i, plan, (&left, &right, 2), needed, true)?,

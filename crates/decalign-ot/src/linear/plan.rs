@@ -6,11 +6,11 @@ use candle_core::Tensor;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Error, Real, Result, parallel, with_real};
 
-use super::cells::PlanCells;
-use super::gradient::{Shared, Terms};
+use super::cells::{PlanCells, Shared};
+use super::gradient::{Terms, gather};
+use super::options::Gradient;
 use super::problem::LinearProblem;
-use super::settings::Gradient;
-use crate::geometry::{read, select, tensor};
+use crate::geometry::{read, select};
 
 /// A coupling `P = exp((f + g - C) / eps) a b` of n points and m points, or a batch of them, never
 /// stored: memory is O(n + m) and that of its geometry.
@@ -201,19 +201,4 @@ fn back(b: &Backward, shared: &Shared, k: usize, transposed: bool) -> Result<Inp
         }
     }
     Ok(gradients)
-}
-
-/// Gradients of all problems as one of an input: side by side, or summed where the input is shared.
-pub(super) fn gather(parts: &[Vec<f64>], input: &Tensor, rank: usize) -> Result<Tensor> {
-    let numbers = match input.rank() > rank {
-        true => parts.concat(),
-        false => {
-            let mut sum = parts[0].clone();
-            for part in &parts[1..] {
-                sum.iter_mut().zip(part).for_each(|(s, v)| *s += v);
-            }
-            sum
-        }
-    };
-    tensor(numbers, input.dims(), input)
 }

@@ -11,16 +11,9 @@
 
 use decalign_core::Result;
 
-use super::cells::PlanCells;
-use super::gradient::{Shared, divided, pull};
-use super::run::Step;
-
-/// Gradients with respect to the weights and to what costs are computed from.
-pub(super) struct Gradients {
-    pub(super) a: Vec<f64>,
-    pub(super) b: Vec<f64>,
-    pub(super) costs: Vec<Option<Vec<f64>>>,
-}
+use super::cells::{PlanCells, Shared};
+use super::gradient::{Gradients, divided, pull};
+use super::walk::Step;
 
 /// Gradients of problem `i`, given those of its last potentials.
 pub(super) fn back(

@@ -1,48 +1,10 @@
 //! Transport of one measure to another in plain tensor operations.
 
 use candle_core::{D, Tensor};
-use decalign_core::{Error, Result};
+use decalign_core::Result;
 
-use crate::geometry::{Geometry, Kind, Metric};
+use crate::geometry::cost;
 use crate::linear::LinearProblem;
-
-/// The costs of a geometry as a tensor, (n, m) or (B, n, m): all of them at once, differentiable.
-///
-/// # Errors
-/// When memory runs out.
-pub fn cost(geometry: &Geometry) -> Result<Tensor> {
-    match geometry.kind() {
-        Kind::Dense(cost) => Ok(cost.clone()),
-        Kind::Points(x, y, metric) => {
-            let rank = x.rank();
-            let difference = x
-                .unsqueeze(rank - 1)?
-                .broadcast_sub(&y.unsqueeze(rank - 2)?)?;
-            Ok(match metric {
-                Metric::SquaredEuclidean => difference.sqr()?.sum(D::Minus1)?,
-                Metric::Euclidean => difference.sqr()?.sum(D::Minus1)?.sqrt()?,
-                Metric::CityBlock => difference.abs()?.sum(D::Minus1)?,
-                Metric::Minkowski(p) => {
-                    difference.abs()?.powf(*p)?.sum(D::Minus1)?.powf(1.0 / p)?
-                }
-            })
-        }
-        Kind::Grid(axes) => {
-            let (rank, mut total) = (axes.len(), None::<Tensor>);
-            for (k, axis) in axes.iter().enumerate() {
-                let mut dims = vec![1; 2 * rank];
-                (dims[k], dims[rank + k]) = axis.dims2()?;
-                let part = axis.reshape(dims)?;
-                total = Some(match total {
-                    None => part,
-                    Some(total) => total.broadcast_add(&part)?,
-                });
-            }
-            let total = total.ok_or_else(|| Error::value("number of axes", 0, "a grid has one"))?;
-            Ok(total.reshape(geometry.size())?)
-        }
-    }
-}
 
 /// `-eps log sum_j exp((log w_j + (h_j - C_ij) / eps))` over the last dimension of the cost.
 fn soft_minimum(cost: &Tensor, h: &Tensor, weights: &Tensor, epsilon: f64) -> Result<Tensor> {

@@ -1,8 +1,9 @@
-//! Settings of Sinkhorn's iteration.
+//! Sinkhorn's iteration.
 
 use candle_core::Tensor;
 use decalign_core::{Error, Result, parallel};
 
+use super::options::{Acceleration, Gradient, Settings, Update};
 use super::problem::LinearProblem;
 use super::run::Run;
 use super::solution::SinkhornSolution;
@@ -36,58 +37,14 @@ use crate::geometry::{read, select};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sinkhorn {
-    pub(super) epsilon: f64,
-    pub(super) tolerance: f64,
-    pub(super) max_iterations: usize,
-    pub(super) scaling: f64,
-    pub(super) acceleration: Acceleration,
-    pub(super) update: Update,
-    pub(super) gradient: Gradient,
-}
-
-/// How steps are lengthened to converge in fewer sweeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Acceleration {
-    /// Not at all.
-    Plain,
-    /// By a fixed factor between 0 and 2: successive overrelaxation.
-    Momentum(f64),
-    /// By a factor that follows from how fast errors fall.
-    #[default]
-    Adaptive,
-    /// By Anderson's mixing of so many last iterates.
-    Anderson(usize),
-}
-
-/// In which order the two sides are scaled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Update {
-    /// One after the other, each from the other's newest potential.
-    #[default]
-    Alternating,
-    /// Both at once, half a step each: the potentials of a problem with symmetric costs and equal
-    /// weights stay equal, and converge in a few sweeps.
-    Symmetric,
-}
-
-/// What results carry gradients, and by which theorem.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Gradient {
-    /// The value only, with potentials held fixed: exact at convergence. Potentials carry none, and an
-    /// applied plan only with respect to what it is applied to.
-    #[default]
-    Envelope,
-    /// Value, potentials and applied plans, by the implicit function theorem at the fixed point: a
-    /// linear system a backward pass, solved by conjugate gradients; see
-    /// [`SinkhornSolution::gradient_solves`].
-    Implicit,
-    /// Value, potentials and applied plans, through every sweep: the gradient of what was computed,
-    /// converged or not. Sweeps are not lengthened then unless by [`Acceleration::Momentum`]; memory is
-    /// O((n + m) sweeps), time four passes over the costs a sweep.
-    Unrolled,
+    settings: Settings,
 }
 
 impl Sinkhorn {
+    fn of(settings: Settings) -> Self {
+        Self { settings }
+    }
+
     /// Regularisation `epsilon`, in units of the cost; marginals within 1e-5 of the mass, or 10,000
     /// sweeps.
     ///
@@ -95,7 +52,7 @@ impl Sinkhorn {
     /// When `epsilon` is not positive and finite.
     pub fn new(epsilon: f64) -> Result<Self> {
         positive("epsilon", epsilon)?;
-        Ok(Self {
+        Ok(Self::of(Settings {
             epsilon,
             tolerance: 1e-5,
             max_iterations: 10_000,
@@ -103,7 +60,7 @@ impl Sinkhorn {
             acceleration: Acceleration::default(),
             update: Update::default(),
             gradient: Gradient::default(),
-        })
+        }))
     }
 
     /// Ends when the L1 error of the marginals is at most `tolerance` times the mass.
@@ -112,7 +69,10 @@ impl Sinkhorn {
     /// When `tolerance` is not positive and finite.
     pub fn tolerance(self, tolerance: f64) -> Result<Self> {
         positive("tolerance", tolerance)?;
-        Ok(Self { tolerance, ..self })
+        Ok(Self::of(Settings {
+            tolerance,
+            ..self.settings
+        }))
     }
 
     /// Ends after so many sweeps, those at larger epsilons included.
@@ -122,10 +82,10 @@ impl Sinkhorn {
     pub fn max_iterations(self, max_iterations: usize) -> Result<Self> {
         match max_iterations {
             0 => Err(Error::value("max_iterations", 0, "must be at least 1")),
-            _ => Ok(Self {
+            _ => Ok(Self::of(Settings {
                 max_iterations,
-                ..self
-            }),
+                ..self.settings
+            })),
         }
     }
 
@@ -136,7 +96,10 @@ impl Sinkhorn {
     /// When it is not in (0, 1].
     pub fn epsilon_scaling(self, scaling: f64) -> Result<Self> {
         match scaling > 0.0 && scaling <= 1.0 {
-            true => Ok(Self { scaling, ..self }),
+            true => Ok(Self::of(Settings {
+                scaling,
+                ..self.settings
+            })),
             false => Err(Error::value(
                 "epsilon scaling",
                 scaling,
@@ -161,28 +124,34 @@ impl Sinkhorn {
                 k,
                 "must be between 1 and 50 iterates",
             )),
-            _ => Ok(Self {
+            _ => Ok(Self::of(Settings {
                 acceleration,
-                ..self
-            }),
+                ..self.settings
+            })),
         }
     }
 
     /// In which order the two sides are scaled. Symmetric updates are not lengthened.
     #[must_use]
     pub fn update(self, update: Update) -> Self {
-        Self { update, ..self }
+        Self::of(Settings {
+            update,
+            ..self.settings
+        })
     }
 
     /// What results carry gradients; the value only by default.
     #[must_use]
     pub fn gradient(self, gradient: Gradient) -> Self {
-        Self { gradient, ..self }
+        Self::of(Settings {
+            gradient,
+            ..self.settings
+        })
     }
 
     /// The regularisation.
     pub fn epsilon(&self) -> f64 {
-        self.epsilon
+        self.settings.epsilon
     }
 
     /// Solves a problem, or every problem of a batch. Not converging is a result, not an error: see
@@ -231,9 +200,13 @@ impl Sinkhorn {
         let (n, m) = problem.geometry().size();
         let work = problem.count() * n * m * 200;
         let runs = parallel::map(problem.count(), work, |i| {
-            Run::new(self, problem, i, start(i)?)
+            Run::new(&self.settings, problem, i, start(i)?)
         });
-        SinkhornSolution::new(self, problem, runs.into_iter().collect::<Result<_>>()?)
+        SinkhornSolution::new(
+            &self.settings,
+            problem,
+            runs.into_iter().collect::<Result<_>>()?,
+        )
     }
 }
 
