@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A [`Geometry`] gives the costs, stored or computed as they are needed; a [`LinearProblem`] adds
-//! the two masses; [`Sinkhorn`] solves it; a [`SinkhornSolution`] says what came of it, with the
+//! the two masses, or a batch of them; a solver such as [`Sinkhorn`] takes it to a solution, with the
 //! [`Plan`] computed on request. Nothing is silent: bad input is an error with the numbers, and a
 //! solution says whether it converged and how far its marginals are off.
 //!
@@ -23,23 +23,46 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! | item | what it is |
+//! | two measures | |
 //! |---|---|
-//! | [`Sinkhorn`] | two measures, log domain, epsilon scaling, overrelaxation, to a tolerance |
-//! | [`NetworkSimplex`] | two measures, exactly, with a sparse plan |
+//! | [`Sinkhorn`] | entropic, to a tolerance; [balanced](LinearProblem::new) or [not](LinearProblem::unbalanced) |
+//! | [`SinkhornDivergence`] | the same without its bias: 0 at equality |
+//! | [`LowRankSinkhorn`] | plans of low rank, in time and memory linear in the points |
+//! | [`NetworkSimplex`] | exact, with a sparse plan |
 //! | [`wasserstein_1d`], [`sliced_wasserstein`] | on a line in closed form, and the mean over lines |
-//! | [`MultiMarginalSinkhorn`] | any number of measures at once, on the dense joint cost |
-//! | [`KernelSinkhorn`] | the DecAlign release's loss, number for number, gradient through every sweep |
+//! | [`bures_wasserstein`], [`entropic_gaussian`] | between Gaussians in closed form |
+//!
+//! | more than two, or not in one space | |
+//! |---|---|
+//! | [`MultiMarginalSinkhorn`] | any number of measures at once |
+//! | [`KernelSinkhorn`] | the DecAlign release's loss, number for number |
 //! | [`FixedSupportBarycenter`], [`FreeSupportBarycenter`] | means of measures |
 //! | [`GromovWasserstein`] | points of different spaces, by the costs within each; fused |
-//! | [`LowRankSinkhorn`] | plans of low rank, in time and memory linear in the points |
-//! | [`bures_wasserstein`], [`bures_wasserstein_diagonal`] | costs between Gaussians |
-//! | [`entropic_gaussian`] | entropic transport between Gaussians in closed form |
-//! | [`coupling_cost`] | the cost of a coupling that is given, such as responsibilities |
-//! | [`mod@reference`] | the same in plain tensor operations |
 //!
-//! Values carry gradients with respect to weights, costs and points by the envelope theorem; plans and
-//! potentials carry none.
+//! # Gradients
+//!
+//! Values carry gradients with respect to weights, costs and points by the envelope theorem. With
+//! [`Gradient::Implicit`] or [`Gradient::Unrolled`] so do the potentials of [`Sinkhorn`] and whatever its plan
+//! is applied to. Weights of a fixed total have gradients up to a constant: they are centred to mean 0.
+//!
+//! ```
+//! use candle_core::{Device, Tensor, Var};
+//! use decalign_ot::{Geometry, Gradient, LinearProblem, Sinkhorn};
+//!
+//! // Where does each point go, and how does that change with the points?
+//! let x = Var::new(&[[0f64, 0.0], [1.0, 0.0]], &Device::Cpu)?;
+//! let y = Tensor::new(&[[0f64, 1.0], [2.0, 1.0]], &Device::Cpu)?;
+//! let problem = LinearProblem::uniform(Geometry::squared_euclidean(&x, &y)?)?;
+//! let solution = Sinkhorn::new(0.5)?.gradient(Gradient::Implicit).solve(&problem)?;
+//! let moved = solution.plan.barycentric_projection(&y)?;
+//! let gradients = moved.sqr()?.sum_all()?.backward()?;
+//! assert_eq!(gradients.get(&x).unwrap().dims(), [2, 2]);
+//! assert!(solution.gradient_solves().iter().all(|solve| solve.converged));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Every operation has a second, plain implementation in [`mod@reference`] or in the tests, which hold the
+//! two equal, and its gradients to central differences.
 
 mod barycenter;
 mod exact;
