@@ -44,6 +44,7 @@ pub use decalign_core::{Error, Result};
 pub use geometry::{Geometry, Reduction, bures_wasserstein_diagonal, coupling_cost};
 pub use linear::{LinearProblem, Plan, Sinkhorn, SinkhornSolution};
 pub use multi_marginal::{
-    CELL_LIMIT, KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, MultiMarginalSolution,
+    CELL_LIMIT, KernelSinkhorn, MultiMarginalOutcome, MultiMarginalProblem, MultiMarginalSinkhorn,
+    MultiMarginalSolution,
 };
 pub use reference::ROOT_SHIFT;
