@@ -11,7 +11,7 @@ use decalign_core::simd;
 use super::engine::{Engine, Evaluation, convert, larger};
 use super::graph::{Forest, Step};
 use super::joint::transposed;
-use super::log_product::{LogTable, padded};
+use super::message::{EdgeCosts, Message, padded};
 use super::parts::{LogVectors, Parts};
 use super::problem::MultiMarginalProblem;
 
@@ -19,8 +19,8 @@ use super::problem::MultiMarginalProblem;
 pub(super) struct Links<T>(Vec<Option<Link<T>>>);
 
 struct Link<T> {
-    from_parent: LogTable<T>,
-    to_parent: LogTable<T>,
+    from_parent: EdgeCosts<T>,
+    to_parent: EdgeCosts<T>,
     /// Whether the edge was given from child to parent.
     upward: bool,
 }
@@ -43,8 +43,8 @@ impl<T: Real> Links<T> {
                 (given, turned)
             };
             Some(Link {
-                from_parent: LogTable::new(&down, sizes[m]),
-                to_parent: LogTable::new(&up, sizes[p]),
+                from_parent: EdgeCosts::new(&down, sizes[m]),
+                to_parent: EdgeCosts::new(&up, sizes[p]),
                 upward,
             })
         };
@@ -61,9 +61,11 @@ pub(super) struct ForestEngine<'a, T> {
     vectors: LogVectors<'a, T>,
     parts: Parts,
     inverse: T,
-    /// From each marginal, on its parent.
+    /// To each marginal's parent, and from it.
+    messages: Vec<Option<[Message<'a, T>; 2]>>,
+    /// What was sent last: to each marginal's parent.
     up: Vec<Vec<T>>,
-    /// From each marginal's parent, on the marginal.
+    /// From each marginal's parent.
     down: Vec<Vec<T>>,
 }
 
@@ -85,6 +87,14 @@ impl<'a, T: Real> ForestEngine<'a, T> {
             vectors: LogVectors::new(weights, parts.count()),
             parts,
             inverse: T::one(),
+            messages: links
+                .0
+                .iter()
+                .map(|link| {
+                    let link = link.as_ref()?;
+                    Some([&link.to_parent, &link.from_parent].map(Message::new))
+                })
+                .collect(),
             up: (0..sizes.len())
                 .map(|m| zeros(parent(m).map_or(0, |p| sizes[p])))
                 .collect(),
@@ -103,25 +113,27 @@ impl<'a, T: Real> ForestEngine<'a, T> {
 
     /// The message from its parent.
     fn enter(&mut self, m: usize) {
-        let (Some((p, _)), Some(link)) = (self.forest.parents[m], &self.links.0[m]) else {
+        let Some((p, _)) = self.forest.parents[m] else {
             return;
         };
         let mut a = self.heard(p, Some(m));
         add(&mut a, self.vectors.of(p));
         a.truncate(self.problem.sizes[p]);
-        link.from_parent
-            .log_product(&a, self.inverse, &mut self.down[m]);
+        if let Some([_, message]) = &mut self.messages[m] {
+            message.send(&a, self.inverse, &mut self.down[m]);
+        }
     }
 
     /// The message to its parent.
     fn leave(&mut self, m: usize) {
-        let Some(link) = &self.links.0[m] else { return };
+        let Some([message, _]) = &mut self.messages[m] else {
+            return;
+        };
         let mut a = self.vectors.of(m).to_vec();
         for child in &self.forest.children[m] {
             add(&mut a, &self.up[*child]);
         }
-        link.to_parent
-            .log_product(&a, self.inverse, &mut self.up[m]);
+        message.send(&a, self.inverse, &mut self.up[m]);
     }
 
     /// All messages to parents.

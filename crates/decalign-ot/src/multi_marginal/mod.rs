@@ -10,7 +10,7 @@ mod inputs;
 mod joint;
 mod kernel;
 mod kernel_reverse;
-mod log_product;
+mod message;
 mod parts;
 mod passes;
 mod problem;
