@@ -26,7 +26,7 @@
 //! | item | what it is |
 //! |---|---|
 //! | [`Sinkhorn`] | two measures, log domain, epsilon scaling, overrelaxation, to a tolerance |
-//! | [`MultiMarginalSinkhorn`] | any number of measures at once, on the dense joint cost |
+//! | [`MultiMarginalSinkhorn`] | any number of measures at once: costs between pairs (chains, stars, trees, rings), or a joint cost; batches |
 //! | [`KernelSinkhorn`] | the DecAlign release's loss, number for number, gradient through every sweep |
 //! | [`bures_wasserstein_diagonal`] | costs between Gaussians |
 //! | [`coupling_cost`] | the cost of a coupling that is given, such as responsibilities |

@@ -397,6 +397,59 @@ fn epsilon_scaling_finds_what_a_single_epsilon_finds() -> Result<()> {
 }
 
 #[test]
+fn costs_may_be_far_from_zero_and_from_each_other() -> Result<()> {
+    for (name, sizes, edges, _) in graphs() {
+        let m = sizes.len();
+        let mut x = raw(&sizes, &edges, None, 5);
+        let solver = MultiMarginalSinkhorn::new(0.3, 1e-7, 5000)?;
+        let near = solver.solve(&on_graph(&x, m, &edges)?)?;
+        x[m] = (&x[m] + 1e6)?;
+        let far = solver.solve(&on_graph(&x, m, &edges)?)?;
+        assert!(far.converged, "{name}: {}", far.marginal_error);
+        let off = value(&far.value) - value(&near.value) - 1e6;
+        assert!(off.abs() < 1e-5, "{name}: {off}");
+        // A whole row that any kernel loses, at one epsilon: sums underflow, and are recovered.
+        let rows = x[m].dim(0)?;
+        let lift: Vec<f64> = (0..rows).map(|i| 1e4 * i as f64).collect();
+        let lift = Tensor::from_vec(lift, (rows, 1), &Device::Cpu)?;
+        x[m] = (x[m].broadcast_add(&lift)? - 1e6)?;
+        let solver = solver.epsilon_scaling(1.0)?;
+        let lifted = solver.solve(&on_graph(&x, m, &edges)?)?;
+        assert!(lifted.converged, "{name}: {}", lifted.marginal_error);
+        // What is added to a row moves its potential and the value by its mass.
+        let first = edges[0].0;
+        let mass = softmax(&x[first])?.mul(&lift.squeeze(1)?)?.sum_all()?;
+        let off = value(&lifted.value) - value(&near.value) - value(&mass);
+        assert!(off.abs() < 1e-4, "{name}: {off}");
+    }
+    Ok(())
+}
+
+#[test]
+fn numbers_at_the_end_of_their_range_end_a_solve() -> Result<()> {
+    for (name, sizes, edges, _) in graphs() {
+        let m = sizes.len();
+        for (scale, epsilon) in [
+            (1e300, 1e-10),
+            (1e-300, 1e-320),
+            (1e150, 1e-300),
+            (1.0, 1e300),
+        ] {
+            let mut x = raw(&sizes, &edges, None, 5);
+            for cost in &mut x[m..] {
+                *cost = (&*cost * scale)?;
+            }
+            let solver = MultiMarginalSinkhorn::new(epsilon, 1e-6, 30)?;
+            let solution = solver.solve(&on_graph(&x, m, &edges)?)?;
+            let finite = solution.marginal_error.is_finite() && value(&solution.value).is_finite();
+            assert!(!solution.converged || finite, "{name} {scale} {epsilon}");
+            assert!(solution.converged || epsilon < 1e300, "{name}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_solution_starts_the_next_solve() -> Result<()> {
     for (name, sizes, edges, _) in graphs() {
         let m = sizes.len();
@@ -820,16 +873,18 @@ fn masses_other_than_one() -> Result<()> {
         let problem = MultiMarginalProblem::graph(&marginals, &costs)?;
         let solution = sharp(1.0).solve(&problem)?;
         assert!(solution.converged, "{name}");
-        let want = reference::multi_marginal_value(&problem, 1.0, 100)?;
-        let off = distance(&solution.value, &want);
-        assert!(off < 1e-9 * value(&want), "{name}: {off}");
+        if sizes.iter().product::<usize>() < 10_000 {
+            let want = reference::multi_marginal_value(&problem, 1.0, 100)?;
+            let off = distance(&solution.value, &want);
+            assert!(off < 1e-9 * value(&want), "{name}: {off}");
+        }
         let plan = solution.plan()?;
         assert!((value(&plan.sum_all()?) - 2.5).abs() < 1e-9, "{name}");
         let dense = MultiMarginalProblem::dense(&marginals, &reference::joint_cost(&problem)?)?;
-        assert!(
-            distance(&plan, &sharp(1.0).solve(&dense)?.plan()?) < 1e-9,
-            "{name}"
-        );
+        let dense = sharp(1.0).solve(&dense)?;
+        assert!(distance(&plan, &dense.plan()?) < 1e-9, "{name}");
+        let off = distance(&solution.value, &dense.value);
+        assert!(off < 1e-11 * value(&dense.value), "{name}: {off}");
     }
     Ok(())
 }
@@ -964,7 +1019,7 @@ fn bad_input_is_named() -> Result<()> {
     );
     let wide = Tensor::zeros((2, 3), DType::F64, &Device::Cpu)?;
     says(
-        MultiMarginalProblem::pairwise(&pair, &[wide.clone()]),
+        MultiMarginalProblem::pairwise(&pair, std::slice::from_ref(&wide)),
         &["[2, 2]"],
     );
     says(

@@ -151,13 +151,13 @@ impl<'a, T: Real> BucketEngine<'a, T> {
     }
 
     /// Makes the marginals from `m` down right; returns the largest error.
-    fn visit(&mut self, m: usize) -> f64 {
+    fn visit(&mut self, m: usize, relaxation: f64) -> f64 {
         let buckets = self.buckets;
         let heard = self.heard(m);
-        let mut error = self.vectors.update(m, &heard);
+        let mut error = self.vectors.update(m, &heard, relaxation);
         for child in &buckets[m].children {
             self.send_down(m, *child);
-            error = larger(error, self.visit(*child));
+            error = larger(error, self.visit(*child, relaxation));
         }
         self.send_up(m);
         error
@@ -177,9 +177,11 @@ impl<T: Real> Engine<T> for BucketEngine<'_, T> {
         self.gather_all();
     }
 
-    fn sweep(&mut self) -> f64 {
+    fn sweep(&mut self, relaxation: f64) -> f64 {
         let roots = self.roots().into_iter();
-        roots.fold(0.0, |error, root| larger(error, self.visit(root)))
+        roots.fold(0.0, |error, root| {
+            larger(error, self.visit(root, relaxation))
+        })
     }
 
     fn potentials(&self) -> Vec<Vec<f64>> {

@@ -11,7 +11,7 @@ use decalign_core::{Real, for_blocks, parallel};
 
 use super::cells::{Cells, Levels};
 use super::engine::{Engine, Evaluation, greatest, larger, least};
-use super::joint::{Structure, cost_gradients, digits, of_rows, row_pieces, scaled};
+use super::joint::{Structure, cost_gradients, digits, of_rows, piece_rows, scaled};
 
 /// One problem with its joint cost.
 pub(super) struct DenseEngine<'a, T> {
@@ -85,7 +85,7 @@ impl<'a, T: Real> DenseEngine<'a, T> {
         let along = cells.vector(cells.last(), &self.potentials);
         let (cost, stride) = (self.cost, cells.stride);
         let inverse = T::of(1.0 / self.epsilon);
-        let piece = row_pieces(rows.len(), stride).next().map_or(1, |p| p.len());
+        let piece = piece_rows(stride);
         parallel::for_each_chunk(
             &mut self.kernel,
             piece * stride,
@@ -215,7 +215,7 @@ impl<T: Real> Engine<T> for DenseEngine<'_, T> {
         self.renew();
     }
 
-    fn sweep(&mut self) -> f64 {
+    fn sweep(&mut self, relaxation: f64) -> f64 {
         let cells = self.cells;
         let (mut error, mut low, mut high) = (0.0, T::one(), T::one());
         self.levels.prepare(cells, &self.scaled);
@@ -224,6 +224,7 @@ impl<T: Real> Engine<T> for DenseEngine<'_, T> {
             self.levels.sums(cells, &self.kernel, m, sums);
             let look = simd::dispatch(Update {
                 weights: cells.vector(m, &self.weights),
+                relaxation: T::of(relaxation),
                 sums,
                 scaled: cells.vector_mut(m, &mut self.scaled),
             });
@@ -319,9 +320,11 @@ impl<T: Real> Kernel for Exponentials<'_, T> {
     }
 }
 
-/// `v = nu / s`; what `v` was is off by `v s - nu`.
+/// `v = nu / s`; what `v` was is off by `v s - nu`. With a relaxation w, `s (v s / nu)^(w - 1)` stands
+/// for s.
 struct Update<'a, T> {
     weights: &'a [T],
+    relaxation: T,
     sums: &'a mut [T],
     scaled: &'a mut [T],
 }
@@ -337,7 +340,8 @@ impl<T: Real> Kernel for Update<'_, T> {
     type Output = Look<T>;
 
     #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> Look<T> {
+    fn run<I: Isa>(self, isa: I) -> Look<T> {
+        let beyond = self.relaxation - T::one();
         let mut off = [T::zero(); LANES];
         let (mut low, mut high) = ([T::one(); LANES], [T::one(); LANES]);
         for_blocks!(at in self.weights.len(), {
@@ -349,6 +353,14 @@ impl<T: Real> Kernel for Update<'_, T> {
                 off[i] += (v[i] * s[i] - nu[i]).abs();
                 low[i] = least(low[i], s[i]);
                 high[i] = greatest(high[i], s[i]);
+            }
+            if beyond != T::zero() {
+                for i in 0..LANES {
+                    let ratio = if nu[i] > T::zero() { v[i] * s[i] / nu[i] } else { T::one() };
+                    s[i] *= simd::exp_value(isa, beyond * simd::ln_value(isa, ratio));
+                }
+            }
+            for i in 0..LANES {
                 v[i] = nu[i] / s[i];
             }
             at.store(s, self.sums);

@@ -16,9 +16,10 @@ pub(super) trait Engine<T> {
     fn start(&mut self, epsilon: f64, potentials: Option<&[Vec<f64>]>);
     /// Goes on at another epsilon with the same potentials.
     fn go_on(&mut self, epsilon: f64);
-    /// Makes every marginal of the plan right in turn; returns the largest L1 error that one had
-    /// before, infinity if that is not known.
-    fn sweep(&mut self) -> f64;
+    /// Makes every marginal of the plan right in turn, or with a relaxation above 1 goes further in
+    /// that direction; returns the largest L1 error that one had before, infinity if that is not
+    /// known.
+    fn sweep(&mut self, relaxation: f64) -> f64;
     /// `f_m`, 0 where there is no mass.
     fn potentials(&self) -> Vec<Vec<f64>>;
     /// What the plan of these potentials comes to; the sums for `costs` only where asked for.

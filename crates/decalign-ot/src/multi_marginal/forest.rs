@@ -190,14 +190,14 @@ impl<T: Real> Engine<T> for ForestEngine<'_, T> {
         self.leave_all();
     }
 
-    fn sweep(&mut self) -> f64 {
+    fn sweep(&mut self, relaxation: f64) -> f64 {
         let mut error = 0.0;
         for step in &self.forest.tour {
             match *step {
                 Step::Enter(m) => {
                     self.enter(m);
                     let heard = self.heard(m, None);
-                    error = larger(error, self.vectors.update(m, &heard));
+                    error = larger(error, self.vectors.update(m, &heard, relaxation));
                 }
                 Step::Leave(m) => self.leave(m),
             }

@@ -1,9 +1,7 @@
 //! Joint tensors: their cells from pairs and vectors, and sums over all but a pair.
 
-use std::ops::Range;
-
 use decalign_core::simd::{self, Isa, Kernel, LANES};
-use decalign_core::{Real, for_blocks};
+use decalign_core::{Real, for_blocks, parallel};
 
 use super::cells::Cells;
 
@@ -164,7 +162,12 @@ pub(crate) fn scaled<T: Real>(table: &[T], (x, y): (&[T], &[T]), out: &mut [T]) 
             }
         }
     }
-    simd::dispatch(Scaled { table, x, y, out });
+    let (n, work) = (y.len(), 2 * table.len());
+    let rows = piece_rows(n);
+    parallel::for_each_chunk(out, rows * n, work, |i, out| {
+        let (table, x) = (&table[i * rows * n..], &x[i * rows..]);
+        simd::dispatch(Scaled { table, x, y, out });
+    });
 }
 
 /// The smaller marginal first.
@@ -187,9 +190,8 @@ pub(crate) fn transposed<T: Real>(x: &[T], columns: usize) -> Vec<T> {
     (0..columns).flat_map(column).collect()
 }
 
-/// Rows of a joint tensor in pieces of about this many cells.
-pub(crate) fn row_pieces(rows: usize, stride: usize) -> impl Iterator<Item = Range<usize>> {
-    const PIECE: usize = 1 << 15;
-    let piece = (PIECE / stride).max(1);
-    (0..rows.div_ceil(piece)).map(move |i| i * piece..(i * piece + piece).min(rows))
+/// Rows of one piece of work on a joint tensor.
+pub(crate) fn piece_rows(stride: usize) -> usize {
+    const CELLS: usize = 1 << 15;
+    (CELLS / stride).max(1)
 }

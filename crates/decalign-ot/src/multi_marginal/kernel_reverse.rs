@@ -114,11 +114,11 @@ impl<T: Real> Reverse<'_, T> {
                 d_outer,
             });
         }
-        self.to_scalings(before);
+        self.undo_outers(before);
     }
 
     /// From the outer products of the scalings before a sweep to these.
-    fn to_scalings(&mut self, before: &[T]) {
+    fn undo_outers(&mut self, before: &[T]) {
         let cells = self.cells;
         for k in 0..cells.last() - 1 {
             let (d_outer, behind) = self.d_tables.outer_pair(k);

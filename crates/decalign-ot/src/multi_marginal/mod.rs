@@ -11,6 +11,7 @@ mod joint;
 mod kernel;
 mod kernel_reverse;
 mod message;
+mod pace;
 mod parts;
 mod passes;
 mod problem;

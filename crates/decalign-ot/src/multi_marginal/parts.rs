@@ -65,14 +65,18 @@ impl<'a, T: Real> LogVectors<'a, T> {
         }
     }
 
-    /// Makes marginal m right, given the logarithms of what all others give it; returns the L1
-    /// error it had.
-    pub(super) fn update(&mut self, m: usize, heard: &[T]) -> f64 {
+    /// Makes marginal m right, given the logarithms of what all others give it, or goes further;
+    /// returns the L1 error it had.
+    pub(super) fn update(&mut self, m: usize, heard: &[T], relaxation: f64) -> f64 {
         let wrong = self.marginal(m, heard).into_iter().zip(&self.weights[m]);
         let error = wrong.map(|(got, want)| (got - *want).abs().as_f64()).sum();
         let each = self.vectors[m].iter_mut().zip(&self.logs[m]).zip(heard);
         for ((v, log), heard) in each.filter(|((_, log), _)| log.is_finite()) {
-            *v = *log - *heard;
+            let right = *log - *heard;
+            *v = match relaxation == 1.0 {
+                true => right,
+                false => *v + T::of(relaxation) * (right - *v),
+            };
         }
         error
     }

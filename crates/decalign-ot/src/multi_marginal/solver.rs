@@ -5,6 +5,7 @@ use decalign_core::{Error, Real, Result, parallel, with_real};
 
 use super::engine::{Engine, Evaluation, Tables, convert, greatest, least};
 use super::inputs::{Inputs, Numbers};
+use super::pace::Pace;
 use super::problem::MultiMarginalProblem;
 use super::solution::{MultiMarginalSolution, Solved};
 
@@ -50,7 +51,7 @@ pub struct MultiMarginalSinkhorn {
 }
 
 /// Ranges of the cost below this many epsilons need no preparation.
-const MILD: f64 = 50.0;
+const MILD: f64 = 200.0;
 /// Sweeps of a stage that prepares, at most.
 const STAGE: usize = 10;
 /// The error at which it ends.
@@ -292,13 +293,12 @@ impl<D: Real> Job<'_, D> {
         let mass: f64 = weights[0].iter().map(|v| v.as_f64()).sum();
         let stages = settings.stages(self.range, self.start.is_some());
         engine.start(stages[0], self.start.as_deref());
-        let mut iterations = 0;
-        for (epsilon, next) in stages.iter().zip(&stages[1..]) {
-            debug_assert!(epsilon > next);
-            // Larger epsilons only prepare; one sweep is kept for the epsilon asked for.
-            for _ in 0..STAGE.min(settings.max_iterations - iterations - 1) {
-                iterations += 1;
-                if engine.sweep() <= STAGE_TOLERANCE * mass {
+        // Larger epsilons only prepare: half of the sweeps are kept for the epsilon asked for.
+        let mut left = settings.max_iterations;
+        for next in &stages[1..] {
+            for _ in 0..STAGE.min(left.saturating_sub(settings.max_iterations.div_ceil(2))) {
+                left -= 1;
+                if engine.sweep(1.0) <= STAGE_TOLERANCE * mass {
                     break;
                 }
             }
@@ -306,22 +306,16 @@ impl<D: Real> Job<'_, D> {
         }
         // An error is that before a marginal is made right, which puts the others a little off:
         // what counts is the error of the plan at the end.
-        let (limit, mut look) = (settings.tolerance * mass, settings.tolerance * mass);
-        let costs = self.problem.is_tracked();
+        let (limit, mut goal) = (settings.tolerance * mass, settings.tolerance * mass);
+        let mut pace = Pace::new();
         loop {
-            while iterations < settings.max_iterations {
-                iterations += 1;
-                let error = engine.sweep();
-                if error <= look || error.is_nan() {
-                    break;
-                }
-            }
-            let evaluation = engine.evaluate(costs);
+            left -= pace.sweeps(left, goal, |relaxation| engine.sweep(relaxation));
+            let evaluation = engine.evaluate(self.problem.is_tracked());
             let error = evaluation.error(weights);
-            if error <= limit || error.is_nan() || iterations == settings.max_iterations {
-                return (iterations, evaluation);
+            if error <= limit || error.is_nan() || left == 0 {
+                return (settings.max_iterations - left, evaluation);
             }
-            look *= 0.5;
+            goal *= 0.5;
         }
     }
 }
