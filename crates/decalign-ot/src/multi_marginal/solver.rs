@@ -20,8 +20,9 @@ use super::solution::{MultiMarginalSolution, Solved};
 /// them. On a joint cost it reads the cells twice a sweep; on costs between pairs that make no
 /// cycle, or few, it passes messages in the log domain and never sees the joint tensor. Points of
 /// weight 0 take no part. When epsilon is small beside the costs the solve starts at a larger one
-/// and lowers it (epsilon scaling), and f32 problems are solved in f64 where f32 could not express
-/// the tolerance. The problems of a batch are solved in parallel, each as if it were alone.
+/// and lowers it (epsilon scaling), steps are lengthened as errors fall slowly (overrelaxation), and
+/// f32 problems are solved in f64 where f32 could not express the tolerance. The problems of a batch
+/// are solved in parallel, each as if it were alone.
 ///
 /// The solve runs on the CPU.
 ///
