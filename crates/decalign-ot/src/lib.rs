@@ -34,7 +34,7 @@
 //!
 //! | more than two, or not in one space | |
 //! |---|---|
-//! | [`MultiMarginalSinkhorn`] | any number of measures at once |
+//! | [`MultiMarginalSinkhorn`] | any number of measures at once: costs between pairs (chains, stars, trees, rings), or a joint cost |
 //! | [`KernelSinkhorn`] | the DecAlign release's loss, number for number |
 //! | [`FixedSupportBarycenter`], [`FreeSupportBarycenter`] | means of measures |
 //! | [`GromovWasserstein`] | points of different spaces, by the costs within each; fused |
@@ -65,6 +65,7 @@
 //! two equal, and its gradients to central differences.
 
 mod barycenter;
+mod end;
 mod exact;
 mod geometry;
 mod guard;
@@ -80,13 +81,14 @@ pub use barycenter::{
     FreeSupportSolution, Support, unrolled_barycenter,
 };
 pub use decalign_core::{Error, Result};
+pub use end::End;
 pub use exact::{ExactSolution, NetworkSimplex, SparsePlan, sliced_wasserstein, wasserstein_1d};
 pub use geometry::{
     Geometry, Reduction, bures_wasserstein, bures_wasserstein_diagonal, coupling_cost,
     entropic_gaussian,
 };
 pub use linear::{
-    Acceleration, Divergence, End, Gradient, LinearProblem, LinearSolve, Plan, Sinkhorn,
+    Acceleration, Divergence, Gradient, LinearProblem, LinearSolve, Plan, Sinkhorn,
     SinkhornDivergence, SinkhornSolution, Update,
 };
 pub use low_rank::{LowRankPlan, LowRankSinkhorn, LowRankSolution};

@@ -6,10 +6,10 @@ pub use crate::geometry::cost;
 pub use linear::{dual_value, plan, sinkhorn};
 
 use candle_core::{D, Tensor};
-use decalign_core::{Error, Result};
+use decalign_core::Result;
 
 use crate::geometry::Reduction;
-use crate::multi_marginal::MultiMarginalProblem;
+use crate::multi_marginal::{MultiMarginalProblem, Structure};
 
 /// Added under the root of a product of variances, so that its gradient is finite at 0.
 pub const ROOT_SHIFT: f64 = 1e-8;
@@ -95,36 +95,77 @@ pub fn gromov_energy(c1: &Tensor, c2: &Tensor, plan: &Tensor) -> Result<Tensor> 
     Ok((squares * masses)?.sum_all()?)
 }
 
-/// The joint cost tensor of a problem, (K_1, ..., K_M).
+/// The joint cost tensor of a problem, (K_1, ..., K_M) or (B, K_1, ..., K_M).
 ///
 /// # Errors
 /// When the tensor library fails.
 pub fn joint_cost(problem: &MultiMarginalProblem) -> Result<Tensor> {
-    let mut joint: Option<Tensor> = None;
-    for ((a, b), cost) in problem.pairs().zip(&problem.costs) {
-        let mut dims = vec![1; problem.sizes.len()];
-        dims[a] = problem.sizes[a];
-        dims[b] = problem.sizes[b];
-        let cost = cost.reshape(dims)?.broadcast_as(&problem.sizes[..])?;
-        joint = Some(match joint {
-            None => cost,
-            Some(sum) => (sum + cost)?,
-        });
+    let sizes = problem.sizes.iter().copied();
+    let dims: Vec<usize> = problem.batch.into_iter().chain(sizes).collect();
+    Ok(flat_cost(problem)?.reshape(dims)?)
+}
+
+/// The joint costs as rows, (B, K_1 ... K_M), B = 1 of a single problem: Candle's operations take
+/// eight dimensions, and there may be more marginals.
+fn flat_cost(problem: &MultiMarginalProblem) -> Result<Tensor> {
+    let (batch, sizes) = (problem.batch.unwrap_or(1), &problem.sizes);
+    let cells = sizes.iter().product();
+    let like = &problem.marginals[0];
+    let joint = Tensor::zeros((batch, cells), like.dtype(), like.device())?;
+    let Structure::Edges(edges) = &problem.structure else {
+        let cost = &problem.costs[0];
+        return Ok(joint.broadcast_add(&cost.reshape((cost.elem_count() / cells, cells))?)?);
+    };
+    let mut joint = joint;
+    for ((a, b), cost) in edges.iter().zip(&problem.costs) {
+        let (rows, columns) = (sizes[*a], sizes[*b]);
+        let mut cost = cost.reshape((cost.elem_count() / rows / columns, rows, columns))?;
+        let (first, second) = (*a.min(b), *a.max(b));
+        if first != *a {
+            cost = cost.transpose(1, 2)?.contiguous()?;
+        }
+        let cells = |range: std::ops::Range<usize>| sizes[range].iter().product::<usize>();
+        let between = cells(first + 1..second);
+        let dims = [
+            cells(0..first),
+            sizes[first],
+            between,
+            sizes[second],
+            cells(second + 1..sizes.len()),
+        ];
+        let cost = cost.reshape((cost.dim(0)?, 1, dims[1], 1, dims[3], 1))?;
+        let view = joint.reshape((batch, dims[0], dims[1], dims[2], dims[3], dims[4]))?;
+        joint = view.broadcast_add(&cost)?.flatten_from(1)?;
     }
-    joint.ok_or_else(|| Error::value("number of costs", 0, "at least one is needed"))
+    Ok(joint)
 }
 
-/// A vector along dimension `m` of a joint tensor.
-fn along(x: &Tensor, m: usize, rank: usize) -> Result<Tensor> {
-    let mut dims = vec![1; rank];
-    dims[m] = x.elem_count();
-    Ok(x.reshape(dims)?)
+/// The marginals as (B, K_m), B = 1 of a single problem.
+fn marginals(problem: &MultiMarginalProblem) -> Result<Vec<Tensor>> {
+    let batch = problem.batch.unwrap_or(1);
+    let each = problem.marginals.iter().zip(&problem.sizes);
+    each.map(|(x, k)| Ok(x.broadcast_as((batch, *k))?.contiguous()?))
+        .collect()
 }
 
-/// The sum over all dimensions but `m`.
-fn all_but(x: &Tensor, m: usize) -> Result<Tensor> {
-    let others: Vec<usize> = (0..x.rank()).filter(|i| *i != m).collect();
-    Ok(x.sum(others)?)
+/// One number a problem, without the dimension that a single one was given.
+fn values(problem: &MultiMarginalProblem, x: Tensor) -> Result<Tensor> {
+    Ok(match problem.batch {
+        Some(_) => x,
+        None => x.squeeze(0)?,
+    })
+}
+
+/// Joint tensors with marginal `m` in the middle: (B, K_1 ... K_{m-1}, K_m, K_{m+1} ... K_M).
+fn about(joint: &Tensor, m: usize, sizes: &[usize]) -> Result<Tensor> {
+    let before: usize = sizes[..m].iter().product();
+    let after: usize = sizes[m + 1..].iter().product();
+    Ok(joint.reshape((joint.dim(0)?, before, sizes[m], after))?)
+}
+
+/// Vectors (B, K_m) to go with [`about`].
+fn along(x: &Tensor) -> Result<Tensor> {
+    Ok(x.unsqueeze(1)?.unsqueeze(3)?)
 }
 
 /// See [`crate::KernelSinkhorn::loss`].
@@ -136,30 +177,32 @@ pub fn kernel_sinkhorn(
     epsilon: f64,
     sweeps: usize,
 ) -> Result<Tensor> {
-    let rank = problem.sizes.len();
-    let cost = joint_cost(problem)?;
+    let sizes = &problem.sizes;
+    let cost = flat_cost(problem)?;
+    let marginals = marginals(problem)?;
     let kernel = floor(&(&cost / -epsilon)?.exp()?, KERNEL_FLOOR)?;
-    let mut scalings = problem
-        .marginals
+    let mut scalings = marginals
         .iter()
         .map(Tensor::ones_like)
         .collect::<candle_core::Result<Vec<_>>>()?;
+    // The kernel times the scalings of all marginals but one.
+    let product = |scalings: &[Tensor], without: usize| -> Result<Tensor> {
+        let mut product = kernel.clone();
+        for (n, u) in scalings.iter().enumerate().filter(|(n, _)| *n != without) {
+            let scaled = about(&product, n, sizes)?.broadcast_mul(&along(u)?)?;
+            product = scaled.flatten_from(1)?;
+        }
+        Ok(product)
+    };
     for _ in 0..sweeps {
-        for m in 0..rank {
-            let mut product = kernel.clone();
-            for (n, u) in scalings.iter().enumerate().filter(|(n, _)| *n != m) {
-                product = product.broadcast_mul(&along(u, n, rank)?)?;
-            }
-            let sums = (all_but(&product, m)? + DENOMINATOR_SHIFT)?;
-            scalings[m] = (&problem.marginals[m] / sums)?;
+        for m in 0..sizes.len() {
+            let sums = about(&product(&scalings, m)?, m, sizes)?.sum((1, 3))?;
+            scalings[m] = (&marginals[m] / (sums + DENOMINATOR_SHIFT)?)?;
         }
     }
-    let mut plan = kernel;
-    for (m, u) in scalings.iter().enumerate() {
-        plan = plan.broadcast_mul(&along(u, m, rank)?)?;
-    }
-    let entropy = (&plan * (floor(&plan, PLAN_FLOOR)?.log()? - 1.0)?)?.sum_all()?;
-    Ok(((plan * cost)?.sum_all()? + (entropy * epsilon)?)?)
+    let plan = product(&scalings, sizes.len())?;
+    let entropy = (&plan * (floor(&plan, PLAN_FLOOR)?.log()? - 1.0)?)?.sum(1)?;
+    values(problem, ((plan * cost)?.sum(1)? + (entropy * epsilon)?)?)
 }
 
 /// The regularised value of [`crate::MultiMarginalSinkhorn`] after `sweeps` sweeps in the log
@@ -172,39 +215,44 @@ pub fn multi_marginal_value(
     epsilon: f64,
     sweeps: usize,
 ) -> Result<Tensor> {
-    let rank = problem.sizes.len();
-    let cost = joint_cost(problem)?;
-    let logs = problem
-        .marginals
+    let sizes = &problem.sizes;
+    let cost = flat_cost(problem)?;
+    let marginals = marginals(problem)?;
+    let logs = marginals
         .iter()
         .map(Tensor::log)
         .collect::<candle_core::Result<Vec<_>>>()?;
-    let mut potentials = problem
-        .marginals
+    let mut potentials = marginals
         .iter()
         .map(Tensor::zeros_like)
         .collect::<candle_core::Result<Vec<_>>>()?;
     let exponents = |potentials: &[Tensor], without: usize| -> Result<Tensor> {
         let mut e = (&cost / -epsilon)?;
-        for n in (0..rank).filter(|n| *n != without) {
+        for n in (0..sizes.len()).filter(|n| *n != without) {
             let term = ((&potentials[n] / epsilon)? + &logs[n])?;
-            e = e.broadcast_add(&along(&term, n, rank)?)?;
+            e = about(&e, n, sizes)?
+                .broadcast_add(&along(&term)?)?
+                .flatten_from(1)?;
         }
         Ok(e)
     };
     for _ in 0..sweeps {
-        for m in 0..rank {
-            let e = exponents(&potentials, m)?;
-            let rows = e.transpose(0, m)?.contiguous()?.flatten_from(1)?;
-            let largest = rows.max_keepdim(1)?.detach();
-            let sum = rows.broadcast_sub(&largest)?.exp()?.sum(1)?;
-            potentials[m] = ((sum.log()? + largest.squeeze(1)?)? * -epsilon)?;
+        for m in 0..sizes.len() {
+            let e = about(&exponents(&potentials, m)?, m, sizes)?;
+            let rows = e.transpose(1, 2)?.contiguous()?.flatten_from(2)?;
+            let largest = rows.max_keepdim(2)?.detach();
+            let sum = rows.broadcast_sub(&largest)?.exp()?.sum(2)?;
+            potentials[m] = ((sum.log()? + largest.squeeze(2)?)? * -epsilon)?;
         }
     }
-    let mass = exponents(&potentials, rank)?.exp()?.sum_all()?;
-    let mut value = ((problem.marginals[0].sum_all()? - mass)? * epsilon)?;
-    for (nu, f) in problem.marginals.iter().zip(&potentials) {
-        value = (value + (nu * f)?.sum_all()?)?;
+    let mut product = marginals[0].sum(1)?;
+    for nu in &marginals[1..] {
+        product = (product * nu.sum(1)?)?;
     }
-    Ok(value)
+    let mass = exponents(&potentials, sizes.len())?.exp()?.sum(1)?;
+    let mut value = ((product - mass)? * epsilon)?;
+    for (nu, f) in marginals.iter().zip(&potentials) {
+        value = (value + (nu * f)?.sum(1)?)?;
+    }
+    values(problem, value)
 }

@@ -208,7 +208,7 @@ fn two_of_many_are_two() -> Result<()> {
             .tolerance(1e-10)?
             .max_iterations(20_000)?
             .solve(&problem(&k))?;
-        assert!(many.converged && two.converged(), "{}", k.name);
+        assert!(many.converged() && two.converged(), "{}", k.name);
         assert!(
             (value(&many.value) - value(&two.value)).abs() < 1e-7 * (1.0 + k.cost),
             "{}",

@@ -316,15 +316,14 @@ fn three_measures_at_once() {
         let problem = MultiMarginalProblem::new(&marginals, &costs).unwrap();
         let solver = MultiMarginalSinkhorn::new(case.number("epsilon"), 1e-13, 10_000).unwrap();
         let solution = solver.solve(&problem).unwrap();
-        assert!(solution.converged, "{}", case.name);
+        assert!(solution.converged(), "{}", case.name);
         case.holds("value", &solution.value, TOLERANCE);
-        case.holds_number("transport_cost", solution.transport_cost, TOLERANCE);
+        case.holds("transport_cost", &solution.transport_cost, TOLERANCE);
         case.holds("plan", &solution.plan().unwrap(), TOLERANCE);
-        let mean = |f: &[f64]| f.iter().sum::<f64>() / f.len() as f64;
+        let mean = |f: &Tensor| f.mean_all().unwrap().to_scalar::<f64>().unwrap();
         let means = [0, 1].map(|m| mean(&solution.potentials[m]));
         let shifts = [-means[0], -means[1], means[0] + means[1]];
         for (m, (f, shift)) in solution.potentials.iter().zip(shifts).enumerate() {
-            let f = Tensor::new(&f[..], &Device::Cpu).unwrap();
             case.holds(&format!("f{m}"), &(f + shift).unwrap(), TOLERANCE);
         }
     }

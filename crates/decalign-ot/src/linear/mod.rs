@@ -21,7 +21,6 @@ mod walk;
 pub use divergence::{Divergence, SinkhornDivergence};
 pub use implicit::LinearSolve;
 pub use options::{Acceleration, Gradient, Update};
-pub use outcome::End;
 pub use plan::Plan;
 pub use problem::LinearProblem;
 pub use solution::SinkhornSolution;

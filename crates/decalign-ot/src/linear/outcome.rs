@@ -6,19 +6,7 @@ use super::cells::{Shared, Totals};
 use super::gradient::same_mean;
 use super::options::Settings;
 use super::walk::unscaled;
-
-/// How the solve of a problem ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct End {
-    /// Sweeps over the costs, those at larger epsilons included.
-    pub iterations: usize,
-    /// The larger of the L1 distances of the plan's two marginals from what they should be: the weights,
-    /// or where a side is penalised `a exp(-f / rho)`.
-    pub marginal_error: f64,
-    /// Whether that is within the tolerance. Never true of NaN or infinity.
-    pub converged: bool,
-}
+use crate::end::End;
 
 /// What is found of one problem.
 pub(super) struct Part {

@@ -8,11 +8,12 @@ use decalign_core::Result;
 use super::cells::Shared;
 use super::implicit::LinearSolve;
 use super::options::Settings;
-use super::outcome::{End, Part};
+use super::outcome::Part;
 use super::plan::Plan;
 use super::problem::LinearProblem;
 use super::record::{potentials, value};
 use super::run::Run;
+use crate::end::{self, End};
 use crate::geometry::tensor;
 
 /// The result of [`crate::Sinkhorn::solve`]: of one problem, or side by side of a batch of B.
@@ -47,25 +48,17 @@ pub struct SinkhornSolution {
 impl SinkhornSolution {
     /// Whether every problem converged.
     pub fn converged(&self) -> bool {
-        self.ends.iter().all(|end| end.converged)
+        end::converged(&self.ends)
     }
 
     /// The largest marginal error of the problems.
     pub fn marginal_error(&self) -> f64 {
-        let worse = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
-        self.ends
-            .iter()
-            .map(|end| end.marginal_error)
-            .fold(0.0, worse)
+        end::marginal_error(&self.ends)
     }
 
     /// The most sweeps that a problem took.
     pub fn iterations(&self) -> usize {
-        self.ends
-            .iter()
-            .map(|end| end.iterations)
-            .max()
-            .unwrap_or(0)
+        end::iterations(&self.ends)
     }
 
     /// How the linear systems of backward passes so far ended, with [`crate::Gradient::Implicit`]; one a

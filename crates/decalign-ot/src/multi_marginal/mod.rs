@@ -1,10 +1,26 @@
-//! Transport between any number of marginals at once, on the dense joint cost.
+//! Transport between any number of marginals at once.
 
+mod buckets;
 mod cells;
+mod dense;
+mod engine;
+mod forest;
+mod graph;
+mod inputs;
+mod joint;
 mod kernel;
+mod kernel_reverse;
+mod message;
+mod pace;
+mod parts;
+mod passes;
 mod problem;
+mod solution;
 mod solver;
+mod tables;
 
+pub(crate) use joint::Structure;
 pub use kernel::KernelSinkhorn;
 pub use problem::{CELL_LIMIT, MultiMarginalProblem};
-pub use solver::{MultiMarginalSinkhorn, MultiMarginalSolution};
+pub use solution::MultiMarginalSolution;
+pub use solver::MultiMarginalSinkhorn;

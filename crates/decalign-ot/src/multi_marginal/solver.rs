@@ -1,63 +1,62 @@
 //! Entropic multi-marginal transport to a tolerance.
 
 use candle_core::Tensor;
-use decalign_core::op::{Output, record_one};
-use decalign_core::simd::{self, Isa, Kernel};
-use decalign_core::{Elements, Error, Real, Result, with_real};
+use decalign_core::{Error, Real, Result, parallel, with_real};
 
-use super::cells::Cells;
+use super::engine::{Engine, Evaluation, Tables, convert, greatest, least};
+use super::inputs::{Inputs, Numbers};
+use super::pace::Pace;
 use super::problem::MultiMarginalProblem;
+use super::solution::{MultiMarginalSolution, Solved};
 
 /// Entropic transport between any number of marginals:
 ///
 /// ```text
 /// min over T with marginals nu_m of  <T, C> + eps KL(T | nu_1 x ... x nu_M)
+/// T = nu_1 x ... x nu_M exp((f_1 + ... + f_M - C) / eps)
 /// ```
 ///
-/// Solved by Sinkhorn's iteration on the plan, with potentials kept in the log domain: where a
-/// marginal of the plan underflows, the potential is found by a shifted log-sum-exp instead.
-/// Points of weight 0 take no part.
+/// Sinkhorn's iteration makes one marginal right after the other; a sweep is once through all of
+/// them. On a joint cost it reads the cells twice a sweep; on costs between pairs that make no
+/// cycle, or few, it passes messages in the log domain and never sees the joint tensor. Points of
+/// weight 0 take no part. When epsilon is small beside the costs the solve starts at a larger one
+/// and lowers it (epsilon scaling), steps are lengthened as errors fall slowly (overrelaxation), and
+/// f32 problems are solved in f64 where f32 could not express the tolerance. The problems of a batch
+/// are solved in parallel, each as if it were alone.
+///
+/// The solve runs on the CPU.
+///
+/// Sources: Benamou and others (2015); Haasler and others (2021) for costs on graphs.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use decalign_ot::{MultiMarginalProblem, MultiMarginalSinkhorn};
+/// // Three points that move by 1 and then by 2.
+/// let at = |shift: f64| Tensor::new(&[0.0 + shift, 5.0 + shift, 10.0 + shift], &Device::Cpu);
+/// let cost = |x: &Tensor, y: &Tensor| x.unsqueeze(1)?.broadcast_sub(&y.unsqueeze(0)?)?.sqr();
+/// let (x, y, z) = (at(0.0)?, at(1.0)?, at(3.0)?);
+/// let weights = vec![Tensor::full(1.0 / 3.0, 3, &Device::Cpu)?; 3];
+/// let problem = MultiMarginalProblem::chain(&weights, &[cost(&x, &y)?, cost(&y, &z)?])?;
+/// let solution = MultiMarginalSinkhorn::new(0.1, 1e-9, 1000)?.solve(&problem)?;
+/// assert!(solution.converged() && (solution.transport_cost.to_scalar::<f64>()? - 5.0).abs() < 1e-6);
+/// // The first marginal with the last.
+/// assert_eq!(solution.pair_marginal(0, 2)?.dims(), [3, 3]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MultiMarginalSinkhorn {
     epsilon: f64,
     tolerance: f64,
     max_iterations: usize,
+    scaling: f64,
 }
 
-/// How a solve ended, and what it found.
-#[derive(Clone, Debug)]
-pub struct MultiMarginalSolution {
-    /// The regularised value (dual, equal to the primal at convergence), a scalar. It carries
-    /// gradients by the envelope theorem: with respect to costs the pair marginals of the plan,
-    /// with respect to weights the potentials, centred to mean 0.
-    pub value: Tensor,
-    /// `<T, C>`, without regularisation.
-    pub transport_cost: f64,
-    /// `f_m` of every marginal, 0 where its weight is 0.
-    pub potentials: Vec<Vec<f64>>,
-    /// The largest L1 distance between a marginal of the plan and what it should be.
-    pub marginal_error: f64,
-    /// Sweeps over all marginals.
-    pub iterations: usize,
-    /// Whether the marginal error is within the tolerance. Never true of NaN or infinity.
-    pub converged: bool,
-    plan: Vec<f64>,
-    sizes: Vec<usize>,
-}
-
-impl MultiMarginalSolution {
-    /// The plan, (K_1, ..., K_M), f64 on the CPU. It carries no gradient.
-    ///
-    /// # Errors
-    /// When the tensor library fails.
-    pub fn plan(&self) -> Result<Tensor> {
-        Ok(Tensor::from_slice(
-            &self.plan,
-            &self.sizes[..],
-            &candle_core::Device::Cpu,
-        )?)
-    }
-}
+/// Ranges of the cost below this many epsilons need no preparation.
+const MILD: f64 = 200.0;
+/// Sweeps of a stage that prepares, at most.
+const STAGE: usize = 10;
+/// The error at which it ends.
+const STAGE_TOLERANCE: f64 = 1e-2;
 
 impl MultiMarginalSinkhorn {
     /// Regularisation `epsilon`, in units of the cost; the solve ends when the marginal error is at
@@ -78,256 +77,246 @@ impl MultiMarginalSinkhorn {
             epsilon,
             tolerance,
             max_iterations,
+            scaling: 0.5,
         })
     }
 
-    /// Solves a problem. Not converging is a result, not an error: see [`MultiMarginalSolution::converged`].
-    ///
-    /// The solve runs on the CPU, in the type of the problem's tensors.
+    /// Each stage of epsilon scaling multiplies epsilon by this, 0.5 if not said otherwise; 1 is a
+    /// solve at one epsilon.
     ///
     /// # Errors
-    /// When the tensor library fails.
+    /// When it is not in (0, 1].
+    pub fn epsilon_scaling(self, scaling: f64) -> Result<Self> {
+        match scaling > 0.0 && scaling <= 1.0 {
+            true => Ok(Self { scaling, ..self }),
+            false => Err(Error::value(
+                "epsilon scaling",
+                scaling,
+                "must be in (0, 1]",
+            )),
+        }
+    }
+
+    /// Solves a problem or a batch of them. Not converging is a result, not an error: see
+    /// [`MultiMarginalSolution::converged`].
+    ///
+    /// # Errors
+    /// When memory runs out.
     pub fn solve(&self, problem: &MultiMarginalProblem) -> Result<MultiMarginalSolution> {
-        with_real!("marginals", problem.marginals[0], T => self.run::<T>(problem))
+        self.from(problem, None)
     }
 
-    fn run<T: Real>(&self, problem: &MultiMarginalProblem) -> Result<MultiMarginalSolution> {
-        let cpu = candle_core::Device::Cpu;
-        let read = |tensors: &[Tensor]| -> Result<Vec<Vec<T>>> {
-            let read = |x: &Tensor| Ok(Elements::<T>::new(&x.to_device(&cpu)?)?.to_vec());
-            tensors.iter().map(read).collect()
-        };
-        let cells = Cells::new(&problem.sizes);
-        let marginals = read(&problem.marginals)?;
-        let cost = cells.joint_cost(&read(&problem.costs)?);
-        let solver = Solver {
-            settings: self,
-            cells: &cells,
-            marginals: &marginals,
-            cost: &cost,
-            epsilon: T::of(self.epsilon),
-        };
-        let state = simd::dispatch(solver);
-        let mass = state.plan.iter().map(|v| v.as_f64()).sum::<f64>();
-        let total = marginals[0].iter().map(|v| v.as_f64()).sum::<f64>();
-        let dual: f64 = marginals
-            .iter()
-            .zip(&state.potentials)
-            .map(|(nu, f)| inner(nu, f))
-            .sum();
-        let value = dual + self.epsilon * (total - mass);
-        let mut gradients = state
-            .potentials
-            .iter()
-            .map(|f| centred(f))
-            .collect::<Vec<_>>();
-        gradients.extend(cells.pair_sums(&state.plan));
-        let value = T::of(value);
-        let output = Output::new(vec![value], ());
-        let value = record_one(
-            "multi_marginal_sinkhorn",
-            &problem.inputs(),
-            output,
-            move |b| {
-                let outer = b.gradient(0)?;
-                let outer = Elements::<T>::new(&outer)?[0];
-                let each = gradients.iter().zip(b.inputs).map(|(g, x)| {
-                    let g: Vec<T> = g.iter().map(|v| *v * outer).collect();
-                    Ok(Some(Tensor::from_vec(g, x.dims(), x.device())?))
-                });
-                each.collect()
-            },
-        )?;
-        let finite = state.error.is_finite() && mass.is_finite();
-        Ok(MultiMarginalSolution {
-            value,
-            transport_cost: inner(&state.plan, &cost),
-            potentials: state
-                .potentials
-                .iter()
-                .map(|f| f.iter().map(|v| v.as_f64()).collect())
-                .collect(),
-            marginal_error: state.error,
-            iterations: state.iterations,
-            converged: finite && state.error <= self.tolerance * total,
-            plan: state.plan.iter().map(|v| v.as_f64()).collect(),
-            sizes: problem.sizes.clone(),
-        })
-    }
-}
-
-fn inner<T: Real>(a: &[T], b: &[T]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a.as_f64() * b.as_f64()).sum()
-}
-
-fn centred<T: Real>(f: &[T]) -> Vec<T> {
-    let mean = f.iter().copied().sum::<T>() / T::of(f.len() as f64);
-    f.iter().map(|v| *v - mean).collect()
-}
-
-struct State<T> {
-    potentials: Vec<Vec<T>>,
-    plan: Vec<T>,
-    error: f64,
-    iterations: usize,
-}
-
-struct Solver<'a, T> {
-    settings: &'a MultiMarginalSinkhorn,
-    cells: &'a Cells,
-    marginals: &'a [Vec<T>],
-    cost: &'a [T],
-    epsilon: T,
-}
-
-/// Sweeps between computing the plan anew from the potentials, so that rounding cannot pile up.
-const REFRESH: usize = 20;
-
-impl<T: Real> Kernel for Solver<'_, T> {
-    type Output = State<T>;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> State<T> {
-        let mut potentials: Vec<Vec<T>> = self
-            .cells
-            .sizes
-            .iter()
-            .map(|k| vec![T::zero(); *k])
-            .collect();
-        let mut plan = self.plan(isa, &potentials);
-        let limit =
-            self.settings.tolerance * self.marginals[0].iter().map(|v| v.as_f64()).sum::<f64>();
-        let (mut error, mut iterations) = (f64::INFINITY, 0);
-        while iterations < self.settings.max_iterations {
-            if iterations % REFRESH == REFRESH - 1 {
-                plan = self.plan(isa, &potentials);
-            }
-            error = 0.0;
-            for (m, wanted) in self.marginals.iter().enumerate() {
-                let mut sums = vec![T::zero(); wanted.len()];
-                self.cells.marginal(&plan, m, &mut sums);
-                let off: f64 = sums
-                    .iter()
-                    .zip(wanted)
-                    .map(|(s, w)| (*s - *w).abs().as_f64())
-                    .sum();
-                error = if off > error || off.is_nan() {
-                    off
-                } else {
-                    error
-                };
-                self.update(isa, m, &sums, &mut potentials, &mut plan);
-            }
-            iterations += 1;
-            if error <= limit {
-                break;
-            }
-        }
-        State {
-            potentials,
-            plan,
-            error,
-            iterations,
-        }
-    }
-}
-
-impl<T: Real> Solver<'_, T> {
-    /// `T = nu_1 ... nu_M exp((f_1 + ... + f_M - C) / eps)`.
-    #[inline(always)]
-    fn plan<I: Isa>(&self, isa: I, potentials: &[Vec<T>]) -> Vec<T> {
-        let mut plan = self.exponents(potentials, usize::MAX);
-        for v in &mut plan {
-            *v = simd::exp_value(isa, *v);
-        }
-        for (m, nu) in self.marginals.iter().enumerate() {
-            self.cells.scale(&mut plan, m, nu);
-        }
-        plan
-    }
-
-    /// `(sum of potentials but that of `without` - C) / eps` of every cell.
-    fn exponents(&self, potentials: &[Vec<T>], without: usize) -> Vec<T> {
-        let (cells, last) = (self.cells, self.cells.last());
-        let n = cells.row();
-        let mut out = Vec::with_capacity(self.cost.len());
-        for (digits, cost) in cells.rows().zip(self.cost.chunks_exact(n)) {
-            let mut constant = T::zero();
-            for (m, digit) in digits.iter().enumerate().filter(|(m, _)| *m != without) {
-                constant += potentials[m][*digit as usize];
-            }
-            for (c, f) in cost.iter().zip(&potentials[last]) {
-                let f = if last == without { T::zero() } else { *f };
-                out.push((constant + f - *c) / self.epsilon);
-            }
-        }
-        out
-    }
-
-    /// Makes marginal `m` of the plan right.
-    #[inline(always)]
-    fn update<I: Isa>(
+    /// As [`MultiMarginalSinkhorn::solve`], from the potentials of a similar problem instead of
+    /// from none, and without epsilon scaling.
+    ///
+    /// # Shapes
+    /// One tensor a marginal, (K_m) or (B, K_m); one without a leading dimension starts every
+    /// problem of a batch.
+    ///
+    /// # Errors
+    /// When their number or a shape or dtype does not fit, or an entry is NaN or infinite.
+    pub fn solve_from(
         &self,
-        isa: I,
-        m: usize,
-        sums: &[T],
-        potentials: &mut [Vec<T>],
-        plan: &mut Vec<T>,
-    ) {
-        let wanted = &self.marginals[m];
-        // A ratio of these is safe to take and to multiply by.
-        let (low, high) = (T::of(1e-20), T::of(1e20));
-        let safe = |(s, w): (&T, &T)| *w == T::zero() || (*s > *w * low && *s < *w * high);
-        if sums.iter().zip(wanted).all(safe) {
-            let ratio = |(s, w): (&T, &T)| if *w == T::zero() { T::one() } else { *w / *s };
-            let factors: Vec<T> = sums.iter().zip(wanted).map(ratio).collect();
-            self.cells.scale(plan, m, &factors);
-            for (f, factor) in potentials[m].iter_mut().zip(&factors) {
-                *f += self.epsilon * factor.ln();
-            }
-        } else {
-            potentials[m] = self.soft_minimum(isa, m, potentials);
-            *plan = self.plan(isa, potentials);
+        problem: &MultiMarginalProblem,
+        potentials: &[Tensor],
+    ) -> Result<MultiMarginalSolution> {
+        if potentials.len() != problem.sizes.len() {
+            let remedy = format!(
+                "there are {} marginals, one is due for each",
+                problem.sizes.len()
+            );
+            return Err(Error::value(
+                "number of potentials",
+                potentials.len(),
+                remedy,
+            ));
         }
+        let each = potentials.iter().zip(&problem.sizes).enumerate();
+        let start = each.map(|(m, (f, k))| {
+            let fits = match (f.dims(), problem.batch) {
+                ([n], _) => n == k,
+                ([b, n], Some(batch)) => n == k && *b == batch,
+                _ => false,
+            };
+            if !fits {
+                let expected = match problem.batch {
+                    Some(batch) => format!("shape ({k}) or ({batch}, {k})"),
+                    None => format!("shape ({k})"),
+                };
+                return Err(Error::tensor(format!("potential {m}"), expected, f.shape()));
+            }
+            let numbers = with_real!(format!("potential {m}"), f, _T => Numbers::read(f, *k))?;
+            match numbers.first_infinite() {
+                Some((at, v)) => {
+                    let name = format!("entry {at} of potential {m}");
+                    Err(Error::value(name, v, "must be finite"))
+                }
+                None => Ok(numbers),
+            }
+        });
+        let start = start.collect::<Result<Vec<Numbers<f64>>>>()?;
+        self.from(problem, Some(&start))
     }
 
-    /// `f_m[i] = -eps log sum over cells with i_m = i of (product of the other weights) exp(...)`,
-    /// by a shifted log-sum-exp.
-    #[inline(always)]
-    fn soft_minimum<I: Isa>(&self, isa: I, m: usize, potentials: &[Vec<T>]) -> Vec<T> {
-        let (cells, last) = (self.cells, self.cells.last());
-        let n = cells.row();
-        let exponents = self.exponents(potentials, m);
-        let size = cells.sizes[m];
-        let (mut largest, mut sum) = (vec![T::neg_infinity(); size], vec![T::zero(); size]);
-        for pass in 0..2 {
-            for (digits, row) in cells.rows().zip(exponents.chunks_exact(n)) {
-                let mut weight = T::one();
-                for (k, digit) in digits.iter().enumerate().filter(|(k, _)| *k != m) {
-                    weight *= self.marginals[k][*digit as usize];
-                }
-                for (j, e) in row.iter().enumerate() {
-                    let at = if m < last { digits[m] as usize } else { j };
-                    let own = if m < last {
-                        self.marginals[last][j]
-                    } else {
-                        T::one()
-                    };
-                    if weight * own == T::zero() {
-                        continue;
-                    }
-                    if pass == 0 {
-                        largest[at] = if *e > largest[at] { *e } else { largest[at] };
-                    } else {
-                        sum[at] += weight * own * simd::exp_value(isa, *e - largest[at]);
-                    }
-                }
+    fn from(
+        &self,
+        problem: &MultiMarginalProblem,
+        start: Option<&[Numbers<f64>]>,
+    ) -> Result<MultiMarginalSolution> {
+        with_real!("marginals", problem.marginals[0], T => self.run::<T>(problem, start))
+    }
+
+    fn run<D: Real>(
+        &self,
+        problem: &MultiMarginalProblem,
+        start: Option<&[Numbers<f64>]>,
+    ) -> Result<MultiMarginalSolution> {
+        let inputs = Inputs::<D>::read(problem)?;
+        let count = problem.count();
+        let sizes: Vec<Size> = (0..count).map(|b| Size::of(&inputs, b)).collect();
+        let single = |b: usize| size_of::<D>() == 4 && self.single_is_enough(&sizes[b]);
+        // Tables of costs that all problems share are made once.
+        let shared = inputs.costs_are_shared() && count > 1;
+        let needed = |is: bool| shared && (0..count).any(|b| single(b) == is);
+        let narrow = needed(true).then(|| Tables::<f32>::new(problem, &inputs.costs(0)));
+        let wide = needed(false).then(|| Tables::<f64>::new(problem, &inputs.costs(0)));
+        let sweeps = self.max_iterations.min(100);
+        let work = count * sweeps * problem.cells();
+        let solved = parallel::map(count, work, |b| {
+            let job = Job {
+                settings: self,
+                problem,
+                inputs: &inputs,
+                b,
+                range: sizes[b].range,
+                start: start.map(|f| f.iter().map(|f| f.of(b).to_vec()).collect()),
+            };
+            match single(b) {
+                true => job.solve(narrow.as_ref()),
+                false => job.solve(wide.as_ref()),
+            }
+        });
+        MultiMarginalSolution::new(problem, self.epsilon, solved)
+    }
+
+    /// Whether potentials in f32 can express marginals within the tolerance.
+    fn single_is_enough(&self, size: &Size) -> bool {
+        let rounding = 4.0 * f64::from(f32::EPSILON);
+        rounding * (size.largest / self.epsilon).max(4.0) <= self.tolerance && size.surprise < 60.0
+    }
+
+    /// The epsilons to solve at, the last being the one asked for.
+    fn stages(&self, range: f64, warm: bool) -> Vec<f64> {
+        let mut stages = vec![self.epsilon];
+        if self.scaling < 1.0 && range > MILD * self.epsilon && range.is_finite() && !warm {
+            while stages[stages.len() - 1] < range {
+                stages.push(stages[stages.len() - 1] / self.scaling);
             }
         }
-        let potential = |i: usize| match self.marginals[m][i] == T::zero() {
-            true => T::zero(),
-            false => -self.epsilon * (largest[i] + sum[i].ln()),
+        stages.reverse();
+        stages
+    }
+}
+
+/// How large the numbers of a problem are.
+struct Size {
+    /// A bound on `max C - min C`.
+    range: f64,
+    /// A bound on `|C|`.
+    largest: f64,
+    /// The logarithm of how improbable the least probable point of all marginals is.
+    surprise: f64,
+}
+
+impl Size {
+    fn of<D: Real>(inputs: &Inputs<D>, b: usize) -> Self {
+        let (mut range, mut largest, mut surprise) = (0.0, 0.0, 0.0);
+        for cost in inputs.costs(b) {
+            let (mut low, mut high) = (D::infinity(), D::neg_infinity());
+            for c in cost {
+                low = least(low, *c);
+                high = greatest(high, *c);
+            }
+            range += high.as_f64() - low.as_f64();
+            largest += low.as_f64().abs().max(high.as_f64().abs());
+        }
+        for weights in inputs.marginals(b) {
+            let (mut smallest, mut total) = (f64::INFINITY, 0.0);
+            for w in weights.iter().map(|w| w.as_f64()).filter(|w| *w > 0.0) {
+                smallest = least(smallest, w);
+                total += w;
+            }
+            surprise += (total / smallest).ln();
+        }
+        Self {
+            range,
+            largest,
+            surprise,
+        }
+    }
+}
+
+/// One problem of a batch.
+struct Job<'a, D> {
+    settings: &'a MultiMarginalSinkhorn,
+    problem: &'a MultiMarginalProblem,
+    inputs: &'a Inputs<D>,
+    b: usize,
+    range: f64,
+    start: Option<Vec<Vec<f64>>>,
+}
+
+impl<D: Real> Job<'_, D> {
+    fn solve<T: Real>(&self, tables: Option<&Tables<T>>) -> Solved<D> {
+        let own;
+        let tables = match tables {
+            Some(shared) => shared,
+            None => {
+                own = Tables::<T>::new(self.problem, &self.inputs.costs(self.b));
+                &own
+            }
         };
-        (0..size).map(potential).collect()
+        let weights: Vec<Vec<T>> = self.inputs.marginals(self.b).map(convert).collect();
+        let mut engine = tables.engine(self.problem, &weights);
+        let (iterations, evaluation) = self.drive(engine.as_mut(), &weights);
+        let settings = self.settings;
+        let ended = (iterations, settings.epsilon, settings.tolerance);
+        Solved::new(engine.potentials(), &weights, evaluation, ended)
+    }
+
+    /// Sweeps until the plan's marginals are within the tolerance.
+    fn drive<T: Real>(
+        &self,
+        engine: &mut dyn Engine<T>,
+        weights: &[Vec<T>],
+    ) -> (usize, Evaluation<T>) {
+        let settings = self.settings;
+        let mass: f64 = weights[0].iter().map(|v| v.as_f64()).sum();
+        let stages = settings.stages(self.range, self.start.is_some());
+        engine.start(stages[0], self.start.as_deref());
+        // Larger epsilons only prepare: half of the sweeps are kept for the epsilon asked for.
+        let mut left = settings.max_iterations;
+        for next in &stages[1..] {
+            for _ in 0..STAGE.min(left.saturating_sub(settings.max_iterations.div_ceil(2))) {
+                left -= 1;
+                if engine.sweep(1.0) <= STAGE_TOLERANCE * mass {
+                    break;
+                }
+            }
+            engine.go_on(*next);
+        }
+        // An error is that before a marginal is made right, which puts the others a little off:
+        // what counts is the error of the plan at the end.
+        let (limit, mut goal) = (settings.tolerance * mass, settings.tolerance * mass);
+        let mut pace = Pace::new();
+        loop {
+            left -= pace.sweeps(left, goal, |relaxation| engine.sweep(relaxation));
+            let evaluation = engine.evaluate(self.problem.is_tracked());
+            let error = evaluation.error(weights);
+            if error <= limit || error.is_nan() || left == 0 {
+                return (settings.max_iterations - left, evaluation);
+            }
+            goal *= 0.5;
+        }
     }
 }

@@ -63,7 +63,7 @@ fn transport(fits: &[Fit], config: &ModelConfig) -> Result<Tensor> {
             )?);
         }
     }
-    let problem = MultiMarginalProblem::new(&mass, &costs)?;
+    let problem = MultiMarginalProblem::pairwise(&mass, &costs)?;
     let (epsilon, sweeps) = (config.transport_epsilon, config.transport_iterations);
     Ok(match config.semantics {
         Semantics::Reference => KernelSinkhorn::new(epsilon, sweeps)?.loss(&problem)?,
