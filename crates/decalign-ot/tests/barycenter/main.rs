@@ -1,0 +1,9 @@
+//! Barycentres on fixed and free supports.
+
+#![allow(clippy::unwrap_used)]
+
+mod fixed;
+mod free;
+mod gradients;
+mod honest;
+mod problems;
