@@ -248,7 +248,8 @@ fn exact(n: usize) -> Result<()> {
 
 fn main() -> Result<()> {
     memory()?;
-    further("dense 1000", &dense(1000)?, (50, 550), 1);
+    // Fewer than the sweeps after which a solve that rounding holds up goes on in f64.
+    further("dense 1000", &dense(1000)?, (20, 220), 1);
     let large = dense(4096)?;
     further("dense 4096", &large, (5, 25), 1);
     further("dense 4096", &large, (5, 25), 2);
