@@ -175,7 +175,7 @@ impl<T: Real> Kernel for Norms<'_, T> {
 /// Some of the points of a set.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
-    /// The first; of rows a multiple of [`STRIP`], of columns of [`CHUNK`].
+    /// The first, a multiple of [`STRIP`].
     pub first: usize,
     /// How many.
     pub len: usize,
@@ -195,7 +195,7 @@ pub fn fill<T: Real>(
 ) {
     assert_eq!(x.width, y.width, "points differ in width");
     assert!(rows.len <= STRIP && rows.first.is_multiple_of(STRIP));
-    assert!(columns.len <= CHUNK && columns.first.is_multiple_of(LANES));
+    assert!(columns.len <= CHUNK && columns.first.is_multiple_of(STRIP));
     simd::dispatch(Fill {
         measure,
         rows: (x, rows),
@@ -368,7 +368,7 @@ pub fn add_transposed<T: Real>(
 fn check<T: Real>(padded: usize, part: Part, from: &Panels<T>, out: &[T]) {
     assert_eq!(from.slabs.len(), from.slab_len(), "panels without slabs");
     assert_eq!(out.len(), padded * from.width.next_multiple_of(LANES));
-    assert!(part.first + part.len <= padded);
+    assert!(part.first + part.len <= padded && part.first.is_multiple_of(STRIP));
 }
 
 struct Side<'a, T> {

@@ -5,8 +5,8 @@ use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Real, Result, with_real};
 
-use crate::door::{check, check_finite};
 use crate::reference::{self, VARIANCE_FLOOR};
+use crate::sample::{check_finite, check_points};
 
 /// The mean over all pairs of M samples of
 /// `MSE(means) + MSE(covariances) + MSE(skewnesses)`.
@@ -23,7 +23,7 @@ use crate::reference::{self, VARIANCE_FLOOR};
 ///
 /// Source: DecAlign (ICLR 2026), homogeneous alignment, as in the public release.
 pub fn moment_matching(samples: &[Tensor]) -> Result<Tensor> {
-    let width = check(samples, 1)?;
+    let width = check_points(&samples.iter().collect::<Vec<_>>(), 2, 1)?;
     if !samples[0].device().is_cpu() {
         return reference::moment_matching(samples);
     }
