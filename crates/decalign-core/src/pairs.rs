@@ -264,10 +264,16 @@ impl<T: Real> Fill<'_, T> {
                     }
                 }
                 for r in 0..R {
-                    for i in 0..LANES {
-                        sums[r][i] = M::finish(isa, sums[r][i], row_norms[r], norms[i]);
-                    }
                     outs[r][b] = sums[r];
+                }
+            }
+            if !M::DONE {
+                // A loop of its own: as part of the one above it is not made vector code.
+                let norms = norms.as_flattened();
+                for (out, x) in outs.into_iter().zip(row_norms) {
+                    for (out, y) in out.as_flattened_mut().iter_mut().zip(norms) {
+                        *out = M::finish(isa, *out, *x + *y);
+                    }
                 }
             }
         }
@@ -277,8 +283,11 @@ impl<T: Real> Fill<'_, T> {
 /// How a measure is gathered from coordinates.
 trait Rule<T: Real> {
     fn add<I: Isa>(isa: I, sum: T, x: T, y: T) -> T;
+    /// Whether the sum is the measure.
+    const DONE: bool = true;
+    /// With the sum of both norms.
     #[inline(always)]
-    fn finish<I: Isa>(_: I, sum: T, _: T, _: T) -> T {
+    fn finish<I: Isa>(_: I, sum: T, _: T) -> T {
         sum
     }
 }
@@ -297,10 +306,11 @@ impl<T: Real> Rule<T> for Squared {
     fn add<I: Isa>(isa: I, sum: T, x: T, y: T) -> T {
         isa.mul_add(x, y, sum)
     }
+    const DONE: bool = false;
     #[inline(always)]
-    fn finish<I: Isa>(isa: I, sum: T, x: T, y: T) -> T {
+    fn finish<I: Isa>(isa: I, sum: T, norms: T) -> T {
         // Rounding can make the square of a small distance negative.
-        let square = isa.mul_add(T::of(-2.0), sum, x + y);
+        let square = isa.mul_add(T::of(-2.0), sum, norms);
         if square > T::zero() {
             square
         } else {
@@ -418,8 +428,10 @@ impl<T: Real> Side<'_, T> {
             let weights = self.weights.chunks_exact(R * CHUNK);
             for (out, weights) in groups.zip(weights).take(rows.len.div_ceil(R)) {
                 let mut sums = *out;
-                let w: [&[T]; R] = std::array::from_fn(|r| &weights[r * CHUNK..][..y.len()]);
-                for (j, y) in y.iter().enumerate() {
+                let w = &weights.as_chunks::<CHUNK>().0[..R];
+                // Up to a constant, so that no index is checked in the loop.
+                for j in 0..CHUNK {
+                    let Some(y) = y.get(j) else { break };
                     for r in 0..R {
                         for i in 0..LANES {
                             sums[r][i] = isa.mul_add(w[r][j], y[i], sums[r][i]);

@@ -86,22 +86,20 @@ impl Moments {
     fn new(x: &[f64], width: usize) -> Self {
         let n = x.len() / width;
         let size = n as f64;
-        let column = |f: &dyn Fn(&[f64], usize) -> f64, rows: &[f64]| -> Vec<f64> {
+        let means = |f: fn(f64) -> f64, rows: &[f64]| -> Vec<f64> {
             let mut sums = vec![0.0; width];
             for row in rows.chunks_exact(width) {
-                sums.iter_mut()
-                    .enumerate()
-                    .for_each(|(i, s)| *s += f(row, i));
+                sums.iter_mut().zip(row).for_each(|(s, v)| *s += f(*v));
             }
             sums.iter().map(|s| *s / size).collect()
         };
-        let mean = column(&|row, i| row[i], x);
+        let mean = means(|v| v, x);
         let rows = x.chunks_exact(width);
         let centred: Vec<f64> = rows
             .flat_map(|row| row.iter().zip(&mean).map(|(v, m)| *v - *m))
             .collect();
-        let variance = column(&|row, i| row[i] * row[i], &centred);
-        let third = column(&|row, i| row[i] * row[i] * row[i], &centred);
+        let variance = means(|v| v * v, &centred);
+        let third = means(|v| v * v * v, &centred);
         let skewness = third
             .iter()
             .zip(&variance)
@@ -128,6 +126,7 @@ impl Moments {
         let size = n as f64;
         let degrees = n.saturating_sub(1).max(1) as f64;
         let mut dx = vec![0.0; self.centred.len()];
+        let scale = 2.0 / degrees;
         // The difference of covariances is symmetric: twice the product. Columns of the centred
         // rows sum to zero, so the mean adds nothing here.
         let rows = Matrix::new(&self.centred, n, width);
@@ -139,19 +138,22 @@ impl Moments {
             Store::Write,
         );
         let scale = 2.0 / degrees;
-        for (dx, x) in dx
-            .chunks_exact_mut(width)
-            .zip(self.centred.chunks_exact(width))
-        {
-            for i in 0..width {
+        // Of every column the slope of its skewness: `constant + linear x + square x^2`.
+        let slopes: Vec<[f64; 3]> = (0..width)
+            .map(|i| {
                 let v = self.variance[i];
-                let power = floored(v).powf(-1.5);
-                let mut skew = 3.0 * (x[i] * x[i] - v) * power;
-                if v >= VARIANCE_FLOOR {
-                    skew -= 3.0 * self.third[i] * power / v * x[i];
-                }
-                let rest = (given.mean[i] + given.skewness[i] * skew) / size;
-                dx[i] = (dx[i] * scale + rest) * outer;
+                let power = given.skewness[i] * floored(v).powf(-1.5) * 3.0 / size;
+                let linear = match v >= VARIANCE_FLOOR {
+                    true => -power * self.third[i] / v,
+                    false => 0.0,
+                };
+                [given.mean[i] / size - power * v, linear, power]
+            })
+            .collect();
+        let rows = dx.chunks_exact_mut(width);
+        for (dx, x) in rows.zip(self.centred.chunks_exact(width)) {
+            for ((dx, x), [constant, linear, square]) in dx.iter_mut().zip(x).zip(&slopes) {
+                *dx = (*dx * scale + constant + x * (linear + square * x)) * outer;
             }
         }
         dx

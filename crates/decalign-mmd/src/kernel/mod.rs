@@ -30,7 +30,7 @@ pub(crate) use shape::{Buffer, Shape, buffer};
 /// ```
 /// use decalign_mmd::Kernel;
 /// let wide = Kernel::gaussian_length_scale(2.0)?;
-/// let kernel = (wide + Kernel::gaussian_length_scale(0.5)?) * Kernel::cosine();
+/// let kernel = ((wide + Kernel::gaussian_length_scale(0.5)?) * Kernel::cosine())?;
 /// assert!((kernel * Kernel::energy()).is_err());
 /// # Ok::<(), decalign_mmd::Error>(())
 /// ```

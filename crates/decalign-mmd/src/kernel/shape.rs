@@ -150,7 +150,11 @@ impl<T: Real, F: Function<T>> simd::Kernel for MapBy<'_, T, F> {
                 for (u, values) in rows {
                     let outs = values.as_chunks_mut::<LANES>().0;
                     for (u, out) in u.as_chunks::<LANES>().0.iter().zip(outs).take(blocks) {
-                        *out = u.map(|u| self.1.at(isa, u).0);
+                        let mut k = *u;
+                        for i in 0..LANES {
+                            k[i] = self.1.at(isa, k[i]).0;
+                        }
+                        *out = k;
                     }
                 }
             }
@@ -202,8 +206,12 @@ impl<T: Real, F: Function<T>> simd::Kernel for TotalBy<'_, T, F> {
                 .iter()
                 .zip(b.as_chunks::<LANES>().0)
             {
+                let mut k = *u;
                 for i in 0..LANES {
-                    sums[i] = isa.mul_add(self.1.at(isa, u[i]).0, b[i], sums[i]);
+                    k[i] = self.1.at(isa, k[i]).0;
+                }
+                for i in 0..LANES {
+                    sums[i] = isa.mul_add(k[i], b[i], sums[i]);
                 }
             }
             for i in 0..LANES {
@@ -223,7 +231,7 @@ struct Exponential<T> {
 impl<T: Real> Function<T> for Exponential<T> {
     #[inline(always)]
     fn at<I: Isa>(self, isa: I, u: T) -> (T, T) {
-        let k = simd::exp2_value(isa, self.rate * u);
+        let k = simd::exp2_below_value(isa, self.rate * u);
         (k, self.slope * k)
     }
 }
@@ -231,7 +239,7 @@ impl<T: Real> Function<T> for Exponential<T> {
 /// `exp(-t)` for t >= 0.
 #[inline(always)]
 fn decay<T: Real, I: Isa>(isa: I, t: T) -> T {
-    simd::exp2_value(isa, T::of(-std::f64::consts::LOG2_E) * t)
+    simd::exp2_below_value(isa, T::of(-std::f64::consts::LOG2_E) * t)
 }
 
 /// `rate sqrt u`, finite so that what multiplies its exponential is.

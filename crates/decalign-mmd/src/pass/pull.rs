@@ -357,48 +357,37 @@ impl<T: Real> simd::Kernel for Weigh<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> T {
         let (a, b) = self.weights;
-        let mut total = [T::zero(); LANES];
-        for (r, (to, a)) in self
-            .to
-            .as_chunks_mut::<CHUNK>()
-            .0
-            .iter_mut()
-            .zip(a)
-            .enumerate()
-        {
-            let slopes = self.slopes.as_chunks::<CHUNK>().0[r].as_chunks::<LANES>().0;
-            let u = self.u.as_chunks::<CHUNK>().0[r].as_chunks::<LANES>().0;
+        let mut total = T::zero();
+        let rows = self.to.as_chunks_mut::<CHUNK>().0.iter_mut().zip(a);
+        for (r, (to, a)) in rows.enumerate() {
             let a = *a * self.scale;
-            let blocks = to.as_chunks_mut::<LANES>().0.iter_mut().zip(slopes);
-            for (j, ((to, slope), b)) in blocks.zip(b.as_chunks::<LANES>().0).enumerate() {
-                let mut w = [T::zero(); LANES];
-                match self.outer {
-                    None => {
-                        for i in 0..LANES {
-                            w[i] = a * b[i] * slope[i];
-                        }
-                    }
-                    Some(outer) => {
-                        let outer = &outer.as_chunks::<CHUNK>().0[r].as_chunks::<LANES>().0[j];
-                        for i in 0..LANES {
-                            w[i] = self.scale * outer[i] * slope[i];
-                        }
-                    }
+            let slopes = &self.slopes.as_chunks::<CHUNK>().0[r][..b.len()];
+            // Flat loops over slices: of blocks in arrays the compiler makes poor code here.
+            let to = to[..b.len()].iter_mut().zip(slopes);
+            let mut row = [T::zero(); CHUNK];
+            let w = &mut row[..b.len()];
+            match self.outer {
+                None => w.iter_mut().zip(b).for_each(|(w, b)| *w = a * *b),
+                Some(outer) => {
+                    let outer = &outer.as_chunks::<CHUNK>().0[r];
+                    w.iter_mut()
+                        .zip(outer)
+                        .for_each(|(w, o)| *w = self.scale * *o);
                 }
-                if self.learned {
-                    for i in 0..LANES {
-                        total[i] = isa.mul_add(w[i], u[j][i], total[i]);
-                    }
-                }
-                if self.add {
-                    for i in 0..LANES {
-                        w[i] += to[i];
-                    }
-                }
-                *to = w;
+            }
+            match self.add {
+                false => to.zip(&*w).for_each(|((to, s), w)| *to = *w * *s),
+                true => to
+                    .zip(&*w)
+                    .for_each(|((to, s), w)| *to = isa.mul_add(*w, *s, *to)),
+            }
+            if self.learned {
+                let u = &self.u.as_chunks::<CHUNK>().0[r];
+                let each = w.iter().zip(slopes).zip(u);
+                total = each.fold(total, |sum, ((w, s), u)| isa.mul_add(*w * *s, *u, sum));
             }
         }
-        simd::total(total)
+        total
     }
 }
 
