@@ -254,7 +254,7 @@ impl<T: Real> Fill<'_, T> {
                 Some(out) => out.as_chunks_mut::<LANES>().0,
                 None => &mut [],
             });
-            for (b, (block, norms)) in blocks.chunks_exact(d * LANES).zip(norms).enumerate() {
+            for (b, block) in blocks.chunks_exact(d * LANES).enumerate() {
                 let mut sums = [[T::zero(); LANES]; R];
                 for (x, y) in group.iter().zip(block.as_chunks::<LANES>().0) {
                     for r in 0..R {

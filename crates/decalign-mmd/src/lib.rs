@@ -10,7 +10,13 @@
 //! |---|---|
 //! | [`Kernel`] | Gaussian, Laplace, Matern and more; sums, products, multiples; learned lengths |
 //! | [`Mmd`], [`MmdFamily`] | all pairs, biased or unbiased, weighted; one kernel or several in one pass |
+//! | [`median_distance`], [`lengths_between_quantiles`] | kernel lengths from the data |
+//! | [`Mmd::blocks`], [`Mmd::incomplete`], [`Mmd::linear_time`] | estimates from some of the pairs |
+//! | [`Mmd::estimate`], [`Mmd::witness`] | with the asymptotic variance; where samples differ |
+//! | [`StreamingMmd`] | data in chunks |
+//! | [`RandomFeatures`], [`Nystrom`] | approximations in linear time |
 //! | [`moment_matching`] | squared differences of means, covariances and skewnesses |
+//! | [`CentralMoments`], [`coral`] | central moments of any order, covariances |
 //! | [`mod@reference`] | the same in plain tensor operations |
 //!
 //! Kernel values are never stored: memory is linear in the number of points. Points are taken about
@@ -30,19 +36,35 @@
 //!
 //! Source: Gretton and others, A kernel two-sample test, JMLR 2012.
 
+mod bandwidth;
+mod coral;
 mod estimator;
+mod incomplete;
 mod kernel;
 mod mmd;
 mod moments;
+mod nystrom;
 mod pass;
+mod products;
+mod random_features;
 pub mod reference;
 mod sample;
 mod statistic;
+mod streaming;
+mod variance;
 
+pub use bandwidth::{
+    distance_quantiles, lengths_between_quantiles, median_distance, median_distance_of_subsample,
+};
+pub use coral::{CentralMoments, coral};
 pub use decalign_core::{Error, Result};
 pub use estimator::Estimator;
 pub use kernel::{Kernel, Length, Smoothness};
 pub use mmd::{Mmd, MmdFamily};
 pub use moments::moment_matching;
+pub use nystrom::Nystrom;
+pub use random_features::RandomFeatures;
 pub use reference::VARIANCE_FLOOR;
 pub use sample::Sample;
+pub use streaming::StreamingMmd;
+pub use variance::Estimate;

@@ -137,7 +137,6 @@ impl Moments {
             Matrix::new(&given.covariance, width, width),
             Store::Write,
         );
-        let scale = 2.0 / degrees;
         // Of every column the slope of its skewness: `constant + linear x + square x^2`.
         let slopes: Vec<[f64; 3]> = (0..width)
             .map(|i| {

@@ -132,3 +132,16 @@ pub(crate) fn directions(i: usize, x: &Tensor) -> Result<Tensor> {
     let norm = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
     Ok(x.broadcast_div(&norm)?)
 }
+
+/// [`check_finite`] of a tensor.
+pub(crate) fn check_finite_tensor(i: usize, x: &Tensor) -> Result<()> {
+    let host = x.to_device(&candle_core::Device::Cpu)?;
+    let width = host.dims()[1];
+    decalign_core::with_real!("samples", host, T => check_finite(i, &Elements::<T>::new(&host)?, width))
+}
+
+/// [`read_weights`] without the numbers.
+pub(crate) fn check_weights(i: usize, w: &Tensor) -> Result<()> {
+    let host = w.to_device(&candle_core::Device::Cpu)?;
+    decalign_core::with_real!("weights", host, T => read_weights::<T>(i, &host).map(|_| ()))
+}

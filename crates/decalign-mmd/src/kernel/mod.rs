@@ -229,6 +229,11 @@ impl Kernel {
         Ok(self)
     }
 
+    /// Whether it is positive definite among all weights, not only those that sum to 0.
+    pub(crate) fn is_positive_definite(&self) -> bool {
+        self.leaves().all(|l| l.form != Form::Energy)
+    }
+
     pub(crate) fn leaves(&self) -> impl Iterator<Item = &Leaf> {
         self.terms.iter().flat_map(|t| &t.leaves)
     }

@@ -5,7 +5,7 @@ use decalign_core::{Real, Result};
 
 use super::pool::Pool;
 use super::rounds;
-use super::tile::{Tile, mask};
+use super::tile::mask;
 
 impl<T: Real> Pool<T> {
     /// `K V` of kernel `q` for the given pairs of samples, in one pass that meets each pair of points
@@ -35,7 +35,7 @@ impl<T: Real> Pool<T> {
         let work = self.work(&tasks) * (self.width + k) / self.width;
         let (outs, _) = rounds::run(&tasks, outs, work, |task, ends| {
             let (v, w) = (&panels[task.rows], &panels[task.columns]);
-            self.tiles(task, &mut Tile::new(self), |tile, place| {
+            self.tiles(task, &mut self.tile(), |tile, place| {
                 tile.evaluate(self, q, place.size());
                 if place.diagonal {
                     mask(&mut tile.values, place.rows.len, T::one(), T::one());

@@ -164,7 +164,7 @@ impl<'a, T: Real> Puller<'a, T> {
 
     fn run(mut self, ends: &mut Ends<Gathered<T>>) -> Result<Found> {
         let pool = self.pool;
-        pool.tiles(self.task, &mut Tile::new(pool), |tile, place| {
+        pool.tiles(self.task, &mut pool.tile(), |tile, place| {
             self.fields.iter_mut().for_each(|(_, any)| *any = false);
             if let (Target::LowRank(left, right), Some(outer)) = (self.target, &mut self.outer) {
                 let rows = (&left[self.task.rows], place.rows);

@@ -32,7 +32,7 @@ impl<T: Real> Pool<T> {
 
     fn task_sums(&self, task: Task) -> Result<Vec<Sum>> {
         let mut sums = vec![Sum::default(); self.program.kernels.len()];
-        let mut tile = Tile::new(self);
+        let mut tile = self.tile();
         let (a, b) = (&self.weights[task.rows], &self.weights[task.columns]);
         self.tiles(task, &mut tile, |tile, place| {
             let (a, b) = (&a[place.rows.first..], &b[place.columns.first..]);

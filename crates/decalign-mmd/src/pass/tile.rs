@@ -32,6 +32,11 @@ impl Place {
 }
 
 impl<T: Real> Pool<T> {
+    /// Room for the tiles of a task.
+    pub(crate) fn tile(&self) -> Tile<T> {
+        Tile::new(self)
+    }
+
     /// Calls `f` with every tile of a task, its features filled in.
     pub(crate) fn tiles(
         &self,
@@ -72,7 +77,7 @@ impl<T: Real> Pool<T> {
 }
 
 impl<T: Real> Tile<T> {
-    pub(crate) fn new(pool: &Pool<T>) -> Self {
+    fn new(pool: &Pool<T>) -> Self {
         Self {
             features: pool.fields.iter().map(|_| buffer()).collect(),
             values: buffer(),
