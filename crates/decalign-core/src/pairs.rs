@@ -430,8 +430,7 @@ impl<T: Real> Side<'_, T> {
                 let mut sums = *out;
                 let w = &weights.as_chunks::<CHUNK>().0[..R];
                 // Up to a constant, so that no index is checked in the loop.
-                for j in 0..CHUNK {
-                    let Some(y) = y.get(j) else { break };
+                for (y, j) in y.iter().zip(0..CHUNK) {
                     for r in 0..R {
                         for i in 0..LANES {
                             sums[r][i] = isa.mul_add(w[r][j], y[i], sums[r][i]);

@@ -186,16 +186,18 @@ fn select<T: Real>(pool: &Pool<T>, mut rank: usize) -> Result<f64> {
 /// Calls `f` with the key of the squared distance of every pair. Keys are in the order of distances.
 fn visit<T: Real>(pool: &Pool<T>, mut f: impl FnMut(u64)) -> Result<()> {
     for task in pool.tasks(&[(0, 0)]) {
-        pool.tiles(task, &mut pool.tile(), |tile, place| {
-            let rows = tile.features[0].as_chunks::<CHUNK>().0.iter();
-            for (r, row) in rows.enumerate().take(place.rows.len) {
-                let first = if place.diagonal { r + 1 } else { 0 };
-                row[..place.columns.len]
-                    .iter()
-                    .skip(first)
-                    .for_each(|v| f(key(*v)));
-            }
-            Ok(())
+        pool.with_tile(|tile| {
+            pool.tiles(task, tile, |tile, place| {
+                let rows = tile.features[0].as_chunks::<CHUNK>().0.iter();
+                for (r, row) in rows.enumerate().take(place.rows.len) {
+                    let first = if place.diagonal { r + 1 } else { 0 };
+                    row[..place.columns.len]
+                        .iter()
+                        .skip(first)
+                        .for_each(|v| f(key(*v)));
+                }
+                Ok(())
+            })
         })?;
     }
     Ok(())

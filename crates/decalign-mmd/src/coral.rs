@@ -26,12 +26,14 @@ pub fn coral(samples: &[Tensor]) -> Result<Tensor> {
         let scale = (4.0 * (width * width) as f64 * pairs).recip();
         let mut value = 0.0;
         for j in 1..rows.len() {
-            for i in 0..j {
-                for k in 0..width * width {
-                    let e = each[i].matrix[k] - each[j].matrix[k];
+            let (before, after) = gradients.split_at_mut(j);
+            for (i, before) in before.iter_mut().enumerate() {
+                let matrices = each[i].matrix.iter().zip(&each[j].matrix);
+                for ((a, b), (da, db)) in matrices.zip(before.iter_mut().zip(&mut after[0])) {
+                    let e = a - b;
                     value += scale * e * e;
-                    gradients[i][k] += 2.0 * scale * e;
-                    gradients[j][k] -= 2.0 * scale * e;
+                    *da += 2.0 * scale * e;
+                    *db -= 2.0 * scale * e;
                 }
             }
         }

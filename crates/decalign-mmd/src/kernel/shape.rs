@@ -151,8 +151,8 @@ impl<T: Real, F: Function<T>> simd::Kernel for MapBy<'_, T, F> {
                     let outs = values.as_chunks_mut::<LANES>().0;
                     for (u, out) in u.as_chunks::<LANES>().0.iter().zip(outs).take(blocks) {
                         let mut k = *u;
-                        for i in 0..LANES {
-                            k[i] = self.1.at(isa, k[i]).0;
+                        for k in &mut k {
+                            *k = self.1.at(isa, *k).0;
                         }
                         *out = k;
                     }
@@ -166,8 +166,8 @@ impl<T: Real, F: Function<T>> simd::Kernel for MapBy<'_, T, F> {
                         u.as_chunks::<LANES>().0.iter().zip(outs).take(blocks)
                     {
                         let mut both = (*u, *u);
-                        for i in 0..LANES {
-                            (both.0[i], both.1[i]) = self.1.at(isa, u[i]);
+                        for (i, u) in u.iter().enumerate() {
+                            (both.0[i], both.1[i]) = self.1.at(isa, *u);
                         }
                         (*value, *slope) = both;
                     }
@@ -207,8 +207,8 @@ impl<T: Real, F: Function<T>> simd::Kernel for TotalBy<'_, T, F> {
                 .zip(b.as_chunks::<LANES>().0)
             {
                 let mut k = *u;
-                for i in 0..LANES {
-                    k[i] = self.1.at(isa, k[i]).0;
+                for k in &mut k {
+                    *k = self.1.at(isa, *k).0;
                 }
                 for i in 0..LANES {
                     sums[i] = isa.mul_add(k[i], b[i], sums[i]);
@@ -344,7 +344,7 @@ impl<T: Real> Function<T> for Polynomial<T> {
         let base = isa.mul_add(self.1, u, self.2);
         let mut power = T::one();
         for _ in 1..self.0 {
-            power = power * base;
+            power *= base;
         }
         (power * base, T::of(f64::from(self.0)) * self.1 * power)
     }

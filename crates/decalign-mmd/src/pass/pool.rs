@@ -1,10 +1,13 @@
 //! Pooled samples as numbers.
 
+use std::sync::Mutex;
+
 use candle_core::Tensor;
 use decalign_core::pairs::{Measure, Panels, STRIP};
 use decalign_core::{Elements, Real, Result, parallel, simd};
 
 use super::program::Program;
+use super::tile::Tile;
 use crate::kernel::{Feature, Kernel};
 use crate::sample::{self, Sample};
 
@@ -81,6 +84,8 @@ pub(crate) struct Pool<T> {
     pub(crate) weights: Vec<Vec<T>>,
     /// Of every sample the sum of the weights and of their squares.
     pub(crate) masses: Vec<(f64, f64)>,
+    /// Room that tasks have left.
+    pub(super) stash: Mutex<Vec<Tile<T>>>,
 }
 
 impl<T: Real> Pool<T> {
@@ -132,6 +137,7 @@ impl<T: Real> Pool<T> {
             fields,
             weights,
             masses,
+            stash: Mutex::new(Vec::new()),
         })
     }
 

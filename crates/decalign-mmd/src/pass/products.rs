@@ -35,23 +35,25 @@ impl<T: Real> Pool<T> {
         let work = self.work(&tasks) * (self.width + k) / self.width;
         let (outs, _) = rounds::run(&tasks, outs, work, |task, ends| {
             let (v, w) = (&panels[task.rows], &panels[task.columns]);
-            self.tiles(task, &mut self.tile(), |tile, place| {
-                tile.evaluate(self, q, place.size());
-                if place.diagonal {
-                    mask(&mut tile.values, place.rows.len, T::one(), T::one());
-                }
-                let (rows, columns) = (place.rows, place.columns);
-                add_product(&tile.values, (v.padded(), rows), (w, columns), ends.rows());
-                if place.diagonal {
-                    mask(&mut tile.values, rows.len, T::one(), T::zero());
-                }
-                add_transposed(
-                    &tile.values,
-                    (v, rows),
-                    (w.padded(), columns),
-                    ends.columns(),
-                );
-                Ok(())
+            self.with_tile(|tile| {
+                self.tiles(task, tile, |tile, place| {
+                    tile.evaluate(self, q, place.size());
+                    if place.diagonal {
+                        mask(&mut tile.values, place.rows.len, T::one(), T::one());
+                    }
+                    let (rows, columns) = (place.rows, place.columns);
+                    add_product(&tile.values, (v.padded(), rows), (w, columns), ends.rows());
+                    if place.diagonal {
+                        mask(&mut tile.values, rows.len, T::one(), T::zero());
+                    }
+                    add_transposed(
+                        &tile.values,
+                        (v, rows),
+                        (w.padded(), columns),
+                        ends.columns(),
+                    );
+                    Ok(())
+                })
             })
         })?;
         let rows = outs.iter().zip(&panels);

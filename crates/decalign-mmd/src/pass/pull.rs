@@ -139,8 +139,6 @@ struct Puller<'a, T> {
     target: &'a Target<'a, T>,
     /// Whether the gradient with respect to weights is wanted.
     weighted: bool,
-    /// Of every field the gradient with respect to its numbers, and whether there is any yet.
-    fields: Vec<(Box<Buffer<T>>, bool)>,
     /// `L_r . R_j`.
     outer: Option<Box<Buffer<T>>>,
     found: Found,
@@ -153,7 +151,6 @@ impl<'a, T: Real> Puller<'a, T> {
             task,
             target,
             weighted,
-            fields: pool.fields.iter().map(|_| (buffer(), false)).collect(),
             outer: matches!(target, Target::LowRank(..)).then(buffer),
             found: Found {
                 lengths: vec![0.0; pool.program.leaves.len()],
@@ -164,25 +161,28 @@ impl<'a, T: Real> Puller<'a, T> {
 
     fn run(mut self, ends: &mut Ends<Gathered<T>>) -> Result<Found> {
         let pool = self.pool;
-        pool.tiles(self.task, &mut pool.tile(), |tile, place| {
-            self.fields.iter_mut().for_each(|(_, any)| *any = false);
-            if let (Target::LowRank(left, right), Some(outer)) = (self.target, &mut self.outer) {
-                let rows = (&left[self.task.rows], place.rows);
-                let columns = (&right[self.task.columns], place.columns);
-                fill(Measure::Dot, rows, columns, outer);
-            }
-            for q in 0..pool.program.kernels.len() {
-                let coefficient = match self.target {
-                    Target::Sums(coefficients) => coefficients[self.task.pair][q],
-                    Target::LowRank(..) => Coefficient {
-                        pairs: 1.0,
-                        diagonal: 0.5,
-                    },
-                };
-                self.kernel(tile, q, place, coefficient, ends);
-            }
-            self.gather(place, ends);
-            Ok(())
+        pool.with_tile(|tile| {
+            pool.tiles(self.task, tile, |tile, place| {
+                tile.gradients.iter_mut().for_each(|(_, any)| *any = false);
+                if let (Target::LowRank(left, right), Some(outer)) = (self.target, &mut self.outer)
+                {
+                    let rows = (&left[self.task.rows], place.rows);
+                    let columns = (&right[self.task.columns], place.columns);
+                    fill(Measure::Dot, rows, columns, outer);
+                }
+                for q in 0..pool.program.kernels.len() {
+                    let coefficient = match self.target {
+                        Target::Sums(coefficients) => coefficients[self.task.pair][q],
+                        Target::LowRank(..) => Coefficient {
+                            pairs: 1.0,
+                            diagonal: 0.5,
+                        },
+                    };
+                    self.kernel(tile, q, place, coefficient, ends);
+                }
+                self.gather(tile, place, ends);
+                Ok(())
+            })
         })?;
         Ok(self.found)
     }
@@ -247,7 +247,7 @@ impl<'a, T: Real> Puller<'a, T> {
             scale = 1.0;
         }
         let (a, b) = self.ends_of(place);
-        let (to, any) = &mut self.fields[leaf.field];
+        let (to, any) = &mut tile.gradients[leaf.field];
         let learned = simd::dispatch(Weigh {
             slopes: &tile.slopes,
             u: &tile.features[leaf.field],
@@ -281,7 +281,7 @@ impl<'a, T: Real> Puller<'a, T> {
             let (above, on) = (T::of(factor * c.pairs), T::of(factor * c.diagonal));
             match place.diagonal {
                 true => mask(&mut weighted, place.rows.len, above, on),
-                false => weighted.iter_mut().for_each(|v| *v = *v * above),
+                false => weighted.iter_mut().for_each(|v| *v *= above),
             }
             let sums = simd::dispatch(Margins(&weighted, a, b));
             add(&mut ends.rows().weights, place.rows, &sums.0);
@@ -294,9 +294,9 @@ impl<'a, T: Real> Puller<'a, T> {
     }
 
     /// Takes the gradients of the fields to the points.
-    fn gather(&self, place: Place, ends: &mut Ends<Gathered<T>>) {
+    fn gather(&self, tile: &Tile<T>, place: Place, ends: &mut Ends<Gathered<T>>) {
         let (rows, columns) = (place.rows, place.columns);
-        for (f, (field, (w, any))) in self.pool.fields.iter().zip(&self.fields).enumerate() {
+        for (f, (field, (w, any))) in self.pool.fields.iter().zip(&tile.gradients).enumerate() {
             if !any {
                 continue;
             }

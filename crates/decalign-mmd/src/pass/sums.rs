@@ -32,19 +32,20 @@ impl<T: Real> Pool<T> {
 
     fn task_sums(&self, task: Task) -> Result<Vec<Sum>> {
         let mut sums = vec![Sum::default(); self.program.kernels.len()];
-        let mut tile = self.tile();
         let (a, b) = (&self.weights[task.rows], &self.weights[task.columns]);
-        self.tiles(task, &mut tile, |tile, place| {
-            let (a, b) = (&a[place.rows.first..], &b[place.columns.first..]);
-            let a = &a[..place.rows.len];
-            let b = &b[..place
-                .columns
-                .len
-                .next_multiple_of(decalign_core::simd::LANES)];
-            for (q, sum) in sums.iter_mut().enumerate() {
-                tile.add(self, q, place, (a, b), sum);
-            }
-            Ok(())
+        self.with_tile(|tile| {
+            self.tiles(task, tile, |tile, place| {
+                let (a, b) = (&a[place.rows.first..], &b[place.columns.first..]);
+                let a = &a[..place.rows.len];
+                let b = &b[..place
+                    .columns
+                    .len
+                    .next_multiple_of(decalign_core::simd::LANES)];
+                for (q, sum) in sums.iter_mut().enumerate() {
+                    tile.add(self, q, place, (a, b), sum);
+                }
+                Ok(())
+            })
         })?;
         Ok(sums)
     }

@@ -1,5 +1,7 @@
 //! The buffers of a task.
 
+use std::sync::PoisonError;
+
 use decalign_core::pairs::{self, CHUNK, Part, STRIP};
 use decalign_core::{Real, Result};
 
@@ -12,6 +14,8 @@ pub(crate) struct Tile<T> {
     pub(crate) features: Vec<Box<Buffer<T>>>,
     pub(crate) values: Box<Buffer<T>>,
     pub(crate) slopes: Box<Buffer<T>>,
+    /// Of every field the gradient with respect to its numbers, and whether there is any yet.
+    pub(crate) gradients: Vec<(Box<Buffer<T>>, bool)>,
     spare: Box<Buffer<T>>,
 }
 
@@ -32,9 +36,15 @@ impl Place {
 }
 
 impl<T: Real> Pool<T> {
-    /// Room for the tiles of a task.
-    pub(crate) fn tile(&self) -> Tile<T> {
-        Tile::new(self)
+    /// Runs a task with room for its tiles, which later tasks find again: making it costs as much as a
+    /// small task.
+    pub(crate) fn with_tile<R>(&self, f: impl FnOnce(&mut Tile<T>) -> R) -> R {
+        let stash = || self.stash.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = stash().pop();
+        let mut tile = found.unwrap_or_else(|| Tile::new(self));
+        let result = f(&mut tile);
+        stash().push(tile);
+        result
     }
 
     /// Calls `f` with every tile of a task, its features filled in.
@@ -82,6 +92,7 @@ impl<T: Real> Tile<T> {
             features: pool.fields.iter().map(|_| buffer()).collect(),
             values: buffer(),
             slopes: buffer(),
+            gradients: pool.fields.iter().map(|_| (buffer(), false)).collect(),
             spare: buffer(),
         }
     }
