@@ -5,6 +5,7 @@
 //! | [`simd`] | exp, log, dot, sums on slices, compiled for every instruction set, chosen at run time |
 //! | [`parallel`] | loops whose results do not depend on the number of threads |
 //! | [`gemm`] | matrix products on slices, likewise |
+//! | [`pairs`] | inner products and distances of all pairs of points, in register tiles |
 //! | [`op`] | differentiable Candle operations with any number of inputs and outputs |
 //! | [`nn`] | linear, 1-D convolution, layer norm, softmax, dropout, initialisation: with gradients that hold |
 //! | [`random`] | seeded, counter-based random numbers |
@@ -31,6 +32,7 @@ mod error;
 pub mod gemm;
 pub mod nn;
 pub mod op;
+pub mod pairs;
 pub mod parallel;
 pub mod random;
 mod real;

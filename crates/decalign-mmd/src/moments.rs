@@ -5,8 +5,8 @@ use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Real, Result, with_real};
 
-use crate::door::{check, check_finite};
 use crate::reference::{self, VARIANCE_FLOOR};
+use crate::sample::{check_finite, check_points};
 
 /// The mean over all pairs of M samples of
 /// `MSE(means) + MSE(covariances) + MSE(skewnesses)`.
@@ -23,7 +23,7 @@ use crate::reference::{self, VARIANCE_FLOOR};
 ///
 /// Source: DecAlign (ICLR 2026), homogeneous alignment, as in the public release.
 pub fn moment_matching(samples: &[Tensor]) -> Result<Tensor> {
-    let width = check(samples, 1)?;
+    let width = check_points(&samples.iter().collect::<Vec<_>>(), 2, 1)?;
     if !samples[0].device().is_cpu() {
         return reference::moment_matching(samples);
     }
@@ -37,7 +37,6 @@ fn fused<T: Real>(samples: &[Tensor], width: usize) -> Result<Tensor> {
         .map(|(i, x)| {
             let x = Elements::<T>::new(x)?;
             check_finite(i, &x, width)?;
-            let x: Vec<f64> = x.iter().map(|v| v.as_f64()).collect();
             Ok(Moments::new(&x, width))
         })
         .collect::<Result<Vec<_>>>()?;
@@ -56,7 +55,6 @@ fn fused<T: Real>(samples: &[Tensor], width: usize) -> Result<Tensor> {
                 .zip(moments.iter().zip(&differences))
                 .map(|(x, (m, d))| {
                     let dx = m.gradient(d, outer, width);
-                    let dx: Vec<T> = dx.into_iter().map(T::of).collect();
                     Ok(Some(Tensor::from_vec(dx, x.dims(), x.device())?))
                 });
             each.collect()
@@ -65,9 +63,9 @@ fn fused<T: Real>(samples: &[Tensor], width: usize) -> Result<Tensor> {
 }
 
 /// The moments of one sample.
-struct Moments {
+struct Moments<T> {
     /// The rows without their mean.
-    centred: Vec<f64>,
+    centred: Vec<T>,
     mean: Vec<f64>,
     covariance: Vec<f64>,
     variance: Vec<f64>,
@@ -82,36 +80,36 @@ struct Difference {
     skewness: Vec<f64>,
 }
 
-impl Moments {
-    fn new(x: &[f64], width: usize) -> Self {
+impl<T: Real> Moments<T> {
+    fn new(x: &[T], width: usize) -> Self {
         let n = x.len() / width;
         let size = n as f64;
-        let column = |f: &dyn Fn(&[f64], usize) -> f64, rows: &[f64]| -> Vec<f64> {
+        let means = |f: fn(f64) -> f64, rows: &[T]| -> Vec<f64> {
             let mut sums = vec![0.0; width];
             for row in rows.chunks_exact(width) {
                 sums.iter_mut()
-                    .enumerate()
-                    .for_each(|(i, s)| *s += f(row, i));
+                    .zip(row)
+                    .for_each(|(s, v)| *s += f(v.as_f64()));
             }
             sums.iter().map(|s| *s / size).collect()
         };
-        let mean = column(&|row, i| row[i], x);
+        let mean = means(|v| v, x);
         let rows = x.chunks_exact(width);
-        let centred: Vec<f64> = rows
-            .flat_map(|row| row.iter().zip(&mean).map(|(v, m)| *v - *m))
+        let centred: Vec<T> = rows
+            .flat_map(|row| row.iter().zip(&mean).map(|(v, m)| T::of(v.as_f64() - m)))
             .collect();
-        let variance = column(&|row, i| row[i] * row[i], &centred);
-        let third = column(&|row, i| row[i] * row[i] * row[i], &centred);
+        let variance = means(|v| v * v, &centred);
+        let third = means(|v| v * v * v, &centred);
         let skewness = third
             .iter()
             .zip(&variance)
             .map(|(t, v)| *t / floored(*v).powf(1.5))
             .collect();
-        let mut covariance = vec![0.0; width * width];
+        let mut products = vec![T::zero(); width * width];
         let view = Matrix::new(&centred, n, width);
-        matmul(&mut covariance, width, view.t(), view, Store::Write);
+        matmul(&mut products, width, view.t(), view, Store::Write);
         let degrees = n.saturating_sub(1).max(1) as f64;
-        covariance.iter_mut().for_each(|v| *v /= degrees);
+        let covariance = products.iter().map(|v| v.as_f64() / degrees).collect();
         Self {
             centred,
             mean,
@@ -123,35 +121,36 @@ impl Moments {
     }
 
     /// The gradient with respect to the rows.
-    fn gradient(&self, given: &Difference, outer: f64, width: usize) -> Vec<f64> {
+    fn gradient(&self, given: &Difference, outer: f64, width: usize) -> Vec<T> {
         let n = self.centred.len() / width;
         let size = n as f64;
         let degrees = n.saturating_sub(1).max(1) as f64;
-        let mut dx = vec![0.0; self.centred.len()];
+        let mut dx = vec![T::zero(); self.centred.len()];
+        let scale = 2.0 / degrees;
         // The difference of covariances is symmetric: twice the product. Columns of the centred
         // rows sum to zero, so the mean adds nothing here.
+        let difference: Vec<T> = given.covariance.iter().map(|v| T::of(v * scale)).collect();
         let rows = Matrix::new(&self.centred, n, width);
-        matmul(
-            &mut dx,
-            width,
-            rows,
-            Matrix::new(&given.covariance, width, width),
-            Store::Write,
-        );
-        let scale = 2.0 / degrees;
-        for (dx, x) in dx
-            .chunks_exact_mut(width)
-            .zip(self.centred.chunks_exact(width))
-        {
-            for i in 0..width {
+        let difference = Matrix::new(&difference, width, width);
+        matmul(&mut dx, width, rows, difference, Store::Write);
+        // Of every column the slope of its skewness: `constant + linear x + square x^2`.
+        let slopes: Vec<[f64; 3]> = (0..width)
+            .map(|i| {
                 let v = self.variance[i];
-                let power = floored(v).powf(-1.5);
-                let mut skew = 3.0 * (x[i] * x[i] - v) * power;
-                if v >= VARIANCE_FLOOR {
-                    skew -= 3.0 * self.third[i] * power / v * x[i];
-                }
-                let rest = (given.mean[i] + given.skewness[i] * skew) / size;
-                dx[i] = (dx[i] * scale + rest) * outer;
+                let power = given.skewness[i] * floored(v).powf(-1.5) * 3.0 / size;
+                let linear = match v >= VARIANCE_FLOOR {
+                    true => -power * self.third[i] / v,
+                    false => 0.0,
+                };
+                [given.mean[i] / size - power * v, linear, power]
+            })
+            .collect();
+        let rows = dx.chunks_exact_mut(width);
+        for (dx, x) in rows.zip(self.centred.chunks_exact(width)) {
+            for ((dx, x), [constant, linear, square]) in dx.iter_mut().zip(x).zip(&slopes) {
+                let x = x.as_f64();
+                let rest = constant + x * (linear + square * x);
+                *dx = T::of((dx.as_f64() + rest) * outer);
             }
         }
         dx
@@ -164,7 +163,7 @@ fn floored(v: f64) -> f64 {
 }
 
 /// The mean distance over pairs, and its gradient with respect to every sample's moments.
-fn compare(moments: &[Moments], width: usize) -> (f64, Vec<Difference>) {
+fn compare<T: Real>(moments: &[Moments<T>], width: usize) -> (f64, Vec<Difference>) {
     let m = moments.len();
     let pairs = (m * (m - 1) / 2) as f64;
     let mut value = 0.0;

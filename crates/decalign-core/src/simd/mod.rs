@@ -21,5 +21,5 @@ mod reduce;
 pub use isa::{Isa, Kernel, Level, dispatch, level};
 pub use lanes::{LANES, Rest, Whole, total};
 pub use map::{exp, exp_in_place, exp_normal_value, exp_value, ln, ln_value};
-pub use power::{exp2_in_place, exp2_value};
+pub use power::{exp2_below_value, exp2_in_place, exp2_value};
 pub use reduce::{dot, max, sum, sum_squares};

@@ -13,9 +13,16 @@ use crate::Real;
 /// than 2), not infinity. NaN stays NaN.
 #[inline(always)]
 pub fn exp2_value<T: Real, I: Isa>(isa: I, x: T) -> T {
-    // Written so that NaN passes through both comparisons.
-    let x = if x < T::EXP2_MIN { T::EXP2_MIN } else { x };
+    // Written so that NaN passes through the comparison.
     let x = if x > T::EXP2_MAX { T::EXP2_MAX } else { x };
+    exp2_below_value(isa, x)
+}
+
+/// [`exp2_value`] of a number that is known to be below the largest power of two, such as a negative
+/// one.
+#[inline(always)]
+pub fn exp2_below_value<T: Real, I: Isa>(isa: I, x: T) -> T {
+    let x = if x < T::EXP2_MIN { T::EXP2_MIN } else { x };
     let rounded = x + T::ROUND;
     let r = x - (rounded - T::ROUND);
     let terms = T::EXP2_TERMS;

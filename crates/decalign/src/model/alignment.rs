@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use decalign_gmm::{Fit, UnrolledEm};
-use decalign_mmd::{Bandwidth, Estimator, GaussianMmd, moment_matching};
+use decalign_mmd::{Estimator, Kernel, Mmd, moment_matching};
 use decalign_ot::{
     KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, Reduction,
     bures_wasserstein_diagonal, coupling_cost,
@@ -105,7 +105,7 @@ fn reduction(config: &ModelConfig) -> Reduction {
 /// `L_homo = L_sem + L_mmd` of distribution features, (B, P) each: moments, and biased MMD^2 with
 /// a Gaussian kernel, means over pairs (paper, section 3.4).
 pub(super) fn homogeneous(distribution: &[Tensor], config: &ModelConfig) -> Result<Tensor> {
-    let bandwidth = Bandwidth::variance(config.mmd_bandwidth)?;
-    let mmd = GaussianMmd::new(bandwidth, Estimator::Biased).mean_over_pairs(distribution)?;
+    let kernel = Kernel::gaussian_variance(config.mmd_bandwidth)?;
+    let mmd = Mmd::new(kernel, Estimator::Biased).mean_over_pairs(distribution)?;
     Ok((moment_matching(distribution)? + mmd)?)
 }

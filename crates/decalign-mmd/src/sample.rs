@@ -1,0 +1,147 @@
+//! A sample: points, and what each weighs.
+
+use candle_core::{D, Tensor};
+use decalign_core::{Elements, Error, Real, Result};
+
+/// Points, and what each weighs; made from `&points` or from `(&points, &weights)`.
+///
+/// # Shapes
+/// Points (n, d), n and d >= 1, in f32 or f64. Weights (n) of the same type, not negative, with a
+/// positive sum, which need not be 1: they are divided by it.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub(crate) points: Tensor,
+    pub(crate) weights: Option<Tensor>,
+}
+
+impl From<&Tensor> for Sample {
+    fn from(points: &Tensor) -> Self {
+        Self {
+            points: points.clone(),
+            weights: None,
+        }
+    }
+}
+
+impl From<(&Tensor, &Tensor)> for Sample {
+    fn from((points, weights): (&Tensor, &Tensor)) -> Self {
+        Self {
+            points: points.clone(),
+            weights: Some(weights.clone()),
+        }
+    }
+}
+
+impl From<&Sample> for Sample {
+    fn from(sample: &Sample) -> Self {
+        sample.clone()
+    }
+}
+
+/// The samples behind a slice of anything that is one.
+pub(crate) fn samples<'a, S>(given: &'a [S]) -> Vec<Sample>
+where
+    &'a S: Into<Sample>,
+{
+    given.iter().map(Into::into).collect()
+}
+
+/// The width that all samples share; there are at least `count`, each of at least `least` rows.
+pub(crate) fn check(samples: &[Sample], count: usize, least: usize) -> Result<usize> {
+    let points: Vec<&Tensor> = samples.iter().map(|s| &s.points).collect();
+    let width = check_points(&points, count, least)?;
+    for (i, sample) in samples.iter().enumerate() {
+        let n = sample.points.dims()[0];
+        if let Some(w) = &sample.weights
+            && (w.dims() != [n] || w.dtype() != sample.points.dtype())
+        {
+            let expected = format!("shape ({n}) of {:?}", sample.points.dtype());
+            let name = format!("weights of sample {i}");
+            return Err(Error::tensor(name, expected, (w.shape(), w.dtype())));
+        }
+    }
+    Ok(width)
+}
+
+/// As [`check`], of points alone.
+pub(crate) fn check_points(points: &[&Tensor], count: usize, least: usize) -> Result<usize> {
+    let Some(first) = points.first().filter(|_| points.len() >= count) else {
+        let remedy = match count {
+            2 => "at least two are compared",
+            _ => "at least one is needed",
+        };
+        return Err(Error::value("number of samples", points.len(), remedy));
+    };
+    let width = match first.dims() {
+        [_, width] if *width > 0 => *width,
+        _ => {
+            let expected = "shape (n, d) with d >= 1";
+            return Err(Error::tensor("sample 0", expected, first.shape()));
+        }
+    };
+    for (i, x) in points.iter().enumerate() {
+        let fits = matches!(x.dims(), [n, d] if *n >= least && *d == width);
+        if !fits || x.dtype() != first.dtype() {
+            let expected = format!("shape (n >= {least}, {width}) of {:?}", first.dtype());
+            let got = (x.shape(), x.dtype());
+            return Err(Error::tensor(format!("sample {i}"), expected, got));
+        }
+    }
+    Ok(width)
+}
+
+/// An error that counts and locates what is not finite.
+pub(crate) fn check_finite<T: Real>(sample: usize, x: &[T], width: usize) -> Result<()> {
+    let Some(first) = x.iter().position(|v| !v.is_finite()) else {
+        return Ok(());
+    };
+    let count = x.iter().filter(|v| !v.is_finite()).count();
+    let (row, column) = (first / width, first % width);
+    let name = format!("sample {sample} at row {row}, column {column}");
+    let remedy = format!("must be finite ({count} entries are not)");
+    Err(Error::value(name, x[first], remedy))
+}
+
+/// The weights of sample `i`.
+pub(crate) fn read_weights<T: Real>(i: usize, weights: &Tensor) -> Result<Vec<T>> {
+    let w = Elements::<T>::new(weights)?;
+    if let Some(at) = w.iter().position(|v| !(v.is_finite() && *v >= T::zero())) {
+        let name = format!("weight {at} of sample {i}");
+        return Err(Error::value(name, w[at], "must be finite and not negative"));
+    }
+    let total: f64 = w.iter().map(|v| v.as_f64()).sum();
+    if !(total > 0.0 && total.is_finite()) {
+        let name = format!("the sum of the weights of sample {i}");
+        return Err(Error::value(name, total, "must be positive and finite"));
+    }
+    Ok(w.to_vec())
+}
+
+/// Rows divided by their length, with gradients.
+pub(crate) fn directions(i: usize, x: &Tensor) -> Result<Tensor> {
+    let largest = x.abs()?.max_keepdim(D::Minus1)?.detach();
+    let least = largest.min_all()?.to_dtype(candle_core::DType::F64)?;
+    if least.to_scalar::<f64>()? <= 0.0 {
+        let name = format!("the norm of a row of sample {i}");
+        let remedy =
+            "a zero row has no direction: leave it out, or take another kernel than the cosine";
+        return Err(Error::value(name, 0, remedy));
+    }
+    // By the largest entry first, so that squares neither vanish nor overflow.
+    let x = x.broadcast_div(&largest)?;
+    let norm = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
+    Ok(x.broadcast_div(&norm)?)
+}
+
+/// [`check_finite`] of a tensor.
+pub(crate) fn check_finite_tensor(i: usize, x: &Tensor) -> Result<()> {
+    let host = x.to_device(&candle_core::Device::Cpu)?;
+    let width = host.dims()[1];
+    decalign_core::with_real!("samples", host, T => check_finite(i, &Elements::<T>::new(&host)?, width))
+}
+
+/// [`read_weights`] without the numbers.
+pub(crate) fn check_weights(i: usize, w: &Tensor) -> Result<()> {
+    let host = w.to_device(&candle_core::Device::Cpu)?;
+    decalign_core::with_real!("weights", host, T => read_weights::<T>(i, &host).map(|_| ()))
+}
