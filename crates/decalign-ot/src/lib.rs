@@ -80,7 +80,7 @@ pub use barycenter::{
     BarycenterProblem, BarycenterSolution, FixedSupportBarycenter, FreeSupportBarycenter,
     FreeSupportSolution, Support, unrolled_barycenter,
 };
-pub use decalign_core::{Error, Result};
+pub use decalign_core::{Error, ErrorKind, Result};
 pub use end::End;
 pub use exact::{ExactSolution, NetworkSimplex, SparsePlan, sliced_wasserstein, wasserstein_1d};
 pub use geometry::{

@@ -353,7 +353,9 @@ impl State {
             let sums = self.row_sums(k, problem, costs, epsilon);
             self.row_error(k, &sums, costs, epsilon)
         });
-        let rows = rows.fold(0.0, guard::larger);
+        // The barycentre has the mass of the measures, or potentials have lost their digits.
+        let total: f64 = self.logs.iter().map(|b| b.exp()).sum();
+        let rows = rows.fold((total - 1.0).abs(), guard::larger);
         let own = costs.support.as_ref().map(|c| self.own_sums(c, epsilon));
         let own_error = own
             .as_ref()

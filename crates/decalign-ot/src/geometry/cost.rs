@@ -172,7 +172,17 @@ impl Geometry {
                 let expected = format!("two dimensions of {:?}", first.dtype());
                 return Err(Error::tensor(name, expected, (axis.shape(), axis.dtype())));
             }
-            size = (size.0 * n, size.1 * m);
+            size = match (usize::checked_mul(size.0, n), usize::checked_mul(size.1, m)) {
+                (Some(n), Some(m)) => (n, m),
+                _ => {
+                    let remedy = "the grid has more points than can be counted";
+                    return Err(Error::value(
+                        format!("axis {k}"),
+                        format!("{n} x {m}"),
+                        remedy,
+                    ));
+                }
+            };
         }
         Ok(Self {
             kind: Kind::Grid(axes.to_vec()),
@@ -308,13 +318,16 @@ impl Geometry {
 /// Rows of length `sqrt(1/2)`: their squared distances are cosine distances.
 fn direction(name: &str, x: &Tensor) -> Result<Tensor> {
     matrices(name, x)?;
-    let squares = x.sqr()?.sum_keepdim(D::Minus1)?;
-    if finite_range(name, &squares)?.0 <= 0.0 {
+    // Scaled by the largest entry, so that squares neither overflow nor underflow.
+    let largest = x.detach().abs()?.max_keepdim(D::Minus1)?;
+    if finite_range(name, &largest)?.0 <= 0.0 {
         return Err(Error::value(
             format!("the norm of a row of {name}"),
             0,
             "a zero row has no direction: leave it out",
         ));
     }
+    let x = &x.broadcast_div(&largest)?;
+    let squares = x.sqr()?.sum_keepdim(D::Minus1)?;
     Ok((x.broadcast_div(&squares.sqrt()?)? * std::f64::consts::FRAC_1_SQRT_2)?)
 }

@@ -18,33 +18,66 @@ pub fn cost(geometry: &Geometry) -> Result<Tensor> {
             let difference = x
                 .unsqueeze(rank - 1)?
                 .broadcast_sub(&y.unsqueeze(rank - 2)?)?;
-            Ok(match metric {
-                Metric::SquaredEuclidean => difference.sqr()?.sum(D::Minus1)?,
-                Metric::Euclidean => difference.sqr()?.sum(D::Minus1)?.sqrt()?,
-                Metric::CityBlock => difference.abs()?.sum(D::Minus1)?,
-                Metric::Minkowski(p) => {
-                    difference.abs()?.powf(*p)?.sum(D::Minus1)?.powf(1.0 / p)?
-                }
-            })
+            measured(&difference, *metric)
         }
         Kind::Grid(axes) => {
-            let (rank, mut total) = (axes.len(), None::<Tensor>);
-            for (k, axis) in axes.iter().enumerate() {
-                let mut dims = vec![1; 2 * rank];
-                (dims[k], dims[rank + k]) = axis.dims2()?;
-                let part = axis.reshape(dims)?;
+            // Axis by axis, as tensors have eight dimensions at most.
+            let mut total = None::<Tensor>;
+            for axis in axes {
                 total = Some(match total {
-                    None => part,
-                    Some(total) => total.broadcast_add(&part)?,
+                    None => axis.clone(),
+                    Some(total) => {
+                        let ((n, m), (k, l)) = (total.dims2()?, axis.dims2()?);
+                        let sum = total
+                            .reshape((n, 1, m, 1))?
+                            .broadcast_add(&axis.reshape((1, k, 1, l))?)?;
+                        sum.reshape((n * k, m * l))?
+                    }
                 });
             }
             let total = total.ok_or_else(|| Error::value("number of axes", 0, "a grid has one"))?;
-            Ok(total.reshape(geometry.size())?)
+            Ok(total)
         }
     }
 }
 
+/// Distances of differences along the last dimension, with gradient 0 where they are 0.
+pub(super) fn measured(difference: &Tensor, metric: Metric) -> Result<Tensor> {
+    let p = match metric {
+        Metric::SquaredEuclidean => return Ok(difference.sqr()?.sum(D::Minus1)?),
+        Metric::CityBlock => return Ok(difference.abs()?.sum(D::Minus1)?),
+        Metric::Euclidean => 2.0,
+        Metric::Minkowski(p) => p,
+    };
+    let sizes = difference.abs()?;
+    // The norm of a multiple is the multiple of the norm: powers neither overflow nor all underflow.
+    let largest = sizes.detach().max_keepdim(D::Minus1)?;
+    let none = largest.eq(0.0)?.to_dtype(largest.dtype())?;
+    let powers = sizes
+        .broadcast_div(&(&largest + none)?)?
+        .powf(p)?
+        .sum(D::Minus1)?;
+    Ok((root(&powers, 1.0 / p)? * largest.squeeze(D::Minus1)?)?)
+}
+
+/// `x^power` of sums that are not negative, with gradient 0 at 0.
+fn root(x: &Tensor, power: f64) -> Result<Tensor> {
+    let some = x.gt(0.0)?;
+    // The root is taken of 1 instead, and then replaced.
+    let safe = some.where_cond(x, &x.ones_like()?)?.powf(power)?;
+    Ok(some.where_cond(&safe, &x.zeros_like()?)?)
+}
+
 impl Geometry {
+    /// The costs as a tensor, (n, m) or (B, n, m): all of them at once, in plain tensor operations,
+    /// with gradients. For solvers that take matrices, and for looking at.
+    ///
+    /// # Errors
+    /// When the tensor library fails.
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        cost(self)
+    }
+
     /// This geometry, or where it has no rows of costs (a grid) a matrix of them; without gradients.
     pub(crate) fn stored(&self) -> Result<Self> {
         match self.kind() {

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
 use super::cost::{Geometry, Kind};
-use super::points::Metric;
+use super::matrix::measured;
 
 impl Geometry {
     /// The costs `C[rows[i], columns[i]]` of listed pairs, in plain tensor operations: gradients
@@ -43,13 +43,7 @@ impl Geometry {
         match self.kind() {
             Kind::Dense(cost) => pick(cost, (rows, columns), m),
             Kind::Points(x, y, metric) => {
-                let difference = (rows_of(x, rows)? - rows_of(y, columns)?)?;
-                Ok(match metric {
-                    Metric::SquaredEuclidean => difference.sqr()?.sum(1)?,
-                    Metric::Euclidean => root(&difference.sqr()?.sum(1)?, 0.5)?,
-                    Metric::CityBlock => difference.abs()?.sum(1)?,
-                    Metric::Minkowski(p) => root(&difference.abs()?.powf(*p)?.sum(1)?, 1.0 / p)?,
-                })
+                measured(&(rows_of(x, rows)? - rows_of(y, columns)?)?, *metric)
             }
             Kind::Grid(axes) => {
                 let (mut left, mut right) = (rows.to_vec(), columns.to_vec());
@@ -85,14 +79,6 @@ fn pick(x: &Tensor, (rows, columns): (&[u32], &[u32]), m: usize) -> Result<Tenso
     let flat = places.map(|(i, j)| i64::from(*i) * m as i64 + i64::from(*j));
     let flat = Tensor::from_vec(flat.collect::<Vec<i64>>(), rows.len(), x.device())?;
     Ok(x.flatten_all()?.index_select(&flat, 0)?)
-}
-
-/// `x^power` of sums that are not negative, with gradient 0 at 0.
-fn root(x: &Tensor, power: f64) -> Result<Tensor> {
-    let some = x.gt(0.0)?;
-    // The root is taken of 1 instead, and then replaced.
-    let safe = some.where_cond(x, &x.ones_like()?)?.powf(power)?;
-    Ok(some.where_cond(&safe, &x.zeros_like()?)?)
 }
 
 fn within(name: &str, places: &[u32], count: usize) -> Result<()> {

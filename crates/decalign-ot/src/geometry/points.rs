@@ -84,7 +84,7 @@ impl<T: Real> Points<T> {
             }
             Metric::CityBlock => self.with::<I, _, S>(isa, (first, f), g, inverse, &By(Sum), cells),
             Metric::Minkowski(p) => {
-                self.with::<I, _, S>(isa, (first, f), g, inverse, &By(Power(T::of(p))), cells)
+                self.with::<I, _, S>(isa, (first, f), g, inverse, &Power(T::of(p)), cells)
             }
         }
     }
@@ -290,16 +290,57 @@ impl<T: Real> Differences<T> for Sum {
     }
 }
 
+/// Powers of differences divided by the largest of them: none overflows, and not all underflow.
 struct Power<T>(T);
 
-impl<T: Real> Differences<T> for Power<T> {
+impl<T: Real> Distance<T> for Power<T> {
     #[inline(always)]
-    fn add<I: Isa>(&self, isa: I, sum: T, difference: T) -> T {
-        sum + power(isa, difference.abs(), self.0)
+    fn scaled(x: T, _: T) -> T {
+        x
     }
     #[inline(always)]
-    fn finish<I: Isa>(&self, isa: I, sum: T) -> T {
-        power(isa, sum, T::one() / self.0)
+    fn offset(f: T, _: T, _: T) -> T {
+        f
+    }
+    #[inline(always)]
+    fn shifted<I: Isa>(_: I, g: T, _: T, _: T) -> T {
+        g
+    }
+    #[inline(always)]
+    fn tile<I: Isa, const R: usize>(
+        &self,
+        isa: I,
+        x: &[[T; R]],
+        y: &[[T; LANES]],
+        (rows, columns): (&[T; R], &[T; LANES]),
+        inverse: T,
+    ) -> [[T; LANES]; R] {
+        let mut largest = [[T::zero(); LANES]; R];
+        for (x, y) in x.iter().zip(y) {
+            for r in 0..R {
+                for i in 0..LANES {
+                    let e = (x[r] - y[i]).abs();
+                    largest[r][i] = if e > largest[r][i] { e } else { largest[r][i] };
+                }
+            }
+        }
+        let mut sums = [[T::zero(); LANES]; R];
+        for (x, y) in x.iter().zip(y) {
+            for r in 0..R {
+                for i in 0..LANES {
+                    let most = largest[r][i];
+                    let most = if most > T::zero() { most } else { T::one() };
+                    sums[r][i] += power(isa, (x[r] - y[i]).abs() / most, self.0);
+                }
+            }
+        }
+        for r in 0..R {
+            for i in 0..LANES {
+                let cost = largest[r][i] * power(isa, sums[r][i], T::one() / self.0);
+                sums[r][i] = isa.mul_add(-inverse, cost, rows[r] + columns[i]);
+            }
+        }
+        sums
     }
 }
 

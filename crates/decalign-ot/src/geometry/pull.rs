@@ -215,17 +215,13 @@ impl<T: Real> Points<T> {
                     *w = if *c > T::zero() { *w / *c } else { T::zero() };
                 }
             }
-            Metric::CityBlock => return self.pull_differences(x, w, out, |e| e.signum()),
+            Metric::CityBlock => {
+                return self.pull_differences((x, costs), w, out, |e, _| e.signum());
+            }
             Metric::Minkowski(p) => {
                 let power = T::of(p - 1.0);
-                for (w, c) in w.iter_mut().zip(costs) {
-                    *w = if *c > T::zero() {
-                        *w / c.powf(power)
-                    } else {
-                        T::zero()
-                    };
-                }
-                return self.pull_differences(x, w, out, move |e| e.abs().powf(power) * e.signum());
+                let slope = move |e: T, c: T| (e.abs() / c).powf(power) * e.signum();
+                return self.pull_differences((x, costs), w, out, slope);
             }
         }
         let weights = Matrix::new(w, out.len() / d, m);
@@ -240,24 +236,24 @@ impl<T: Real> Points<T> {
         }
     }
 
-    fn pull_differences(&self, x: &[T], w: &[T], out: &mut [T], slope: impl Fn(T) -> T) {
+    /// By a slope of a coordinate's difference and the whole cost.
+    fn pull_differences(
+        &self,
+        (x, costs): (&[T], &[T]),
+        w: &[T],
+        out: &mut [T],
+        slope: impl Fn(T, T) -> T,
+    ) {
         let (d, m) = (self.width, self.y_norms.len());
-        for ((out, x), w) in out
-            .chunks_exact_mut(d)
-            .zip(x.chunks_exact(d))
-            .zip(w.chunks_exact(m))
-        {
+        let rows = out.chunks_exact_mut(d).zip(x.chunks_exact(d));
+        for ((out, x), (w, costs)) in rows.zip(w.chunks_exact(m).zip(costs.chunks_exact(m))) {
             out.fill(T::zero());
-            for (y, w) in self
-                .y
-                .chunks_exact(d)
-                .zip(w)
-                .filter(|(_, w)| **w != T::zero())
-            {
+            let pairs = self.y.chunks_exact(d).zip(w.iter().zip(costs));
+            for (y, (w, c)) in pairs.filter(|(_, (w, _))| **w != T::zero()) {
                 for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
                     let e = *x - *y;
                     if e != T::zero() {
-                        *out += *w * slope(e);
+                        *out += *w * slope(e, *c);
                     }
                 }
             }

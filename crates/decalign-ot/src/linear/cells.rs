@@ -110,13 +110,43 @@ impl<'a> PlanCells<'a> {
         ))
     }
 
-    /// The plan as a matrix in f64, rows one after the other.
+    /// The plan as a matrix, rows one after the other.
     pub(super) fn matrix(&self) -> Result<Vec<f64>> {
-        let m = self.scaled.1.len();
-        let eye: Vec<f64> = (0..m * m)
-            .map(|k| f64::from(u8::from(k / m == k % m)))
-            .collect();
-        self.apply(&eye, m, false)
+        match self.double {
+            true => self.written::<f64>(),
+            false => self.written::<f32>(),
+        }
+    }
+
+    fn written<T: Real>(&self) -> Result<Vec<f64>> {
+        let geometry = self.geometry.get(if self.geometry.batch().is_some() {
+            self.index
+        } else {
+            0
+        })?;
+        let costs = geometry.stored()?.read::<T>(0)?;
+        let (f, mut g) = (narrow::<T>(self.scaled.0), narrow::<T>(self.scaled.1));
+        let (m, inverse) = (g.len(), T::of(std::f64::consts::LOG2_E / self.epsilon));
+        g.resize(padded(m), T::neg_infinity());
+        let mut out = vec![0.0; f.len() * m];
+        parallel::for_each_chunk(&mut out, PIECE * m, f.len() * m * 10, |piece, out| {
+            let mut cells = Cells::default();
+            for (block, out) in out.chunks_mut(ROWS * m).enumerate() {
+                let first = piece * PIECE + block * ROWS;
+                costs.exponentials(
+                    (first, &f[first..][..out.len() / m]),
+                    &g,
+                    inverse,
+                    &mut cells,
+                );
+                for (r, out) in out.chunks_exact_mut(m).enumerate() {
+                    out.iter_mut()
+                        .zip(cells.row(r))
+                        .for_each(|(o, p)| *o = p.as_f64());
+                }
+            }
+        });
+        Ok(out)
     }
 }
 

@@ -7,6 +7,7 @@ use super::options::Update;
 use super::problem::LinearProblem;
 use super::solution::SinkhornSolution;
 use super::solver::Sinkhorn;
+use crate::geometry::read;
 
 /// The Sinkhorn divergence: a distance between measures that entropic values are not, as those of a
 /// measure to itself are not zero.
@@ -69,7 +70,7 @@ impl SinkhornDivergence {
     /// The divergence of a problem between points.
     ///
     /// # Errors
-    /// When the costs are stored, as those of each side to itself are not known then: use
+    /// When the costs are stored or a grid's, as those of each side to itself are not known then: use
     /// [`SinkhornDivergence::solve_with`]; when memory runs out.
     pub fn solve(&self, problem: &LinearProblem) -> Result<Divergence> {
         let Some((xx, yy)) = problem.geometry.own() else {
@@ -82,7 +83,7 @@ impl SinkhornDivergence {
         let (rho_a, rho_b) = problem.penalties;
         let first = problem.with(xx, (&problem.a, &problem.a), (rho_a, rho_a));
         let second = problem.with(yy, (&problem.b, &problem.b), (rho_b, rho_b));
-        self.solve_with(problem, &first, &second)
+        self.of(problem, &first, &second)
     }
 
     /// The divergence of a problem, given those of each side to itself.
@@ -97,7 +98,11 @@ impl SinkhornDivergence {
         second: &LinearProblem,
     ) -> Result<Divergence> {
         let (n, m) = problem.geometry.size();
-        for (name, own, k) in [("first", first, n), ("second", second, m)] {
+        let sides = [
+            ("first", first, n, &problem.a, problem.penalties.0),
+            ("second", second, m, &problem.b, problem.penalties.1),
+        ];
+        for (name, own, k, weights, rho) in sides {
             if own.geometry.size() != (k, k) || own.batch() != problem.batch() {
                 let expected = format!("{k} x {k} costs, batch {:?}", problem.batch());
                 return Err(Error::tensor(
@@ -106,7 +111,17 @@ impl SinkhornDivergence {
                     (own.geometry.size(), own.batch()),
                 ));
             }
+            own_side(name, own, weights, rho)?;
         }
+        self.of(problem, first, second)
+    }
+
+    fn of(
+        &self,
+        problem: &LinearProblem,
+        first: &LinearProblem,
+        second: &LinearProblem,
+    ) -> Result<Divergence> {
         let between = self.solver.solve(problem)?;
         let symmetric = self.solver.update(Update::Symmetric);
         let (first, second) = (symmetric.solve(first)?, symmetric.solve(second)?);
@@ -116,12 +131,64 @@ impl SinkhornDivergence {
             let gap = total(&problem.a)?.broadcast_sub(&total(&problem.b)?)?;
             value = value.broadcast_add(&(gap.sqr()? * (0.5 * self.solver.epsilon()))?)?;
         }
-        // Below 0 is rounding, and the gradient at 0 is 0.
+        // A little below 0 is rounding, and the gradient at 0 is 0.
+        let sizes = ((between.value.abs()? + first.value.abs()?)? + second.value.abs()?)?.detach();
+        let slack = (sizes * (10.0 * self.solver.tolerance_of()))?;
+        let below = (value.lt(0.0)? * (&value + slack)?.ge(0.0)?)?;
+        let value = below.where_cond(&value.zeros_like()?, &value)?;
         Ok(Divergence {
-            value: value.relu()?,
+            value,
             between,
             first,
             second,
         })
+    }
+}
+
+/// Checks that a problem is of a measure to itself, by the measure and the penalty of the problem.
+fn own_side(name: &str, own: &LinearProblem, weights: &Tensor, rho: f64) -> Result<()> {
+    if own.a.dtype() != weights.dtype() {
+        return Err(Error::tensor(
+            name,
+            format!("dtype {:?}, as the problem", weights.dtype()),
+            own.a.dtype(),
+        ));
+    }
+    if own.penalties != (rho, rho) {
+        let remedy = format!("the problem's side has rho {rho}, its own must have it twice");
+        return Err(Error::value(
+            format!("the penalties of {name}"),
+            format!("{:?}", own.penalties),
+            remedy,
+        ));
+    }
+    let numbers = read::<f64>(weights)?;
+    for (side, x) in [("a", &own.a), ("b", &own.b)] {
+        if read::<f64>(x)? != numbers {
+            let remedy = "must be the weights of the problem's side";
+            return Err(Error::value(
+                format!("{side} of {name}"),
+                "other weights",
+                remedy,
+            ));
+        }
+    }
+    let cost = own.geometry.to_tensor()?.detach();
+    let turned = cost.transpose(candle_core::D::Minus1, candle_core::D::Minus2)?;
+    let most = |x: Tensor| -> Result<f64> {
+        Ok(x.abs()?
+            .flatten_all()?
+            .max(0)?
+            .to_dtype(candle_core::DType::F64)?
+            .to_scalar()?)
+    };
+    let off = most((&cost - turned)?)?;
+    match off > 1e-5 * most(cost)? {
+        true => Err(Error::value(
+            format!("the asymmetry of the costs of {name}"),
+            off,
+            "must be 0",
+        )),
+        false => Ok(()),
     }
 }

@@ -103,10 +103,12 @@ pub(super) fn divided(x: &[f64], weights: &[f64], centre: bool) -> Vec<f64> {
     out
 }
 
-/// Moves the entries that have weight to mean 0: of weights with a fixed total, gradients are known
-/// up to a constant.
+/// Moves the entries that have weight to a weighted mean of 0: of weights with a fixed total, gradients
+/// are known up to a constant. Weighted, so that a point of hardly any weight, whose entry may be
+/// huge, takes no digits from the others.
 pub(super) fn centred(x: &mut [f64], weights: &[f64]) {
-    let mean = mean(x, weights);
+    let inner: f64 = x.iter().zip(weights).map(|(x, w)| x * w).sum();
+    let mean = inner / weights.iter().sum::<f64>();
     for (x, w) in x.iter_mut().zip(weights) {
         *x = if *w > 0.0 { *x - mean } else { 0.0 };
     }

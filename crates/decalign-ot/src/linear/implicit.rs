@@ -141,58 +141,100 @@ impl<'a> System<'a> {
         }
     }
 
-    fn apply(&self, x: &[f64]) -> Result<Vec<f64>> {
-        let (u, v) = x.split_at(self.size.0);
-        let mut out = self.plan(v, false)?;
-        out.extend(self.plan(u, true)?);
-        for ((o, d), x) in out.iter_mut().zip(&self.diagonal).zip(x) {
-            *o += d * x;
-        }
-        Ok(out)
-    }
-
-    /// Conjugate gradients, preconditioned by the diagonal.
+    /// Eliminates the side that has the lightest point and solves for the other: a point of hardly any
+    /// weight, whose unknown is huge, then takes no digits from the rest.
     fn solve(&self, right: &[f64]) -> Result<(Vec<f64>, LinearSolve)> {
-        let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
-        let precondition = |r: &[f64]| -> Vec<f64> {
-            let each = r.iter().zip(&self.diagonal);
-            each.map(|(r, d)| if *d > 0.0 { r / d } else { 0.0 })
-                .collect()
+        let n = self.size.0;
+        let least = |d: &[f64]| {
+            d.iter()
+                .copied()
+                .filter(|d| *d > 0.0)
+                .fold(f64::INFINITY, f64::min)
         };
-        let mut x = vec![0.0; right.len()];
-        let mut r: Vec<f64> = right
-            .iter()
-            .zip(&self.diagonal)
-            .map(|(r, d)| if *d > 0.0 { *r } else { 0.0 })
-            .collect();
-        let mut z = precondition(&r);
-        let mut p = z.clone();
-        let (start, mut rho) = (dot(&r, &z), dot(&r, &z));
-        let mut iterations = 0;
-        while rho > TOLERANCE * TOLERANCE * start && iterations < 2 * x.len() + 200 {
-            let q = self.apply(&p)?;
-            let step = rho / dot(&p, &q);
-            x.iter_mut().zip(&p).for_each(|(x, p)| *x += step * p);
-            r.iter_mut().zip(&q).for_each(|(r, q)| *r -= step * q);
-            z = precondition(&r);
-            let next = dot(&r, &z);
-            let ratio = next / rho;
-            p.iter_mut().zip(&z).for_each(|(p, z)| *p = z + ratio * *p);
-            rho = next;
-            iterations += 1;
-        }
-        let residual = if start > 0.0 {
-            (rho / start).sqrt()
-        } else {
-            0.0
+        let rows = least(&self.diagonal[..n]) <= least(&self.diagonal[n..]);
+        let split = |x: &[f64]| -> (Vec<f64>, Vec<f64>) {
+            let (u, v) = x.split_at(n);
+            if rows {
+                (u.to_vec(), v.to_vec())
+            } else {
+                (v.to_vec(), u.to_vec())
+            }
         };
-        Ok((
-            x,
-            LinearSolve {
-                iterations,
-                residual,
-                converged: residual <= TOLERANCE,
-            },
-        ))
+        let ((gone, kept), (of_gone, of_kept)) = (split(&self.diagonal), split(right));
+        // From the kept side to the eliminated one, divided by its diagonal, and back.
+        let there = |v: &[f64]| -> Result<Vec<f64>> { Ok(ratio(&self.plan(v, !rows)?, &gone)) };
+        let back = |u: &[f64]| self.plan(u, rows);
+        let minus =
+            |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x - y).collect::<Vec<f64>>();
+        let product = |v: &[f64]| -> Result<Vec<f64>> {
+            let own: Vec<f64> = kept.iter().zip(v).map(|(d, v)| d * v).collect();
+            Ok(minus(&own, &back(&there(v)?)?))
+        };
+        let start = ratio(&of_gone, &gone);
+        let wanted = minus(&of_kept, &back(&start)?);
+        let (v, solve) = conjugate_gradients(product, &wanted, &kept)?;
+        let u = minus(&start, &there(&v)?);
+        let both = if rows { [u, v] } else { [v, u] };
+        Ok((both.concat(), solve))
     }
+}
+
+/// `x / d`, 0 where there is no mass.
+fn ratio(x: &[f64], d: &[f64]) -> Vec<f64> {
+    x.iter()
+        .zip(d)
+        .map(|(x, d)| if *d > 0.0 { x / d } else { 0.0 })
+        .collect()
+}
+
+/// Conjugate gradients, preconditioned by the diagonal, until the residual is small both as it is and
+/// beside the diagonal.
+fn conjugate_gradients(
+    product: impl Fn(&[f64]) -> Result<Vec<f64>>,
+    right: &[f64],
+    diagonal: &[f64],
+) -> Result<(Vec<f64>, LinearSolve)> {
+    let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+    let mut x = vec![0.0; right.len()];
+    let mut r: Vec<f64> = right
+        .iter()
+        .zip(diagonal)
+        .map(|(r, d)| if *d > 0.0 { *r } else { 0.0 })
+        .collect();
+    let mut z = ratio(&r, diagonal);
+    let mut p = z.clone();
+    let mut rho = dot(&r, &z);
+    let starts = (rho, dot(&r, &r));
+    let left = |rho: f64, r: &[f64]| -> f64 {
+        let share = |now: f64, start: f64| {
+            if start == 0.0 {
+                0.0
+            } else {
+                (now / start).sqrt()
+            }
+        };
+        let (a, b) = (share(rho, starts.0), share(dot(r, r), starts.1));
+        if a > b || a.is_nan() { a } else { b }
+    };
+    let (mut iterations, mut residual) = (0, left(rho, &r));
+    while residual > TOLERANCE && iterations < 2 * x.len() + 200 {
+        let q = product(&p)?;
+        let step = rho / dot(&p, &q);
+        x.iter_mut().zip(&p).for_each(|(x, p)| *x += step * p);
+        r.iter_mut().zip(&q).for_each(|(r, q)| *r -= step * q);
+        z = ratio(&r, diagonal);
+        let next = dot(&r, &z);
+        let change = next / rho;
+        p.iter_mut().zip(&z).for_each(|(p, z)| *p = z + change * *p);
+        (rho, residual) = (next, left(next, &r));
+        iterations += 1;
+    }
+    Ok((
+        x,
+        LinearSolve {
+            iterations,
+            residual,
+            converged: residual <= TOLERANCE,
+        },
+    ))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{D, DType, Tensor};
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Error, Real, Result, parallel, with_real};
 
@@ -10,7 +10,7 @@ use super::cells::{PlanCells, Shared};
 use super::gradient::{Terms, gather};
 use super::options::Gradient;
 use super::problem::LinearProblem;
-use crate::geometry::{read, select};
+use crate::geometry::{read, select, tensor};
 
 /// A coupling `P = exp((f + g - C) / eps) a b` of n points and m points, or a batch of them, never
 /// stored: memory is O(n + m) and that of its geometry.
@@ -56,18 +56,23 @@ impl Plan {
     /// The mean of the points that each source point is sent to: `P y / (P 1)`, zeros where a
     /// point has no mass.
     ///
+    /// With [`Gradient::Envelope`] (the default) only `y` has gradients; ask for [`Gradient::Implicit`] to
+    /// have those of weights, costs and points.
+    ///
     /// # Shapes
     /// `y` (m, d); the result is (n, d). With a batch as in [`Plan::apply`].
     ///
     /// # Errors
     /// When the shape or dtype is another.
     pub fn barycentric_projection(&self, y: &Tensor) -> Result<Tensor> {
-        let m = self.problem().geometry().size().1;
-        let mass = self.apply(&Tensor::ones((m, 1), y.dtype(), y.device())?)?;
-        let some = mass.gt(0.0)?.to_dtype(y.dtype())?;
+        let (m, dtype) = (self.problem().geometry().size().1, y.dtype());
+        // In f64: the gradient of a quotient divides by the square of the mass.
+        let y = y.to_dtype(DType::F64)?;
+        let mass = self.apply(&Tensor::ones((m, 1), DType::F64, y.device())?)?;
+        let some = mass.gt(0.0)?.to_dtype(DType::F64)?;
         // Where there is no mass: 0 / 1.
         let divisor = (&mass + (1.0 - &some)?)?;
-        Ok(self.apply(y)?.broadcast_div(&divisor)?)
+        Ok(self.apply(&y)?.broadcast_div(&divisor)?.to_dtype(dtype)?)
     }
 
     /// The sums over columns, (n), and over rows, (m), or with a batch.
@@ -78,12 +83,8 @@ impl Plan {
         let (n, m) = self.problem().geometry().size();
         let (a, _) = self.problem().marginals();
         let ones = |k: usize| Tensor::ones((k, 1), a.dtype(), a.device());
-        let rows = self.apply(&ones(m)?)?.squeeze(candle_core::D::Minus1)?;
-        Ok((
-            rows,
-            self.apply_transposed(&ones(n)?)?
-                .squeeze(candle_core::D::Minus1)?,
-        ))
+        let rows = self.apply(&ones(m)?)?.squeeze(D::Minus1)?;
+        Ok((rows, self.apply_transposed(&ones(n)?)?.squeeze(D::Minus1)?))
     }
 
     /// The whole plan, (n, m) or (B, n, m).
@@ -91,9 +92,24 @@ impl Plan {
     /// # Errors
     /// When memory runs out.
     pub fn to_tensor(&self) -> Result<Tensor> {
-        let m = self.problem().geometry().size().1;
+        let (n, m) = self.problem().geometry().size();
         let (a, _) = self.problem().marginals();
-        self.apply(&Tensor::eye(m, a.dtype(), a.device())?)
+        if self.shared.gradient == Gradient::Envelope {
+            let count = self.problem().count();
+            let parts = parallel::map(count, count * n * m * 10, |i| {
+                PlanCells::of(&self.shared, i)?.matrix()
+            });
+            let numbers = parts.into_iter().collect::<Result<Vec<_>>>()?.concat();
+            return tensor(numbers, &self.problem().shape(&[n, m]), a);
+        }
+        let eye = |k: usize| Tensor::eye(k, a.dtype(), a.device());
+        match m <= n {
+            true => self.apply(&eye(m)?),
+            false => Ok(self
+                .apply_transposed(&eye(n)?)?
+                .transpose(D::Minus1, D::Minus2)?
+                .contiguous()?),
+        }
     }
 
     fn product(&self, v: &Tensor, transposed: bool) -> Result<Tensor> {

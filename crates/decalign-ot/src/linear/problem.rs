@@ -33,7 +33,7 @@ impl LinearProblem {
     ///
     /// # Errors
     /// When a shape or dtype does not fit, a weight is negative, NaN or infinite, or the totals
-    /// differ by more than a ten-thousandth; the message has the numbers.
+    /// differ by more than a ten-thousandth (within that, b is scaled); the message has the numbers.
     pub fn new(geometry: Geometry, a: &Tensor, b: &Tensor) -> Result<Self> {
         Self::unbalanced(geometry, a, b, (f64::INFINITY, f64::INFINITY))
     }
@@ -99,7 +99,7 @@ impl LinearProblem {
     }
 
     fn check_totals(&self, i: usize) -> Result<()> {
-        let (a, b) = self.weights(i)?;
+        let (a, b) = self.given(i)?;
         let place = self
             .batch
             .map_or(String::new(), |_| format!(" of problem {i}"));
@@ -192,8 +192,17 @@ impl LinearProblem {
         self.penalties.0.is_infinite() && self.penalties.1.is_infinite()
     }
 
-    /// The weights of problem `i`.
+    /// The weights of problem `i`; of exact marginals, b scaled to the total of a.
     pub(crate) fn weights(&self, i: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+        let (a, mut b) = self.given(i)?;
+        if self.balanced() {
+            let ratio = a.iter().sum::<f64>() / b.iter().sum::<f64>();
+            b.iter_mut().for_each(|b| *b *= ratio);
+        }
+        Ok((a, b))
+    }
+
+    fn given(&self, i: usize) -> Result<(Vec<f64>, Vec<f64>)> {
         Ok((
             read(&select(&self.a, 1, i)?)?,
             read(&select(&self.b, 1, i)?)?,

@@ -7,10 +7,10 @@ use super::options::{Gradient, Settings, Update};
 use super::problem::LinearProblem;
 use super::side::Side;
 use super::sweep::Scaling;
-use super::walk::{End, Step, Walk};
+use super::walk::{End, Step, Walk, unscaled};
 use crate::geometry::{Costs, padded};
 
-/// Costs above this many epsilons: f32 is not enough.
+/// Costs above this many epsilons, or epsilons above this many costs: f32 is not enough.
 const SINGLE_LIMIT: f64 = 1e3;
 
 /// Where a solve has come to.
@@ -92,30 +92,70 @@ impl Run {
         if single {
             let costs = problem.geometry.read::<f32>(i)?;
             let range = costs.range();
-            if range <= SINGLE_LIMIT * settings.epsilon {
+            if solve.fits_single(range) {
                 let stages = solve.stages(if warm { 0.0 } else { range });
-                if solve.advance(&costs, &stages, &mut run) != End::Stalled {
+                let end = solve.advance(&costs, &stages, solve.target(), &mut run);
+                if end == End::Limit || solve.error(&run) <= solve.target() {
                     return Ok(run);
                 }
                 // Rounding in f32 is in the way: go on in f64 from here.
                 run.double = true;
-                solve.advance(
-                    &problem.geometry.read::<f64>(i)?,
-                    &[settings.epsilon],
-                    &mut run,
-                );
+                let costs = problem.geometry.read::<f64>(i)?;
+                solve.settle(&costs, &[settings.epsilon], &mut run);
                 return Ok(run);
             }
         }
         run.double = true;
         let costs = problem.geometry.read::<f64>(i)?;
         let stages = solve.stages(if warm { 0.0 } else { costs.range() });
-        solve.advance(&costs, &stages, &mut run);
+        solve.settle(&costs, &stages, &mut run);
         Ok(run)
     }
 }
 
 impl Solve<'_> {
+    /// The marginal error to be called converged.
+    fn target(&self) -> f64 {
+        self.settings.tolerance * self.mass
+    }
+
+    /// Whether f32 can express potentials to a part of epsilon, values to a part of the costs, and
+    /// neither overflows.
+    fn fits_single(&self, range: f64) -> bool {
+        let epsilon = self.settings.epsilon;
+        range <= SINGLE_LIMIT * epsilon
+            && (range == 0.0 || epsilon <= SINGLE_LIMIT * range)
+            && (1e-30..1e30).contains(&epsilon)
+            && (range == 0.0 || range > 1e-30)
+            && (1e-25..1e25).contains(&self.mass)
+    }
+
+    /// Goes through the stages, and on until the plan's own marginals are within the tolerance: those
+    /// seen during a sweep can be a little nearer.
+    fn settle(&self, costs: &Costs<f64>, stages: &[f64], run: &mut Run) {
+        let mut tolerance = self.target();
+        let mut end = self.advance(costs, stages, tolerance, run);
+        for _ in 0..RETRIES {
+            if end != End::Converged || self.error(run) <= self.target() {
+                return;
+            }
+            tolerance *= 0.3;
+            end = self.advance(costs, &[self.settings.epsilon], tolerance, run);
+        }
+    }
+
+    /// The larger L1 error of the last plan's marginals.
+    fn error(&self, run: &Run) -> f64 {
+        let (rho_a, rho_b) = self.penalties;
+        let epsilon = self.settings.epsilon;
+        let side = |got: &[f64], scaled: &[f64], weights: &[f64], rho: f64| {
+            let f = unscaled(scaled, &logs(weights), epsilon);
+            distance(got, &f, weights, rho)
+        };
+        let (f, g) = &run.scaled;
+        let rows = side(&run.totals.rows, f, &self.a, rho_a);
+        larger(rows, side(&run.totals.columns, g, &self.b, rho_b))
+    }
     /// The epsilons to solve at, the last being the one asked for.
     fn stages(&self, range: f64) -> Vec<f64> {
         let (epsilon, scaling) = (self.settings.epsilon, self.settings.scaling);
@@ -130,7 +170,13 @@ impl Solve<'_> {
     }
 
     /// Goes through the stages in type `T`.
-    fn advance<T: Real>(&self, costs: &Costs<T>, stages: &[f64], run: &mut Run) -> End {
+    fn advance<T: Real>(
+        &self,
+        costs: &Costs<T>,
+        stages: &[f64],
+        tolerance: f64,
+        run: &mut Run,
+    ) -> End {
         let narrow = |x: &[f64]| x.iter().map(|v| T::of(*v)).collect::<Vec<T>>();
         let (n, m) = (self.a.len(), self.b.len());
         let (mut f, mut g) = (narrow(&run.scaled.0), narrow(&run.scaled.1));
@@ -151,8 +197,8 @@ impl Solve<'_> {
             let left = self.settings.max_iterations.saturating_sub(run.iterations);
             let last = stage + 1 == stages.len();
             // Larger epsilons only prepare; one sweep is kept for the epsilon asked for.
-            let (limit, tolerance) = match last {
-                true => (left, self.settings.tolerance * self.mass),
+            let (limit, within) = match last {
+                true => (left, tolerance),
                 false => (
                     STAGE.min(left.saturating_sub(1)),
                     STAGE_TOLERANCE * self.mass,
@@ -171,8 +217,8 @@ impl Solve<'_> {
             // Symmetric from the first sweep on: what is not symmetric falls slowest.
             walk.scaling.symmetric = self.settings.update == Update::Symmetric;
             end = match last {
-                true => walk.finish(limit, tolerance),
-                false => walk.steady(limit, tolerance),
+                true => walk.finish(limit, within),
+                false => walk.steady(limit, within),
             };
         }
         let wide = |x: &[T]| x.iter().map(|v| v.as_f64()).collect::<Vec<f64>>();
@@ -189,6 +235,21 @@ const MILD: f64 = 50.0;
 const STAGE: usize = 10;
 /// The error at which it ends.
 const STAGE_TOLERANCE: f64 = 1e-2;
+
+/// Times a solve goes on that the plan's own marginals say is not done.
+const RETRIES: usize = 6;
+
+/// The L1 distance of a marginal from what its potential asks for, `a exp(-f / rho)`.
+pub(super) fn distance(got: &[f64], f: &[f64], weights: &[f64], rho: f64) -> f64 {
+    let each = got.iter().zip(f).zip(weights);
+    each.map(|((got, f), w)| (got - w * (-f / rho).exp()).abs())
+        .sum()
+}
+
+/// The larger, or NaN if one is.
+pub(super) fn larger(a: f64, b: f64) -> f64 {
+    if a > b || a.is_nan() { a } else { b }
+}
 
 fn logs(weights: &[f64]) -> Vec<f64> {
     weights.iter().map(|w| w.log2()).collect()

@@ -93,9 +93,9 @@ impl Sinkhorn {
     /// epsilon.
     ///
     /// # Errors
-    /// When it is not in (0, 1].
+    /// When it is neither in (0, 0.9] nor 1.
     pub fn epsilon_scaling(self, scaling: f64) -> Result<Self> {
-        match scaling > 0.0 && scaling <= 1.0 {
+        match scaling > 0.0 && (scaling <= 0.9 || scaling == 1.0) {
             true => Ok(Self::of(Settings {
                 scaling,
                 ..self.settings
@@ -103,7 +103,7 @@ impl Sinkhorn {
             false => Err(Error::value(
                 "epsilon scaling",
                 scaling,
-                "must be in (0, 1]",
+                "must be in (0, 0.9], or 1",
             )),
         }
     }
@@ -147,6 +147,10 @@ impl Sinkhorn {
             gradient,
             ..self.settings
         })
+    }
+
+    pub(super) fn tolerance_of(&self) -> f64 {
+        self.settings.tolerance
     }
 
     /// The regularisation.
@@ -198,7 +202,11 @@ impl Sinkhorn {
         start: impl Fn(usize) -> Result<Option<(Vec<f64>, Vec<f64>)>> + Sync + Send,
     ) -> Result<SinkhornSolution> {
         let (n, m) = problem.geometry().size();
-        let work = problem.count() * n * m * 200;
+        let work = problem
+            .count()
+            .saturating_mul(n)
+            .saturating_mul(m)
+            .saturating_mul(200);
         let runs = parallel::map(problem.count(), work, |i| {
             Run::new(&self.settings, problem, i, start(i)?)
         });

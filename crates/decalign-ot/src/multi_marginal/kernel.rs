@@ -51,6 +51,9 @@ impl KernelSinkhorn {
                 "must be positive and finite",
             ));
         }
+        if sweeps == 0 {
+            return Err(Error::value("sweeps", 0, "must be at least 1"));
+        }
         Ok(Self { epsilon, sweeps })
     }
 
