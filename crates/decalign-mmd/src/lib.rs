@@ -10,6 +10,9 @@
 //! |---|---|
 //! | [`Kernel`] | Gaussian, Laplace, Matern and more; sums, products, multiples; learned lengths |
 //! | [`Mmd`], [`MmdFamily`] | all pairs, biased or unbiased, weighted; one kernel or several in one pass |
+//! | [`PermutationTest`], [`WildBootstrap`], [`MmdAgg`], [`MmdFuse`] | whether two samples are of one distribution |
+//! | [`Hsic`] | whether two variables are independent |
+//! | [`Power`] | how large samples have to be |
 //! | [`moment_matching`] | squared differences of means, covariances and skewnesses |
 //! | [`mod@reference`] | the same in plain tensor operations |
 //!
@@ -31,6 +34,7 @@
 //! Source: Gretton and others, A kernel two-sample test, JMLR 2012.
 
 mod estimator;
+mod hypothesis;
 mod kernel;
 mod mmd;
 mod moments;
@@ -41,6 +45,10 @@ mod statistic;
 
 pub use decalign_core::{Error, Result};
 pub use estimator::Estimator;
+pub use hypothesis::{
+    Aggregated, AggregatedKernel, Hsic, MmdAgg, MmdFuse, Outcome, PermutationTest, Power,
+    Resampling, SimulatedPower, Stopping, WildBootstrap,
+};
 pub use kernel::{Kernel, Length, Smoothness};
 pub use mmd::{Mmd, MmdFamily};
 pub use moments::moment_matching;
