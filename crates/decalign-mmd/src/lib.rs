@@ -15,6 +15,9 @@
 //! | [`Mmd::estimate`], [`Mmd::witness`] | with the asymptotic variance; where samples differ |
 //! | [`StreamingMmd`] | data in chunks |
 //! | [`RandomFeatures`], [`Nystrom`] | approximations in linear time |
+//! | [`PermutationTest`], [`WildBootstrap`], [`MmdAgg`], [`MmdFuse`] | whether two samples are of one distribution |
+//! | [`Hsic`] | whether two variables are independent |
+//! | [`Power`] | how large samples have to be |
 //! | [`moment_matching`] | squared differences of means, covariances and skewnesses |
 //! | [`CentralMoments`], [`coral`] | central moments of any order, covariances |
 //! | [`mod@reference`] | the same in plain tensor operations |
@@ -40,6 +43,7 @@ mod bandwidth;
 mod coral;
 mod estimator;
 mod incomplete;
+mod hypothesis;
 mod kernel;
 mod mmd;
 mod moments;
@@ -59,6 +63,10 @@ pub use bandwidth::{
 pub use coral::{CentralMoments, coral};
 pub use decalign_core::{Error, Result};
 pub use estimator::Estimator;
+pub use hypothesis::{
+    Aggregated, AggregatedKernel, Hsic, MmdAgg, MmdFuse, Outcome, PermutationTest, Power,
+    Resampling, SimulatedPower, Stopping, WildBootstrap,
+};
 pub use kernel::{Kernel, Length, Smoothness};
 pub use mmd::{Mmd, MmdFamily};
 pub use moments::moment_matching;

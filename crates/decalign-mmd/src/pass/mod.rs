@@ -15,11 +15,12 @@ mod pool;
 mod products;
 mod program;
 mod pull;
-mod rounds;
+pub(crate) mod rounds;
 mod sums;
 mod tile;
 
-pub(crate) use pool::{Inputs, Pool};
+pub(crate) use pool::{Inputs, Pool, Task};
 pub(crate) use program::Program;
 pub(crate) use pull::{Coefficient, Pulled, Target};
 pub(crate) use sums::Sum;
+pub(crate) use tile::{Place, Tile, mask};

@@ -87,7 +87,7 @@ impl<T: Real> Pool<T> {
 }
 
 impl<T: Real> Tile<T> {
-    fn new(pool: &Pool<T>) -> Self {
+    pub(crate) fn new(pool: &Pool<T>) -> Self {
         Self {
             features: pool.fields.iter().map(|_| buffer()).collect(),
             values: buffer(),
