@@ -3,7 +3,7 @@
 //! A tile is a few rows (6 in f32, 3 in f64) of one set against [`LANES`] points of the other: as
 //! many sums as the registers of 256-bit vectors hold. [`Panels`] keeps points in the order in which
 //! tiles read them. [`fill`] writes inner products or distances of up to [`STRIP`] by [`CHUNK`]
-//! pairs to a buffer that stays in the first cache; [`add_product`] and [`add_transposed`] take such
+//! pairs to a buffer that stays in the nearest caches; [`add_product`] and [`add_transposed`] take such
 //! a buffer of weights back to either set. Each is one call that is compiled once for every
 //! instruction set, however many loops use it.
 
@@ -11,7 +11,7 @@ use crate::Real;
 use crate::simd::{self, Isa, Kernel, LANES};
 
 /// The most rows of a buffer; a multiple of every tile.
-pub const STRIP: usize = 48;
+pub const STRIP: usize = 96;
 /// The most columns of a buffer, and the distance of its rows; a multiple of every tile.
 pub const CHUNK: usize = 96;
 
