@@ -12,6 +12,7 @@ use decalign::core::gemm::{Matrix, Store, matmul};
 use decalign::core::random::Stream;
 use decalign::core::simd;
 use decalign::mmd::{Estimator, Kernel, Mmd, MmdFamily, moment_matching};
+use rayon::ThreadPool;
 
 const N: usize = 4096;
 
@@ -32,7 +33,7 @@ fn gaussian(d: usize, factor: f64) -> Kernel {
     Kernel::gaussian_length_scale(factor * (d as f64).sqrt()).unwrap()
 }
 
-fn bounds(c: &mut Criterion) {
+fn bounds(c: &mut Criterion, one: &ThreadPool) {
     let mut group = c.benchmark_group("mmd, bounds, one thread");
     let n = 512;
     let (a, b) = (vec![0.5f32; n * n], vec![0.25f32; n * n]);
@@ -40,17 +41,17 @@ fn bounds(c: &mut Criterion) {
     group.throughput(Throughput::Elements(2 * (n * n * n) as u64));
     group.bench_function("operations of a product", |bench| {
         let (a, b) = (Matrix::new(&a, n, n), Matrix::new(&b, n, n));
-        bench.iter(|| matmul(&mut out, n, a, b, Store::Write))
+        one.install(|| bench.iter(|| matmul(&mut out, n, a, b, Store::Write)))
     });
     let mut x = vec![-0.3f32; 4096];
     group.throughput(Throughput::Elements(4096));
     group.bench_function("exponentials", |bench| {
-        bench.iter(|| simd::exp2_in_place(&mut x))
+        one.install(|| bench.iter(|| simd::exp2_in_place(&mut x)))
     });
     group.finish();
 }
 
-fn all_pairs(c: &mut Criterion) {
+fn all_pairs(c: &mut Criterion, one: &ThreadPool) {
     let mut group = c.benchmark_group("mmd, 4096 and 4096, one thread");
     group.sample_size(10);
     group.throughput(Throughput::Elements((N * (2 * N - 1)) as u64));
@@ -58,54 +59,48 @@ fn all_pairs(c: &mut Criterion) {
         let mmd = Mmd::new(gaussian(d, 1.0), Estimator::Unbiased);
         let (x, y) = (points(N, d, 0), points(N, d, 1));
         group.bench_function(BenchmarkId::new("forward", d), |b| {
-            b.iter(|| mmd.squared(&x, &y).unwrap())
+            one.install(|| b.iter(|| mmd.squared(&x, &y).unwrap()))
         });
         let (vx, vy) = (variable(N, d, 0), variable(N, d, 1));
         group.bench_function(BenchmarkId::new("forward and backward", d), |b| {
-            b.iter(|| mmd.squared(&vx, &vy).unwrap().backward().unwrap())
+            one.install(|| b.iter(|| mmd.squared(&vx, &vy).unwrap().backward().unwrap()))
         });
         let ten = (0..10).map(|i| gaussian(d, 0.3 + 0.17 * f64::from(i)));
         let family = MmdFamily::new(ten.collect(), Estimator::Unbiased);
         group.bench_function(BenchmarkId::new("ten kernels", d), |b| {
-            b.iter(|| family.squared(&x, &y).unwrap())
+            one.install(|| b.iter(|| family.squared(&x, &y).unwrap()))
         });
     }
     group.finish();
 }
 
-fn model(c: &mut Criterion) {
+fn model(c: &mut Criterion, one: &ThreadPool) {
     let samples: Vec<Tensor> = (0..3).map(|i| variable(32, 64, i)).collect();
     let kernel = Kernel::gaussian_variance(1.0).unwrap();
     let mmd = Mmd::new(kernel, Estimator::Biased);
     let mut group = c.benchmark_group("mmd, three samples of 32 x 64, forward and backward");
+    let distance = || mmd.mean_over_pairs(&samples).unwrap();
+    let moments = || moment_matching(&samples).unwrap();
     group.bench_function("mmd", |b| {
-        b.iter(|| mmd.mean_over_pairs(&samples).unwrap().backward().unwrap())
+        one.install(|| b.iter(|| distance().backward().unwrap()))
     });
     group.bench_function("moments", |b| {
-        b.iter(|| moment_matching(&samples).unwrap().backward().unwrap())
+        one.install(|| b.iter(|| moments().backward().unwrap()))
     });
     group.bench_function("both", |b| {
-        b.iter(|| {
-            let mmd = mmd.mean_over_pairs(&samples).unwrap();
-            (mmd + moment_matching(&samples).unwrap())
-                .unwrap()
-                .backward()
-                .unwrap()
-        })
+        one.install(|| b.iter(|| (distance() + moments()).unwrap().backward().unwrap()))
     });
     group.finish();
 }
 
 fn mmd(c: &mut Criterion) {
-    let pool = rayon::ThreadPoolBuilder::new()
+    let one = rayon::ThreadPoolBuilder::new()
         .num_threads(1)
         .build()
         .unwrap();
-    pool.install(|| {
-        bounds(c);
-        all_pairs(c);
-        model(c);
-    });
+    bounds(c, &one);
+    all_pairs(c, &one);
+    model(c, &one);
 }
 
 criterion_group!(benches, mmd);

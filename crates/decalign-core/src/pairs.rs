@@ -3,7 +3,7 @@
 //! A tile is a few rows (6 in f32, 3 in f64) of one set against [`LANES`] points of the other: as
 //! many sums as the registers of 256-bit vectors hold. [`Panels`] keeps points in the order in which
 //! tiles read them. [`fill`] writes inner products or distances of up to [`STRIP`] by [`CHUNK`]
-//! pairs to a buffer that stays in the first cache; [`add_product`] and [`add_transposed`] take such
+//! pairs to a buffer that stays in the nearest caches; [`add_product`] and [`add_transposed`] take such
 //! a buffer of weights back to either set. Each is one call that is compiled once for every
 //! instruction set, however many loops use it.
 
@@ -11,9 +11,12 @@ use crate::Real;
 use crate::simd::{self, Isa, Kernel, LANES};
 
 /// The most rows of a buffer; a multiple of every tile.
-pub const STRIP: usize = 48;
+pub const STRIP: usize = 96;
 /// The most columns of a buffer, and the distance of its rows; a multiple of every tile.
 pub const CHUNK: usize = 96;
+
+/// Panels are padded to a multiple of this: of every tile and of every block.
+const PAD: usize = 48;
 
 /// Rows of a tile.
 const fn group<T>() -> usize {
@@ -34,7 +37,7 @@ pub enum Measure {
     CityBlock,
 }
 
-/// Points in the order in which tiles read them, with zeros up to whole strips.
+/// Points in the order in which tiles read them, with zeros up to whole tiles.
 #[derive(Clone, Debug, Default)]
 pub struct Panels<T> {
     len: usize,
@@ -64,7 +67,7 @@ impl<T: Real> Panels<T> {
             groups: grouped(rows, width, group::<T>()),
             blocks: grouped(rows, width, LANES),
             slabs: Vec::new(),
-            norms: vec![T::zero(); (rows.len() / width).next_multiple_of(STRIP)],
+            norms: vec![T::zero(); (rows.len() / width).next_multiple_of(PAD)],
         };
         simd::dispatch(Norms(&mut panels));
         panels
@@ -101,7 +104,7 @@ impl<T: Real> Panels<T> {
         self.width
     }
 
-    /// The number of points up to whole strips.
+    /// The number of points up to whole tiles.
     pub fn padded(&self) -> usize {
         self.norms.len()
     }
@@ -134,9 +137,9 @@ pub fn rows_of_slabs<T: Real>(slabs: &[T], padded: usize, len: usize, width: usi
     rows
 }
 
-/// Rows in groups of `size`, coordinate after coordinate, with zeros up to whole strips.
+/// Rows in groups of `size`, coordinate after coordinate, with zeros up to whole tiles.
 fn grouped<T: Real>(x: &[T], width: usize, size: usize) -> Vec<T> {
-    let mut groups = vec![T::zero(); (x.len() / width).next_multiple_of(STRIP) * width];
+    let mut groups = vec![T::zero(); (x.len() / width).next_multiple_of(PAD) * width];
     for (i, row) in x.chunks_exact(width).enumerate() {
         let group = &mut groups[(i / size) * size * width..][..size * width];
         for (k, v) in row.iter().enumerate() {

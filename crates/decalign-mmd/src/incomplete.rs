@@ -43,8 +43,9 @@ impl Mmd {
             estimator: Estimator::Unbiased,
             functionals: vec![functional],
             squares: false,
+            scalar: true,
         };
-        Ok(evaluate(statistic, &samples)?.reshape(())?)
+        evaluate(statistic, &samples)
     }
 
     /// The linear-time estimate: the mean over i of `h(z_2i, z_2i+1)`, where

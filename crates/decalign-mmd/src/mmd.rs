@@ -104,8 +104,9 @@ impl Mmd {
             estimator: self.estimator,
             functionals: vec![functional],
             squares: true,
+            scalar: true,
         };
-        Ok(evaluate(statistic, samples)?.reshape(())?)
+        evaluate(statistic, samples)
     }
 
     pub(crate) fn kernel(&self) -> &Kernel {
@@ -213,6 +214,7 @@ impl MmdFamily {
             estimator: self.estimator,
             functionals,
             squares: true,
+            scalar: false,
         };
         evaluate(statistic, samples)
     }

@@ -94,16 +94,18 @@ impl<T: Real> Moments<T> {
             sums.iter().map(|s| *s / size).collect()
         };
         let mean = means(|v| v, x);
-        let rows = x.chunks_exact(width);
-        let centred: Vec<T> = rows
-            .flat_map(|row| row.iter().zip(&mean).map(|(v, m)| T::of(v.as_f64() - m)))
-            .collect();
+        let mut centred = x.to_vec();
+        for row in centred.chunks_exact_mut(width) {
+            row.iter_mut()
+                .zip(&mean)
+                .for_each(|(v, m)| *v = T::of(v.as_f64() - m));
+        }
         let variance = means(|v| v * v, &centred);
         let third = means(|v| v * v * v, &centred);
         let skewness = third
             .iter()
             .zip(&variance)
-            .map(|(t, v)| *t / floored(*v).powf(1.5))
+            .map(|(t, v)| *t * inverse_cube(floored(*v)))
             .collect();
         let mut products = vec![T::zero(); width * width];
         let view = Matrix::new(&centred, n, width);
@@ -137,7 +139,7 @@ impl<T: Real> Moments<T> {
         let slopes: Vec<[f64; 3]> = (0..width)
             .map(|i| {
                 let v = self.variance[i];
-                let power = given.skewness[i] * floored(v).powf(-1.5) * 3.0 / size;
+                let power = given.skewness[i] * inverse_cube(floored(v)) * 3.0 / size;
                 let linear = match v >= VARIANCE_FLOOR {
                     true => -power * self.third[i] / v,
                     false => 0.0,
@@ -155,6 +157,11 @@ impl<T: Real> Moments<T> {
         }
         dx
     }
+}
+
+/// `v^(-3/2)`.
+fn inverse_cube(v: f64) -> f64 {
+    (v * v.sqrt()).recip()
 }
 
 fn floored(v: f64) -> f64 {

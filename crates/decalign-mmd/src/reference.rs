@@ -189,7 +189,10 @@ pub(crate) fn evaluate(statistic: &Statistic, samples: &[Sample]) -> Result<Tens
             values.push(functional(f, kernel, statistic.estimator, samples)?);
         }
     }
-    Ok(Tensor::stack(&values, 0)?)
+    Ok(match statistic.scalar {
+        true => values.swap_remove(0),
+        false => Tensor::stack(&values, 0)?,
+    })
 }
 
 fn functional(

@@ -1,6 +1,6 @@
 //! Linear functions of kernel means, with gradients.
 
-use candle_core::Tensor;
+use candle_core::{Shape, Tensor};
 use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
@@ -45,6 +45,8 @@ pub(crate) struct Statistic {
     pub(crate) functionals: Vec<Functional>,
     /// Whether values are squared distances, which rounding must not make negative.
     pub(crate) squares: bool,
+    /// Whether the result, one number, has no dimension.
+    pub(crate) scalar: bool,
 }
 
 impl Statistic {
@@ -85,7 +87,10 @@ impl Statistic {
             let remedy = "must be finite: distances or powers overflow; scale the samples down";
             return Err(Error::value("a kernel sum", bad, remedy));
         }
-        let shape = outputs;
+        let shape = match self.scalar {
+            true => Shape::from(()),
+            false => Shape::from(outputs),
+        };
         let output = Output::new(values.into_iter().map(T::of).collect(), shape);
         record_one("mmd", &references, output, move |b| {
             let outer = b.gradient(0)?;

@@ -234,7 +234,7 @@ fn weigh<T: Real>(inputs: &Inputs, rows: &[usize], blocks: &[Block]) -> Result<W
     let masses = masses.collect();
     let of = |b: &Block| {
         let mut w = given[b.sample][b.first..][..b.len].to_vec();
-        w.resize(b.len.next_multiple_of(STRIP), T::zero());
+        w.resize(b.len.next_multiple_of(simd::LANES), T::zero());
         w
     };
     Ok((blocks.iter().map(of).collect(), masses))
@@ -245,14 +245,17 @@ pub(crate) fn centre<T: Real>(samples: &[Vec<T>], width: usize) -> Vec<Vec<T>> {
     let mut mean = vec![0.0; width];
     let rows: usize = samples.iter().map(|x| x.len() / width).sum();
     for row in samples.iter().flat_map(|x| x.chunks_exact(width)) {
-        mean.iter_mut()
-            .zip(row)
-            .for_each(|(m, v)| *m += v.as_f64() / rows as f64);
+        mean.iter_mut().zip(row).for_each(|(m, v)| *m += v.as_f64());
     }
+    mean.iter_mut().for_each(|m| *m /= rows as f64);
     let moved = |x: &Vec<T>| {
-        let rows = x.chunks_exact(width);
-        rows.flat_map(|row| row.iter().zip(&mean).map(|(v, m)| T::of(v.as_f64() - m)))
-            .collect()
+        let mut moved = x.clone();
+        for row in moved.chunks_exact_mut(width) {
+            row.iter_mut()
+                .zip(&mean)
+                .for_each(|(v, m)| *v = T::of(v.as_f64() - m));
+        }
+        moved
     };
     parallel::map(samples.len(), rows * width, |i| moved(&samples[i]))
 }

@@ -134,7 +134,7 @@ impl<T: Real> Tile<T> {
         }
         if factor != 1.0 {
             let factor = T::of(factor);
-            self.values.iter_mut().for_each(|v| *v = *v * factor);
+            self.values.iter_mut().for_each(|v| *v *= factor);
         }
     }
 }
@@ -154,7 +154,7 @@ pub(crate) fn mask<T: Real>(x: &mut Buffer<T>, rows: usize, above: T, diagonal: 
         .take(rows)
     {
         row[..r].fill(T::zero());
-        row[r] = row[r] * diagonal;
-        row[r + 1..].iter_mut().for_each(|v| *v = *v * above);
+        row[r] *= diagonal;
+        row[r + 1..].iter_mut().for_each(|v| *v *= above);
     }
 }
