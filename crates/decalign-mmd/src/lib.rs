@@ -42,8 +42,8 @@
 mod bandwidth;
 mod coral;
 mod estimator;
-mod incomplete;
 mod hypothesis;
+mod incomplete;
 mod kernel;
 mod mmd;
 mod moments;

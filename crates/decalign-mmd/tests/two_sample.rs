@@ -518,7 +518,10 @@ fn power_is_that_of_simulated_tests() -> Result<()> {
     // And from the given samples.
     let test = permutations(Estimator::Unbiased, Resampling::seeded(1).draws(99));
     let drawn = test.simulated_power(&x, &y, (n, m), 100)?;
-    assert!((drawn.power - said).abs() < 0.15, "{drawn:?} {said} {fresh}");
+    assert!(
+        (drawn.power - said).abs() < 0.15,
+        "{drawn:?} {said} {fresh}"
+    );
     assert!(drawn.standard_error < 0.051);
     let size = power.sample_size(0.8)?;
     assert!(power.at(size, size) >= 0.8 && power.at(size - 1, size - 1) < 0.8);
