@@ -5,6 +5,7 @@
 //! | [`simd`] | exp, log, dot, sums on slices, compiled for every instruction set, chosen at run time |
 //! | [`parallel`] | loops whose results do not depend on the number of threads |
 //! | [`gemm`] | matrix products on slices, likewise |
+//! | [`cholesky`] | factors of small positive definite matrices |
 //! | [`op`] | differentiable Candle operations with any number of inputs and outputs |
 //! | [`nn`] | linear, 1-D convolution, layer norm, softmax, dropout, initialisation: with gradients that hold |
 //! | [`random`] | seeded, counter-based random numbers |
@@ -26,6 +27,7 @@
 //! ```
 
 mod check;
+pub mod cholesky;
 mod elements;
 mod error;
 pub mod gemm;
