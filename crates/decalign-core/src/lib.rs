@@ -6,6 +6,7 @@
 //! | [`parallel`] | loops whose results do not depend on the number of threads |
 //! | [`gemm`] | matrix products on slices, likewise |
 //! | [`pairs`] | inner products and distances of all pairs of points, in register tiles |
+//! | [`cholesky`] | factors of small positive definite matrices |
 //! | [`op`] | differentiable Candle operations with any number of inputs and outputs |
 //! | [`nn`] | linear, 1-D convolution, layer norm, softmax, dropout, initialisation: with gradients that hold |
 //! | [`random`] | seeded, counter-based random numbers |
@@ -27,6 +28,7 @@
 //! ```
 
 mod check;
+pub mod cholesky;
 mod elements;
 mod error;
 pub mod gemm;

@@ -1,16 +1,17 @@
 //! The same in plain tensor operations: slow, obvious, differentiable by Candle itself.
 
 use candle_core::{D, Tensor};
-use decalign_core::Result;
 use decalign_core::nn::reference::softmax;
+use decalign_core::{Error, Result};
 
-use crate::em::{Fit, MASS_FLOOR, UnrolledEm, WEIGHT_FLOOR};
+use crate::covariance::Covariance;
+use crate::release::{MASS_FLOOR, UnrolledEm, UnrolledFit, WEIGHT_FLOOR};
 
 /// See [`UnrolledEm::fit`]. The release's formulas as they stand, on data as given.
 ///
 /// # Errors
 /// When `x` has another rank.
-pub fn fit(settings: &UnrolledEm, x: &Tensor) -> Result<Fit> {
+pub fn fit(settings: &UnrolledEm, x: &Tensor) -> Result<UnrolledFit> {
     let (batch, width) = x.dims2()?;
     // Rows are picked from contiguous tensors only.
     let x = &x.contiguous()?;
@@ -39,7 +40,7 @@ pub fn fit(settings: &UnrolledEm, x: &Tensor) -> Result<Fit> {
         variances = floor(&(second - means.sqr()?)?, settings.variance_floor)?;
         responsibilities = expect(x, &weights, &means, &variances)?;
     }
-    Ok(Fit {
+    Ok(UnrolledFit {
         weights,
         means,
         variances,
@@ -64,4 +65,32 @@ fn expect(x: &Tensor, weights: &Tensor, means: &Tensor, variances: &Tensor) -> R
     let log = distance.broadcast_add(&normaliser.unsqueeze(0)?)?;
     let prior = floor(weights, WEIGHT_FLOOR)?.log()?.unsqueeze(0)?;
     softmax(&(log * -0.5)?.broadcast_add(&prior)?)
+}
+
+/// See [`Mixture::log_densities`](crate::Mixture::log_densities), of diagonal and spherical covariances.
+///
+/// # Errors
+/// When the covariance is a matrix (Candle has no factorisation), or shapes do not fit.
+pub fn log_densities(
+    kind: Covariance,
+    x: &Tensor,
+    (weights, means, covariances): (&Tensor, &Tensor, &Tensor),
+) -> Result<Tensor> {
+    let variances = match kind {
+        Covariance::Diagonal => covariances.clone(),
+        Covariance::Spherical => covariances.unsqueeze(1)?.broadcast_as(means.shape())?,
+        _ => {
+            let remedy = "the reference has diagonal and spherical covariances";
+            return Err(Error::value("covariance", format!("{kind:?}"), remedy));
+        }
+    };
+    let difference = x.unsqueeze(1)?.broadcast_sub(&means.unsqueeze(0)?)?;
+    let distance = difference
+        .sqr()?
+        .broadcast_div(&variances.unsqueeze(0)?)?
+        .sum(D::Minus1)?;
+    let width = x.dim(1)? as f64;
+    let normaliser = (variances.log()?.sum(1)? + width * std::f64::consts::TAU.ln())?;
+    let log = distance.broadcast_add(&normaliser.unsqueeze(0)?)?;
+    Ok((log * -0.5)?.broadcast_add(&weights.log()?.unsqueeze(0)?)?)
 }

@@ -1,7 +1,7 @@
 //! The two alignment losses of a batch.
 
 use candle_core::Tensor;
-use decalign_gmm::{Fit, UnrolledEm};
+use decalign_gmm::{UnrolledEm, UnrolledFit};
 use decalign_mmd::{Estimator, Kernel, Mmd, moment_matching};
 use decalign_ot::{
     KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, Reduction,
@@ -40,17 +40,17 @@ pub(super) fn heterogeneous(unique: &[Tensor], config: &ModelConfig) -> Result<T
     let fits = unique
         .iter()
         .map(|x| em.fit(x))
-        .collect::<decalign_core::Result<Vec<Fit>>>()?;
+        .collect::<decalign_core::Result<Vec<UnrolledFit>>>()?;
     let transport = transport(&fits, config)?;
     let local = samples_to_prototypes(unique, &fits, config)?;
     Ok((transport + local)?)
 }
 
-fn transport(fits: &[Fit], config: &ModelConfig) -> Result<Tensor> {
+fn transport(fits: &[UnrolledFit], config: &ModelConfig) -> Result<Tensor> {
     let reduction = reduction(config);
     let mass = fits
         .iter()
-        .map(Fit::prototype_mass)
+        .map(UnrolledFit::prototype_mass)
         .collect::<decalign_core::Result<Vec<_>>>()?;
     let mut costs = Vec::new();
     for (i, a) in fits.iter().enumerate() {
@@ -76,7 +76,11 @@ fn transport(fits: &[Fit], config: &ModelConfig) -> Result<Tensor> {
 }
 
 /// Mean over ordered pairs of modalities.
-fn samples_to_prototypes(unique: &[Tensor], fits: &[Fit], config: &ModelConfig) -> Result<Tensor> {
+fn samples_to_prototypes(
+    unique: &[Tensor],
+    fits: &[UnrolledFit],
+    config: &ModelConfig,
+) -> Result<Tensor> {
     let mut costs = Vec::new();
     for (i, (x, own)) in unique.iter().zip(fits).enumerate() {
         for (_, other) in fits.iter().enumerate().filter(|(j, _)| *j != i) {

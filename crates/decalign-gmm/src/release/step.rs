@@ -3,7 +3,7 @@
 use decalign_core::simd::{self, Isa, LANES};
 use decalign_core::{Real, for_blocks};
 
-use crate::em::{MASS_FLOOR, WEIGHT_FLOOR};
+use super::settings::{MASS_FLOOR, WEIGHT_FLOOR};
 
 /// The parameters of a mixture, with what the backward pass asks of them.
 pub(super) struct Mixture<T> {

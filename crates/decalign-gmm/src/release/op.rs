@@ -1,16 +1,14 @@
 //! The fused fit: all steps forward, and all steps backward.
 
-mod step;
-
 use candle_core::Tensor;
 use decalign_core::op::{Backward, InputGradients, Output, record};
 use decalign_core::simd::{self, Isa, Kernel};
 use decalign_core::{Elements, Error, Real, Result};
 
-use crate::em::{Fit, UnrolledEm};
-use step::{Mixture, Step};
+use super::settings::{UnrolledEm, UnrolledFit};
+use super::step::{self, Mixture, Step};
 
-pub(crate) fn fit<T: Real>(settings: &UnrolledEm, x: &Tensor) -> Result<Fit> {
+pub(crate) fn fit<T: Real>(settings: &UnrolledEm, x: &Tensor) -> Result<UnrolledFit> {
     let (batch, width) = x.dims2()?;
     let k = settings.components;
     let run = Forward::new(settings, &Elements::<T>::new(x)?, width);
@@ -36,7 +34,7 @@ pub(crate) fn fit<T: Real>(settings: &UnrolledEm, x: &Tensor) -> Result<Fit> {
     let [weights, means, variances, responsibilities] = outputs
         .try_into()
         .map_err(|_| Error::value("outputs", "not four", "one for each part of a fit"))?;
-    Ok(Fit {
+    Ok(UnrolledFit {
         weights,
         means,
         variances,

@@ -3,8 +3,9 @@
 use candle_core::Tensor;
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
-use crate::em::{Fit, UnrolledEm};
-use crate::{op, reference};
+use super::op;
+use super::settings::{UnrolledEm, UnrolledFit};
+use crate::reference;
 
 impl UnrolledEm {
     /// Fits the rows of `x`.
@@ -16,7 +17,7 @@ impl UnrolledEm {
     ///
     /// # Errors
     /// When `x` has another rank or type, no element, or holds NaN or an infinity.
-    pub fn fit(&self, x: &Tensor) -> Result<Fit> {
+    pub fn fit(&self, x: &Tensor) -> Result<UnrolledFit> {
         let (batch, width) = x
             .dims2()
             .map_err(|_| Error::tensor("data", "shape (B, d)", x.shape()))?;

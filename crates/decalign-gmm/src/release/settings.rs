@@ -23,7 +23,7 @@ pub struct UnrolledEm {
 
 /// A fitted mixture; every tensor carries gradients with respect to the data.
 #[derive(Clone, Debug)]
-pub struct Fit {
+pub struct UnrolledFit {
     /// `pi`, (K).
     pub weights: Tensor,
     /// `mu`, (K, d).
@@ -34,7 +34,7 @@ pub struct Fit {
     pub responsibilities: Tensor,
 }
 
-impl Fit {
+impl UnrolledFit {
     /// The share of the samples that each component explains: responsibilities averaged over
     /// samples, summing to 1.
     ///

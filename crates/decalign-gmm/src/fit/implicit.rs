@@ -1,0 +1,213 @@
+//! The linear system of the implicit gradient, without its matrix.
+//!
+//! ```text
+//! (I - J^T) v = g
+//! ```
+//!
+//! by GMRES on the Krylov space of J^T. Numbers are scaled by the mixture's own deviations, so the
+//! residual means the same in any unit; the projection of J^T on the space gives its spectral radius.
+//!
+//! Source: Saad and Schultz (1986); for mixtures, the matrix J is that of Dempster, Laird and Rubin (1977).
+
+use decalign_core::{Error, Result};
+
+use crate::covariance::Covariance;
+use crate::parameters::Parameters;
+
+/// How the linear system of an implicit gradient ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ImplicitSolve {
+    /// Passes over the data.
+    pub iterations: usize,
+    /// The norm of what is left over, relative to the right side.
+    pub residual: f64,
+    /// The largest eigenvalue of J that the gradient meets: the rate at which EM converges there.
+    pub spectral_radius: f64,
+    /// How far a further step would move the mixture, in its own deviations.
+    pub step: f64,
+    /// Whether the residual is below 1e-10.
+    pub converged: bool,
+}
+
+const TOLERANCE: f64 = 1e-10;
+/// A larger residual is an error.
+const LIMIT: f64 = 1e-3;
+/// So is a larger spectral radius.
+const RADIUS: f64 = 0.9999;
+const ITERATIONS: usize = 300;
+
+/// Solves for v, given `J^T` as a function.
+pub(super) fn solve(
+    (before, after): (&Parameters, &Parameters),
+    gradient: &Parameters,
+    transposed: impl Fn(&Parameters) -> Result<Parameters>,
+) -> Result<(Parameters, ImplicitSolve)> {
+    let units = units(before);
+    let scaled = |p: &Parameters| -> Vec<f64> {
+        let all = p.parts().concat();
+        all.iter().zip(&units).map(|(v, u)| v * u).collect()
+    };
+    let unscaled = |x: &[f64]| -> Parameters {
+        let mut p = Parameters::zeros(before.kind, before.components(), before.width);
+        let mut rest = x.iter().zip(&units).map(|(v, u)| v / u);
+        for part in p.parts_mut() {
+            part.iter_mut().zip(&mut rest).for_each(|(t, v)| *t = v);
+        }
+        p
+    };
+    let (x, krylov) = gmres(&scaled(gradient), |x| {
+        Ok(scaled(&transposed(&unscaled(x))?))
+    })?;
+    let mut moved = after.clone();
+    moved.add(-1.0, before);
+    let moved = moved.parts().concat();
+    let step = moved.iter().zip(&units).map(|(v, u)| (v / u).abs());
+    let solve = ImplicitSolve {
+        iterations: krylov.steps,
+        residual: krylov.residual,
+        spectral_radius: radius(&krylov.projection, krylov.steps),
+        step: step.fold(0.0, f64::max),
+        converged: krylov.residual <= TOLERANCE,
+    };
+    refuse(&solve)?;
+    Ok((unscaled(&x), solve))
+}
+
+fn refuse(solve: &ImplicitSolve) -> Result<()> {
+    let remedy = "the fixed point is hardly determined: take fewer components or more regularisation, \
+                  or Gradient::Unrolled";
+    if !(solve.spectral_radius <= RADIUS) {
+        let name = "the spectral radius of the implicit gradient";
+        return Err(Error::value(
+            name,
+            solve.spectral_radius,
+            format!("above {RADIUS}: {remedy}"),
+        ));
+    }
+    if !(solve.residual <= LIMIT) {
+        let name = "the residual of the implicit gradient";
+        return Err(Error::value(
+            name,
+            solve.residual,
+            format!("above {LIMIT}: {remedy}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Deviations: of weights their root, of means the component's, of covariances their product.
+fn units(mixture: &Parameters) -> Vec<f64> {
+    let (k, d) = (mixture.components(), mixture.width);
+    let deviation = |k: usize, j: usize| mixture.variance(k, j).sqrt();
+    let mut units: Vec<f64> = mixture
+        .weights
+        .iter()
+        .map(|w| w.max(1e-12).sqrt())
+        .collect();
+    units.extend((0..k * d).map(|at| deviation(at / d, at % d)));
+    units.extend((0..mixture.covariances.len()).map(|at| match mixture.kind {
+        Covariance::Full => deviation(at / (d * d), at / d % d) * deviation(at / (d * d), at % d),
+        Covariance::Tied => deviation(0, at / d) * deviation(0, at % d),
+        Covariance::Diagonal => mixture.covariances[at],
+        Covariance::Spherical => mixture.covariances[at],
+    }));
+    units
+}
+
+struct Krylov {
+    steps: usize,
+    residual: f64,
+    /// (ITERATIONS + 1, ITERATIONS), the projection of J^T.
+    projection: Vec<f64>,
+}
+
+/// Solves `(I - A) x = b`.
+fn gmres(b: &[f64], apply: impl Fn(&[f64]) -> Result<Vec<f64>>) -> Result<(Vec<f64>, Krylov)> {
+    let inner = decalign_core::simd::dot::<f64>;
+    let m = ITERATIONS;
+    let size = inner(b, b).sqrt();
+    let mut krylov = Krylov {
+        steps: 0,
+        residual: 0.0,
+        projection: vec![0.0; (m + 1) * m],
+    };
+    if size == 0.0 {
+        return Ok((b.to_vec(), krylov));
+    }
+    let mut basis: Vec<Vec<f64>> = vec![b.iter().map(|v| v / size).collect()];
+    let (mut rotations, mut right) = (Vec::<(f64, f64)>::new(), vec![size]);
+    let mut triangle: Vec<Vec<f64>> = Vec::new();
+    krylov.residual = 1.0;
+    while krylov.steps < m && krylov.residual > TOLERANCE {
+        let j = krylov.steps;
+        let mut next = apply(&basis[j])?;
+        // Twice, so that the basis stays orthogonal.
+        for _ in 0..2 {
+            for (i, v) in basis.iter().enumerate() {
+                let h = inner(v, &next);
+                krylov.projection[i * m + j] += h;
+                next.iter_mut().zip(v).for_each(|(n, v)| *n -= h * v);
+            }
+        }
+        let norm = inner(&next, &next).sqrt();
+        if !norm.is_finite() {
+            krylov.residual = f64::NAN;
+            break;
+        }
+        krylov.projection[(j + 1) * m + j] = norm;
+        let entry = |i: usize| f64::from(u8::from(i == j)) - krylov.projection[i * m + j];
+        let mut column: Vec<f64> = (0..j + 2).map(entry).collect();
+        for (i, (c, s)) in rotations.iter().enumerate() {
+            let (a, b) = (column[i], column[i + 1]);
+            (column[i], column[i + 1]) = (c * a + s * b, c * b - s * a);
+        }
+        let length = column[j].hypot(column[j + 1]);
+        let (c, s) = (column[j] / length, column[j + 1] / length);
+        rotations.push((c, s));
+        column[j] = length;
+        column.truncate(j + 1);
+        triangle.push(column);
+        right.push(-s * right[j]);
+        right[j] *= c;
+        krylov.residual = right[j + 1].abs() / size;
+        krylov.steps += 1;
+        if norm > 0.0 {
+            basis.push(next.iter().map(|v| v / norm).collect());
+        } else {
+            break;
+        }
+    }
+    let mut y = right[..krylov.steps].to_vec();
+    for i in (0..krylov.steps).rev() {
+        let sum: f64 = (i + 1..krylov.steps).map(|j| triangle[j][i] * y[j]).sum();
+        y[i] = (y[i] - sum) / triangle[i][i];
+    }
+    let mut x = vec![0.0; b.len()];
+    for (v, y) in basis.iter().zip(&y) {
+        x.iter_mut().zip(v).for_each(|(x, v)| *x += y * v);
+    }
+    Ok((x, krylov))
+}
+
+/// The spectral radius of the leading square of the projection, by powers.
+fn radius(projection: &[f64], steps: usize) -> f64 {
+    let mut v = vec![1.0; steps];
+    let mut radius = 0.0;
+    for _ in 0..1000 {
+        let row = |i: usize| {
+            (0..steps)
+                .map(|j| projection[i * ITERATIONS + j] * v[j])
+                .sum::<f64>()
+        };
+        let next: Vec<f64> = (0..steps).map(row).collect();
+        let norm = next.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let before = v.iter().map(|v| v * v).sum::<f64>().sqrt();
+        if norm == 0.0 || before == 0.0 {
+            return 0.0;
+        }
+        radius = norm / before;
+        v = next.iter().map(|v| v / norm).collect();
+    }
+    radius
+}

@@ -1,0 +1,201 @@
+//! Settings of a fit.
+
+use candle_core::Tensor;
+use decalign_core::{Error, Result};
+
+use super::solution::{self, Fit};
+use super::start::Start;
+use crate::covariance::Covariance;
+
+/// Fits mixtures of K Gaussians by expectation maximisation:
+///
+/// ```text
+/// E:  gamma[n,k] = pi_k N(x_n | mu_k, Sigma_k) / sum_j pi_j N(x_n | mu_j, Sigma_j)
+/// M:  s_k = sum_n w_n gamma[n,k],  pi_k = s_k / sum w,  mu_k = sum_n w_n gamma[n,k] x_n / s_k
+///     Sigma_k = sum_n w_n gamma[n,k] (x_n - mu_k)(x_n - mu_k)^T / s_k + r I
+/// ```
+///
+/// Both are one pass over the data; second moments are taken about the means, so no digits are lost where
+/// data lies far from 0. A covariance that becomes singular is an error, never a NaN.
+///
+/// Source: Dempster, Laird and Rubin (1977).
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use decalign_gmm::{Covariance, Em};
+/// let x = Tensor::new(&[[0f64, 0.1], [0.2, 0.0], [0.1, 0.3], [5.0, 5.2], [5.2, 5.0], [5.1, 5.4]], &Device::Cpu)?;
+/// let fit = Em::new(2, Covariance::Diagonal)?.fit(&x)?;
+/// assert!(fit.converged());
+/// assert_eq!(fit.mixture.weights().to_vec1::<f64>()?.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Em {
+    pub(crate) components: usize,
+    pub(crate) covariance: Covariance,
+    pub(crate) start: Start,
+    pub(crate) starts: usize,
+    pub(crate) seed: u64,
+    pub(crate) tolerance: f64,
+    pub(crate) max_iterations: usize,
+    pub(crate) regularisation: f64,
+    pub(crate) dead: Dead,
+    pub(crate) gradient: Gradient,
+}
+
+/// What becomes of a component that explains less than a millionth of a sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dead {
+    /// It keeps its mean and covariance with weight 0, and [`End::dead`](crate::End::dead) names it.
+    #[default]
+    Report,
+    /// It is moved to the sample of least density, with the data's covariance.
+    Reseed,
+}
+
+/// Which gradients a fitted mixture carries with respect to data and sample weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gradient {
+    /// None.
+    #[default]
+    Nothing,
+    /// Through every step, the start included: exact for the algorithm as it ran, converged or not. Memory
+    /// is that of the mixtures of all steps; responsibilities are computed again.
+    Unrolled,
+    /// Of the fixed point that the fit converged to, by the implicit function theorem, whatever the start:
+    ///
+    /// ```text
+    /// (I - J^T) v = g,   dx = (dF/dx)^T v,   J = dF/dtheta of one step F
+    /// ```
+    ///
+    /// solved without forming J; see [`Fit::gradient_solves`]. An error if the fit did not converge, or the
+    /// spectral radius of J is so near 1 that the fixed point is not determined. The fit must be tight:
+    /// give a tolerance of 1e-10 or less.
+    Implicit,
+    /// Of the last step alone, `v = g`: right when components are so far apart that J is small.
+    OneStep,
+}
+
+impl Em {
+    /// `components` Gaussians. Starts from k-means, seed 0, once; ends when the mean log-likelihood changes by
+    /// at most 1e-5, or after 500 steps; adds 1e-6 to variances; carries no gradients.
+    ///
+    /// # Errors
+    /// When there is no component.
+    pub fn new(components: usize, covariance: Covariance) -> Result<Self> {
+        if components == 0 {
+            return Err(Error::value("components", 0, "at least one is needed"));
+        }
+        Ok(Self {
+            components,
+            covariance,
+            start: Start::default(),
+            starts: 1,
+            seed: 0,
+            tolerance: 1e-5,
+            max_iterations: 500,
+            regularisation: 1e-6,
+            dead: Dead::default(),
+            gradient: Gradient::default(),
+        })
+    }
+
+    /// Where the first step starts.
+    #[must_use]
+    pub fn start(self, start: Start) -> Self {
+        Self { start, ..self }
+    }
+
+    /// Seeds the starts that are random.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Fits so many times from different random starts and keeps the one of largest log-likelihood. Starts
+    /// whose covariances become singular are passed over as long as one does not.
+    ///
+    /// # Errors
+    /// When it is 0.
+    pub fn n_init(self, starts: usize) -> Result<Self> {
+        match starts {
+            0 => Err(Error::value("n_init", 0, "must be at least 1")),
+            _ => Ok(Self { starts, ..self }),
+        }
+    }
+
+    /// Ends when the mean log-likelihood of a sample changes by at most this; 0 is never early (but for a
+    /// fit that stands still).
+    ///
+    /// # Errors
+    /// When it is negative or not finite.
+    pub fn tolerance(self, tolerance: f64) -> Result<Self> {
+        not_negative("tolerance", tolerance)?;
+        Ok(Self { tolerance, ..self })
+    }
+
+    /// Ends after so many steps; 0 leaves the start as it is.
+    #[must_use]
+    pub fn max_iterations(self, max_iterations: usize) -> Self {
+        Self {
+            max_iterations,
+            ..self
+        }
+    }
+
+    /// Added to every variance, in squared units of the data.
+    ///
+    /// # Errors
+    /// When it is negative or not finite.
+    pub fn regularisation(self, regularisation: f64) -> Result<Self> {
+        not_negative("regularisation", regularisation)?;
+        Ok(Self {
+            regularisation,
+            ..self
+        })
+    }
+
+    /// What becomes of components without samples.
+    #[must_use]
+    pub fn dead(self, dead: Dead) -> Self {
+        Self { dead, ..self }
+    }
+
+    /// Which gradients the result carries.
+    #[must_use]
+    pub fn gradient(self, gradient: Gradient) -> Self {
+        Self { gradient, ..self }
+    }
+
+    /// Fits the rows of `x`; with a batch dimension, every problem of the batch by itself.
+    ///
+    /// # Shapes
+    /// `x` (n, d) or (B, n, d), f32 or f64.
+    ///
+    /// # Errors
+    /// When `x` has another rank or type, no element, or holds NaN or an infinity; when there are more
+    /// components than different rows, or a start does not fit; when a covariance becomes singular. The
+    /// message says what to change.
+    pub fn fit(&self, x: &Tensor) -> Result<Fit> {
+        solution::fit(self, x, None)
+    }
+
+    /// As [`Em::fit`], each sample counted `weights` times: a weight of 2 is a sample that is there twice,
+    /// one of 0 a sample that is not there.
+    ///
+    /// # Shapes
+    /// `weights` (n) or (B, n), not negative.
+    ///
+    /// # Errors
+    /// As [`Em::fit`], and when a weight is negative or not finite, or all are 0.
+    pub fn fit_weighted(&self, x: &Tensor, weights: &Tensor) -> Result<Fit> {
+        solution::fit(self, x, Some(weights))
+    }
+}
+
+fn not_negative(name: &str, value: f64) -> Result<()> {
+    match value >= 0.0 && value.is_finite() {
+        true => Ok(()),
+        false => Err(Error::value(name, value, "must be finite and not negative")),
+    }
+}

@@ -1,0 +1,8 @@
+//! The fit of the DecAlign release, number for number.
+
+mod fit;
+mod op;
+mod settings;
+mod step;
+
+pub use settings::{MASS_FLOOR, UnrolledEm, UnrolledFit, WEIGHT_FLOOR};
