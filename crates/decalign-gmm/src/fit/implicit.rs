@@ -77,7 +77,7 @@ pub(super) fn solve(
 fn refuse(solve: &ImplicitSolve) -> Result<()> {
     let remedy = "the fixed point is hardly determined: take fewer components or more regularisation, \
                   or Gradient::Unrolled";
-    if !(solve.spectral_radius <= RADIUS) {
+    if solve.spectral_radius > RADIUS || solve.spectral_radius.is_nan() {
         let name = "the spectral radius of the implicit gradient";
         return Err(Error::value(
             name,
@@ -85,7 +85,7 @@ fn refuse(solve: &ImplicitSolve) -> Result<()> {
             format!("above {RADIUS}: {remedy}"),
         ));
     }
-    if !(solve.residual <= LIMIT) {
+    if solve.residual > LIMIT || solve.residual.is_nan() {
         let name = "the residual of the implicit gradient";
         return Err(Error::value(
             name,

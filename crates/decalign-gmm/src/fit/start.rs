@@ -62,26 +62,26 @@ impl<T: Real> Context<'_, T> {
             Start::Mixture(mixture) => Ok((self.given(mixture)?, Origin::Given)),
             Start::KMeansPlusPlus => {
                 let rows = kmeans::seeds(&self.data, &deviations(), k, stream);
-                Ok(self.from_rows(&all, rows))
+                Ok(self.of_rows(&all, rows))
             }
-            Start::EvenRows => Ok(self.from_rows(&all, even_rows(rows, k))),
+            Start::EvenRows => Ok(self.of_rows(&all, even_rows(rows, k))),
             Start::Rows(given) => {
                 check_rows(given, k, rows)?;
-                Ok(self.from_rows(&all, given.clone()))
+                Ok(self.of_rows(&all, given.clone()))
             }
             Start::KMeans => {
                 let labels = kmeans::labels(&self.data, &deviations(), k, stream);
-                Ok(self.from_labels(&all, labels))
+                Ok(self.of_labels(&all, labels))
             }
             Start::Random => {
                 let draws = stream.uniform(rows, 0.0, k as f64).into_iter();
                 let labels = draws.map(|v| (v as u32).min(k as u32 - 1)).collect();
-                Ok(self.from_labels(&all, labels))
+                Ok(self.of_labels(&all, labels))
             }
         }
     }
 
-    fn from_rows(&self, all: &Parameters, rows: Vec<usize>) -> (Parameters, Origin) {
+    fn of_rows(&self, all: &Parameters, rows: Vec<usize>) -> (Parameters, Origin) {
         let k = rows.len();
         let mut start = Parameters::zeros(all.kind, k, all.width);
         start.weights.fill(1.0 / k as f64);
@@ -91,7 +91,7 @@ impl<T: Real> Context<'_, T> {
         (start, Origin::Rows(rows))
     }
 
-    fn from_labels(&self, all: &Parameters, labels: Vec<u32>) -> (Parameters, Origin) {
+    fn of_labels(&self, all: &Parameters, labels: Vec<u32>) -> (Parameters, Origin) {
         let (kind, d) = (all.kind, all.width);
         let centres = Parameters::zeros(kind, self.em.components, d);
         let moments = pass::from_labels(&self.data, &centres, self.second(), &labels);

@@ -225,7 +225,7 @@ impl Mixture {
             with_real!("mixture", x, T => {
                 let numbers = Elements::<T>::new(x)?;
                 let from = &numbers[i * to.len()..(i + 1) * to.len()];
-                to.iter_mut().zip(from).for_each(|(t, v)| *t = f64::from(*v));
+                to.iter_mut().zip(from).for_each(|(t, v)| *t = decalign_core::Real::as_f64(*v));
                 Ok::<(), Error>(())
             })?;
         }

@@ -35,7 +35,7 @@ use crate::sample::Sample;
 /// use decalign_mmd::{Estimator, Hsic, Kernel, Resampling};
 /// let x = Tensor::arange(-10f64, 11.0, &Device::Cpu)?.reshape((21, 1))?;
 /// let y = x.sqr()?;
-/// let (k, l) = (Kernel::gaussian_length_scale(5.0)?, Kernel::gaussian_length_scale(20.0)?);
+/// let (k, l) = (Kernel::gaussian_length_scale(3.0)?, Kernel::gaussian_length_scale(10.0)?);
 /// let test = Hsic::new(k, l, Estimator::Biased, Resampling::seeded(1));
 /// // Dependent, though not correlated.
 /// assert!(test.test(&x, &y)?.rejected);
