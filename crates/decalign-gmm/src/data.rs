@@ -9,6 +9,9 @@ use crate::frame::Frame;
 /// Rows handled together: what is known of them stays in the first caches.
 pub(crate) const ROWS: usize = 128;
 
+/// Blocks of rows of a chunk.
+pub(crate) const BLOCKS: usize = ROWS / LANES;
+
 /// Samples and their weights.
 pub(crate) struct Data<'a, T> {
     pub(crate) x: &'a [T],
@@ -79,17 +82,22 @@ impl<'a, T: Real> Data<'a, T> {
         chunk.used = ROWS.min(self.rows() - first);
         let rows = self.x[first * d..].chunks_exact(d).take(chunk.used);
         for (i, row) in rows.enumerate() {
-            let to = &mut chunk.rows[i * chunk.stride..][..d];
-            let frame = self.frame.centre.iter().zip(&self.frame.inverse);
-            for ((t, v), (c, s)) in to.iter_mut().zip(row).zip(frame) {
-                *t = (*v - *c) * *s;
+            let frame = self.frame.centre.chunks(LANES);
+            let frame = frame.zip(self.frame.inverse.chunks(LANES));
+            for (block, (x, (c, s))) in row.chunks(LANES).zip(frame).enumerate() {
+                let to = &mut chunk.rows[(block * ROWS + i) * LANES..][..x.len()];
+                for (((to, x), c), s) in to.iter_mut().zip(x).zip(c).zip(s) {
+                    *to = (*x - *c) * *s;
+                }
             }
         }
-        for block in 0..ROWS / LANES {
-            for j in 0..d {
-                let to = &mut chunk.columns[j * ROWS + block * LANES..][..LANES];
-                for (i, t) in to.iter_mut().enumerate() {
-                    *t = chunk.rows[(block * LANES + i) * chunk.stride + j];
+        let rows = chunk.rows.as_chunks::<LANES>().0;
+        let columns = chunk.columns.as_chunks_mut::<LANES>().0;
+        for (block, columns) in columns.chunks_exact_mut(d).enumerate() {
+            for (j, column) in columns.iter_mut().enumerate() {
+                let rows = &rows[j / LANES * ROWS + block * LANES..][..LANES];
+                for (to, row) in column.iter_mut().zip(rows) {
+                    *to = row[j % LANES];
                 }
             }
         }
@@ -106,9 +114,11 @@ pub(crate) fn stride(width: usize) -> usize {
     width.next_multiple_of(6).next_multiple_of(LANES)
 }
 
-/// [`ROWS`] samples, row by row and column by column, zeros where there are fewer.
+/// [`ROWS`] samples, twice; what is behind the end has weight 0.
 pub(crate) struct Chunk<T> {
+    /// Blocks of [`LANES`] dimensions, of each all rows.
     pub(crate) rows: Vec<T>,
+    /// Blocks of [`LANES`] rows, of each all dimensions.
     pub(crate) columns: Vec<T>,
     pub(crate) weights: Vec<T>,
     pub(crate) stride: usize,

@@ -79,9 +79,15 @@ fn distances<T: Real>(data: &Data<T>, deviations: &[f64], points: &[f64]) -> Vec
                 scratch: &mut work.scratch,
             });
             for i in 0..chunk.used {
-                let cell = |k: usize| work.cells[k * ROWS + i];
-                let nearest = (1..k).fold(0, |n, k| if cell(k) > cell(n) { k } else { n });
-                out.push((nearest as u32, -cell(nearest).as_f64()));
+                let mut cell = |k: usize| *work.cell(i, k);
+                let mut nearest = (0, cell(0));
+                for k in 1..k {
+                    let value = cell(k);
+                    if value > nearest.1 {
+                        nearest = (k, value);
+                    }
+                }
+                out.push((nearest.0 as u32, -nearest.1.as_f64()));
             }
         }
         out

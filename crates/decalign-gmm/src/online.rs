@@ -215,9 +215,8 @@ impl Statistics {
             let moved = |j: usize| new.s1[k * d + j] / new.s0[k];
             let mean = |j: usize| centres.means[k * d + j] + moved(j);
             let apart: Vec<f64> = (0..d).map(|j| mean(j) - self.means[k * d + j]).collect();
-            for j in 0..d {
-                out.means[k * d + j] += b * apart[j];
-            }
+            let means = out.means[k * d..].iter_mut().zip(&apart);
+            means.for_each(|(mean, v)| *mean += b * v);
             for at in 0..size {
                 let (i, j) = if size == d {
                     (at, at)

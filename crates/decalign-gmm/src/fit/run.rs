@@ -1,6 +1,6 @@
 //! The iteration.
 
-use decalign_core::{Real, Result};
+use decalign_core::{Error, Real, Result};
 
 use super::context::Context;
 use super::settings::{Dead, Gradient};
@@ -47,7 +47,7 @@ pub(super) fn run<T: Real>(context: &Context<T>) -> Result<Run> {
     match (best, failure) {
         (Some(run), _) => Ok(run),
         (None, Some(error)) => Err(error),
-        (None, None) => unreachable!("there is at least one start"),
+        (None, None) => Err(Error::value("n_init", 0, "must be at least 1")),
     }
 }
 

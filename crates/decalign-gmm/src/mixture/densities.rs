@@ -142,8 +142,8 @@ fn logs<T: Real>(x: &[T], mixture: &Parameters) -> Result<Vec<T>> {
                 scratch: &mut work.scratch,
             });
             for i in 0..chunk.used {
-                let cell = |k: usize| work.cells[k * ROWS + i] * T::of(std::f64::consts::LN_2);
-                out.extend((0..k).map(|k| cell(k) + volume));
+                let log = |k: usize| *work.cell(i, k) * T::of(std::f64::consts::LN_2) + volume;
+                out.extend((0..k).map(log));
             }
         }
         out

@@ -199,11 +199,14 @@ impl<T: Real> Kernel for Rows<'_, '_, T> {
         let mut first = lines();
         let mut second = vec![T::zero(); if matrix { k * d * stride } else { k * stride }];
         let mut zeroth = row();
+        let mut x = vec![T::zero(); stride];
         for n in 0..self.chunk.used {
-            let x = &self.chunk.rows[n * self.chunk.stride..][..stride];
+            for (block, x) in x.chunks_exact_mut(LANES).enumerate() {
+                x.copy_from_slice(&self.chunk.rows[(block * ROWS + n) * LANES..][..LANES]);
+            }
             let w = self.chunk.weights[n];
             for k in 0..k {
-                self.reader.component(isa, k, x, &mut cells);
+                self.reader.component(isa, k, &x, &mut cells);
             }
             let dw = self.coefficients(isa, self.first + n, w, &mut cells);
             self.out.weights.push(dw.as_f64());

@@ -4,9 +4,10 @@ use decalign_core::Real;
 use decalign_core::simd::{Isa, Kernel, LANES};
 
 use super::tiles::{Form, Tiles, Triangle, group};
-use crate::data::{Chunk, ROWS};
+use crate::data::{BLOCKS, Chunk};
 
-/// Writes `offset_k - |W_k x + b_k|^2` of a chunk to (K, [`ROWS`]).
+/// Writes `offset_k - |W_k x + b_k|^2` of a chunk to its cells: blocks of samples, of each all
+/// components up to whole groups.
 pub(crate) struct Distances<'a, T> {
     pub(crate) tiles: &'a Tiles<T>,
     pub(crate) chunk: &'a Chunk<T>,
@@ -30,35 +31,28 @@ impl<T: Real> Kernel for Distances<'_, T> {
 impl<T: Real> Distances<'_, T> {
     #[inline(always)]
     fn with<I: Isa, const G: usize>(self, isa: I) {
-        let blocks = self.chunk.used.div_ceil(LANES);
-        let (d, offsets, columns) = (self.tiles.width, &self.tiles.offsets, &self.chunk.columns);
-        match &self.tiles.weights {
-            Form::Diagonal(pairs) => {
-                diagonal::<I, T, G>(isa, pairs, d, offsets, columns, blocks, self.out)
-            }
-            Form::Full(triangles) => {
-                for (k, triangle) in triangles.iter().enumerate() {
-                    let out = self.out[k * ROWS..][..ROWS].as_chunks_mut::<LANES>().0;
-                    for (block, out) in out.iter_mut().enumerate().take(blocks) {
-                        let mut sum = [T::zero(); LANES];
-                        rows::<I, T, G>(isa, triangle, d, columns, block, |isa, _, z| {
-                            for i in 0..LANES {
-                                sum[i] = isa.mul_add(z[i], z[i], sum[i]);
-                            }
-                        });
-                        *out = less(offsets[k], sum);
+        let (d, offsets) = (self.tiles.width, &self.tiles.offsets);
+        let size = self.out.len() / BLOCKS;
+        let blocks = self.chunk.columns.chunks_exact(d * LANES);
+        let outs = self.out.chunks_exact_mut(size);
+        self.scratch
+            .resize(d.next_multiple_of(G) * LANES, T::zero());
+        let turned = self.scratch.as_chunks_mut::<LANES>().0;
+        for (x, out) in blocks.zip(outs).take(self.chunk.used.div_ceil(LANES)) {
+            let (x, out) = (x.as_chunks::<LANES>().0, out.as_chunks_mut::<LANES>().0);
+            match &self.tiles.weights {
+                Form::Diagonal(pairs) => diagonal::<I, T, G>(isa, pairs, x, offsets, out),
+                Form::Full(triangles) => {
+                    let all = triangles.iter().zip(offsets).zip(out);
+                    for ((triangle, offset), out) in all {
+                        turn::<I, T, G>(isa, triangle, x, turned);
+                        *out = less(*offset, norms(isa, turned));
                     }
                 }
-            }
-            Form::Tied(triangle, pairs) => {
-                let turned = self.scratch;
-                turned.resize(d.next_multiple_of(G) * ROWS, T::zero());
-                for block in 0..blocks {
-                    rows::<I, T, G>(isa, triangle, d, columns, block, |_, j, z| {
-                        turned[j * ROWS + block * LANES..][..LANES].copy_from_slice(&z);
-                    });
+                Form::Tied(triangle, pairs) => {
+                    turn::<I, T, G>(isa, triangle, x, turned);
+                    diagonal::<I, T, G>(isa, pairs, &turned[..d], offsets, out);
                 }
-                diagonal::<I, T, G>(isa, pairs, d, offsets, turned, blocks, self.out);
             }
         }
     }
@@ -79,63 +73,93 @@ fn less<T: Real>(offset: T, sum: [T; LANES]) -> [T; LANES] {
 fn diagonal<I: Isa, T: Real, const G: usize>(
     isa: I,
     pairs: &[T],
-    d: usize,
+    x: &[[T; LANES]],
     offsets: &[T],
-    columns: &[T],
-    blocks: usize,
-    out: &mut [T],
+    out: &mut [[T; LANES]],
 ) {
-    for (first, pairs) in pairs.as_chunks::<G>().0.chunks_exact(2 * d).enumerate() {
-        for block in 0..blocks {
-            let mut sums = [[T::zero(); LANES]; G];
-            let columns = columns.as_chunks::<LANES>().0.iter();
-            let columns = columns.skip(block).step_by(ROWS / LANES);
-            for (x, pair) in columns.zip(pairs.as_chunks::<2>().0) {
-                let [w, b] = pair;
-                for r in 0..G {
-                    for i in 0..LANES {
-                        let z = isa.mul_add(x[i], w[r], b[r]);
-                        sums[r][i] = isa.mul_add(z, z, sums[r][i]);
-                    }
-                }
-            }
-            for (r, offset) in offsets[first * G..].iter().take(G).enumerate() {
-                let at = (first * G + r) * ROWS + block * LANES;
-                out[at..][..LANES].copy_from_slice(&less(*offset, sums[r]));
-            }
+    let groups = pairs.as_chunks::<G>().0.chunks_exact(2 * x.len());
+    let outs = out.chunks_mut(G).zip(offsets.chunks(G));
+    for (pairs, (out, offsets)) in groups.zip(outs) {
+        let sums = squares::<I, T, G>(isa, pairs.as_chunks::<2>().0, x);
+        for (r, (out, offset)) in out.iter_mut().zip(offsets).enumerate() {
+            *out = less(*offset, sums[r]);
         }
     }
 }
 
-/// Gives the rows of `W x + b` of a block of samples.
 #[inline(always)]
-fn rows<I: Isa, T: Real, const G: usize>(
+fn squares<I: Isa, T: Real, const G: usize>(
     isa: I,
-    triangle: &Triangle<T>,
-    d: usize,
-    columns: &[T],
-    block: usize,
-    mut take: impl FnMut(I, usize, [T; LANES]),
-) {
-    let mut matrix = triangle.matrix.as_chunks::<G>().0;
-    for (first, bias) in triangle.bias.as_chunks::<G>().0.iter().enumerate() {
-        let mut sums = [[T::zero(); LANES]; G];
+    pairs: &[[[T; G]; 2]],
+    x: &[[T; LANES]],
+) -> [[T; LANES]; G] {
+    let mut sums = [[T::zero(); LANES]; G];
+    for (x, [w, b]) in x.iter().zip(pairs) {
         for r in 0..G {
-            sums[r] = [bias[r]; LANES];
-        }
-        let (part, rest) = matrix.split_at(d.min((first + 1) * G));
-        matrix = rest;
-        let columns = columns.as_chunks::<LANES>().0.iter();
-        let columns = columns.skip(block).step_by(ROWS / LANES);
-        for (x, w) in columns.zip(part) {
-            for r in 0..G {
-                for i in 0..LANES {
-                    sums[r][i] = isa.mul_add(x[i], w[r], sums[r][i]);
-                }
+            let mut z = [T::zero(); LANES];
+            for i in 0..LANES {
+                z[i] = isa.mul_add(x[i], w[r], b[r]);
+            }
+            for i in 0..LANES {
+                sums[r][i] = isa.mul_add(z[i], z[i], sums[r][i]);
             }
         }
-        for r in 0..G {
-            take(isa, first * G + r, sums[r]);
+    }
+    sums
+}
+
+/// The squares of all dimensions.
+#[inline(always)]
+fn norms<I: Isa, T: Real>(isa: I, z: &[[T; LANES]]) -> [T; LANES] {
+    let mut sum = [T::zero(); LANES];
+    for z in z {
+        let z = *z;
+        for i in 0..LANES {
+            sum[i] = isa.mul_add(z[i], z[i], sum[i]);
         }
     }
+    sum
+}
+
+/// `W x + b`.
+#[inline(always)]
+fn turn<I: Isa, T: Real, const G: usize>(
+    isa: I,
+    triangle: &Triangle<T>,
+    x: &[[T; LANES]],
+    out: &mut [[T; LANES]],
+) {
+    let mut matrix = triangle.matrix.as_chunks::<G>().0;
+    let groups = triangle.bias.as_chunks::<G>().0.iter();
+    for ((first, bias), out) in groups.enumerate().zip(out.chunks_exact_mut(G)) {
+        let (part, rest) = matrix.split_at(x.len().min((first + 1) * G));
+        matrix = rest;
+        out.copy_from_slice(&tile::<I, T, G>(isa, part, bias, x));
+    }
+}
+
+/// G rows of a matrix times a block of samples.
+#[inline(always)]
+fn tile<I: Isa, T: Real, const G: usize>(
+    isa: I,
+    matrix: &[[T; G]],
+    bias: &[T; G],
+    x: &[[T; LANES]],
+) -> [[T; LANES]; G] {
+    let mut sums = [[T::zero(); LANES]; G];
+    for (w, x) in matrix.iter().zip(x) {
+        let (w, x) = (*w, *x);
+        for r in 0..G {
+            let w = w[r];
+            for i in 0..LANES {
+                sums[r][i] = isa.mul_add(x[i], w, sums[r][i]);
+            }
+        }
+    }
+    for (sums, bias) in sums.iter_mut().zip(bias) {
+        for sum in sums {
+            *sum += *bias;
+        }
+    }
+    sums
 }

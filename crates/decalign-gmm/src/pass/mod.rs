@@ -10,9 +10,10 @@ mod moments;
 mod softmax;
 mod tiles;
 
+use decalign_core::simd::LANES;
 use decalign_core::{Real, parallel, simd};
 
-use crate::data::{Chunk, Data, ROWS};
+use crate::data::{BLOCKS, Chunk, Data, ROWS};
 use crate::parameters::{Moments, Parameters, Second};
 
 pub(crate) use distances::Distances;
@@ -94,7 +95,7 @@ pub(crate) fn from_labels<T: Real>(
     let totals = each_chunk(data, centres, Some(second), |first, chunk, work| {
         work.cells.fill(T::zero());
         for (i, label) in labels[first..][..chunk.used].iter().enumerate() {
-            work.cells[*label as usize * ROWS + i] = chunk.weights[i];
+            *work.cell(i, *label as usize) = chunk.weights[i];
         }
     });
     totals.moments
@@ -102,7 +103,8 @@ pub(crate) fn from_labels<T: Real>(
 
 /// The buffers of a job.
 pub(crate) struct Work<T> {
-    /// (K, [`ROWS`]), K up to a whole group: distances, then responsibilities times weights.
+    /// Blocks of samples, of each all components up to a whole group: distances, then responsibilities
+    /// times weights.
     pub(crate) cells: Vec<T>,
     /// `log2 p(x)` a row.
     logs: Vec<T>,
@@ -116,6 +118,12 @@ impl<T: Real> Work<T> {
             logs: vec![T::zero(); ROWS],
             scratch: Vec::new(),
         }
+    }
+
+    /// The cell of a row and a component.
+    pub(crate) fn cell(&mut self, row: usize, k: usize) -> &mut T {
+        let size = self.cells.len() / BLOCKS;
+        &mut self.cells[row / LANES * size + k * LANES + row % LANES]
     }
 }
 

@@ -4,7 +4,7 @@ use decalign_core::Real;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 
 use super::tiles::group;
-use crate::data::{Chunk, ROWS, stride};
+use crate::data::{BLOCKS, Chunk, ROWS, stride};
 use crate::parameters::{Moments, Parameters, Second};
 
 /// Means in rows of padded length.
@@ -32,7 +32,7 @@ impl<T: Real> Centres<T> {
     }
 }
 
-/// Adds the moments of a chunk with coefficients `cells` (K, [`ROWS`]), K up to whole groups.
+/// Adds the moments of a chunk with the cells' coefficients.
 pub(crate) struct Accumulate<'a, T> {
     pub(crate) chunk: &'a Chunk<T>,
     pub(crate) cells: &'a [T],
@@ -47,14 +47,12 @@ impl<T: Real> Kernel for Accumulate<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        for (s0, cells) in self
-            .moments
-            .s0
-            .iter_mut()
-            .zip(self.cells.chunks_exact(ROWS))
-        {
+        let cells = self.cells.as_chunks::<LANES>().0;
+        let size = cells.len() / BLOCKS;
+        for (k, s0) in self.moments.s0.iter_mut().enumerate() {
             let mut sum = [T::zero(); LANES];
-            for cell in cells.as_chunks::<LANES>().0 {
+            for cells in cells.chunks_exact(size) {
+                let cell = cells[k];
                 for i in 0..LANES {
                     sum[i] += cell[i];
                 }
@@ -75,27 +73,15 @@ impl<T: Real> Accumulate<'_, T> {
     fn diagonals<I: Isa, const G: usize>(self, isa: I) {
         let (k, stride) = (self.moments.s0.len(), self.chunk.stride);
         let d = self.moments.s1.len() / k;
+        let cells = self.cells.as_chunks::<LANES>().0;
         let rows = self.chunk.rows.as_chunks::<LANES>().0;
         for first in (0..k).step_by(G) {
-            let cells: [&[T]; G] =
-                std::array::from_fn(|g| &self.cells[(first + g) * ROWS..][..self.chunk.used]);
-            for block in 0..d.div_ceil(LANES) {
-                let centres: [[T; LANES]; G] =
-                    std::array::from_fn(|g| self.centres.block(first + g, block, stride));
-                let mut sums = [[T::zero(); LANES]; G];
-                let mut squares = [[T::zero(); LANES]; G];
-                let rows = rows_of(rows, block, stride, self.chunk.used);
-                for (n, x) in rows.enumerate() {
-                    for g in 0..G {
-                        let c = cells[g][n];
-                        for i in 0..LANES {
-                            let e = x[i] - centres[g][i];
-                            let t = c * e;
-                            sums[g][i] += t;
-                            squares[g][i] = isa.mul_add(t, e, squares[g][i]);
-                        }
-                    }
+            for (block, rows) in rows.chunks_exact(ROWS).enumerate().take(d.div_ceil(LANES)) {
+                let mut centres = [[T::zero(); LANES]; G];
+                for (g, centre) in centres.iter_mut().enumerate() {
+                    *centre = self.centres.block(first + g, block, stride);
                 }
+                let [sums, squares] = diagonal(isa, rows, cells, first, &centres);
                 for g in 0..G.min(k - first) {
                     let at = (first + g) * d + block * LANES;
                     add(&mut self.moments.s1, at, (first + g + 1) * d, &sums[g]);
@@ -109,47 +95,35 @@ impl<T: Real> Accumulate<'_, T> {
 
     #[inline(always)]
     fn matrices<I: Isa, const G: usize>(self, isa: I) {
-        let (k, stride, used) = (self.moments.s0.len(), self.chunk.stride, self.chunk.used);
+        let (k, stride) = (self.moments.s0.len(), self.chunk.stride);
         let d = self.moments.s1.len() / k;
+        let blocks = d.div_ceil(LANES);
         self.scratch.resize(2 * ROWS * stride, T::zero());
         let (plain, scaled) = self.scratch.split_at_mut(ROWS * stride);
+        let plain = plain.as_chunks_mut::<LANES>().0;
+        let cells = self.cells.as_chunks::<LANES>().0;
         for k in 0..k {
-            let cells = &self.cells[k * ROWS..][..used];
-            for block in 0..d.div_ceil(LANES) {
+            let rows = self.chunk.rows.as_chunks::<LANES>().0.chunks_exact(ROWS);
+            let outs = plain.chunks_exact_mut(ROWS);
+            for (block, (rows, out)) in rows.zip(outs).enumerate().take(blocks) {
                 let centre = self.centres.block(k, block, stride);
-                let mut sum = [T::zero(); LANES];
-                for (n, c) in cells.iter().enumerate() {
-                    let at = n * stride + block * LANES;
-                    let mut e = [T::zero(); LANES];
-                    e.copy_from_slice(&self.chunk.rows[at..][..LANES]);
-                    let mut t = e;
-                    for i in 0..LANES {
-                        e[i] -= centre[i];
-                        t[i] = *c * e[i];
-                        sum[i] += t[i];
-                    }
-                    plain[at..][..LANES].copy_from_slice(&e);
-                    scaled[at..][..LANES].copy_from_slice(&t);
-                }
+                let scaled = &mut scaled[block * LANES..];
+                let sum = centred(rows, cells, k, &centre, out, (scaled, stride));
                 let at = k * d + block * LANES;
                 add(&mut self.moments.s1, at, (k + 1) * d, &sum);
             }
-            let blocks = plain.as_chunks::<LANES>().0;
             for first in (0..d).step_by(G) {
-                for block in 0..=(d.min(first + G) - 1) / LANES {
-                    let mut sums = [[T::zero(); LANES]; G];
-                    let e = rows_of(blocks, block, stride, used);
-                    for (e, t) in e.zip(scaled.chunks_exact(stride)) {
-                        let t = &t[first..first + G];
-                        for r in 0..G {
-                            for i in 0..LANES {
-                                sums[r][i] = isa.mul_add(e[i], t[r], sums[r][i]);
-                            }
-                        }
-                    }
-                    for r in 0..G.min(d - first) {
+                let last = (d.min(first + G) - 1) / LANES;
+                // Side by side, as the tile reads them.
+                let mut group = [[T::zero(); G]; ROWS];
+                for (to, from) in group.iter_mut().zip(scaled.chunks_exact(stride)) {
+                    to.copy_from_slice(&from[first..first + G]);
+                }
+                for (block, e) in plain.chunks_exact(ROWS).enumerate().take(last + 1) {
+                    let sums = outer::<I, T, G>(isa, e, &group);
+                    for (r, sums) in sums.iter().enumerate().take(d - first) {
                         let row = (k * d + first + r) * d;
-                        add(&mut self.moments.s2, row + block * LANES, row + d, &sums[r]);
+                        add(&mut self.moments.s2, row + block * LANES, row + d, sums);
                     }
                 }
             }
@@ -157,22 +131,104 @@ impl<T: Real> Accumulate<'_, T> {
     }
 }
 
-/// A block of dimensions of every row; strides that are not whole blocks are cut off.
+/// `sum c e` and `sum c e^2` of a block of dimensions, for G components.
 #[inline(always)]
-fn rows_of<T>(
-    blocks: &[[T; LANES]],
-    block: usize,
-    stride: usize,
-    used: usize,
-) -> impl Iterator<Item = &[T; LANES]> {
-    blocks.iter().skip(block).step_by(stride / LANES).take(used)
+fn diagonal<I: Isa, T: Real, const G: usize>(
+    isa: I,
+    rows: &[[T; LANES]],
+    cells: &[[T; LANES]],
+    first: usize,
+    centres: &[[T; LANES]; G],
+) -> [[[T; LANES]; G]; 2] {
+    let mut sums = [[T::zero(); LANES]; G];
+    let mut squares = [[T::zero(); LANES]; G];
+    let size = cells.len() / BLOCKS;
+    for (rows, cells) in rows
+        .as_chunks::<LANES>()
+        .0
+        .iter()
+        .zip(cells.chunks_exact(size))
+    {
+        let Some(cells) = cells[first..].first_chunk::<G>() else {
+            continue;
+        };
+        for (n, x) in rows.iter().enumerate() {
+            for g in 0..G {
+                let c = cells[g][n];
+                let (mut e, mut t) = ([T::zero(); LANES], [T::zero(); LANES]);
+                for i in 0..LANES {
+                    e[i] = x[i] - centres[g][i];
+                }
+                for i in 0..LANES {
+                    t[i] = c * e[i];
+                }
+                for i in 0..LANES {
+                    sums[g][i] += t[i];
+                }
+                for i in 0..LANES {
+                    squares[g][i] = isa.mul_add(t[i], e[i], squares[g][i]);
+                }
+            }
+        }
+    }
+    [sums, squares]
+}
+
+/// Writes `e = x - m` of a block of dimensions, and `c e` to rows of a stride; returns the sum of these.
+#[inline(always)]
+fn centred<T: Real>(
+    rows: &[[T; LANES]],
+    cells: &[[T; LANES]],
+    k: usize,
+    centre: &[T; LANES],
+    plain: &mut [[T; LANES]],
+    (scaled, stride): (&mut [T], usize),
+) -> [T; LANES] {
+    let mut sum = [T::zero(); LANES];
+    let size = cells.len() / BLOCKS;
+    let coefficients = cells.chunks_exact(size).flat_map(|cells| &cells[k]);
+    let outs = plain.iter_mut().zip(scaled.chunks_mut(stride));
+    for ((x, c), (plain, scaled)) in rows.iter().zip(coefficients).zip(outs) {
+        let (mut e, mut t) = (*x, *x);
+        for i in 0..LANES {
+            e[i] -= centre[i];
+        }
+        for i in 0..LANES {
+            t[i] = *c * e[i];
+        }
+        for i in 0..LANES {
+            sum[i] += t[i];
+        }
+        *plain = e;
+        scaled[..LANES].copy_from_slice(&t);
+    }
+    sum
+}
+
+/// `sum t e^T` of G rows and a block of columns.
+#[inline(always)]
+fn outer<I: Isa, T: Real, const G: usize>(
+    isa: I,
+    e: &[[T; LANES]],
+    t: &[[T; G]],
+) -> [[T; LANES]; G] {
+    let mut sums = [[T::zero(); LANES]; G];
+    for (t, e) in t.iter().zip(e) {
+        let (t, e) = (*t, *e);
+        for r in 0..G {
+            let t = t[r];
+            for i in 0..LANES {
+                sums[r][i] = isa.mul_add(e[i], t, sums[r][i]);
+            }
+        }
+    }
+    sums
 }
 
 /// Adds lanes to `to[at..end]`.
 #[inline(always)]
 fn add<T: Real>(to: &mut [f64], at: usize, end: usize, lanes: &[T; LANES]) {
-    to[at..end]
-        .iter_mut()
-        .zip(lanes)
-        .for_each(|(t, v)| *t += v.as_f64());
+    for (t, v) in to[at..end].iter_mut().zip(lanes) {
+        *t += v.as_f64();
+    }
 }

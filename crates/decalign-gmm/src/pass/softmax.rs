@@ -3,7 +3,7 @@
 use decalign_core::Real;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 
-use crate::data::ROWS;
+use crate::data::BLOCKS;
 
 /// Turns logarithms (base 2) of a chunk into responsibilities times sample weights, in place.
 pub(crate) struct Softmax<'a, T> {
@@ -19,13 +19,17 @@ impl<T: Real> Kernel for Softmax<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let cells = self.cells[..self.components * ROWS]
-            .as_chunks_mut::<LANES>()
-            .0;
-        let per_row = ROWS / LANES;
-        for block in 0..per_row {
+        let size = self.cells.len() / BLOCKS;
+        let weights = self.weights.as_chunks::<LANES>().0;
+        let logs = self.logs.as_chunks_mut::<LANES>().0;
+        let blocks = self
+            .cells
+            .chunks_exact_mut(size)
+            .zip(weights.iter().zip(logs));
+        for (cells, (weights, logs)) in blocks {
+            let cells = &mut cells.as_chunks_mut::<LANES>().0[..self.components];
             let mut largest = [T::neg_infinity(); LANES];
-            for cell in cells.iter().skip(block).step_by(per_row) {
+            for cell in cells.iter() {
                 for i in 0..LANES {
                     largest[i] = if cell[i] > largest[i] {
                         cell[i]
@@ -35,7 +39,7 @@ impl<T: Real> Kernel for Softmax<'_, T> {
                 }
             }
             let mut sum = [T::zero(); LANES];
-            for cell in cells.iter_mut().skip(block).step_by(per_row) {
+            for cell in cells.iter_mut() {
                 let mut x = *cell;
                 for i in 0..LANES {
                     x[i] = simd::exp2_value(isa, x[i] - largest[i]);
@@ -45,18 +49,20 @@ impl<T: Real> Kernel for Softmax<'_, T> {
                 }
                 *cell = x;
             }
-            let at = block * LANES..(block + 1) * LANES;
             let mut factor = [T::zero(); LANES];
-            let (weights, logs) = (&self.weights[at.clone()], &mut self.logs[at]);
             for i in 0..LANES {
                 factor[i] = weights[i] / sum[i];
+            }
+            for i in 0..LANES {
                 let log = simd::ln_value(isa, sum[i]) * T::of(std::f64::consts::LOG2_E);
                 logs[i] = largest[i] + log;
             }
-            for cell in cells.iter_mut().skip(block).step_by(per_row) {
+            for cell in cells.iter_mut() {
+                let mut x = *cell;
                 for i in 0..LANES {
-                    cell[i] *= factor[i];
+                    x[i] *= factor[i];
                 }
+                *cell = x;
             }
         }
     }
