@@ -1,9 +1,10 @@
 //! Other programs on the same problems, on this machine.
 //!
-//! A comparison is a list of programs and a table of rows ([`ot`]). Each program prints what it
+//! A comparison is a list of programs and a table of rows ([`gmm`], [`ot`]). Each program prints what it
 //! measured ([`measures`]); they run in turn, ours first, several times over, and the least value of
 //! each measurement counts, so that a noisy moment does not decide.
 
+mod gmm;
 mod measures;
 mod ot;
 mod programs;
@@ -22,8 +23,13 @@ struct Comparison {
 pub(crate) fn run(name: &str, options: &[&str]) -> Result<(), String> {
     let (json, rounds) = parse(options)?;
     let comparison = match name {
+        "gmm" => gmm::comparison()?,
         "ot" => ot::comparison()?,
-        _ => return Err(format!("peers {name}: there is only `peers ot`")),
+        _ => {
+            return Err(format!(
+                "peers {name}: there are `peers ot` and `peers gmm`"
+            ));
+        }
     };
     let mut measures = Measures::default();
     for round in 1..=rounds {

@@ -1,0 +1,138 @@
+//! What `cargo xtask peers gmm` measures of this workspace, a JSON object a line.
+//!
+//! `(value - less) / per`, where given, is the time of one of `per` further steps: a long fit less a short
+//! one, so that reading the data and starting do not count.
+#![allow(clippy::unwrap_used)]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use candle_core::{DType, Tensor, Var};
+use decalign_core::Result;
+use decalign_core::random::Stream;
+use decalign_gmm::{Covariance, Em, Gradient, Start, UnrolledEm};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+const SAMPLES: usize = 100_000;
+const WIDTH: usize = 30;
+const COMPONENTS: usize = 30;
+
+/// Standard normal numbers, f32.
+fn normal(seed: u64, shape: &[usize]) -> Result<Tensor> {
+    let x = Stream::new(seed, 0).normal_tensor(shape)?;
+    Ok(x.to_dtype(DType::F32)?)
+}
+
+fn print(name: &str, value: f64) {
+    println!(r#"{{"name": "{name}", "value": {value}}}"#);
+}
+
+/// The shortest of some runs, in seconds.
+fn least(times: usize, mut run: impl FnMut()) -> f64 {
+    let once = |_| {
+        let start = Instant::now();
+        run();
+        start.elapsed().as_secs_f64()
+    };
+    (0..times).map(once).fold(f64::INFINITY, f64::min)
+}
+
+fn pool(threads: usize) -> ThreadPool {
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .unwrap()
+}
+
+fn steps(x: &Tensor, kind: Covariance, count: usize) {
+    let em = Em::new(COMPONENTS, kind).unwrap().start(Start::EvenRows);
+    let em = em.max_iterations(count).tolerance(0.0).unwrap();
+    let fit = em.fit(x).unwrap();
+    assert_eq!(fit.ends[0].iterations, count);
+}
+
+/// The time of a further step.
+fn further(x: &Tensor, name: &str, kind: Covariance, threads: usize) {
+    let pool = pool(threads);
+    let time = |count| least(3, || pool.install(|| steps(x, kind, count)));
+    let (less, value) = (time(1), time(6));
+    let threads = format!("{threads} thread{}", if threads == 1 { "" } else { "s" });
+    println!(r#"{{"name": "{name}, {threads}", "value": {value}, "less": {less}, "per": 5}}"#);
+}
+
+/// A line of /proc/self/status, in bytes; none where there is no such file.
+fn status(key: &str) -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0)
+}
+
+/// What a fit adds to the memory in use at its peak; to be called before anything larger.
+fn memory(x: &Tensor) {
+    let before = status("VmRSS:");
+    steps(x, Covariance::Full, 2);
+    if let (Some(before), Some(peak)) = (before, status("VmHWM:")) {
+        print("full: memory", peak - before);
+        print("full: data", (SAMPLES * WIDTH * 4) as f64);
+    }
+}
+
+/// The model's fits: three batches of 32 x 64, seven components, five steps, forward and backward.
+fn model() -> Result<()> {
+    let x = (1..4)
+        .map(|seed| Ok(Var::from_tensor(&normal(seed, &[32, 64])?)?))
+        .collect::<Result<Vec<Var>>>()?;
+    let em = UnrolledEm::new(7, 5, 1e-4)?;
+    let release = || -> Result<()> {
+        for x in &x {
+            let fit = em.fit(x)?;
+            black_box(fit.responsibilities.sum_all()?.backward()?);
+        }
+        Ok(())
+    };
+    let pool = pool(1);
+    let time = least(200, || pool.install(release).unwrap());
+    print("model: release", time);
+    let views: Vec<Tensor> = x.iter().map(|v| v.as_tensor().clone()).collect();
+    let all = Var::from_tensor(&Tensor::stack(&views, 0)?)?;
+    let em = Em::new(7, Covariance::Diagonal)?.start(Start::EvenRows);
+    let em = em.regularisation(1e-4)?.max_iterations(5).tolerance(0.0)?;
+    let em = em.gradient(Gradient::Unrolled);
+    let batch = || -> Result<()> {
+        black_box(em.fit(&all)?.mixture.means().sum_all()?.backward()?);
+        Ok(())
+    };
+    let time = least(200, || pool.install(batch).unwrap());
+    print("model: batch", time);
+    Ok(())
+}
+
+/// 1000 mixtures of 200 x 8 at once: k-means, then ten steps.
+fn many() -> Result<()> {
+    let x = normal(5, &[1000, 200, 8])?;
+    let pool = pool(2);
+    for (name, kind) in [
+        ("full", Covariance::Full),
+        ("diagonal", Covariance::Diagonal),
+    ] {
+        let em = Em::new(4, kind)?.max_iterations(10).tolerance(0.0)?;
+        let time = least(3, || {
+            black_box(pool.install(|| em.fit(&x)).unwrap());
+        });
+        print(&format!("1000 of 200 x 8, {name}"), time);
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let x = normal(0, &[SAMPLES, WIDTH])?;
+    memory(&x);
+    for threads in [2, 1] {
+        further(&x, "diagonal", Covariance::Diagonal, threads);
+        further(&x, "full", Covariance::Full, threads);
+    }
+    further(&x, "tied", Covariance::Tied, 2);
+    further(&x, "spherical", Covariance::Spherical, 2);
+    model()?;
+    many()
+}
