@@ -4,14 +4,15 @@
 //! one, so that reading the data and starting do not count.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::hint::black_box;
-use std::time::Instant;
 
 use candle_core::{DType, Tensor, Var};
+use common::{least, named, pool, print, status};
 use decalign_core::Result;
 use decalign_core::random::Stream;
 use decalign_gmm::{Covariance, Em, Gradient, Start, UnrolledEm};
-use rayon::{ThreadPool, ThreadPoolBuilder};
 
 const SAMPLES: usize = 100_000;
 const WIDTH: usize = 30;
@@ -21,27 +22,6 @@ const COMPONENTS: usize = 30;
 fn normal(seed: u64, shape: &[usize]) -> Result<Tensor> {
     let x = Stream::new(seed, 0).normal_tensor(shape)?;
     Ok(x.to_dtype(DType::F32)?)
-}
-
-fn print(name: &str, value: f64) {
-    println!(r#"{{"name": "{name}", "value": {value}}}"#);
-}
-
-/// The shortest of some runs, in seconds.
-fn least(times: usize, mut run: impl FnMut()) -> f64 {
-    let once = |_| {
-        let start = Instant::now();
-        run();
-        start.elapsed().as_secs_f64()
-    };
-    (0..times).map(once).fold(f64::INFINITY, f64::min)
-}
-
-fn pool(threads: usize) -> ThreadPool {
-    ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .unwrap()
 }
 
 fn steps(x: &Tensor, kind: Covariance, count: usize) {
@@ -56,15 +36,8 @@ fn further(x: &Tensor, name: &str, kind: Covariance, threads: usize) {
     let pool = pool(threads);
     let time = |count| least(3, || pool.install(|| steps(x, kind, count)));
     let (less, value) = (time(1), time(6));
-    let threads = format!("{threads} thread{}", if threads == 1 { "" } else { "s" });
+    let threads = named(threads);
     println!(r#"{{"name": "{name}, {threads}", "value": {value}, "less": {less}, "per": 5}}"#);
-}
-
-/// A line of /proc/self/status, in bytes; none where there is no such file.
-fn status(key: &str) -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find(|line| line.starts_with(key))?;
-    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0)
 }
 
 /// What a fit adds to the memory in use at its peak; to be called before anything larger.

@@ -4,16 +4,18 @@
 //! short one, so that reading the problem and the last look at the plan do not count.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::hint::black_box;
-use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor, Var};
+use common::{least, named, pool, print, status};
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::{Result, simd};
 use decalign_ot::{
-    Geometry, KernelSinkhorn, LinearProblem, MultiMarginalProblem, NetworkSimplex, Sinkhorn,
+    Geometry, KernelSinkhorn, LinearProblem, LowRankSinkhorn, MultiMarginalProblem, NetworkSimplex,
+    Sinkhorn,
 };
-use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// Numbers in [0, 1) of sequence `seed`: those of xtask/peers/pot.py and xtask/peers/wass/main.rs.
 fn uniform(seed: u64, n: usize) -> Vec<f64> {
@@ -37,34 +39,6 @@ fn points(seed: u64, n: usize, d: usize) -> Result<Tensor> {
         uniform(seed, n * d).iter().map(|v| v / scale).collect(),
         &[n, d],
     )
-}
-
-fn print(name: &str, value: f64) {
-    match value.is_finite() {
-        true => println!(r#"{{"name": "{name}", "value": {value}}}"#),
-        false => println!(r#"{{"name": "{name}", "value": null}}"#),
-    }
-}
-
-/// The shortest of some runs, in seconds.
-fn least(times: usize, mut run: impl FnMut()) -> f64 {
-    let once = |_| {
-        let start = Instant::now();
-        run();
-        start.elapsed().as_secs_f64()
-    };
-    (0..times).map(once).fold(f64::INFINITY, f64::min)
-}
-
-fn pool(threads: usize) -> ThreadPool {
-    ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .unwrap()
-}
-
-fn named(threads: usize) -> String {
-    format!("{threads} thread{}", if threads == 1 { "" } else { "s" })
 }
 
 /// Exactly `count` sweeps at one epsilon.
@@ -100,13 +74,6 @@ const POINTS: usize = 10_000;
 fn lazy(d: usize) -> Result<LinearProblem> {
     let (x, y) = (points(0, POINTS, d)?, points(1, POINTS, d)?);
     LinearProblem::uniform(Geometry::squared_euclidean(&x, &y)?)
-}
-
-/// A line of /proc/self/status, in bytes; none where there is no such file.
-fn status(key: &str) -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find(|line| line.starts_with(key))?;
-    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0)
 }
 
 /// What a solve adds to the memory in use at its peak; to be called before anything larger.
@@ -156,6 +123,11 @@ fn machine(threads: usize) -> (f64, f64) {
 /// A sweep over computed costs, and the time of its arithmetic: pairs (2 d / F + 1 / E).
 fn computed(threads: usize) -> Result<()> {
     let (flop, exponential) = machine(threads);
+    print(&format!("machine: flops, {}", named(threads)), flop * 1e9);
+    print(
+        &format!("machine: exponentials, {}", named(threads)),
+        exponential * 1e9,
+    );
     for d in [16, 64] {
         let each = 2.0 * d as f64 * flop + exponential;
         let name = format!("{POINTS}, width {d}");
@@ -221,7 +193,7 @@ fn joint() -> Result<()> {
     let plain = |x: &[Var]| x.iter().map(|v| v.as_tensor().clone()).collect::<Vec<_>>();
     let solver = KernelSinkhorn::new(0.1, 50)?;
     let once = || -> Result<()> {
-        let problem = MultiMarginalProblem::new(&plain(&weights), &plain(&costs))?;
+        let problem = MultiMarginalProblem::pairwise(&plain(&weights), &plain(&costs))?;
         black_box(solver.loss(&problem)?.backward()?);
         Ok(())
     };
@@ -246,6 +218,21 @@ fn exact(n: usize) -> Result<()> {
     Ok(())
 }
 
+/// 200 steps of a plan of rank 10 between 20,000 points each, f64.
+fn low_rank() -> Result<()> {
+    let of = |seed| Tensor::from_vec(uniform(seed, 60_000), (20_000, 3), &Device::Cpu);
+    let problem = LinearProblem::uniform(Geometry::squared_euclidean(&of(10)?, &of(11)?)?)?;
+    let solver = LowRankSinkhorn::new(10, 1)?
+        .tolerance(1e-12)?
+        .max_iterations(200)?;
+    let pool = pool(1);
+    let time = least(1, || {
+        black_box(pool.install(|| solver.solve(&problem)).unwrap());
+    });
+    print("low rank 20000", time);
+    Ok(())
+}
+
 fn main() -> Result<()> {
     memory()?;
     // Fewer than the sweeps after which a solve that rounding holds up goes on in f64.
@@ -260,5 +247,7 @@ fn main() -> Result<()> {
     batch()?;
     exact(1000)?;
     exact(2000)?;
+    exact(5000)?;
+    low_rank()?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! How the solve of a problem ended.
 
+use crate::guard::larger;
+
 /// How an iterative solve of one problem ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -20,8 +22,7 @@ pub(crate) fn converged(ends: &[End]) -> bool {
 
 /// The largest marginal error of the problems, NaN if one is.
 pub(crate) fn marginal_error(ends: &[End]) -> f64 {
-    let worse = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
-    ends.iter().map(|end| end.marginal_error).fold(0.0, worse)
+    ends.iter().map(|end| end.marginal_error).fold(0.0, larger)
 }
 
 /// The most sweeps that a problem took.

@@ -1,12 +1,12 @@
 //! Checks at the door, and numbers back into tensors.
 
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Tensor};
 use decalign_core::{Error, Result};
 
 use crate::geometry::read;
 
 /// Totals of measures may differ by this, relatively.
-const MASS_TOLERANCE: f64 = 1e-4;
+pub(crate) const MASS_TOLERANCE: f64 = 1e-4;
 
 /// Weights of measures in an average may miss a sum of 1 by this.
 const SHARE_TOLERANCE: f64 = 1e-6;
@@ -116,12 +116,6 @@ pub(crate) fn shares(weights: &[f64], n: usize) -> Result<Vec<f64>> {
             "must be 1: divide each by the sum",
         )),
     }
-}
-
-/// Numbers as a tensor of the type and device of another.
-pub(crate) fn tensor(numbers: &[f64], shape: impl Into<Shape>, like: &Tensor) -> Result<Tensor> {
-    let x = Tensor::from_slice(numbers, shape, &Device::Cpu)?;
-    Ok(x.to_dtype(like.dtype())?.to_device(like.device())?)
 }
 
 /// About their mean.

@@ -1,4 +1,4 @@
-//! Entropic optimal transport, differentiable on Candle tensors.
+//! Optimal transport, entropic and exact, differentiable on Candle tensors.
 //!
 //! Mass `a` on n points is moved to mass `b` on m points at the least cost:
 //!
@@ -6,7 +6,7 @@
 //! min over P >= 0 with P 1 = a, P^T 1 = b of  <P, C> + eps KL(P | a x b)
 //! ```
 //!
-//! A [`Geometry`] gives the costs, stored or computed as they are needed; a [`LinearProblem`] adds
+//! with `eps = 0` where transport is exact. A [`Geometry`] gives the costs, stored or computed as they are needed; a [`LinearProblem`] adds
 //! the two masses, or a batch of them; a solver such as [`Sinkhorn`] takes it to a solution, with the
 //! [`Plan`] computed on request. Nothing is silent: bad input is an error with the numbers, and a
 //! solution says whether it converged and how far its marginals are off.
@@ -43,7 +43,7 @@
 //!
 //! Values carry gradients with respect to weights, costs and points by the envelope theorem. With
 //! [`Gradient::Implicit`] or [`Gradient::Unrolled`] so do the potentials of [`Sinkhorn`] and whatever its plan
-//! is applied to. Weights of a fixed total have gradients up to a constant: they are centred to mean 0.
+//! is applied to. Weights of a fixed total have gradients up to a constant: they are centred.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
@@ -61,8 +61,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Every operation has a second, plain implementation in [`mod@reference`] or in the tests, which hold the
-//! two equal, and its gradients to central differences.
+//! [`mod@reference`] has the same in plain tensor operations, for [`Sinkhorn`] and for many marginals; other solvers
+//! are held against closed forms, enumeration and one another. Gradients are held against central
+//! differences.
 
 mod barycenter;
 mod end;

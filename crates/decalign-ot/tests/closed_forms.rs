@@ -202,7 +202,7 @@ fn lines_agree() -> Result<()> {
 fn two_of_many_are_two() -> Result<()> {
     for k in known() {
         let cost = common::squares(&k.x, &k.y);
-        let many = MultiMarginalProblem::new(&[k.a.clone(), k.b.clone()], &[cost])?;
+        let many = MultiMarginalProblem::pairwise(&[k.a.clone(), k.b.clone()], &[cost])?;
         let many = MultiMarginalSinkhorn::new(30.0, 1e-10, 20_000)?.solve(&many)?;
         let two = Sinkhorn::new(30.0)?
             .tolerance(1e-10)?

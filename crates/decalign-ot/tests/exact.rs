@@ -35,7 +35,7 @@ fn distance(a: &Tensor, b: &Tensor) -> f64 {
     a.iter()
         .zip(&b)
         .map(|(a, b)| (a - b).abs())
-        .fold(0.0, |m, v| if v <= m { m } else { v })
+        .fold(0.0, |m, v| if v > m || v.is_nan() { v } else { m })
 }
 
 fn squares(x: &Tensor, y: &Tensor) -> Tensor {
@@ -414,21 +414,14 @@ fn costs_that_overflow_end_honestly() -> Result<()> {
     Ok(())
 }
 
-/// Run by hand, optimised: prints seconds.
+/// As many points as the solver is meant for.
 #[test]
-#[ignore = "takes long"]
+#[ignore = "minutes unless optimised: cargo test --release -p decalign-ot --test exact -- --ignored"]
 fn many_points() -> Result<()> {
     let report = |name: &str, problem: &LinearProblem| -> Result<()> {
-        let start = std::time::Instant::now();
         let solution = NetworkSimplex::new().solve(problem)?;
-        println!(
-            "{name}: {:.2} s, {} pivots, value {}, gap {:e}",
-            start.elapsed().as_secs_f64(),
-            solution.iterations,
-            value(&solution.value),
-            solution.duality_gap
-        );
-        assert!(solution.optimal && solution.duality_gap.abs() < 1e-9);
+        let gap = solution.duality_gap;
+        assert!(solution.optimal && gap.abs() < 1e-9, "{name}: {gap:e}");
         Ok(())
     };
     for (n, d, dtype) in [

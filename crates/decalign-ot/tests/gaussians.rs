@@ -27,7 +27,7 @@ fn distance(a: &Tensor, b: &Tensor) -> f64 {
     a.iter()
         .zip(&b)
         .map(|(a, b)| (a - b).abs())
-        .fold(0.0, |m, v| if v <= m { m } else { v })
+        .fold(0.0, |m, v| if v > m || v.is_nan() { v } else { m })
 }
 
 fn transpose(x: &Tensor) -> Result<Tensor> {

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use candle_core::{DType, Device, Tensor, Var};
+use common::{distance, normal, numbers, squares};
 use decalign_core::nn::softmax;
 use decalign_core::random::Stream;
 use decalign_core::{Result, gradcheck};
@@ -10,10 +13,6 @@ use decalign_ot::{
     Geometry, GromovProblem, GromovSolution, GromovWasserstein, LinearProblem, Sinkhorn,
 };
 use proptest::prelude::*;
-
-fn normal(shape: &[usize], number: u64) -> Tensor {
-    Stream::new(9, number).normal_tensor(shape).unwrap()
-}
 
 fn weights(n: usize, number: u64) -> Tensor {
     softmax(&normal(&[n], number)).unwrap()
@@ -23,28 +22,8 @@ fn new(x: &[f64]) -> Tensor {
     Tensor::new(x, &Device::Cpu).unwrap()
 }
 
-fn numbers(x: &Tensor) -> Vec<f64> {
-    let x = x.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
-    x.to_vec1().unwrap()
-}
-
-fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let pairs = numbers(a).into_iter().zip(numbers(b));
-    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
-}
-
 fn value(x: &Tensor) -> f64 {
     numbers(x)[0]
-}
-
-fn squares(x: &Tensor, y: &Tensor) -> Tensor {
-    let difference = x
-        .unsqueeze(1)
-        .unwrap()
-        .broadcast_sub(&y.unsqueeze(0).unwrap())
-        .unwrap();
-    difference.sqr().unwrap().sum(2).unwrap()
 }
 
 fn distances(x: &Tensor) -> Tensor {

@@ -175,66 +175,51 @@ fn solver(gradient: Gradient) -> Sinkhorn {
 
 const PENALTIES: [(f64, f64); 3] = [(EXACT, EXACT), (2.0, 0.8), (EXACT, 1.5)];
 
-#[test]
-fn unrolled_equals_its_reference() {
+/// Runs a check of every case, balanced and not.
+fn of_every_case(check: impl Fn(&Case, (f64, f64)) -> Result<()>) {
     for case in cases() {
         for penalties in PENALTIES {
-            let sweeps = 6;
-            let run = solver(Gradient::Unrolled)
-                .tolerance(1e-300)
-                .unwrap()
-                .max_iterations(sweeps)
-                .unwrap();
-            let done = agree(
-                &inputs(&case),
-                (1e-9, 2e-4),
-                |x| everything(&problem(&case, x, penalties)?, run),
-                |x| everything_plain(&problem(&case, x, penalties)?, sweeps),
-            );
-            assert!(
-                done.is_ok(),
-                "{} {penalties:?}: {}",
-                case.name,
-                done.unwrap_err()
-            );
+            if let Err(error) = check(&case, penalties) {
+                panic!("{} {penalties:?}: {error}", case.name);
+            }
         }
     }
+}
+
+#[test]
+fn unrolled_equals_its_reference() {
+    let sweeps = 6;
+    of_every_case(|case, penalties| {
+        let run = solver(Gradient::Unrolled)
+            .tolerance(1e-300)?
+            .max_iterations(sweeps)?;
+        agree(
+            &inputs(case),
+            (1e-9, 2e-4),
+            |x| everything(&problem(case, x, penalties)?, run),
+            |x| everything_plain(&problem(case, x, penalties)?, sweeps),
+        )
+    });
 }
 
 #[test]
 fn implicit_gradients_hold() {
-    for case in cases() {
-        for penalties in PENALTIES {
-            let run = solver(Gradient::Implicit).tolerance(1e-13).unwrap();
-            let done = gradcheck(&inputs(&case), 1e-6, |x| {
-                everything(&problem(&case, x, penalties)?, run)
-            });
-            assert!(
-                done.is_ok(),
-                "{} {penalties:?}: {}",
-                case.name,
-                done.unwrap_err()
-            );
-        }
-    }
+    of_every_case(|case, penalties| {
+        let run = solver(Gradient::Implicit).tolerance(1e-13)?;
+        gradcheck(&inputs(case), 1e-6, |x| {
+            everything(&problem(case, x, penalties)?, run)
+        })
+    });
 }
 
 #[test]
 fn envelope_gradients_hold() {
-    for case in cases() {
-        for penalties in PENALTIES {
-            let run = solver(Gradient::Envelope).tolerance(1e-13).unwrap();
-            let done = gradcheck(&inputs(&case), 1e-6, |x| {
-                Ok(vec![run.solve(&problem(&case, x, penalties)?)?.value])
-            });
-            assert!(
-                done.is_ok(),
-                "{} {penalties:?}: {}",
-                case.name,
-                done.unwrap_err()
-            );
-        }
-    }
+    of_every_case(|case, penalties| {
+        let run = solver(Gradient::Envelope).tolerance(1e-13)?;
+        gradcheck(&inputs(case), 1e-6, |x| {
+            Ok(vec![run.solve(&problem(case, x, penalties)?)?.value])
+        })
+    });
 }
 
 #[test]

@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use candle_core::{DType, Device, Tensor};
+use common::{distance, normal, squares, value};
 use decalign_core::nn::softmax;
 use decalign_core::random::Stream;
 use decalign_core::{Result, gradcheck};
@@ -13,36 +16,8 @@ use decalign_ot::{
 };
 use proptest::prelude::*;
 
-fn normal(shape: &[usize], number: u64) -> Tensor {
-    Stream::new(9, number).normal_tensor(shape).unwrap()
-}
-
 fn weights(n: usize, number: u64) -> Tensor {
     softmax(&normal(&[n], number)).unwrap()
-}
-
-fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
-    let largest = (wide(a) - wide(b))
-        .unwrap()
-        .abs()
-        .unwrap()
-        .max_all()
-        .unwrap();
-    largest.to_scalar().unwrap()
-}
-
-fn value(x: &Tensor) -> f64 {
-    x.to_dtype(DType::F64).unwrap().to_scalar().unwrap()
-}
-
-fn squares(x: &Tensor, y: &Tensor) -> Tensor {
-    let difference = x
-        .unsqueeze(1)
-        .unwrap()
-        .broadcast_sub(&y.unsqueeze(0).unwrap())
-        .unwrap();
-    difference.sqr().unwrap().sum(2).unwrap()
 }
 
 fn solve(geometry: Geometry, a: &Tensor, b: &Tensor, epsilon: f64) -> SinkhornSolution {
@@ -61,7 +36,7 @@ fn two_marginals_are_transport() {
         let (a, b) = (weights(n, 0), weights(m, 1));
         let cost = normal(&[n, m], 2);
         let got = solve(Geometry::dense(&cost).unwrap(), &a, &b, epsilon);
-        let problem = MultiMarginalProblem::new(&[a, b], &[cost]).unwrap();
+        let problem = MultiMarginalProblem::pairwise(&[a, b], &[cost]).unwrap();
         let solver = MultiMarginalSinkhorn::new(epsilon, 1e-10, 10_000).unwrap();
         let want = solver.solve(&problem).unwrap();
         assert!(got.converged() && want.converged(), "{n} {m}");

@@ -11,65 +11,49 @@ pub(super) fn comparison() -> Result<Comparison, String> {
     })
 }
 
-const fn seconds(
-    case: &'static str,
-    ours: &'static str,
-    peer: Option<&'static str>,
-    asked: Asked,
-) -> Row {
-    let unit = Unit::Seconds;
-    Row {
-        case,
-        ours,
-        peer,
-        unit,
-        asked,
-    }
-}
-
 const DIAGONAL: &str = "decalign diagonal, 2 threads";
 const FULL: &str = "decalign full, 2 threads";
 
 /// What is measured is in benches/peers/gmm.rs and peers/sklearn.py.
 const ROWS: &[Row] = &[
-    seconds(
+    Row::seconds(
         "n = 1e5, d = K = 30, f32: diagonal, an iteration",
         DIAGONAL,
         None,
         Asked::AtMost(8e-3),
     ),
-    seconds(
+    Row::seconds(
         "  scikit-learn",
         DIAGONAL,
         Some("sklearn diag"),
         Asked::Times(7.0),
     ),
-    seconds("  full, an iteration", FULL, None, Asked::AtMost(70e-3)),
-    seconds(
+    Row::seconds("  full, an iteration", FULL, None, Asked::AtMost(70e-3)),
+    Row::seconds(
         "  scikit-learn",
         FULL,
         Some("sklearn full"),
         Asked::Times(10.0),
     ),
-    seconds(
+    Row::seconds(
         "  tied",
         "decalign tied, 2 threads",
         Some("sklearn tied"),
         Asked::Nothing,
     ),
-    seconds(
+    Row::seconds(
         "  spherical",
         "decalign spherical, 2 threads",
         Some("sklearn spherical"),
         Asked::Nothing,
     ),
-    seconds(
+    Row::seconds(
         "  diagonal, 2 threads by 1",
         DIAGONAL,
         Some("decalign diagonal, 1 thread"),
         Asked::Nothing,
     ),
-    seconds(
+    Row::seconds(
         "  full, 2 threads by 1",
         FULL,
         Some("decalign full, 1 thread"),
@@ -82,25 +66,25 @@ const ROWS: &[Row] = &[
         unit: Unit::Bytes,
         asked: Asked::Within(1.5),
     },
-    seconds(
+    Row::seconds(
         "3 of 32 x 64, K = 7, 5 steps, forward and backward",
         "decalign model: release",
         None,
         Asked::AtMost(3e-4),
     ),
-    seconds(
+    Row::seconds(
         "  in one call",
         "decalign model: batch",
         None,
         Asked::Nothing,
     ),
-    seconds(
+    Row::seconds(
         "1000 of 200 x 8, K = 4: full, scikit-learn loop",
         "decalign 1000 of 200 x 8, full",
         Some("sklearn 1000 of 200 x 8, full"),
         Asked::Times(50.0),
     ),
-    seconds(
+    Row::seconds(
         "  diagonal",
         "decalign 1000 of 200 x 8, diagonal",
         Some("sklearn 1000 of 200 x 8, diag"),

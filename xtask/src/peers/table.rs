@@ -35,6 +35,35 @@ pub(crate) enum Asked {
 }
 
 impl Row {
+    /// Times, in seconds.
+    pub(super) const fn seconds(
+        case: &'static str,
+        ours: &'static str,
+        peer: Option<&'static str>,
+        asked: Asked,
+    ) -> Self {
+        let unit = Unit::Seconds;
+        Self {
+            case,
+            ours,
+            peer,
+            unit,
+            asked,
+        }
+    }
+
+    /// Numbers without a unit, for information.
+    pub(super) const fn plain(case: &'static str, ours: &'static str, peer: &'static str) -> Self {
+        let (peer, unit, asked) = (Some(peer), Unit::Plain, Asked::Nothing);
+        Self {
+            case,
+            ours,
+            peer,
+            unit,
+            asked,
+        }
+    }
+
     /// Peer's by ours; the other way round where ours is held against a bound.
     fn ratio(&self, measures: &Measures) -> Option<f64> {
         let (ours, peer) = (measures.get(self.ours)?, measures.get(self.peer?)?);

@@ -61,10 +61,11 @@ pub(crate) fn off(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.dims(), b.dims());
     let (a, b) = (numbers(a), numbers(b));
     let size = b.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    let largest = a.iter().zip(&b).fold(
-        0.0f64,
-        |m, (x, y)| if (x - y).abs() <= m { m } else { (x - y).abs() },
-    );
+    let largest = a.iter().zip(&b).fold(0.0f64, |m, (x, y)| {
+        let off = (x - y).abs();
+        // NaN stays.
+        if off > m || off.is_nan() { off } else { m }
+    });
     largest / size.max(1e-300)
 }
 

@@ -20,11 +20,12 @@ pub(crate) fn value(x: &Tensor) -> f64 {
     x.to_dtype(DType::F64).unwrap().to_scalar().unwrap()
 }
 
-/// The largest difference of two tensors.
+/// The largest difference of two tensors; NaN if one is.
 pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
     let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
-    let difference = (wide(a) - wide(b)).unwrap().abs().unwrap();
-    value(&difference.flatten_all().unwrap().max(0).unwrap())
+    let apart = (wide(a) - wide(b)).unwrap().flatten_all().unwrap();
+    let apart = apart.to_vec1::<f64>().unwrap().into_iter().map(f64::abs);
+    apart.fold(0.0, |m, v| if v > m || v.is_nan() { v } else { m })
 }
 
 pub(crate) type Run<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;

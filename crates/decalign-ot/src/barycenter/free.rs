@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 use decalign_core::{Error, Result};
 
 use super::support::{Support, moments};
-use crate::geometry::{Geometry, read};
+use crate::geometry::{Geometry, read, tensor};
 use crate::guard;
 use crate::inner::{Inner, Step};
 
@@ -238,7 +238,7 @@ fn support_weights(measures: &[(Tensor, Tensor)], start: &Support, m: usize) -> 
     let a = &measures[0].1;
     let total: f64 = read::<f64>(a)?.iter().sum();
     match &start.weights {
-        None => guard::tensor(&vec![total / m as f64; m], m, a),
+        None => tensor(&vec![total / m as f64; m], m, a),
         Some(b) => {
             let own = guard::mass("weights of the support", b, m, a.dtype())?;
             guard::equal_totals("weights of the support", own, "measure 0", total)?;

@@ -6,7 +6,7 @@ use decalign_core::{Elements, Result};
 
 use super::fixed::{Costs, State};
 use super::problem::BarycenterProblem;
-use crate::geometry::read;
+use crate::geometry::{read, tensor};
 use crate::guard;
 
 /// The result of [`crate::FixedSupportBarycenter::solve`].
@@ -72,7 +72,7 @@ impl BarycenterSolution {
         let b: Vec<f64> = b.iter().map(|b| b * total).collect();
         let potentials = state.f.iter().zip(&state.g).map(|(f, g)| {
             let (n, m) = (f.len(), g.len());
-            Ok((guard::tensor(f, n, like)?, guard::tensor(g, m, like)?))
+            Ok((tensor(f, n, like)?, tensor(g, m, like)?))
         });
         let plans = Plans {
             problem: problem.clone(),
@@ -81,7 +81,7 @@ impl BarycenterSolution {
             debiased: ended.debiased,
         };
         Ok(Self {
-            weights: guard::tensor(&b, b.len(), like)?,
+            weights: tensor(&b, b.len(), like)?,
             value: record(&plans, value * total)?,
             potentials: potentials.collect::<Result<_>>()?,
             marginal_error,
@@ -108,7 +108,7 @@ impl BarycenterSolution {
         }
         let problem = &self.plans.problem;
         let shape = (problem.measures[k].elem_count(), problem.points);
-        guard::tensor(&self.plans.plan(k)?, shape, &problem.measures[k])
+        tensor(&self.plans.plan(k)?, shape, &problem.measures[k])
     }
 }
 
@@ -192,6 +192,6 @@ fn backward(b: &Backward, plans: &Plans) -> Result<InputGradients> {
     let tensors = gradients
         .iter()
         .zip(b.inputs)
-        .map(|(g, x)| Ok(Some(guard::tensor(g, x.dims(), x)?)));
+        .map(|(g, x)| Ok(Some(tensor(g, x.dims(), x)?)));
     tensors.collect()
 }

@@ -5,7 +5,7 @@ use decalign_core::random::Stream;
 use decalign_core::{Error, Result};
 
 use super::free::check_measures;
-use crate::geometry::read;
+use crate::geometry::{read, tensor};
 use crate::guard;
 
 /// Points of a barycentre before they are moved, with their weights.
@@ -53,7 +53,7 @@ impl Support {
         for (i, v) in points.iter_mut().enumerate() {
             *v = mean[i % d] + deviation[i % d] * *v;
         }
-        Self::new(&guard::tensor(&points, (count, d), &measures[0].0)?)
+        Self::new(&tensor(&points, (count, d), &measures[0].0)?)
     }
 
     /// Other weights than equal ones.

@@ -1,6 +1,6 @@
 //! Tensors as numbers.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
 /// The numbers of a tensor of either type, on the CPU.
@@ -13,8 +13,8 @@ pub(crate) fn read<T: Real>(x: &Tensor) -> Result<Vec<T>> {
 }
 
 /// A tensor of numbers in the type and on the device of `like`.
-pub(crate) fn tensor(numbers: Vec<f64>, shape: &[usize], like: &Tensor) -> Result<Tensor> {
-    let x = Tensor::from_vec(numbers, shape, &Device::Cpu)?;
+pub(crate) fn tensor(numbers: &[f64], shape: impl Into<Shape>, like: &Tensor) -> Result<Tensor> {
+    let x = Tensor::from_slice(numbers, shape, &Device::Cpu)?;
     Ok(x.to_dtype(like.dtype())?.to_device(like.device())?)
 }
 

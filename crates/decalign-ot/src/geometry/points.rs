@@ -80,11 +80,13 @@ impl<T: Real> Points<T> {
                 self.with::<I, _, S>(isa, (first, f), g, inverse, &Squared, cells)
             }
             Metric::Euclidean => {
-                self.with::<I, _, S>(isa, (first, f), g, inverse, &By(Root), cells)
+                self.with::<I, _, S>(isa, (first, f), g, inverse, &By(Summed(Root)), cells)
             }
-            Metric::CityBlock => self.with::<I, _, S>(isa, (first, f), g, inverse, &By(Sum), cells),
+            Metric::CityBlock => {
+                self.with::<I, _, S>(isa, (first, f), g, inverse, &By(Summed(Sum)), cells)
+            }
             Metric::Minkowski(p) => {
-                self.with::<I, _, S>(isa, (first, f), g, inverse, &Power(T::of(p)), cells)
+                self.with::<I, _, S>(isa, (first, f), g, inverse, &By(Power(T::of(p))), cells)
             }
         }
     }
@@ -215,16 +217,20 @@ impl<T: Real> Distance<T> for Squared {
     }
 }
 
-/// Distances that are functions of a sum over coordinate differences.
-trait Differences<T: Real> {
-    fn add<I: Isa>(&self, isa: I, sum: T, difference: T) -> T;
-    fn finish<I: Isa>(&self, isa: I, sum: T) -> T;
+/// Costs of a tile of R rows and one block of columns, from coordinates as they are.
+trait Cost<T: Real> {
+    fn costs<I: Isa, const R: usize>(
+        &self,
+        isa: I,
+        x: &[[T; R]],
+        y: &[[T; LANES]],
+    ) -> [[T; LANES]; R];
 }
 
-/// Such a distance.
-struct By<D>(D);
+/// The distance that such costs are.
+struct By<C>(C);
 
-impl<T: Real, D: Differences<T>> Distance<T> for By<D> {
+impl<T: Real, C: Cost<T>> Distance<T> for By<C> {
     #[inline(always)]
     fn scaled(x: T, _: T) -> T {
         x
@@ -246,21 +252,42 @@ impl<T: Real, D: Differences<T>> Distance<T> for By<D> {
         (rows, columns): (&[T; R], &[T; LANES]),
         inverse: T,
     ) -> [[T; LANES]; R] {
+        let mut tile = self.0.costs(isa, x, y);
+        for r in 0..R {
+            for i in 0..LANES {
+                tile[r][i] = isa.mul_add(-inverse, tile[r][i], rows[r] + columns[i]);
+            }
+        }
+        tile
+    }
+}
+
+/// Costs that are functions of a sum over coordinate differences.
+trait Differences<T: Real> {
+    fn add<I: Isa>(isa: I, sum: T, difference: T) -> T;
+    fn finish(sum: T) -> T;
+}
+
+/// Such a cost.
+struct Summed<D>(D);
+
+impl<T: Real, D: Differences<T>> Cost<T> for Summed<D> {
+    #[inline(always)]
+    fn costs<I: Isa, const R: usize>(
+        &self,
+        isa: I,
+        x: &[[T; R]],
+        y: &[[T; LANES]],
+    ) -> [[T; LANES]; R] {
         let mut sums = [[T::zero(); LANES]; R];
         for (x, y) in x.iter().zip(y) {
             for r in 0..R {
                 for i in 0..LANES {
-                    sums[r][i] = self.0.add(isa, sums[r][i], x[r] - y[i]);
+                    sums[r][i] = D::add(isa, sums[r][i], x[r] - y[i]);
                 }
             }
         }
-        for r in 0..R {
-            for i in 0..LANES {
-                let cost = self.0.finish(isa, sums[r][i]);
-                sums[r][i] = isa.mul_add(-inverse, cost, rows[r] + columns[i]);
-            }
-        }
-        sums
+        sums.map(|row| row.map(D::finish))
     }
 }
 
@@ -268,11 +295,11 @@ struct Root;
 
 impl<T: Real> Differences<T> for Root {
     #[inline(always)]
-    fn add<I: Isa>(&self, isa: I, sum: T, difference: T) -> T {
+    fn add<I: Isa>(isa: I, sum: T, difference: T) -> T {
         isa.mul_add(difference, difference, sum)
     }
     #[inline(always)]
-    fn finish<I: Isa>(&self, _: I, sum: T) -> T {
+    fn finish(sum: T) -> T {
         sum.sqrt()
     }
 }
@@ -281,11 +308,11 @@ struct Sum;
 
 impl<T: Real> Differences<T> for Sum {
     #[inline(always)]
-    fn add<I: Isa>(&self, _: I, sum: T, difference: T) -> T {
+    fn add<I: Isa>(_: I, sum: T, difference: T) -> T {
         sum + difference.abs()
     }
     #[inline(always)]
-    fn finish<I: Isa>(&self, _: I, sum: T) -> T {
+    fn finish(sum: T) -> T {
         sum
     }
 }
@@ -293,27 +320,13 @@ impl<T: Real> Differences<T> for Sum {
 /// Powers of differences divided by the largest of them: none overflows, and not all underflow.
 struct Power<T>(T);
 
-impl<T: Real> Distance<T> for Power<T> {
+impl<T: Real> Cost<T> for Power<T> {
     #[inline(always)]
-    fn scaled(x: T, _: T) -> T {
-        x
-    }
-    #[inline(always)]
-    fn offset(f: T, _: T, _: T) -> T {
-        f
-    }
-    #[inline(always)]
-    fn shifted<I: Isa>(_: I, g: T, _: T, _: T) -> T {
-        g
-    }
-    #[inline(always)]
-    fn tile<I: Isa, const R: usize>(
+    fn costs<I: Isa, const R: usize>(
         &self,
         isa: I,
         x: &[[T; R]],
         y: &[[T; LANES]],
-        (rows, columns): (&[T; R], &[T; LANES]),
-        inverse: T,
     ) -> [[T; LANES]; R] {
         let mut largest = [[T::zero(); LANES]; R];
         for (x, y) in x.iter().zip(y) {
@@ -336,8 +349,7 @@ impl<T: Real> Distance<T> for Power<T> {
         }
         for r in 0..R {
             for i in 0..LANES {
-                let cost = largest[r][i] * power(isa, sums[r][i], T::one() / self.0);
-                sums[r][i] = isa.mul_add(-inverse, cost, rows[r] + columns[i]);
+                sums[r][i] = largest[r][i] * power(isa, sums[r][i], T::one() / self.0);
             }
         }
         sums

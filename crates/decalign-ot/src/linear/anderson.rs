@@ -1,5 +1,7 @@
 //! Anderson's mixing of the last iterates of a fixed point.
 
+use decalign_core::cholesky;
+
 /// Mixes `x_k` with weights that would have made the last residuals cancel:
 ///
 /// ```text
@@ -62,43 +64,15 @@ impl Anderson {
     fn weights(&self) -> Option<Vec<f64>> {
         let k = self.residuals.len();
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let mut gram: Vec<Vec<f64>> = self
-            .residuals
-            .iter()
-            .map(|a| self.residuals.iter().map(|b| dot(a, b)).collect())
-            .collect();
-        let scale = (0..k).map(|i| gram[i][i]).fold(0.0, f64::max);
-        for (i, row) in gram.iter_mut().enumerate() {
-            row[i] += REGULARISATION * scale;
-        }
-        let alpha = solve(gram, vec![1.0; k])?;
+        let cell = |at: usize| dot(&self.residuals[at / k], &self.residuals[at % k]);
+        let mut gram: Vec<f64> = (0..k * k).map(cell).collect();
+        let scale = (0..k).map(|i| gram[i * k + i]).fold(0.0, f64::max);
+        (0..k).for_each(|i| gram[i * k + i] += REGULARISATION * scale);
+        cholesky::factor(&mut gram, k, 0.0).ok()?;
+        let mut alpha = vec![1.0; k];
+        cholesky::solve(&gram, &mut alpha);
         let total: f64 = alpha.iter().sum();
         let alpha: Vec<f64> = alpha.into_iter().map(|v| v / total).collect();
         alpha.iter().all(|v| v.is_finite()).then_some(alpha)
     }
-}
-
-/// Gaussian elimination of a small positive definite system.
-fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Option<Vec<f64>> {
-    let n = b.len();
-    for i in 0..n {
-        let pivot = a[i][i];
-        if pivot <= 0.0 || pivot.is_nan() {
-            return None;
-        }
-        let (head, tail) = a.split_at_mut(i + 1);
-        for (row, k) in tail.iter_mut().zip(i + 1..) {
-            let factor = row[i] / pivot;
-            row[i..]
-                .iter_mut()
-                .zip(&head[i][i..])
-                .for_each(|(v, w)| *v -= factor * w);
-            b[k] -= factor * b[i];
-        }
-    }
-    for i in (0..n).rev() {
-        let rest: f64 = (i + 1..n).map(|j| a[i][j] * b[j]).sum();
-        b[i] = (b[i] - rest) / a[i][i];
-    }
-    Some(b)
 }

@@ -170,5 +170,5 @@ pub(super) fn gather(parts: &[Vec<f64>], input: &Tensor, rank: usize) -> Result<
             sum
         }
     };
-    tensor(numbers, input.dims(), input)
+    tensor(&numbers, input.dims(), input)
 }

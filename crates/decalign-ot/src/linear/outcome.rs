@@ -6,9 +6,10 @@ use decalign_core::Result;
 use super::cells::{Shared, Totals};
 use super::gradient::same_mean;
 use super::options::Settings;
-use super::run::{distance, larger};
+use super::run::distance;
 use super::walk::unscaled;
 use crate::end::End;
+use crate::guard::larger;
 
 /// What is found of one problem.
 pub(super) struct Part {

@@ -100,7 +100,7 @@ impl Plan {
                 PlanCells::of(&self.shared, i)?.matrix()
             });
             let numbers = parts.into_iter().collect::<Result<Vec<_>>>()?.concat();
-            return tensor(numbers, &self.problem().shape(&[n, m]), a);
+            return tensor(&numbers, self.problem().shape(&[n, m]), a);
         }
         let eye = |k: usize| Tensor::eye(k, a.dtype(), a.device());
         match m <= n {

@@ -4,9 +4,7 @@ use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
 use crate::geometry::{Geometry, finite_range, read, select};
-
-/// Totals of the two measures may differ by this, relatively.
-const MASS_TOLERANCE: f64 = 1e-4;
+use crate::guard::MASS_TOLERANCE;
 
 /// Weights `a` on n points, `b` on m points, and the costs between them; or a batch of such problems.
 #[derive(Clone, Debug)]

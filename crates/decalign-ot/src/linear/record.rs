@@ -28,8 +28,8 @@ pub(super) fn potentials(
     let (f, g) = (join(&|p| &p.f), join(&|p| &p.g));
     if shared.gradient == Gradient::Envelope {
         return Ok((
-            tensor(f, &problem.shape(&[n]), &problem.a)?,
-            tensor(g, &problem.shape(&[m]), &problem.a)?,
+            tensor(&f, problem.shape(&[n]), &problem.a)?,
+            tensor(&g, problem.shape(&[m]), &problem.a)?,
         ));
     }
     with_real!("a", problem.a, T => {

@@ -9,6 +9,7 @@ use super::side::Side;
 use super::sweep::Scaling;
 use super::walk::{End, Step, Walk, unscaled};
 use crate::geometry::{Costs, padded};
+use crate::guard::larger;
 
 /// Costs above this many epsilons, or epsilons above this many costs: f32 is not enough.
 const SINGLE_LIMIT: f64 = 1e3;
@@ -244,11 +245,6 @@ pub(super) fn distance(got: &[f64], f: &[f64], weights: &[f64], rho: f64) -> f64
     let each = got.iter().zip(f).zip(weights);
     each.map(|((got, f), w)| (got - w * (-f / rho).exp()).abs())
         .sum()
-}
-
-/// The larger, or NaN if one is.
-pub(super) fn larger(a: f64, b: f64) -> f64 {
-    if a > b || a.is_nan() { a } else { b }
 }
 
 fn logs(weights: &[f64]) -> Vec<f64> {

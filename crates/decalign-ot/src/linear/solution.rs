@@ -21,8 +21,8 @@ use crate::geometry::tensor;
 #[non_exhaustive]
 pub struct SinkhornSolution {
     /// The dual value, () or (B); at convergence the regularised cost `<P, C> + eps KL(P | a x b)`, penalties
-    /// included. It carries gradients with respect to weights (of exact marginals centred to mean 0 over
-    /// points with weight), costs and points, as [`crate::Gradient`] says.
+    /// included. It carries gradients with respect to weights (of exact marginals centred, to a
+    /// weighted mean of 0), costs and points, as [`crate::Gradient`] says.
     ///
     /// ```text
     /// <f, a> + <g, b> + eps (|a| |b| - |P|)
@@ -98,8 +98,8 @@ impl SinkhornSolution {
         let parts = each.collect::<Result<Vec<_>>>()?;
         let numbers = |f: &dyn Fn(&Part) -> f64| -> Result<Tensor> {
             tensor(
-                parts.iter().map(f).collect(),
-                &problem.shape(&[]),
+                &parts.iter().map(f).collect::<Vec<_>>(),
+                problem.shape(&[]),
                 &problem.a,
             )
         };

@@ -8,6 +8,7 @@ use super::problem::LinearProblem;
 use super::run::Run;
 use super::solution::SinkhornSolution;
 use crate::geometry::{read, select};
+use crate::guard::positive;
 
 /// Entropic transport of one measure to another, or of a batch of such pairs:
 ///
@@ -215,12 +216,5 @@ impl Sinkhorn {
             problem,
             runs.into_iter().collect::<Result<_>>()?,
         )
-    }
-}
-
-fn positive(name: &str, value: f64) -> Result<()> {
-    match value > 0.0 && value.is_finite() {
-        true => Ok(()),
-        false => Err(Error::value(name, value, "must be positive and finite")),
     }
 }

@@ -1,9 +1,9 @@
 //! Transport by plans of low rank: time and memory linear in the number of points.
 
-mod cholesky;
 mod cost;
 mod plan;
 mod projection;
+mod ridge;
 mod solution;
 mod solver;
 

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::{Error, Result};
 
-use crate::geometry::read;
+use crate::geometry::{read, tensor};
 use crate::guard;
 
 /// A coupling `P = Q diag(1 / g) R^T` of n points and m points, kept as its factors: memory is
@@ -36,9 +36,9 @@ impl LowRankPlan {
     pub fn factors(&self) -> Result<(Tensor, Tensor, Tensor)> {
         let ((n, m), r) = (self.size(), self.rank());
         Ok((
-            guard::tensor(&self.q, (n, r), &self.like)?,
-            guard::tensor(&self.r, (m, r), &self.like)?,
-            guard::tensor(&self.g, r, &self.like)?,
+            tensor(&self.q, (n, r), &self.like)?,
+            tensor(&self.r, (m, r), &self.like)?,
+            tensor(&self.g, r, &self.like)?,
         ))
     }
 
@@ -73,8 +73,8 @@ impl LowRankPlan {
     pub fn marginals(&self) -> Result<(Tensor, Tensor)> {
         let (rows, columns) = self.sums();
         Ok((
-            guard::tensor(&rows, rows.len(), &self.like)?,
-            guard::tensor(&columns, columns.len(), &self.like)?,
+            tensor(&rows, rows.len(), &self.like)?,
+            tensor(&columns, columns.len(), &self.like)?,
         ))
     }
 
@@ -91,7 +91,7 @@ impl LowRankPlan {
         let mut plan = vec![0.0; n * m];
         let (q, r) = (Matrix::new(&scaled, n, r), Matrix::new(&self.r, m, r).t());
         matmul(&mut plan, m, q, r, Store::Write);
-        guard::tensor(&plan, (n, m), &self.like)
+        tensor(&plan, (n, m), &self.like)
     }
 
     pub(super) fn sums(&self) -> (Vec<f64>, Vec<f64>) {
@@ -111,7 +111,7 @@ impl LowRankPlan {
             }
         };
         let out = self.product(left, right, &read::<f64>(v)?, k);
-        guard::tensor(&out, (left.1, k), v)
+        tensor(&out, (left.1, k), v)
     }
 
     /// `left diag(1 / g) right^T v`.

@@ -3,7 +3,7 @@
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::{parallel, simd};
 
-use super::cholesky;
+use super::ridge;
 use crate::guard::{inner, larger};
 
 /// Rows of one piece of work.
@@ -206,7 +206,7 @@ impl Dual<'_> {
     /// A step of Newton's method, halved until the function falls; none where it does not.
     fn step(&self, at: &At) -> Option<At> {
         let mut direction: Vec<f64> = at.slope.iter().map(|s| -s).collect();
-        cholesky::solve(&self.curvature(at), &mut direction);
+        ridge::solve(&self.curvature(at), &mut direction);
         let longest = direction.iter().fold(0.0, |a, v| larger(a, v.abs()));
         if !longest.is_finite() {
             return None;

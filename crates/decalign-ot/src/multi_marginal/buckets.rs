@@ -6,11 +6,12 @@
 
 use decalign_core::Real;
 
-use super::engine::{Engine, Evaluation, larger};
+use super::engine::{Engine, Evaluation};
 use super::graph::Bucket;
 use super::parts::{LogVectors, Parts};
 use super::problem::MultiMarginalProblem;
 use super::tables::{Table, strides};
+use crate::guard::larger;
 
 /// The sum of the costs that a bucket holds.
 pub(super) fn table<T: Real>(

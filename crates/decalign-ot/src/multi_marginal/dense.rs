@@ -10,8 +10,9 @@ use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, for_blocks, parallel};
 
 use super::cells::{Cells, Levels};
-use super::engine::{Engine, Evaluation, greatest, larger, least};
+use super::engine::{Engine, Evaluation, greatest, least};
 use super::joint::{Structure, cost_gradients, digits, of_rows, piece_rows, scaled};
+use crate::guard::larger;
 
 /// One problem with its joint cost.
 pub(super) struct DenseEngine<'a, T> {

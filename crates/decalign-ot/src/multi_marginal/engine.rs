@@ -9,6 +9,7 @@ use super::forest::{ForestEngine, Links};
 use super::graph::Method;
 use super::joint::joint_cost;
 use super::problem::MultiMarginalProblem;
+use crate::guard::larger;
 
 /// One problem on its way to being solved: potentials, and whatever speeds up their sweeps.
 pub(super) trait Engine<T> {
@@ -49,11 +50,6 @@ impl<T: Real> Evaluation<T> {
         });
         each.fold(0.0, larger)
     }
-}
-
-/// The larger of two errors; NaN if one is.
-pub(super) fn larger(a: f64, b: f64) -> f64 {
-    if b > a || b.is_nan() { b } else { a }
 }
 
 /// The second where it is less: NaN never is.

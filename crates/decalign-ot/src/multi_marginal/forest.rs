@@ -8,12 +8,13 @@
 use decalign_core::Real;
 use decalign_core::simd;
 
-use super::engine::{Engine, Evaluation, convert, larger};
+use super::engine::{Engine, Evaluation, convert};
 use super::graph::{Forest, Step};
 use super::joint::transposed;
 use super::message::{EdgeCosts, Message, padded};
 use super::parts::{LogVectors, Parts};
 use super::problem::MultiMarginalProblem;
+use crate::guard::larger;
 
 /// The costs between each marginal and its parent.
 pub(super) struct Links<T>(Vec<Option<Link<T>>>);

@@ -42,7 +42,7 @@ impl KernelSinkhorn {
     /// `sweeps` sweeps at regularisation `epsilon`.
     ///
     /// # Errors
-    /// When `epsilon` is not positive and finite.
+    /// When `epsilon` is not positive and finite, or there is no sweep.
     pub fn new(epsilon: f64, sweeps: usize) -> Result<Self> {
         if !(epsilon > 0.0 && epsilon.is_finite()) {
             return Err(Error::value(

@@ -6,12 +6,10 @@ use decalign_core::{Error, Result};
 use super::graph::Method;
 use super::joint::{Structure, ordered};
 use crate::geometry::read;
+use crate::guard::MASS_TOLERANCE;
 
 /// Cells of the largest tensor that a problem may take.
 pub const CELL_LIMIT: usize = 1 << 24;
-
-/// Totals of the marginals may differ by this, relatively.
-const MASS_TOLERANCE: f64 = 1e-4;
 
 /// M marginals and what it costs to be at a point of each at once:
 ///
@@ -49,14 +47,6 @@ pub struct MultiMarginalProblem {
 }
 
 impl MultiMarginalProblem {
-    /// The same as [`MultiMarginalProblem::pairwise`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn new(marginals: &[Tensor], costs: &[Tensor]) -> Result<Self> {
-        Self::pairwise(marginals, costs)
-    }
-
     /// A cost for every pair, in the order (0, 1), (0, 2), ..., (1, 2), ...
     ///
     /// # Shapes

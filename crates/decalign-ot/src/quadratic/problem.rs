@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 use decalign_core::Result;
 
+use crate::geometry::tensor;
 use crate::guard;
 
 /// Weights and inner costs of n points and of m points that share no space.
@@ -45,7 +46,7 @@ impl GromovProblem {
     pub fn uniform(c1: &Tensor, c2: &Tensor) -> Result<Self> {
         let [a, b] = [c1, c2].map(|c| {
             let n = c.dims().first().copied().unwrap_or(0);
-            guard::tensor(&vec![1.0 / n as f64; n], n, c)
+            tensor(&vec![1.0 / n as f64; n], n, c)
         });
         Self::new(c1, c2, &a?, &b?)
     }

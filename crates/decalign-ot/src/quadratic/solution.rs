@@ -7,6 +7,7 @@ use decalign_core::{Elements, Result};
 use super::energy::Energy;
 use super::problem::GromovProblem;
 use super::solver::State;
+use crate::geometry::tensor;
 use crate::guard;
 
 /// The result of [`crate::GromovWasserstein::solve`].
@@ -59,7 +60,7 @@ impl GromovSolution {
         Ok(Self {
             energy: state.at.energy,
             feature_cost: state.at.linear,
-            plan: guard::tensor(&state.plan, problem.size(), like)?,
+            plan: tensor(&state.plan, problem.size(), like)?,
             movement: ended.movement,
             marginal_error: state.marginal_error,
             iterations: ended.iterations,
@@ -90,7 +91,7 @@ fn backward(b: &Backward, energy: &Energy, state: &State) -> Result<InputGradien
     let gradients = weights.chain(energy.of_costs(&state.plan));
     let tensors = gradients.zip(b.inputs).map(|(g, x)| {
         let g: Vec<f64> = g.iter().map(|g| g * outer).collect();
-        Ok(Some(guard::tensor(&g, x.dims(), x)?))
+        Ok(Some(tensor(&g, x.dims(), x)?))
     });
     tensors.collect()
 }

@@ -1,40 +1,17 @@
 //! What the tests share.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use decalign_core::nn::softmax;
-use decalign_core::random::Stream;
 use decalign_ot::{BarycenterProblem, BarycenterSolution, FixedSupportBarycenter};
 
-pub(crate) fn normal(shape: &[usize], number: u64) -> Tensor {
-    Stream::new(9, number).normal_tensor(shape).unwrap()
-}
+pub(crate) use crate::common::{distance, normal, numbers, squares};
 
 pub(crate) fn weights(n: usize, number: u64) -> Tensor {
     softmax(&normal(&[n], number)).unwrap()
 }
 
-pub(crate) fn numbers(x: &Tensor) -> Vec<f64> {
-    let x = x.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
-    x.to_vec1().unwrap()
-}
-
 pub(crate) fn new(x: &[f64]) -> Tensor {
     Tensor::new(x, &Device::Cpu).unwrap()
-}
-
-pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let pairs = numbers(a).into_iter().zip(numbers(b));
-    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
-}
-
-pub(crate) fn squares(x: &Tensor, y: &Tensor) -> Tensor {
-    let difference = x
-        .unsqueeze(1)
-        .unwrap()
-        .broadcast_sub(&y.unsqueeze(0).unwrap())
-        .unwrap();
-    difference.sqr().unwrap().sum(2).unwrap()
 }
 
 /// `n` points from `from` in steps of `step`, (n, 1).

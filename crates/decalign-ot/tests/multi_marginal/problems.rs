@@ -39,7 +39,11 @@ pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
     // A maximum that NaN does not slip through.
     pairs.fold(0.0, |most, (a, b)| {
         let off = (a - b).abs();
-        if off <= most { most } else { off }
+        if off > most || off.is_nan() {
+            off
+        } else {
+            most
+        }
     })
 }
 

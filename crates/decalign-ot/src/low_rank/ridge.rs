@@ -1,4 +1,6 @@
-//! Linear systems of positive definite matrices.
+//! Linear systems of positive definite matrices that rounding may have made indefinite.
+
+use decalign_core::cholesky;
 
 /// Added to the diagonal, after scaling it to 1: enough for what rounding makes indefinite.
 const RIDGE: f64 = 1e-13;
@@ -22,40 +24,14 @@ pub(super) fn solve(a: &[f64], b: &mut [f64]) {
             .collect();
         (0..n).for_each(|i| l[i * n + i] += ridge);
         // Numbers that are no numbers are not helped by any ridge.
-        if decompose(&mut l, n) || ridge > 1.0 {
+        if cholesky::factor(&mut l, n, 0.0).is_ok() || ridge > 1.0 {
             break l;
         }
         ridge *= 100.0;
     };
     b.iter_mut().zip(&scale).for_each(|(b, s)| *b *= s);
-    for i in 0..n {
-        let sum: f64 = (0..i).map(|k| factor[i * n + k] * b[k]).sum();
-        b[i] = (b[i] - sum) / factor[i * n + i];
-    }
-    for i in (0..n).rev() {
-        let sum: f64 = (i + 1..n).map(|k| factor[k * n + i] * b[k]).sum();
-        b[i] = (b[i] - sum) / factor[i * n + i];
-    }
+    cholesky::solve(&factor, b);
     b.iter_mut().zip(&scale).for_each(|(b, s)| *b *= s);
-}
-
-/// The lower factor of Cholesky, in place; false where a pivot is not positive.
-fn decompose(l: &mut [f64], n: usize) -> bool {
-    for j in 0..n {
-        for i in j..n {
-            let (row, column) = (&l[i * n..i * n + j], &l[j * n..j * n + j]);
-            let sum: f64 = row.iter().zip(column).map(|(x, y)| x * y).sum();
-            let rest = l[i * n + j] - sum;
-            if i == j && !(rest > 0.0 && rest.is_finite()) {
-                return false;
-            }
-            l[i * n + j] = match i == j {
-                true => rest.sqrt(),
-                false => rest / l[j * n + j],
-            };
-        }
-    }
-    true
 }
 
 #[cfg(test)]
