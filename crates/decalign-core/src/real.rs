@@ -64,6 +64,8 @@ pub(crate) mod sealed {
         /// `y * 2^n`, where `rounded = n + ROUND`, for normal results; 0 for y = 1 and the n of
         /// [`Bits::EXP2_MIN`].
         fn add_to_exponent(y: Self, rounded: Self) -> Self;
+        /// The larger of a number and [`Bits::EXP2_MIN`]: of negative numbers, the smaller as bits.
+        fn at_least_exp2_min(x: Self) -> Self;
         /// `y * 2^n`, where `rounded = n + ROUND`, in two steps so that subnormal results are right.
         fn scale_by_power(y: Self, rounded: Self) -> Self;
         /// Splits a positive normal number into mantissa in [1/sqrt 2, sqrt 2) and exponent.
@@ -93,6 +95,11 @@ pub(crate) mod sealed {
         ];
         const EXP2_MIN: f32 = -127.0;
         const EXP2_MAX: f32 = 127.499_99;
+
+        #[inline(always)]
+        fn at_least_exp2_min(x: f32) -> f32 {
+            f32::from_bits(x.to_bits().min(Self::EXP2_MIN.to_bits()))
+        }
 
         #[inline(always)]
         fn add_to_exponent(y: f32, rounded: f32) -> f32 {
@@ -144,6 +151,11 @@ pub(crate) mod sealed {
         ];
         const EXP2_MIN: f64 = -1023.0;
         const EXP2_MAX: f64 = 1_023.499_99;
+
+        #[inline(always)]
+        fn at_least_exp2_min(x: f64) -> f64 {
+            f64::from_bits(x.to_bits().min(Self::EXP2_MIN.to_bits()))
+        }
 
         #[inline(always)]
         fn add_to_exponent(y: f64, rounded: f64) -> f64 {

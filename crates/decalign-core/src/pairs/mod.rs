@@ -1,6 +1,6 @@
 //! All pairs of two sets of points, a register tile at a time.
 //!
-//! A tile is a few rows (6 in f32, 3 in f64) of one set against [`LANES`] points of the other: as
+//! A tile is a few rows (6 in f32, 3 in f64) of one set against [`LANES`](crate::simd::LANES) points of the other: as
 //! many sums as the registers of 256-bit vectors hold. [`Panels`] keeps points in the order in which
 //! tiles read them. [`fill`] writes inner products or distances of up to [`STRIP`] by [`CHUNK`]
 //! pairs to a buffer that stays in the nearest caches; [`add_product`] and [`add_transposed`] take such

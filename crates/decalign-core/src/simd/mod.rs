@@ -12,14 +12,16 @@
 //! | [`ln`] | 2, subnormal arguments included |
 //! | [`sum`], [`dot`] | (n / 32 + 5) eps times the sum of magnitudes |
 
+mod aligned;
 mod isa;
 mod lanes;
 mod map;
 mod power;
 mod reduce;
 
+pub use aligned::Aligned;
 pub use isa::{Isa, Kernel, Level, dispatch, level};
 pub use lanes::{LANES, Rest, Whole, total};
 pub use map::{exp, exp_in_place, exp_normal_value, exp_value, ln, ln_value};
-pub use power::{exp2_below_value, exp2_in_place, exp2_value};
+pub use power::{exp2_below_value, exp2_in_place, exp2_number_value, exp2_value};
 pub use reduce::{dot, max, sum, sum_squares};

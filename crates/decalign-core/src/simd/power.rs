@@ -22,7 +22,19 @@ pub fn exp2_value<T: Real, I: Isa>(isa: I, x: T) -> T {
 /// one.
 #[inline(always)]
 pub fn exp2_below_value<T: Real, I: Isa>(isa: I, x: T) -> T {
-    let x = if x < T::EXP2_MIN { T::EXP2_MIN } else { x };
+    power(isa, if x < T::EXP2_MIN { T::EXP2_MIN } else { x })
+}
+
+/// [`exp2_below_value`] of what is known not to be NaN either: the lower end is a comparison of bits, which
+/// leaves the floating-point adders to the rest (NaN gives 0 or NaN).
+#[inline(always)]
+pub fn exp2_number_value<T: Real, I: Isa>(isa: I, x: T) -> T {
+    power(isa, T::at_least_exp2_min(x))
+}
+
+/// `2^x` within the ends.
+#[inline(always)]
+fn power<T: Real, I: Isa>(isa: I, x: T) -> T {
     let rounded = x + T::ROUND;
     let r = x - (rounded - T::ROUND);
     let terms = T::EXP2_TERMS;
@@ -85,6 +97,34 @@ mod tests {
             let error = (got - exact).abs() / exact / f64::EPSILON;
             assert!(error <= 2.0, "2^{x} = {y}: {error} ulp");
         }
+    }
+
+    #[test]
+    fn numbers_are_powers_as_well() {
+        struct Numbers<'a, T>(&'a mut [T]);
+        impl<T: Real> Kernel for Numbers<'_, T> {
+            type Output = ();
+            #[inline(always)]
+            fn run<I: Isa>(self, isa: I) {
+                for x in self.0 {
+                    *x = exp2_number_value(isa, *x);
+                }
+            }
+        }
+        fn check<T: Real>(highest: f64) {
+            let ends = [f64::NEG_INFINITY, -1e30, -1e300, -0.0, 0.0, -1e-300];
+            let mut x: Vec<T> = (0..40_000)
+                .map(|i| highest * (1.0 - f64::from(i) / 19_000.0))
+                .chain(ends)
+                .map(T::of)
+                .collect();
+            let mut want = x.clone();
+            exp2_in_place(&mut want);
+            dispatch(Numbers(&mut x));
+            assert!(x == want);
+        }
+        check::<f32>(127.0);
+        check::<f64>(1023.0);
     }
 
     #[test]

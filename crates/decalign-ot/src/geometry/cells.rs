@@ -1,7 +1,7 @@
 //! Room for the cells of a few rows, and what they become.
 
 use decalign_core::Real;
-use decalign_core::simd::{self, Isa, LANES};
+use decalign_core::simd::{self, Aligned, Isa, LANES};
 
 /// Rows whose cells are held at once; a multiple of every tile.
 pub(crate) const ROWS: usize = 6;
@@ -13,10 +13,10 @@ pub(crate) fn padded(m: usize) -> usize {
 }
 
 /// Cells of a few rows.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Cells<T> {
     /// Row after row, of padded length.
-    pub(crate) values: Vec<T>,
+    pub(crate) values: Aligned<T>,
     pub(super) lanes: [[T; LANES]; ROWS],
     columns: usize,
 }
@@ -25,7 +25,7 @@ impl<T: Real> Cells<T> {
     #[inline(always)]
     pub(super) fn clear(&mut self, columns: usize) {
         self.columns = columns;
-        self.values.resize(columns * ROWS, T::zero());
+        self.values.fit(columns * ROWS);
         self.lanes = [[T::zero(); LANES]; ROWS];
     }
 

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use candle_core::Tensor;
-use decalign_core::simd::{self, Isa, Kernel, LANES};
+use decalign_core::simd::{self, Aligned, Isa, Kernel, LANES};
 use decalign_core::{Elements, Real, Result, with_real};
 
 use super::cells::{Cells, ROWS, Sink, padded};
@@ -12,7 +12,7 @@ use super::points::Points;
 
 /// Costs of one problem.
 pub(crate) enum Costs<T> {
-    Dense { cost: Vec<T>, columns: usize },
+    Dense { cost: Aligned<T>, columns: usize },
     Points(Points<T>),
     Grid(Grid<T>),
 }
@@ -22,11 +22,11 @@ impl<T: Real> Costs<T> {
     pub(crate) fn dense(x: &Tensor, m: usize) -> Result<Self> {
         let x = x.to_device(&candle_core::Device::Cpu)?;
         let columns = padded(m);
-        let mut cost = Vec::with_capacity(x.elem_count() / m * columns);
+        let mut cost = Aligned::zeros(x.elem_count() / m * columns);
         with_real!("cost", x, S => {
-            for row in Elements::<S>::new(&x)?.chunks_exact(m) {
-                cost.extend(row.iter().map(|v| T::of(v.as_f64())));
-                cost.resize(cost.len() + columns - m, T::zero());
+            let rows = cost.chunks_exact_mut(columns);
+            for (to, from) in rows.zip(Elements::<S>::new(&x)?.chunks_exact(m)) {
+                to.iter_mut().zip(from).for_each(|(to, v)| *to = T::of(v.as_f64()));
             }
             Ok(Self::Dense { cost, columns })
         })
@@ -93,32 +93,39 @@ impl<T: Real> Costs<T> {
         inverse: T,
         cells: &mut Cells<T>,
     ) {
+        self.cells::<Exponentials>(rows, g, inverse, cells);
+    }
+
+    /// [`Costs::exponentials`] of exponents that are known to be numbers below the largest power of
+    /// two.
+    pub(crate) fn bounded_exponentials(
+        &self,
+        rows: (usize, &[T]),
+        g: &[T],
+        inverse: T,
+        cells: &mut Cells<T>,
+    ) {
+        self.cells::<BoundedExponentials>(rows, g, inverse, cells);
+    }
+
+    /// Compiled once for every instruction set, however many loops use it.
+    fn cells<S: Sink<T>>(&self, rows: (usize, &[T]), g: &[T], inverse: T, cells: &mut Cells<T>) {
         cells.clear(g.len());
-        // Compiled once for every instruction set, however many loops use it.
         simd::dispatch(Fill {
             costs: self,
             rows,
             g,
             inverse,
             cells,
-            sink: PhantomData::<Exponentials>,
+            sink: PhantomData::<S>,
         });
     }
 
     /// The costs of up to [`ROWS`] rows.
     pub(crate) fn rows(&self, first: usize, count: usize, m: usize, cells: &mut Cells<T>) {
-        cells.clear(m);
         let zeros = vec![T::zero(); m];
         let rows = (first, &[T::zero(); ROWS][..count]);
-        let inverse = -T::one();
-        simd::dispatch(Fill {
-            costs: self,
-            rows,
-            g: &zeros,
-            inverse,
-            cells: &mut *cells,
-            sink: PhantomData::<Copies>,
-        });
+        self.cells::<Copies>(rows, &zeros, -T::one(), cells);
         if let Self::Points(_) = self {
             // Rounding can make the square of a small distance negative.
             for c in cells.values.iter_mut() {
@@ -155,6 +162,22 @@ impl<T: Real> Sink<T> for Exponentials {
     fn take<I: Isa>(isa: I, mut x: [T; LANES], out: &mut [T; LANES], sums: &mut [T; LANES]) {
         for x in &mut x {
             *x = simd::exp2_value(isa, *x);
+        }
+        for i in 0..LANES {
+            sums[i] += x[i];
+        }
+        *out = x;
+    }
+}
+
+/// [`Exponentials`] of numbers below the largest power of two.
+struct BoundedExponentials;
+
+impl<T: Real> Sink<T> for BoundedExponentials {
+    #[inline(always)]
+    fn take<I: Isa>(isa: I, mut x: [T; LANES], out: &mut [T; LANES], sums: &mut [T; LANES]) {
+        for x in &mut x {
+            *x = simd::exp2_number_value(isa, *x);
         }
         for i in 0..LANES {
             sums[i] += x[i];

@@ -1,5 +1,6 @@
 //! One problem, from its numbers to its potentials.
 
+use decalign_core::simd::Aligned;
 use decalign_core::{Real, Result};
 
 use super::cells::Totals;
@@ -180,8 +181,11 @@ impl Solve<'_> {
     ) -> End {
         let narrow = |x: &[f64]| x.iter().map(|v| T::of(*v)).collect::<Vec<T>>();
         let (n, m) = (self.a.len(), self.b.len());
-        let (mut f, mut g) = (narrow(&run.scaled.0), narrow(&run.scaled.1));
-        g.resize(padded(m), T::neg_infinity());
+        let mut f = narrow(&run.scaled.0);
+        // Behind the end there is no mass.
+        let mut g = Aligned::zeros(padded(m));
+        g.fill(T::neg_infinity());
+        g[..m].copy_from_slice(&narrow(&run.scaled.1));
         let mut b = narrow(&self.b);
         b.resize(padded(m), T::zero());
         let mut end = End::Limit;

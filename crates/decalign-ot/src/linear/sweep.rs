@@ -11,7 +11,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use decalign_core::simd::{self, Isa, Kernel, LANES};
+use decalign_core::simd::{self, Aligned, Isa, Kernel, LANES};
 use decalign_core::{Real, parallel};
 
 use super::side::Side;
@@ -36,6 +36,8 @@ pub(super) struct Scaling<'a, T> {
     pub(super) symmetric: bool,
     /// Penalised problems: a constant is moved between the potentials where that raises the dual.
     pub(super) translate: bool,
+    /// No cell's exponent is above, as far as is known: a cell is at most the sum of its column.
+    ceiling: T,
     pieces: Vec<Mutex<Piece<T>>>,
     /// Rows of a piece.
     size: usize,
@@ -47,10 +49,14 @@ pub(super) struct Scaling<'a, T> {
 /// What a piece of rows gives.
 #[derive(Default)]
 struct Piece<T> {
-    columns: Vec<T>,
+    columns: Aligned<T>,
     /// L1 distance of the rows' sums from what they should have been.
     error: f64,
 }
+
+/// Exponents up to here are far from the largest power of two, whatever is added to a potential on both
+/// sides.
+const CEILING: f64 = 64.0;
 
 /// A sum outside of these has lost terms: it is found by a shifted log-sum-exp instead.
 pub(super) fn kept<T: Real>(sum: T) -> bool {
@@ -67,7 +73,7 @@ impl<'a, T: Real> Scaling<'a, T> {
         let size = n.div_ceil(PIECES).next_multiple_of(ROWS).max(PIECE);
         let piece = || {
             Mutex::new(Piece {
-                columns: vec![T::zero(); columns.weights.len()],
+                columns: Aligned::zeros(columns.weights.len()),
                 error: 0.0,
             })
         };
@@ -83,7 +89,13 @@ impl<'a, T: Real> Scaling<'a, T> {
             relaxation: T::one(),
             symmetric: false,
             translate: true,
+            ceiling: T::infinity(),
         }
+    }
+
+    /// Has to be called when potentials are changed between two sweeps.
+    pub(super) fn forget(&mut self) {
+        self.ceiling = T::infinity();
     }
 
     /// Scales all rows, then all columns; returns the L1 error of the columns between, and where
@@ -110,13 +122,19 @@ impl<'a, T: Real> Scaling<'a, T> {
             error = 0.0;
         }
         let mut lost = Vec::new();
-        error += simd::dispatch(Columns {
+        let (columns, ceiling) = simd::dispatch(Columns {
             side: &self.columns,
             relaxation: self.relaxation,
             sums: &self.sums,
             g,
             lost: &mut lost,
         });
+        error += columns;
+        // Symmetric sweeps have moved the rows since.
+        self.ceiling = match lost.is_empty() && !self.symmetric {
+            true => ceiling,
+            false => T::infinity(),
+        };
         if !lost.is_empty() {
             let logs = self.column_logs(before.as_deref().unwrap_or(f), &lost);
             for (j, log) in lost.into_iter().zip(logs) {
@@ -177,7 +195,7 @@ impl<'a, T: Real> Scaling<'a, T> {
             error += piece.error;
             self.sums
                 .iter_mut()
-                .zip(&piece.columns)
+                .zip(piece.columns.iter())
                 .for_each(|(sum, v)| *sum += *v);
         }
         error
@@ -253,9 +271,14 @@ impl<T: Real> Kernel for Rows<'_, '_, T> {
         let (side, inverse) = (&scaling.rows, scaling.inverse);
         piece.columns.fill(T::zero());
         piece.error = 0.0;
+        // Not so when the ceiling is NaN.
+        let exponentials = match scaling.ceiling < T::of(CEILING) {
+            true => Costs::bounded_exponentials,
+            false => Costs::exponentials,
+        };
         for (block, f) in f.chunks_mut(ROWS).enumerate() {
             let first = start + block * ROWS;
-            scaling.costs.exponentials((first, f), g, inverse, cells);
+            exponentials(scaling.costs, (first, f), g, inverse, cells);
             let (mut scale, mut lost) = ([T::zero(); ROWS], false);
             let mut ratios = [T::one(); 8];
             for (r, ratio) in ratios.iter_mut().enumerate().take(f.len()) {
@@ -348,11 +371,11 @@ struct Columns<'a, T> {
 }
 
 impl<T: Real> Kernel for Columns<'_, T> {
-    /// The error of the columns before.
-    type Output = f64;
+    /// The error of the columns before, and the largest logarithm of a column's sum after.
+    type Output = (f64, T);
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> f64 {
+    fn run<I: Isa>(self, isa: I) -> (f64, T) {
         let Self {
             side,
             relaxation,
@@ -360,7 +383,7 @@ impl<T: Real> Kernel for Columns<'_, T> {
             g,
             lost,
         } = self;
-        let mut error = 0.0;
+        let (mut error, mut ceiling) = (0.0, T::neg_infinity());
         for (block, g) in g.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
             let at = block * LANES;
             let (sums, weights) = (&sums[at..][..LANES], &side.weights[at..][..LANES]);
@@ -374,12 +397,18 @@ impl<T: Real> Kernel for Columns<'_, T> {
                     continue;
                 }
                 error += side.distance(at + i, g[i], sums[i]);
-                match kept(sums[i]) {
-                    true => g[i] += relaxation * side.step(at + i, g[i], logs[i]),
-                    false => lost.push(at + i),
+                if !kept(sums[i]) {
+                    lost.push(at + i);
+                    continue;
                 }
+                let step = relaxation * side.step(at + i, g[i], logs[i]);
+                g[i] += step;
+                let after = side.logs[at + i] - logs[i] + step;
+                // NaN stays.
+                let stays = ceiling >= after || ceiling.is_nan();
+                ceiling = if stays { ceiling } else { after };
             }
         }
-        error
+        (error, ceiling)
     }
 }

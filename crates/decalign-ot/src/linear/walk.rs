@@ -27,8 +27,8 @@ pub(super) enum End {
 /// Sweeps at one epsilon.
 pub(super) struct Walk<'a, 'b, T> {
     pub(super) scaling: Scaling<'b, T>,
-    pub(super) f: &'a mut Vec<T>,
-    pub(super) g: &'a mut Vec<T>,
+    pub(super) f: &'a mut [T],
+    pub(super) g: &'a mut [T],
     /// How many columns there are, without what is behind the end.
     pub(super) columns: usize,
     pub(super) settings: &'a Settings,
@@ -148,6 +148,7 @@ impl<T: Real> Walk<'_, '_, T> {
             for (g, v) in self.g.iter_mut().zip(mixed) {
                 *g = T::of(v);
             }
+            self.scaling.forget();
         }
         End::Limit
     }
