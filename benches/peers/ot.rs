@@ -5,19 +5,19 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+mod machine;
 
 use std::hint::black_box;
 
 use candle_core::{DType, Device, Tensor, Var};
 use common::{least, named, pool, print, status};
-use decalign_core::gemm::{Matrix, Store, matmul};
-use decalign_core::{Result, simd};
+use decalign_core::Result;
 use decalign_ot::{
     Geometry, KernelSinkhorn, LinearProblem, LowRankSinkhorn, MultiMarginalProblem, NetworkSimplex,
     Sinkhorn,
 };
 
-/// Numbers in [0, 1) of sequence `seed`: those of xtask/peers/pot.py and xtask/peers/wass/main.rs.
+/// Numbers in [0, 1) of sequence `seed`: those of xtask/peers/ot.py and xtask/peers/wass/main.rs.
 fn uniform(seed: u64, n: usize) -> Vec<f64> {
     let number = |i: u64| {
         let z = ((seed << 32) + i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -88,40 +88,9 @@ fn memory() -> Result<()> {
     Ok(())
 }
 
-/// Seconds of one floating-point operation of a matrix product and of one exponential, f32.
-fn machine(threads: usize) -> (f64, f64) {
-    let n = 2048;
-    let numbers = |seed| {
-        uniform(seed, n * n)
-            .iter()
-            .map(|v| *v as f32)
-            .collect::<Vec<_>>()
-    };
-    let (a, b, mut c) = (numbers(0), numbers(1), vec![0f32; n * n]);
-    let pool = pool(threads);
-    let mut product = || {
-        let (a, b) = (Matrix::new(&a, n, n), Matrix::new(&b, n, n));
-        pool.install(|| matmul(&mut c, n, a, b, Store::Write));
-    };
-    let flop = least(3, &mut product) / (2 * n * n * n) as f64;
-    // In place in the first cache, with the faster of the two exponentials: the stricter bound. Numbers
-    // grow to the largest power of two and stay there.
-    let (size, turns) = (2048, 2000);
-    let exponentials = || {
-        let mut x = vec![-1.0f32; size];
-        for _ in 0..turns {
-            simd::exp2_in_place(black_box(&mut x));
-        }
-    };
-    let run = || {
-        pool.broadcast(|_| exponentials());
-    };
-    (flop, least(5, run) / (size * turns * threads) as f64)
-}
-
 /// A sweep over computed costs, and the time of its arithmetic: pairs (2 d / F + 1 / E).
 fn computed(threads: usize) -> Result<()> {
-    let (flop, exponential) = machine(threads);
+    let (flop, exponential) = machine::speed(threads);
     print(&format!("machine: flops, {}", named(threads)), flop * 1e9);
     print(
         &format!("machine: exponentials, {}", named(threads)),

@@ -14,6 +14,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   fixtures FOLDER   copy recorded numbers that the tests need from FOLDER
                     (the output of the PyTorch release, see docs/verify.md)
   peers gmm         time Gaussian mixtures beside scikit-learn on this machine
+  peers mmd         time kernel MMD beside NumPy recipes and hyppo on this machine
   peers ot          time optimal transport beside POT and wass on this machine
     --json            all numbers, as JSON
     --rounds N        programs run N times in turn, the least value counts (3)";

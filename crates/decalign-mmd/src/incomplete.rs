@@ -16,15 +16,26 @@ use crate::variance::Estimate;
 impl Mmd {
     /// The mean of the unbiased `MMD^2` of blocks of `size` points of both samples, in their order:
     /// O(n size d), and normally distributed as n grows. What does not fill a block is left out. The
-    /// estimator of the [`Mmd`] does not count.
+    /// estimator of the [`Mmd`] does not count. Blocks count the same whatever their weights add up to.
+    ///
+    /// # Shapes
+    /// As [`Mmd::squared`].
     ///
     /// # Errors
-    /// As [`Mmd::squared`], and when `size` is below 2 or above n or m.
+    /// As [`Mmd::squared`], when `size` is below 2 or above n or m, and when fewer than two points of a block
+    /// weigh something.
     ///
     /// Source: Zaremba, Gretton and Blaschko, B-tests (2013).
-    pub fn blocks(&self, x: &Tensor, y: &Tensor, size: usize) -> Result<Tensor> {
-        sample::check_points(&[x, y], 2, 2)?;
-        let count = x.dims()[0].min(y.dims()[0]) / size.max(1);
+    pub fn blocks(
+        &self,
+        x: impl Into<Sample>,
+        y: impl Into<Sample>,
+        size: usize,
+    ) -> Result<Tensor> {
+        let given = [x.into(), y.into()];
+        sample::check_with_weights(&given, 2, 2)?;
+        let [x, y] = &given;
+        let count = x.points.dims()[0].min(y.points.dims()[0]) / size.max(1);
         if size < 2 || count == 0 {
             let remedy = "must be between 2 and the size of both samples";
             return Err(Error::value("block size", size, remedy));
@@ -32,8 +43,8 @@ impl Mmd {
         let mut functional = Functional::default();
         let mut samples = Vec::with_capacity(2 * count);
         for b in 0..count {
-            samples.push(Sample::from(&x.narrow(0, b * size, size)?));
-            samples.push(Sample::from(&y.narrow(0, b * size, size)?));
+            samples.push(x.rows(b * size, size)?);
+            samples.push(y.rows(b * size, size)?);
             let one = Functional::mmd(2 * b, 2 * b + 1, (count as f64).recip());
             functional.within.extend(one.within);
             functional.across.extend(one.across);

@@ -7,7 +7,7 @@ use decalign_core::{Elements, Error, Result};
 use crate::bandwidth::draw;
 use crate::kernel::Kernel;
 use crate::products::kernel_product;
-use crate::sample;
+use crate::sample::{self, Sample};
 
 /// MMD in the span of L landmarks z,
 ///
@@ -17,7 +17,7 @@ use crate::sample;
 ///
 /// in O(n L d) time: the squared length of the projection of the difference of mean embeddings, so never
 /// above the biased `MMD^2` (by more than rounding) and equal to it when every point is a landmark. It
-/// carries gradients to the points; landmarks count as constants.
+/// carries gradients to points and weights; landmarks count as constants.
 ///
 /// Source: Chatalic, Schreuder, Rosasco and Rudi, Nystrom kernel mean embeddings (2022).
 #[derive(Clone, Debug)]
@@ -93,26 +93,25 @@ impl Nystrom {
     /// The approximate biased `MMD^2`, a scalar.
     ///
     /// # Shapes
-    /// `x` (n, d), `y` (m, d).
+    /// `x` (n, d), `y` (m, d), plain or with weights (n) and (m).
     ///
     /// # Errors
-    /// When shapes or dtypes differ from the landmarks' or an entry is not finite.
-    pub fn squared(&self, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        sample::check_points(&[&self.landmarks, x, y], 3, 1)?;
-        let (l, n, m) = (self.landmarks.dims()[0], x.dims()[0], y.dims()[0]);
-        let weights: Vec<f64> = std::iter::repeat_n(0.0, l)
-            .chain(std::iter::repeat_n((n as f64).recip(), n))
-            .chain(std::iter::repeat_n(-(m as f64).recip(), m))
-            .collect();
+    /// When shapes or dtypes differ from the landmarks', an entry is not finite, or weights are negative
+    /// or all 0.
+    pub fn squared(&self, x: impl Into<Sample>, y: impl Into<Sample>) -> Result<Tensor> {
+        let (x, y) = (x.into(), y.into());
+        sample::check_points(&[&self.landmarks, &x.points, &y.points], 3, 1)?;
+        sample::check_with_weights(&[x.clone(), y.clone()], 2, 1)?;
+        let (l, dtype) = (self.landmarks.dims()[0], x.points.dtype());
         // In f64: the inverse magnifies rounding.
-        let wide = |x: &Tensor| x.to_dtype(DType::F64);
-        let weights = Tensor::from_vec(weights, (l + n + m, 1), &Device::Cpu)?;
-        let samples = [wide(&self.landmarks)?, wide(x)?, wide(y)?];
+        let (x, y) = (x.to_dtype(DType::F64)?, y.to_dtype(DType::F64)?);
+        let weights = x.difference(&y, l)?;
+        let samples = [self.landmarks.to_dtype(DType::F64)?, x.points, y.points];
         let e = kernel_product(&self.kernel, &samples, &[(0, 1), (0, 2)], &weights)?;
         let e = e.narrow(0, 0, l)?;
         let inverse = Tensor::from_slice(&self.inverse, (l, l), &Device::Cpu)?;
         let projected = inverse.matmul(&e.contiguous()?)?;
-        Ok(projected.sqr()?.sum_all()?.to_dtype(x.dtype())?)
+        Ok(projected.sqr()?.sum_all()?.to_dtype(dtype)?)
     }
 }
 

@@ -11,8 +11,8 @@ use crate::sample::Sample;
 use crate::statistic::length_gradients;
 
 /// `K V` in one pass that meets each pair of points once, never holding K (N, N), the kernel matrix of
-/// the pooled samples restricted to the given pairs of samples (i, j), i <= j; gradients go to points and
-/// learned lengths, not to V.
+/// the pooled samples restricted to the given pairs of samples (i, j), i <= j; gradients go to points,
+/// learned lengths and V.
 ///
 /// # Shapes
 /// `vectors` (N, k), rows in the order of the pooled samples; so is the result.
@@ -36,9 +36,11 @@ fn product<T: Real>(
     vectors: &Tensor,
 ) -> Result<Tensor> {
     let kernels = vec![kernel.clone()];
-    let all: Vec<Tensor> = inputs.all(&kernels).into_iter().cloned().collect();
-    let references: Vec<&Tensor> = all.iter().collect();
+    let mut all: Vec<Tensor> = inputs.all(&kernels).into_iter().cloned().collect();
     let wanted = all.iter().any(Tensor::track_op);
+    let weighed = vectors.track_op();
+    all.push(vectors.clone());
+    let references: Vec<&Tensor> = all.iter().collect();
     let pool = Pool::<T>::new(inputs, program, wanted)?;
     let k = vectors.dims()[1];
     let v = Elements::<T>::new(vectors)?.to_vec();
@@ -47,16 +49,28 @@ fn product<T: Real>(
     record_one("kernel_product", &references, output, move |b| {
         let outer = b.gradient(0)?;
         let outer = Elements::<T>::new(&outer)?;
-        // dL = sum_ij outer_i . v_j dk_ij: of a pair in either order both terms.
-        let left = joined(&pool, &outer, &v, k);
-        let right = joined(&pool, &v, &outer, k);
-        let pulled = pool.pull(&pairs, &Target::LowRank(&left, &right), false)?;
-        let mut gradients = Vec::with_capacity(b.inputs.len());
-        for rows in pulled.points.into_iter().chain(pulled.directions) {
-            let like = &b.inputs[gradients.len()];
-            gradients.push(Some(Tensor::from_vec(rows, like.dims(), like.device())?));
+        let mut gradients: Vec<Option<Tensor>> = vec![None; b.inputs.len() - 1];
+        if wanted {
+            // dL = sum_ij outer_i . v_j dk_ij: of a pair in either order both terms.
+            let left = joined(&pool, &outer, &v, k);
+            let right = joined(&pool, &v, &outer, k);
+            let pulled = pool.pull(&pairs, &Target::LowRank(&left, &right), false)?;
+            gradients.clear();
+            for rows in pulled.points.into_iter().chain(pulled.directions) {
+                let like = &b.inputs[gradients.len()];
+                gradients.push(Some(Tensor::from_vec(rows, like.dims(), like.device())?));
+            }
+            gradients.extend(length_gradients(&kernels, &pulled.lengths, 1.0)?);
         }
-        gradients.extend(length_gradients(&kernels, &pulled.lengths, 1.0)?);
+        let vectors = &b.inputs[gradients.len()];
+        gradients.push(match weighed {
+            // K is symmetric.
+            true => {
+                let rows = pool.products(0, &pairs, &outer, k)?;
+                Some(Tensor::from_vec(rows, vectors.dims(), vectors.device())?)
+            }
+            false => None,
+        });
         Ok(gradients)
     })
 }

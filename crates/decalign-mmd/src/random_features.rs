@@ -108,15 +108,9 @@ impl RandomFeatures {
     /// As [`RandomFeatures::features`].
     pub fn mean_embedding(&self, x: impl Into<Sample>) -> Result<Tensor> {
         let x = x.into();
-        sample::check(std::slice::from_ref(&x), 1, 1)?;
+        sample::check_with_weights(std::slice::from_ref(&x), 1, 1)?;
         let features = self.features(&x.points)?;
-        Ok(match &x.weights {
-            None => features.mean(0)?,
-            Some(w) => {
-                let w = w.broadcast_div(&w.sum_all()?)?.unsqueeze(1)?;
-                features.broadcast_mul(&w)?.sum(0)?
-            }
-        })
+        Ok(features.broadcast_mul(&x.shares()?)?.sum(0)?)
     }
 
     /// The biased `MMD^2` of the approximate kernel, `|mean phi(x) - mean phi(y)|^2`: never negative.
@@ -125,16 +119,13 @@ impl RandomFeatures {
     /// As [`RandomFeatures::features`], and when shapes or dtypes differ or an entry is not finite.
     pub fn squared(&self, x: impl Into<Sample>, y: impl Into<Sample>) -> Result<Tensor> {
         let samples = [x.into(), y.into()];
-        sample::check(&samples, 2, 1)?;
+        sample::check_with_weights(&samples, 2, 1)?;
         // About their common mean: angles stay small, and the kernel is the same.
         let pooled = Tensor::cat(&[&samples[0].points, &samples[1].points], 0)?.detach();
         let mean = pooled.to_dtype(candle_core::DType::F64)?.mean_keepdim(0)?;
         let mean = mean.to_dtype(pooled.dtype())?;
         let each = samples.into_iter().enumerate().map(|(i, s)| {
             sample::check_finite_tensor(i, &s.points)?;
-            if let Some(w) = &s.weights {
-                sample::check_weights(i, w)?;
-            }
             self.mean_embedding(Sample {
                 points: s.points.broadcast_sub(&mean)?,
                 weights: s.weights,

@@ -151,19 +151,9 @@ pub fn mean_over_pairs(
     mean_over(samples, |x, y| squared(kernel, estimator, x, y))
 }
 
-/// Weights that sum to 1, as a column.
-fn weights(x: &Sample) -> Result<Tensor> {
-    let n = x.points.dim(0)?;
-    let w = match &x.weights {
-        Some(w) => w.clone(),
-        None => Tensor::ones(n, x.points.dtype(), x.points.device())?,
-    };
-    Ok(w.broadcast_div(&w.sum_all()?)?.reshape((n, 1))?)
-}
-
 fn within(kernel: &Kernel, estimator: Estimator, x: &Sample) -> Result<Tensor> {
     let k = kernel_matrix(kernel, &x.points, &x.points)?;
-    let w = weights(x)?;
+    let w = x.shares()?;
     let outer = w.broadcast_mul(&w.t()?)?;
     match estimator {
         Estimator::Biased => Ok((k * outer)?.sum_all()?),
@@ -178,7 +168,7 @@ fn within(kernel: &Kernel, estimator: Estimator, x: &Sample) -> Result<Tensor> {
 
 fn across(kernel: &Kernel, x: &Sample, y: &Sample) -> Result<Tensor> {
     let k = kernel_matrix(kernel, &x.points, &y.points)?;
-    Ok((k * weights(x)?.broadcast_mul(&weights(y)?.t()?)?)?.sum_all()?)
+    Ok((k * x.shares()?.broadcast_mul(&y.shares()?.t()?)?)?.sum_all()?)
 }
 
 pub(crate) fn evaluate(statistic: &Statistic, samples: &[Sample]) -> Result<Tensor> {

@@ -1,6 +1,6 @@
 //! A sample: points, and what each weighs.
 
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 use decalign_core::{Elements, Error, Real, Result};
 
 /// Points, and what each weighs; made from `&points` or from `(&points, &weights)`.
@@ -38,6 +38,58 @@ impl From<&Sample> for Sample {
     }
 }
 
+impl Sample {
+    /// Weights that sum to 1, as a column (n, 1), with gradients; 1 / n without weights.
+    pub(crate) fn shares(&self) -> Result<Tensor> {
+        let n = self.points.dim(0)?;
+        let w = match &self.weights {
+            Some(w) => w.clone(),
+            None => Tensor::ones(n, self.points.dtype(), self.points.device())?,
+        };
+        Ok(w.broadcast_div(&w.sum_all()?)?.reshape((n, 1))?)
+    }
+
+    pub(crate) fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        let weights = self.weights.as_ref().map(|w| w.to_dtype(dtype));
+        Ok(Self {
+            points: self.points.to_dtype(dtype)?,
+            weights: weights.transpose()?,
+        })
+    }
+
+    /// Some neighbouring points.
+    pub(crate) fn rows(&self, first: usize, len: usize) -> Result<Self> {
+        let weights = self.weights.as_ref().map(|w| w.narrow(0, first, len));
+        Ok(Self {
+            points: self.points.narrow(0, first, len)?,
+            weights: weights.transpose()?,
+        })
+    }
+
+    /// Without gradients.
+    pub(crate) fn detach(&self) -> Self {
+        Self {
+            points: self.points.detach(),
+            weights: self.weights.as_ref().map(Tensor::detach),
+        }
+    }
+
+    /// The number of points, or the sum of their weights.
+    pub(crate) fn mass(&self) -> Result<f64> {
+        match &self.weights {
+            None => Ok(self.points.dim(0)? as f64),
+            Some(w) => Ok(w.to_dtype(DType::F64)?.sum_all()?.to_scalar()?),
+        }
+    }
+
+    /// `[0 ; shares of x ; -shares of y]` (l + n + m, 1): what a difference of means weighs points by.
+    pub(crate) fn difference(&self, other: &Self, l: usize) -> Result<Tensor> {
+        let x = self.shares()?;
+        let zeros = Tensor::zeros((l, 1), x.dtype(), x.device())?;
+        Ok(Tensor::cat(&[&zeros, &x, &other.shares()?.neg()?], 0)?)
+    }
+}
+
 /// The samples behind a slice of anything that is one.
 pub(crate) fn samples<'a, S>(given: &'a [S]) -> Vec<Sample>
 where
@@ -61,6 +113,17 @@ pub(crate) fn check(samples: &[Sample], count: usize, least: usize) -> Result<us
         }
     }
     Ok(width)
+}
+
+/// As [`check`], and the weights are weights.
+pub(crate) fn check_with_weights(samples: &[Sample], count: usize, least: usize) -> Result<()> {
+    check(samples, count, least)?;
+    for (i, sample) in samples.iter().enumerate() {
+        if let Some(w) = &sample.weights {
+            check_weights(i, w)?;
+        }
+    }
+    Ok(())
 }
 
 /// As [`check`], of points alone.
@@ -141,7 +204,7 @@ pub(crate) fn check_finite_tensor(i: usize, x: &Tensor) -> Result<()> {
 }
 
 /// [`read_weights`] without the numbers.
-pub(crate) fn check_weights(i: usize, w: &Tensor) -> Result<()> {
+fn check_weights(i: usize, w: &Tensor) -> Result<()> {
     let host = w.to_device(&candle_core::Device::Cpu)?;
     decalign_core::with_real!("weights", host, T => read_weights::<T>(i, &host).map(|_| ()))
 }

@@ -57,7 +57,10 @@ impl Statistic {
             Estimator::Biased => 1,
             Estimator::Unbiased => 2,
         };
-        let program = Program::new(&self.kernels, true);
+        // With unequal weights the mean over different points is not one of the points' own means.
+        let weighted = samples.iter().any(|s| s.weights.is_some());
+        let differences = self.estimator == Estimator::Biased || !weighted;
+        let program = Program::new(&self.kernels, differences);
         let inputs = Inputs::new(samples, &program, (2, least))?;
         with_real!("samples", inputs.points[0], T => self.fused::<T>(inputs, program))
     }

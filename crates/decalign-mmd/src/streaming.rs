@@ -1,13 +1,14 @@
 //! Samples that come in chunks.
 
-use candle_core::{DType, Tensor};
+use candle_core::DType;
 use decalign_core::{Error, Result};
 
 use crate::estimator::Estimator;
 use crate::kernel::Kernel;
 use crate::mmd::Mmd;
+use crate::sample::Sample;
 
-/// The mean of the unbiased `MMD^2` of chunks, each weighing as many pairs of points as it has: memory
+/// The mean of the unbiased `MMD^2` of chunks, each weighing as much as the smaller of its samples: memory
 /// and time of one chunk at a time. Unbiased, and as exact as [`Mmd::blocks`] of blocks as large; it
 /// carries no gradients.
 ///
@@ -50,15 +51,16 @@ impl StreamingMmd {
     /// Takes a chunk of both samples in.
     ///
     /// # Shapes
-    /// `x` (n, d), `y` (m, d); n, m >= 2.
+    /// `x` (n, d), `y` (m, d), plain or with weights (n) and (m), on one scale in all chunks; n, m >= 2.
     ///
     /// # Errors
     /// As [`Mmd::squared`]; what came before is kept then.
-    pub fn push(&mut self, x: &Tensor, y: &Tensor) -> Result<()> {
-        let value = self.mmd.squared(&x.detach(), &y.detach())?;
+    pub fn push(&mut self, x: impl Into<Sample>, y: impl Into<Sample>) -> Result<()> {
+        let (x, y) = (x.into().detach(), y.into().detach());
+        let value = self.mmd.squared(&x, &y)?;
         let value = value.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         // West (1979): a running weighted mean and spread.
-        let weight = x.dims()[0].min(y.dims()[0]) as f64;
+        let weight = x.mass()?.min(y.mass()?);
         self.chunks += 1;
         self.weight += weight;
         self.squares += weight * weight;

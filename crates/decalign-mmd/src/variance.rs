@@ -1,11 +1,11 @@
 //! How far an estimate is off: the asymptotic variance, and the witness function.
 
-use candle_core::{D, Tensor};
-use decalign_core::Result;
+use candle_core::{DType, Tensor};
+use decalign_core::{Error, Result};
 
 use crate::mmd::Mmd;
 use crate::products::kernel_product;
-use crate::sample;
+use crate::sample::{self, Sample};
 
 /// `MMD^2` and what is known of its error.
 #[derive(Clone, Debug)]
@@ -23,51 +23,47 @@ impl Mmd {
     /// 4 Var_x(a) / n + 4 Var_y(b) / m,   a(x) = mean k(x, x') - mean k(x, y),   b(y) = mean k(y, y') - mean k(x, y)
     /// ```
     ///
-    /// estimated from the row means of the kernel matrices in one pass. It is the leading term where the
-    /// distributions differ; where they are equal it tends to 0 faster than the true variance. Both
-    /// carry gradients, so `squared / sqrt(variance)`, which governs the power of a test, can be
+    /// estimated from the row means of the kernel matrices in one pass. With weights p that sum to 1, means are
+    /// weighted, and `Var_x(a) / n` is `sum p_i^2 (a_i - mean a)^2 / (1 - sum p_i^2)`. It is the leading term
+    /// where the distributions differ; where they are equal it tends to 0 faster than the true variance.
+    /// Both carry gradients, so `squared / sqrt(variance)`, which governs the power of a test, can be
     /// maximised. The estimator of the [`Mmd`] does not count.
     ///
     /// # Shapes
-    /// `x` (n, d), `y` (m, d), n and m >= 2.
+    /// `x` (n, d), `y` (m, d), plain or with weights (n) and (m); n and m >= 2.
     ///
     /// # Errors
-    /// As [`Mmd::squared`].
+    /// As [`Mmd::squared`], and when fewer than two points of a sample weigh something.
     ///
     /// Source: Hoeffding (1948); Sutherland and others (2017); Liu and others (2020).
-    pub fn estimate(&self, x: &Tensor, y: &Tensor) -> Result<Estimate> {
-        sample::check_points(&[x, y], 2, 2)?;
-        let (n, m) = (x.dims()[0], y.dims()[0]);
-        // Row sums over x and over y, the diagonal included.
-        let side = |first: bool| -> Result<Tensor> {
-            let (a, b) = if first { (1.0, 0.0) } else { (0.0, 1.0) };
-            let column: Vec<f64> = std::iter::repeat_n(a, n)
-                .chain(std::iter::repeat_n(b, m))
-                .collect();
-            Ok(Tensor::from_vec(column, (n + m, 1), x.device())?.to_dtype(x.dtype())?)
-        };
-        let vectors = Tensor::cat(&[&side(true)?, &side(false)?], 1)?;
+    pub fn estimate(&self, x: impl Into<Sample>, y: impl Into<Sample>) -> Result<Estimate> {
+        let given = [x.into(), y.into()];
+        sample::check_with_weights(&given, 2, 2)?;
+        let sides = [Side::new(0, &given[0])?, Side::new(1, &given[1])?];
+        let (p, q) = (&sides[0].shares, &sides[1].shares);
+        // Weighted row sums over x and over y, the diagonal included.
+        let vectors = Tensor::cat(
+            &[
+                &Tensor::cat(&[p, &p.zeros_like()?], 1)?,
+                &Tensor::cat(&[&q.zeros_like()?, q], 1)?,
+            ],
+            0,
+        )?;
+        let points = given.map(|s| s.points);
         let pairs = [(0, 0), (0, 1), (1, 1)];
-        let sums = kernel_product(self.kernel(), &[x.clone(), y.clone()], &pairs, &vectors)?;
-        let (of_x, of_y) = (sums.narrow(0, 0, n)?, sums.narrow(0, n, m)?);
-        let own = |sums: &Tensor, column: usize, x: &Tensor| -> Result<Tensor> {
-            let count = x.dims()[0] as f64;
-            let sums = sums.narrow(1, column, 1)?.squeeze(1)?;
-            Ok(((sums - self.diagonal(x)?)? / (count - 1.0))?)
-        };
-        let other = |sums: &Tensor, column: usize, count: usize| -> Result<Tensor> {
-            Ok((sums.narrow(1, column, 1)?.squeeze(1)? / count as f64)?)
-        };
-        let a = (own(&of_x, 0, x)? - other(&of_x, 1, m)?)?;
-        let b = (own(&of_y, 1, y)? - other(&of_y, 0, n)?)?;
-        let squared = (a.mean_all()? + b.mean_all()?)?;
-        let spread = |a: &Tensor| -> Result<Tensor> {
-            let centred = a.broadcast_sub(&a.mean_keepdim(D::Minus1)?)?;
-            let count = a.dims()[0] as f64;
-            Ok((centred.sqr()?.sum_all()? * (4.0 / (count * (count - 1.0))))?)
-        };
-        let variance = (spread(&a)? + spread(&b)?)?;
-        Ok(Estimate { squared, variance })
+        let sums = kernel_product(self.kernel(), &points, &pairs, &vectors)?;
+        let n = points[0].dims()[0];
+        let mut parts = Vec::with_capacity(2);
+        for (i, (side, x)) in sides.iter().zip(&points).enumerate() {
+            let sums = sums.narrow(0, i * n, x.dims()[0])?;
+            let others = sums.narrow(1, 1 - i, 1)?;
+            let diagonal = self.diagonal(x)?.unsqueeze(1)?;
+            parts.push(side.estimate(&sums.narrow(1, i, 1)?, &diagonal, &others)?);
+        }
+        Ok(Estimate {
+            squared: (&parts[0].squared + &parts[1].squared)?,
+            variance: (&parts[0].variance + &parts[1].variance)?,
+        })
     }
 
     /// `k(x_i, x_i)` of every point.
@@ -78,23 +74,63 @@ impl Mmd {
     }
 
     /// The witness function `f(z) = mean k(z, x) - mean k(z, y)`: large where x is denser, negative where
-    /// y is. It carries gradients to all three.
+    /// y is. It carries gradients to all three, and to weights.
     ///
     /// # Shapes
-    /// `at` (l, d), `x` (n, d), `y` (m, d); the result is (l).
+    /// `at` (l, d), `x` (n, d), `y` (m, d), the latter two plain or with weights (n) and (m); the result
+    /// is (l).
     ///
     /// # Errors
     /// As [`Mmd::squared`].
-    pub fn witness(&self, at: &Tensor, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        sample::check_points(&[at, x, y], 3, 1)?;
-        let (l, n, m) = (at.dims()[0], x.dims()[0], y.dims()[0]);
-        let weights: Vec<f64> = std::iter::repeat_n(0.0, l)
-            .chain(std::iter::repeat_n((n as f64).recip(), n))
-            .chain(std::iter::repeat_n(-(m as f64).recip(), m))
-            .collect();
-        let weights = Tensor::from_vec(weights, (l + n + m, 1), x.device())?.to_dtype(x.dtype())?;
-        let samples = [at.clone(), x.clone(), y.clone()];
+    pub fn witness(
+        &self,
+        at: &Tensor,
+        x: impl Into<Sample>,
+        y: impl Into<Sample>,
+    ) -> Result<Tensor> {
+        let (x, y) = (x.into(), y.into());
+        sample::check_points(&[at, &x.points, &y.points], 3, 1)?;
+        sample::check_with_weights(&[x.clone(), y.clone()], 2, 1)?;
+        let l = at.dims()[0];
+        let weights = x.difference(&y, l)?;
+        let samples = [at.clone(), x.points, y.points];
         let sums = kernel_product(self.kernel(), &samples, &[(0, 1), (0, 2)], &weights)?;
         Ok(sums.narrow(0, 0, l)?.squeeze(1)?)
+    }
+}
+
+/// What one sample adds to an estimate.
+struct Side {
+    /// Weights that sum to 1, (n, 1).
+    shares: Tensor,
+    /// `1 - sum p^2`: the share of pairs of different points.
+    different: Tensor,
+}
+
+impl Side {
+    fn new(i: usize, sample: &Sample) -> Result<Self> {
+        let shares = sample.shares()?;
+        let different = (1.0 - shares.sqr()?.sum_all()?)?;
+        if different.to_dtype(DType::F64)?.to_scalar::<f64>()? < 1e-6 {
+            let name = format!("the number of points of sample {i} that weigh something");
+            return Err(Error::value(name, 1, "the unbiased estimator takes two"));
+        }
+        Ok(Self { shares, different })
+    }
+
+    /// The mean within less that across, and its variance: of every point the weighted sums over its own
+    /// sample and the other, and `k(x, x)`; all (n, 1).
+    fn estimate(&self, own: &Tensor, diagonal: &Tensor, across: &Tensor) -> Result<Estimate> {
+        let p = &self.shares;
+        let own = (own - (p * diagonal)?)?;
+        let within = (p * &own)?.sum_all()?.div(&self.different)?;
+        let squared = (within - (p * across)?.sum_all()?)?;
+        let a = (own / (1.0 - p)? - across)?;
+        let centred = a.broadcast_sub(&(p * &a)?.sum_all()?)?;
+        let spread = (p * centred)?.sqr()?.sum_all()?;
+        Ok(Estimate {
+            squared,
+            variance: (spread.div(&self.different)? * 4.0)?,
+        })
     }
 }

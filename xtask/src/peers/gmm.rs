@@ -6,7 +6,7 @@ use super::table::{Asked, Row, Unit};
 
 pub(super) fn comparison() -> Result<Comparison, String> {
     Ok(Comparison {
-        programs: vec![ours("peers_gmm")?, python("sklearn", "sklearn.py")?],
+        programs: vec![ours("peers_gmm")?, python("sklearn", "gmm.py")?],
         rows: ROWS,
     })
 }
@@ -14,7 +14,7 @@ pub(super) fn comparison() -> Result<Comparison, String> {
 const DIAGONAL: &str = "decalign diagonal, 2 threads";
 const FULL: &str = "decalign full, 2 threads";
 
-/// What is measured is in benches/peers/gmm.rs and peers/sklearn.py.
+/// What is measured is in benches/peers/gmm.rs and peers/gmm.py.
 const ROWS: &[Row] = &[
     Row::seconds(
         "n = 1e5, d = K = 30, f32: diagonal, an iteration",

@@ -1,11 +1,12 @@
 //! Other programs on the same problems, on this machine.
 //!
-//! A comparison is a list of programs and a table of rows ([`gmm`], [`ot`]). Each program prints what it
+//! A comparison is a list of programs and a table of rows ([`gmm`], [`mmd`], [`ot`]). Each program prints what it
 //! measured ([`measures`]); they run in turn, ours first, several times over, and the least value of
 //! each measurement counts, so that a noisy moment does not decide.
 
 mod gmm;
 mod measures;
+mod mmd;
 mod ot;
 mod programs;
 mod table;
@@ -24,10 +25,11 @@ pub(crate) fn run(name: &str, options: &[&str]) -> Result<(), String> {
     let (json, rounds) = parse(options)?;
     let comparison = match name {
         "gmm" => gmm::comparison()?,
+        "mmd" => mmd::comparison()?,
         "ot" => ot::comparison()?,
         _ => {
             return Err(format!(
-                "peers {name}: there are `peers ot` and `peers gmm`"
+                "peers {name}: there are `peers gmm`, `peers mmd` and `peers ot`"
             ));
         }
     };

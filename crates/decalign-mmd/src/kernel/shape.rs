@@ -12,7 +12,8 @@ pub(crate) fn buffer<T: Real>() -> Box<Buffer<T>> {
     Box::new([T::zero(); STRIP * CHUNK])
 }
 
-/// `k` as a function of u.
+/// `k` as a function of u: of a distance, which may be infinite but is never NaN as points are
+/// finite, or of an inner product.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Shape {
     /// `exp(-rate u)`.
@@ -231,7 +232,7 @@ struct Exponential<T> {
 impl<T: Real> Function<T> for Exponential<T> {
     #[inline(always)]
     fn at<I: Isa>(self, isa: I, u: T) -> (T, T) {
-        let k = simd::exp2_below_value(isa, self.rate * u);
+        let k = simd::exp2_number_value(isa, self.rate * u);
         (k, self.slope * k)
     }
 }
@@ -239,7 +240,7 @@ impl<T: Real> Function<T> for Exponential<T> {
 /// `exp(-t)` for t >= 0.
 #[inline(always)]
 fn decay<T: Real, I: Isa>(isa: I, t: T) -> T {
-    simd::exp2_below_value(isa, T::of(-std::f64::consts::LOG2_E) * t)
+    simd::exp2_number_value(isa, T::of(-std::f64::consts::LOG2_E) * t)
 }
 
 /// `rate sqrt u`, finite so that what multiplies its exponential is.

@@ -18,6 +18,7 @@ mod pull;
 pub(crate) mod rounds;
 mod sums;
 mod tile;
+mod weigh;
 
 pub(crate) use pool::{Inputs, Pool, Task};
 pub(crate) use program::Program;

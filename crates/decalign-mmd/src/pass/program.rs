@@ -28,8 +28,8 @@ pub(crate) struct Term {
 }
 
 impl Program {
-    /// `differences`: only differences of kernel sums are wanted, in which the origin of a linear
-    /// kernel cancels.
+    /// `differences`: only differences of kernel sums are wanted in which the origin of a linear kernel
+    /// cancels.
     pub(crate) fn new(kernels: &[Kernel], differences: bool) -> Self {
         let mut program = Self {
             features: Vec::new(),

@@ -2,13 +2,14 @@
 
 use decalign_core::pairs::{CHUNK, Measure, Panels, Part, add_product, add_signs, add_transposed};
 use decalign_core::pairs::{fill, rows_of_slabs};
-use decalign_core::simd::{self, Isa, LANES};
+use decalign_core::simd::{self, LANES};
 use decalign_core::{Real, Result};
 
 use super::pool::{Pool, Task};
 use super::rounds::{self, Ends};
 use super::sums::Sum;
 use super::tile::{Place, Tile, mask, zip};
+use super::weigh::{Margins, Weigh};
 use crate::kernel::{Buffer, Feature, buffer};
 
 /// What a sum over a pair of samples counts: the pairs, and the diagonal.
@@ -337,80 +338,4 @@ impl<'a, T: Real> Puller<'a, T> {
 fn add<T: Real>(to: &mut [T], part: Part, sums: &[T; CHUNK]) {
     let to = to[part.first..][..part.len].iter_mut();
     to.zip(sums).for_each(|(a, b)| *a += *b);
-}
-
-/// `to = scale slope a b`, or more of it; returns `sum to u` where a length is learned.
-struct Weigh<'a, T> {
-    slopes: &'a Buffer<T>,
-    u: &'a Buffer<T>,
-    weights: (&'a [T], &'a [T]),
-    /// In place of `a b`.
-    outer: Option<&'a Buffer<T>>,
-    scale: T,
-    add: bool,
-    learned: bool,
-    to: &'a mut Buffer<T>,
-}
-
-impl<T: Real> simd::Kernel for Weigh<'_, T> {
-    type Output = T;
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> T {
-        let (a, b) = self.weights;
-        let mut total = T::zero();
-        let rows = self.to.as_chunks_mut::<CHUNK>().0.iter_mut().zip(a);
-        for (r, (to, a)) in rows.enumerate() {
-            let a = *a * self.scale;
-            let slopes = &self.slopes.as_chunks::<CHUNK>().0[r][..b.len()];
-            // Flat loops over slices: of blocks in arrays the compiler makes poor code here.
-            let to = to[..b.len()].iter_mut().zip(slopes);
-            let mut row = [T::zero(); CHUNK];
-            let w = &mut row[..b.len()];
-            match self.outer {
-                None => w.iter_mut().zip(b).for_each(|(w, b)| *w = a * *b),
-                Some(outer) => {
-                    let outer = &outer.as_chunks::<CHUNK>().0[r];
-                    w.iter_mut()
-                        .zip(outer)
-                        .for_each(|(w, o)| *w = self.scale * *o);
-                }
-            }
-            match self.add {
-                false => to.zip(&*w).for_each(|((to, s), w)| *to = *w * *s),
-                true => to
-                    .zip(&*w)
-                    .for_each(|((to, s), w)| *to = isa.mul_add(*w, *s, *to)),
-            }
-            if self.learned {
-                let u = &self.u.as_chunks::<CHUNK>().0[r];
-                let each = w.iter().zip(slopes).zip(u);
-                total = each.fold(total, |sum, ((w, s), u)| isa.mul_add(*w * *s, *u, sum));
-            }
-        }
-        total
-    }
-}
-
-/// `W b` and `W^T a`.
-struct Margins<'a, T>(&'a Buffer<T>, &'a [T], &'a [T]);
-
-impl<T: Real> simd::Kernel for Margins<'_, T> {
-    type Output = ([T; CHUNK], [T; CHUNK]);
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Self::Output {
-        let (mut rows, mut columns) = ([T::zero(); CHUNK], [T::zero(); CHUNK]);
-        let (a, b) = (self.1, self.2.as_chunks::<LANES>().0);
-        for ((w, a), out) in self.0.as_chunks::<CHUNK>().0.iter().zip(a).zip(&mut rows) {
-            let mut sums = [T::zero(); LANES];
-            let down = columns.as_chunks_mut::<LANES>().0;
-            for ((w, b), down) in w.as_chunks::<LANES>().0.iter().zip(b).zip(down) {
-                for i in 0..LANES {
-                    sums[i] = isa.mul_add(w[i], b[i], sums[i]);
-                    down[i] = isa.mul_add(w[i], *a, down[i]);
-                }
-            }
-            *out = simd::total(sums);
-        }
-        (rows, columns)
-    }
 }

@@ -1,12 +1,8 @@
 """scikit-learn on the problems of `cargo xtask peers gmm`: prints a measurement a line."""
 
 import json
-import sys
 import time
 import warnings
-
-# This file has the name of the package: it must not be found in its place.
-sys.path.pop(0)
 
 import numpy as np
 from sklearn.mixture import GaussianMixture
