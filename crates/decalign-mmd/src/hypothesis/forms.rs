@@ -5,7 +5,7 @@ use decalign_core::simd::{self, Isa, LANES};
 use decalign_core::{Error, Real, Result};
 
 use super::vectors::{Layout, Vectors};
-use crate::kernel::Buffer;
+use crate::kernel::{Buffer, buffer};
 use crate::pass::{Place, Pool, Task, Tile, mask, rounds};
 
 /// What counts of a kernel matrix.
@@ -182,35 +182,50 @@ impl<T: Real> Quadratic<'_, T> {
     #[inline(always)]
     fn with<I: Isa, const R: usize>(self, isa: I) {
         let (rows, columns) = self.size;
+        let groups = rows.div_ceil(R);
+        // Column after column of R rows: loops over slices of rows are not made vector code reliably.
+        let mut turned = buffer::<T>();
+        for (turned, values) in turned
+            .chunks_exact_mut(R * CHUNK)
+            .zip(self.values.chunks_exact(R * CHUNK))
+            .take(groups)
+        {
+            for (r, row) in values.as_chunks::<CHUNK>().0.iter().enumerate() {
+                for (to, v) in turned.as_chunks_mut::<R>().0.iter_mut().zip(row) {
+                    to[r] = *v;
+                }
+            }
+        }
         let slabs = self
             .vectors
             .slabs
             .chunks_exact(self.vectors.padded.max(1) * LANES);
-        for (slab, totals) in slabs.zip(self.totals.as_chunks_mut::<LANES>().0) {
+        // Of a tile, in the type itself: a sum in f64 in the loop would halve the width of its vectors.
+        let mut partial = vec![T::zero(); self.totals.len()];
+        for (slab, partial) in slabs.zip(partial.as_chunks_mut::<LANES>().0) {
             let slab = slab.as_chunks::<LANES>().0;
             let y = &slab[self.at.1..][..columns];
             let x = slab[self.at.0..].as_chunks::<R>().0;
-            let groups = x.iter().zip(self.values.chunks_exact(R * CHUNK));
-            for (x, values) in groups.take(rows.div_ceil(R)) {
+            for (x, k) in x.iter().zip(turned.chunks_exact(R * CHUNK)).take(groups) {
                 let mut sums = [[T::zero(); LANES]; R];
-                let k: [&[T]; R] = std::array::from_fn(|r| &values[r * CHUNK..][..y.len()]);
-                for (j, y) in y.iter().enumerate() {
+                for (k, y) in k.as_chunks::<R>().0.iter().zip(y) {
                     for r in 0..R {
                         for i in 0..LANES {
-                            sums[r][i] = isa.mul_add(k[r][j], y[i], sums[r][i]);
+                            sums[r][i] = isa.mul_add(k[r], y[i], sums[r][i]);
                         }
                     }
                 }
-                let mut total = [T::zero(); LANES];
+                let mut total = *partial;
                 for r in 0..R {
                     for i in 0..LANES {
                         total[i] = isa.mul_add(x[r][i], sums[r][i], total[i]);
                     }
                 }
-                for i in 0..LANES {
-                    totals[i] += total[i].as_f64();
-                }
+                *partial = total;
             }
+        }
+        for (total, v) in self.totals.iter_mut().zip(&partial) {
+            *total += v.as_f64();
         }
     }
 }
