@@ -23,5 +23,7 @@ pub use aligned::Aligned;
 pub use isa::{Isa, Kernel, Level, dispatch, level};
 pub use lanes::{LANES, Rest, Whole, total};
 pub use map::{exp, exp_in_place, exp_normal_value, exp_value, ln, ln_value};
-pub use power::{exp2_below_value, exp2_in_place, exp2_number_value, exp2_value};
+pub use power::{
+    exp2_below_value, exp2_in_place, exp2_normal_value, exp2_number_value, exp2_value,
+};
 pub use reduce::{dot, max, sum, sum_squares};

@@ -22,19 +22,20 @@ pub fn exp2_value<T: Real, I: Isa>(isa: I, x: T) -> T {
 /// one.
 #[inline(always)]
 pub fn exp2_below_value<T: Real, I: Isa>(isa: I, x: T) -> T {
-    power(isa, if x < T::EXP2_MIN { T::EXP2_MIN } else { x })
+    exp2_normal_value(isa, if x < T::EXP2_MIN { T::EXP2_MIN } else { x })
 }
 
 /// [`exp2_below_value`] of what is known not to be NaN either: the lower end is a comparison of bits, which
 /// leaves the floating-point adders to the rest (NaN gives 0 or NaN).
 #[inline(always)]
 pub fn exp2_number_value<T: Real, I: Isa>(isa: I, x: T) -> T {
-    power(isa, T::at_least_exp2_min(x))
+    exp2_normal_value(isa, T::at_least_exp2_min(x))
 }
 
-/// `2^x` within the ends.
+/// `2^x` of a number between the least and the largest exponent of normal numbers: nothing is checked, and
+/// outside of them it is any number.
 #[inline(always)]
-fn power<T: Real, I: Isa>(isa: I, x: T) -> T {
+pub fn exp2_normal_value<T: Real, I: Isa>(isa: I, x: T) -> T {
     let rounded = x + T::ROUND;
     let r = x - (rounded - T::ROUND);
     let terms = T::EXP2_TERMS;

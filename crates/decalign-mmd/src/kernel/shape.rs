@@ -18,6 +18,8 @@ pub(crate) fn buffer<T: Real>() -> Box<Buffer<T>> {
 pub(crate) enum Shape {
     /// `exp(-rate u)`.
     Exponential { rate: f64 },
+    /// The same where it is always a normal number.
+    NormalExponential { rate: f64 },
     /// `exp(-rate sqrt u)`.
     Root { rate: f64 },
     /// `(1 + t) exp(-t)`, `t = rate sqrt u`.
@@ -45,13 +47,25 @@ impl Shape {
     /// no bound.
     pub(crate) fn steepness(self) -> Option<f64> {
         match self {
-            Self::Exponential { rate } => Some(rate),
+            Self::Exponential { rate } | Self::NormalExponential { rate } => Some(rate),
             Self::ThreeHalves { rate } => Some(rate * rate / 2.0),
             Self::FiveHalves { rate } => Some(rate * rate / 6.0),
             Self::InverseRoot { rate } => Some(rate / 2.0),
             Self::InversePower { alpha, rate } => Some(alpha * rate),
             Self::Root { .. } | Self::Distance => None,
             Self::Identity | Self::Polynomial { .. } => Some(0.0),
+        }
+    }
+
+    /// The shape where u is at most `bound`.
+    pub(crate) fn below<T: Real>(self, bound: f64) -> Self {
+        // Exponents of normal numbers, with room for rounding.
+        let least = if size_of::<T>() == 4 { 120.0 } else { 1000.0 };
+        match self {
+            Self::Exponential { rate } if bound * rate * std::f64::consts::LOG2_E < least => {
+                Self::NormalExponential { rate }
+            }
+            other => other,
         }
     }
 
@@ -81,10 +95,8 @@ impl Shape {
     fn visit<T: Real, V: Visit<T>>(self, visit: V) -> V::Output {
         let of = T::of;
         match self {
-            Self::Exponential { rate } => visit.with(Exponential {
-                rate: of(-rate * std::f64::consts::LOG2_E),
-                slope: of(-rate),
-            }),
+            Self::Exponential { rate } => visit.with(Exponential::new(rate)),
+            Self::NormalExponential { rate } => visit.with(Normal(Exponential::new(rate))),
             Self::Root { rate } => visit.with(Root(of(rate))),
             Self::ThreeHalves { rate } => visit.with(ThreeHalves(of(rate))),
             Self::FiveHalves { rate } => visit.with(FiveHalves(of(rate))),
@@ -227,6 +239,26 @@ impl<T: Real, F: Function<T>> simd::Kernel for TotalBy<'_, T, F> {
 struct Exponential<T> {
     rate: T,
     slope: T,
+}
+
+impl<T: Real> Exponential<T> {
+    fn new(rate: f64) -> Self {
+        Self {
+            rate: T::of(-rate * std::f64::consts::LOG2_E),
+            slope: T::of(-rate),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Normal<F>(F);
+
+impl<T: Real> Function<T> for Normal<Exponential<T>> {
+    #[inline(always)]
+    fn at<I: Isa>(self, isa: I, u: T) -> (T, T) {
+        let k = simd::exp2_normal_value(isa, self.0.rate * u);
+        (k, self.0.slope * k)
+    }
 }
 
 impl<T: Real> Function<T> for Exponential<T> {

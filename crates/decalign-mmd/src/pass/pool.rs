@@ -74,6 +74,23 @@ pub(crate) struct Field<T> {
     pub(crate) panels: Vec<Panels<T>>,
 }
 
+impl<T: Real> Field<T> {
+    /// What its numbers are at most, as far as is known.
+    fn bound(&self) -> f64 {
+        match self.feature {
+            // (|x| + |y|)^2
+            Feature::Squared | Feature::SquaredExact => 4.0 * largest_norm(&self.panels),
+            _ => f64::INFINITY,
+        }
+    }
+}
+
+/// The largest squared length of a point.
+fn largest_norm<T: Real>(panels: &[Panels<T>]) -> f64 {
+    let largest = panels.iter().map(|p| simd::max(p.norms()).as_f64());
+    largest.fold(0.0, f64::max)
+}
+
 /// Samples, cut into blocks.
 pub(crate) struct Pool<T> {
     pub(crate) program: Program,
@@ -90,7 +107,7 @@ pub(crate) struct Pool<T> {
 
 impl<T: Real> Pool<T> {
     /// `pulled`: gradients will be asked for.
-    pub(crate) fn new(inputs: &Inputs, program: Program, pulled: bool) -> Result<Self> {
+    pub(crate) fn new(inputs: &Inputs, mut program: Program, pulled: bool) -> Result<Self> {
         let mut points = Vec::with_capacity(inputs.points.len());
         for (i, x) in inputs.points.iter().enumerate() {
             let x = Elements::<T>::new(x)?;
@@ -129,6 +146,9 @@ impl<T: Real> Pool<T> {
                 measure: measure(*feature, program.steepness(i), &panels),
                 panels,
             });
+        }
+        for leaf in &mut program.leaves {
+            leaf.shape = leaf.shape.below::<T>(fields[leaf.field].bound());
         }
         Ok(Self {
             program,
@@ -270,9 +290,7 @@ fn measure<T: Real>(feature: Feature, steepness: Option<f64>, panels: &[Panels<T
         Feature::CentredDot | Feature::Dot | Feature::Cosine => Measure::Dot,
         Feature::SquaredExact => Measure::SquaredDifferences,
         Feature::Squared => {
-            let largest = panels.iter().map(|p| simd::max(p.norms()).as_f64());
-            let largest = largest.fold(0.0, f64::max);
-            let error = 4.0 * largest * T::epsilon().as_f64();
+            let error = 4.0 * largest_norm(panels) * T::epsilon().as_f64();
             match steepness.is_some_and(|s| error * s < EXPONENT_ERROR) {
                 true => Measure::Squared,
                 false => Measure::SquaredDifferences,
