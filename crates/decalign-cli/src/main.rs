@@ -1,6 +1,7 @@
-//! The program `decalign`: train, evaluate, predict with and verify models.
+//! The program `decalign`: train, evaluate, predict with, verify and time models.
 
 mod args;
+mod bench;
 mod config;
 mod evaluate;
 mod output;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::run(arguments),
         Command::Config(arguments) => config::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

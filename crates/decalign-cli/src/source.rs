@@ -22,7 +22,13 @@ pub(crate) fn dataset(path: &Path) -> Done<Dataset> {
 
 /// Sets the number of threads and finds the device.
 pub(crate) fn machine(machine: &Machine) -> Done<Device> {
-    if let Some(threads) = machine.threads {
+    threads(machine.threads)?;
+    device(&machine.device)
+}
+
+/// Sets the number of threads.
+pub(crate) fn threads(threads: Option<usize>) -> Done {
+    if let Some(threads) = threads {
         if !(1..=1024).contains(&threads) {
             let message = format!("--threads {threads}: expected 1 to 1024");
             return Err(Failure::bad_input(message));
@@ -32,7 +38,7 @@ pub(crate) fn machine(machine: &Machine) -> Done<Device> {
             .build_global();
         pool.map_err(|error| Failure::bad_input(format!("--threads {threads}: {error}")))?;
     }
-    device(&machine.device)
+    Ok(())
 }
 
 fn device(name: &str) -> Done<Device> {

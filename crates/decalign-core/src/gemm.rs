@@ -3,7 +3,7 @@
 // The product itself is a call into a library that takes raw pointers.
 #![allow(unsafe_code)]
 
-use crate::{Real, parallel};
+use crate::{Real, parallel, profile};
 
 /// A matrix inside a slice: `element(i, j) = data[i * row_stride + j * column_stride]`.
 ///
@@ -110,6 +110,7 @@ pub fn matmul<T: Real>(c: &mut [T], stride: usize, a: Matrix<T>, b: Matrix<T>, s
         "product does not fit"
     );
     let flops = 2 * m * n * k;
+    profile::count(flops);
     parallel::for_each_chunk(
         &mut c[..(m - 1) * stride + n],
         ROWS * stride,

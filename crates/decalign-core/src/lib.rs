@@ -9,6 +9,7 @@
 //! | [`cholesky`] | factors of small positive definite matrices |
 //! | [`op`] | differentiable Candle operations with any number of inputs and outputs |
 //! | [`nn`] | linear, 1-D convolution, layer norm, softmax, dropout, initialisation: with gradients that hold |
+//! | [`profile`] | where time goes, by phases, forward and backward |
 //! | [`random`] | seeded, counter-based random numbers |
 //! | [`gradcheck`], [`agree`] | a gradient against central differences, two implementations against one another |
 //!
@@ -36,6 +37,7 @@ pub mod nn;
 pub mod op;
 pub mod pairs;
 pub mod parallel;
+pub mod profile;
 pub mod random;
 mod real;
 pub mod simd;

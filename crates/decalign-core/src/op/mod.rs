@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Device, Layout, Shape, Tensor};
 
-use crate::{Real, Result};
+use crate::{Real, Result, profile};
 
 /// A result of an operation before it becomes a tensor.
 pub struct Output {
@@ -78,6 +78,7 @@ type BackwardFn = dyn Fn(&Backward) -> Result<InputGradients> + Send + Sync;
 
 struct Node {
     name: &'static str,
+    phase: Option<&'static str>,
     backward: Box<BackwardFn>,
     inputs: Vec<Tensor>,
     needed: Vec<bool>,
@@ -97,12 +98,13 @@ impl Node {
             let empty = vec![None; slots.len()];
             std::mem::replace(&mut *slots, empty)
         };
-        let inputs = (self.backward)(&Backward {
+        let view = Backward {
             inputs: &self.inputs,
             outputs: self.outputs.get().map_or(&[], Vec::as_slice),
             gradients: &gradients,
             needed: &self.needed,
-        })?;
+        };
+        let inputs = profile::backward(self.phase, || (self.backward)(&view))?;
         if inputs.len() != self.inputs.len() {
             candle_core::bail!("{}: one gradient an input is due", self.name);
         }
@@ -253,6 +255,7 @@ pub fn record(
     }
     let node = Arc::new(Node {
         name,
+        phase: profile::current(),
         backward: Box::new(backward),
         inputs: inputs.iter().map(|x| x.detach()).collect(),
         needed,

@@ -9,6 +9,7 @@ use decalign_ot::{
 };
 
 use decalign_core::Result;
+use decalign_core::profile::phase;
 
 use crate::config::{CostReduction, ModelConfig, Semantics};
 
@@ -37,13 +38,12 @@ pub(super) fn heterogeneous(unique: &[Tensor], config: &ModelConfig) -> Result<T
         config.em_iterations,
         config.variance_floor,
     )?;
-    let fits = unique
-        .iter()
-        .map(|x| em.fit(x))
-        .collect::<decalign_core::Result<Vec<UnrolledFit>>>()?;
-    let transport = transport(&fits, config)?;
-    let local = samples_to_prototypes(unique, &fits, config)?;
-    Ok((transport + local)?)
+    let fit = || unique.iter().map(|x| em.fit(x)).collect();
+    let fits: Vec<UnrolledFit> = phase("mixtures", || -> Result<_> { fit() })?;
+    phase("transport", || {
+        let local = samples_to_prototypes(unique, &fits, config)?;
+        Ok((transport(&fits, config)? + local)?)
+    })
 }
 
 fn transport(fits: &[UnrolledFit], config: &ModelConfig) -> Result<Tensor> {

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use decalign_core::Error;
 use decalign_core::nn::Mode;
 use decalign_core::op::Branch;
+use decalign_core::profile::phase;
 use decalign_decouple::Decoupled;
 use decalign_fusion::{Attention, Stream, mean_pool};
 
@@ -41,11 +42,13 @@ impl DecAlign {
                         mask,
                     });
                 }
-                let encoded = self.encoder.encode(i, &streams, attention, mode)?;
-                encoded
-                    .iter()
-                    .map(|h| mean_pool(h, masks[i].as_ref()))
-                    .collect()
+                phase("fusion", || {
+                    let encoded = self.encoder.encode(i, &streams, attention, mode)?;
+                    encoded
+                        .iter()
+                        .map(|h| mean_pool(h, masks[i].as_ref()))
+                        .collect()
+                })
             })
         };
         active.iter().map(|i| branch(*i)).collect()
@@ -78,17 +81,19 @@ impl DecAlign {
             let encode = |(i, x): (&usize, &Tensor)| {
                 self.distribution[*i].forward(x, dropout, mode.child(*i as u64))
             };
-            let mut outputs = active
-                .iter()
-                .zip(common)
-                .map(encode)
-                .collect::<decalign_core::Result<Vec<_>>>()?;
-            let loss = match self.aligns(outputs.len()) {
-                true => homogeneous(&outputs, &self.config).map_err(in_loss("homogeneous"))?,
-                false => nothing(&outputs[0])?,
-            };
-            outputs.insert(0, loss);
-            Ok(outputs)
+            phase("homogeneous", || {
+                let mut outputs = active
+                    .iter()
+                    .zip(common)
+                    .map(encode)
+                    .collect::<decalign_core::Result<Vec<_>>>()?;
+                let loss = match self.aligns(outputs.len()) {
+                    true => homogeneous(&outputs, &self.config).map_err(in_loss("homogeneous"))?,
+                    false => nothing(&outputs[0])?,
+                };
+                outputs.insert(0, loss);
+                Ok(outputs)
+            })
         })
     }
 

@@ -21,6 +21,7 @@ pub use naming::parameter_key;
 use candle_core::{DType, Device, Tensor, Var};
 use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu};
 use decalign_core::op::parallel;
+use decalign_core::profile::phase;
 use decalign_data::Sequence;
 use decalign_decouple::{Decoupled, Decoupler, cosine_squared};
 use decalign_fusion::{CrossModalEncoder, Encoder, LayerSettings, mean_pool};
@@ -190,8 +191,9 @@ impl DecAlign {
         let mut masks = Vec::new();
         for (i, (projection, sequence)) in self.projections.iter().zip(sequences).enumerate() {
             let mode = mode.child(place::INPUT).child(i as u64);
-            let (x, mask) = projection.forward(sequence, &self.config, mode)?;
-            parts.push(self.decoupler.forward(i, &x)?);
+            let project = || projection.forward(sequence, &self.config, mode);
+            let (x, mask) = phase("projection", project)?;
+            parts.push(phase("decoupling", || self.decoupler.forward(i, &x))?);
             masks.push(mask);
         }
         let pool = |x: &Tensor, i: usize| mean_pool(x, masks[i].as_ref());
@@ -220,10 +222,10 @@ impl DecAlign {
         let prediction = linear(&dropped, &self.head[0], Some(&self.head[1]))?;
         let (mut alignment, mut distribution) = (None, Vec::new());
         if let (Some(heterogeneous), Some(mut homogeneous)) = (done.next(), done.next()) {
-            let angles = active
-                .iter()
-                .map(|i| cosine_squared(&parts[*i].unique, &parts[*i].common));
-            let angles = angles.collect::<decalign_core::Result<Vec<_>>>()?;
+            let angle = |i: &usize| cosine_squared(&parts[*i].unique, &parts[*i].common);
+            let angles: decalign_core::Result<Vec<Tensor>> =
+                phase("decoupling", || active.iter().map(angle).collect());
+            let angles = angles?;
             distribution = homogeneous.split_off(1);
             alignment = Some(Alignment {
                 decoupling: Tensor::stack(&angles, 0)?.mean(0)?,
