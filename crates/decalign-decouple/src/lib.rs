@@ -24,12 +24,13 @@
 //! |---|---|
 //! | [`CentralMoments`] | two parts' distributions, coordinate by coordinate |
 //! | [`Barlow`] | column i with column i, and with no other |
+//! | [`TripletMargin`] | samples of one class across modalities, nearer than others |
 //! | [`Reconstruction`] | what both parts make together with what they came from |
 //!
 //! | around them | |
 //! |---|---|
 //! | [`Decoupler`] | the encoders of any number of modalities |
-//! | [`Between`], [`Pairs`], [`Rows`] | a measure over pairs of parts: unique and common, every two unique, every two common |
+//! | [`Between`], [`Pairs`], [`Rows`] | a measure over pairs of parts |
 //! | [`Objectives`] | weighted sums of these and of your own [`Objective`]s |
 //! | [`Diagnostics`] | how much of either part the other predicts, on samples left out; a table |
 //! | [`mod@reference`] | the measures in plain tensor operations |
@@ -80,5 +81,5 @@ pub use measure::{
     Bandwidth, Barlow, CentralMoments, CosineMargin, CosineSquared, CrossCorrelation, Hsic,
     HsicForm, Measure, NORM_FLOOR, Orthogonality, Side, cosine_squared,
 };
-pub use objective::{Batch, Between, Losses, Objective, Objectives, Pairs, Rows};
+pub use objective::{Batch, Between, Losses, Objective, Objectives, Pairs, Rows, TripletMargin};
 pub use reconstruction::{Reconstruction, reconstruction_error};

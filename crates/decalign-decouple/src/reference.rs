@@ -160,6 +160,38 @@ fn hsic_unbiased(k: &Tensor, l: &Tensor) -> Result<Tensor> {
     Ok((((products + sums)? - cross)? / (n * (n - 3.0)))?)
 }
 
+/// See [`crate::TripletMargin`]; every triplet is written down.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn triplet_margin(common: &[Tensor], labels: &[i64], margin: f64) -> Result<Tensor> {
+    let x = Tensor::cat(common, 0)?;
+    let unit = over_root(&x, &x.sqr()?.sum_keepdim(1)?, NORM_FLOOR)?;
+    let cosines = unit.matmul(&unit.t()?.contiguous()?)?.flatten_all()?;
+    let (n, all) = (labels.len(), x.dim(0)?);
+    let (mut near, mut far) = (Vec::new(), Vec::new());
+    for i in 0..all {
+        let related = |j: &usize| (i / n == j / n, labels[i % n] == labels[j % n]);
+        let positive = (0..all).filter(|j| related(j) == (false, true));
+        for j in positive {
+            for k in (0..all).filter(|k| related(k) == (true, false)) {
+                near.push((i * all + j) as u32);
+                far.push((i * all + k) as u32);
+            }
+        }
+    }
+    if near.is_empty() {
+        // No triplet, but still a function of the parts.
+        return Ok((cosines.sum_all()? * 0.0)?);
+    }
+    let pick = |at: Vec<u32>| -> Result<Tensor> {
+        let count = at.len();
+        let at = Tensor::from_vec(at, count, cosines.device())?;
+        Ok(cosines.index_select(&at, 0)?)
+    };
+    Ok(((pick(far)? - pick(near)?)? + margin)?.relu()?.mean(0)?)
+}
+
 /// See [`crate::club`]; every pair of samples is looked at, in O(n^2 d).
 ///
 /// # Errors

@@ -7,11 +7,11 @@ mod common;
 use candle_core::{DType, Device, Tensor, Var};
 use common::{distance, normal, numbers, value};
 use decalign_core::nn::Parameters;
-use decalign_core::{Result, gradcheck};
+use decalign_core::{Result, agree, gradcheck};
 use decalign_decouple::{
     Bandwidth, Batch, Between, CentralMoments, CosineSquared, CrossCorrelation, Decoupled,
     Decoupler, Hsic, HsicForm, Measure, Objective, Objectives, Orthogonality, Pairs,
-    Reconstruction, Rows, cosine_squared, reconstruction_error,
+    Reconstruction, Rows, TripletMargin, cosine_squared, reconstruction_error, reference,
 };
 
 fn parts(shapes: &[&[usize]]) -> Vec<Decoupled> {
@@ -224,6 +224,54 @@ fn reconstruction() -> Result<()> {
     );
     says(reconstruction_error(&x[0], &x[1]).unwrap_err(), "[2, 4, 3]");
     says(decoder.forward(2, &parts[0]).unwrap_err(), "below 2");
+    Ok(())
+}
+
+#[test]
+fn triplets() -> Result<()> {
+    let labels = [0, 2, 0, 1, 1, 2, 0];
+    let x: Vec<Tensor> = (0..3).map(|i| normal(&[7, 4], i)).collect();
+    let with = |x: &[Tensor], labels: &[i64], margin: f64| -> Result<Tensor> {
+        let parts = x.iter().map(|x| Decoupled {
+            unique: x.zeros_like().unwrap(),
+            common: x.clone(),
+        });
+        let parts: Vec<Decoupled> = parts.collect();
+        TripletMargin::new(margin)?.loss(&Batch::new(&parts)?.with_labels(labels)?)
+    };
+    for margin in [0.0, 0.2, 1.0, 2.0] {
+        let fused = |x: &[Tensor]| Ok(vec![with(x, &labels, margin)?]);
+        let plain = |x: &[Tensor]| Ok(vec![reference::triplet_margin(x, &labels, margin)?]);
+        agree(&x, (1e-12, 1e-5), fused, plain)?;
+        gradcheck(&x, 1e-7, fused)?;
+        agree(&x[1..], (1e-12, 1e-5), fused, plain)?;
+    }
+    // By hand: sample 0 is at (1, 0) in both modalities, sample 1 at (0, 1) and (-1, 0).
+    let rows = |rows: [[f64; 2]; 2]| Tensor::new(&rows, &Device::Cpu);
+    let pair = [
+        rows([[1.0, 0.0], [0.0, 1.0]])?,
+        rows([[1.0, 0.0], [-1.0, 0.0]])?,
+    ];
+    // Anchors see (positive, negative) cosines (1, 0), (0, 0), (1, -1), (0, -1).
+    assert_eq!(value(&with(&pair, &[0, 1], 0.5)?), 0.125);
+    // One class only: nothing to compare.
+    assert_eq!(value(&with(&x, &[1; 7], 0.5)?), 0.0);
+    // Rows of zeros have no direction.
+    let flat = Var::from_tensor(&x[0].zeros_like()?)?;
+    let loss = with(&[flat.as_tensor().clone(), x[1].clone()], &labels, 0.5)?;
+    assert!(
+        numbers(loss.backward()?.get(&flat).unwrap())
+            .iter()
+            .all(|v| *v == 0.0)
+    );
+    let text = |x: Result<Tensor>| x.unwrap_err().to_string();
+    assert!(text(with(&x, &labels[1..], 0.5)).contains("number of labels"));
+    assert!(text(with(&x[..1], &labels, 0.5)).contains("number of modalities"));
+    let unlike = [x[0].clone(), normal(&[7, 5], 0)];
+    assert!(text(with(&unlike, &labels, 0.5)).contains("modality 1"));
+    let parts = parts(&[&[4, 3], &[4, 3]]);
+    assert!(text(TripletMargin::new(0.5)?.loss(&Batch::new(&parts)?)).contains("with_labels"));
+    assert!(TripletMargin::new(-0.1).is_err() && TripletMargin::new(f64::NAN).is_err());
     Ok(())
 }
 

@@ -21,7 +21,7 @@ pub use moments::CentralMoments;
 pub use orthogonality::Orthogonality;
 
 pub(crate) use hsic::{CONSTANT, Centring, Gram};
-pub(crate) use normal::Standard;
+pub(crate) use normal::{Directions, Standard};
 
 /// A number between two parts of the same samples, to be made small.
 ///

@@ -18,7 +18,8 @@ use crate::table::{Demand, Table, between};
 ///
 /// Parts (n, d) and (m, d), n, m >= 2; rows need not belong together.
 ///
-/// Source: Zellinger and others, Central moment discrepancy (2017), as in MISA (Hazarika and others, 2020), section 3.5.
+/// Source: Zellinger and others, Central moment discrepancy (2017), as in MISA (Hazarika and others, 2020),
+/// section 3.5.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -1,4 +1,4 @@
-//! Centred features, normalised by rows or by columns, and their product; there and back.
+//! Features normalised by rows or by columns, and their product; there and back.
 
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::simd;
@@ -6,7 +6,7 @@ use decalign_core::simd;
 use super::NORM_FLOOR;
 use crate::table::{Table, without_mean};
 
-/// Rows about their mean, of length 1; those at the mean have no direction and are 0.
+/// Rows of length 1; those without a length have no direction and are 0.
 pub(crate) struct Directions {
     pub(crate) table: Table,
     /// Of every row `1 / norm`, or 0.
@@ -14,8 +14,7 @@ pub(crate) struct Directions {
 }
 
 impl Directions {
-    pub(crate) fn new(x: Table) -> Self {
-        let mut table = x.centred();
+    pub(crate) fn new(mut table: Table) -> Self {
         let norms = table.rows().map(|row| simd::sum_squares(row).sqrt());
         let inverse: Vec<f64> = norms.map(inverse_above_floor).collect();
         for (row, scale) in table.data.chunks_exact_mut(table.width).zip(&inverse) {
@@ -24,17 +23,15 @@ impl Directions {
         Self { table, inverse }
     }
 
-    /// With u = x / |x|: `dx = (g - u (u . g)) / |x|`, then without its mean.
+    /// With u = x / |x|: `dx = (g - u (u . g)) / |x|`.
     pub(crate) fn pull(&self, mut gradient: Vec<f64>) -> Vec<f64> {
-        let width = self.table.width;
-        let rows = gradient.chunks_exact_mut(width).zip(self.table.rows());
-        for ((g, u), scale) in rows.zip(&self.inverse) {
+        let rows = gradient.chunks_exact_mut(self.table.width);
+        for ((g, u), scale) in rows.zip(self.table.rows()).zip(&self.inverse) {
             let along = simd::dot(g, u);
-            g.iter_mut()
-                .zip(u)
-                .for_each(|(g, u)| *g = (*g - along * u) * scale);
+            let cells = g.iter_mut().zip(u);
+            cells.for_each(|(g, u)| *g = (*g - along * u) * scale);
         }
-        without_mean(gradient, width)
+        gradient
     }
 }
 

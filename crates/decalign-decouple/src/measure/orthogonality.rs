@@ -6,7 +6,7 @@ use decalign_core::Result;
 use super::Measure;
 use super::normal::{Directions, product, pull_product};
 use crate::reference;
-use crate::table::{Demand, Table, between};
+use crate::table::{Demand, Table, between, without_mean};
 
 /// How far the columns of two parts are from orthogonal:
 ///
@@ -53,10 +53,15 @@ impl Measure for Orthogonality {
 }
 
 fn evaluate(a: Table, b: Table) -> (f64, [Vec<f64>; 2]) {
-    let (a, b) = (Directions::new(a), Directions::new(b));
+    let (a, b) = (Directions::new(a.centred()), Directions::new(b.centred()));
     let mut products = product(&a.table, &b.table);
     let value = products.iter().map(|v| v * v).sum();
     products.iter_mut().for_each(|v| *v *= 2.0);
     let [da, db] = pull_product(&a.table, &b.table, &products);
-    (value, [a.pull(da), b.pull(db)])
+    let width = (a.table.width, b.table.width);
+    let (da, db) = (a.pull(da), b.pull(db));
+    (
+        value,
+        [without_mean(da, width.0), without_mean(db, width.1)],
+    )
 }

@@ -42,11 +42,12 @@ impl Rows {
     }
 }
 
-/// The parts of all modalities of one batch, and optionally the features they came from.
+/// The parts of all modalities of one batch, and optionally the features they came from and labels.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     parts: &'a [Decoupled],
     features: Option<&'a [Tensor]>,
+    labels: Option<&'a [i64]>,
 }
 
 impl<'a> Batch<'a> {
@@ -74,6 +75,7 @@ impl<'a> Batch<'a> {
         Ok(Self {
             parts,
             features: None,
+            labels: None,
         })
     }
 
@@ -100,6 +102,22 @@ impl<'a> Batch<'a> {
         })
     }
 
+    /// With the class of every sample.
+    ///
+    /// # Errors
+    /// When there are more or fewer than samples.
+    pub fn with_labels(self, labels: &'a [i64]) -> Result<Self> {
+        let n = self.parts[0].unique.dims()[0];
+        if labels.len() != n {
+            let remedy = format!("there must be {n}, one a sample");
+            return Err(Error::value("number of labels", labels.len(), remedy));
+        }
+        Ok(Self {
+            labels: Some(labels),
+            ..self
+        })
+    }
+
     /// The parts, one entry a modality.
     pub fn parts(&self) -> &'a [Decoupled] {
         self.parts
@@ -108,6 +126,11 @@ impl<'a> Batch<'a> {
     /// The features, if they were given.
     pub fn features(&self) -> Option<&'a [Tensor]> {
         self.features
+    }
+
+    /// The labels, if they were given.
+    pub fn labels(&self) -> Option<&'a [i64]> {
+        self.labels
     }
 }
 

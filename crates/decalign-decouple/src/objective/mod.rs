@@ -3,6 +3,7 @@
 mod batch;
 mod between;
 mod sum;
+mod triplets;
 
 use candle_core::Tensor;
 use decalign_core::Result;
@@ -10,6 +11,7 @@ use decalign_core::Result;
 pub use batch::{Batch, Rows};
 pub use between::{Between, Pairs};
 pub use sum::{Losses, Objectives};
+pub use triplets::TripletMargin;
 
 /// A scalar of one batch, to be made small.
 ///
