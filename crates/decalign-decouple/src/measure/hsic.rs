@@ -16,7 +16,8 @@ pub enum HsicForm {
     Biased,
     /// 0 on average when independent, so sometimes negative; n >= 4.
     Unbiased,
-    /// The biased one over the root of its values for (a, a) and (b, b): in [0, 1].
+    /// The biased one over the root of its values for (a, a) and (b, b): in [0, 1], and of independent
+    /// parts above 0, the more so the fewer samples.
     Normalised,
 }
 
