@@ -4,7 +4,9 @@ use candle_core::Tensor;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, simd, with_real};
 
+use super::Measure;
 use crate::reference;
+use crate::table::{finite, finite_tensor, in_range, same_kind};
 
 /// Norms are not taken below this, so that a zero part has cosine 0 and a finite gradient.
 pub const NORM_FLOOR: f64 = 1e-8;
@@ -15,7 +17,19 @@ pub const NORM_FLOOR: f64 = 1e-8;
 /// `s` and `c` (B, ...) of one shape, B >= 1; the result is a scalar in [0, 1].
 ///
 /// # Errors
-/// When the shapes or dtypes differ or there is no sample.
+/// When the shapes or dtypes differ, there is no sample, or an entry is not finite.
+///
+/// Source: DecAlign (ICLR 2026), decoupling, as in the public release.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use decalign_decouple::cosine_squared;
+/// let s = Tensor::new(&[[1f64, 0.0], [0.0, 2.0]], &Device::Cpu)?;
+/// let c = Tensor::new(&[[1f64, 1.0], [3.0, 0.0]], &Device::Cpu)?;
+/// // 45 and 90 degrees.
+/// assert!((cosine_squared(&s, &c)?.to_scalar::<f64>()? - 0.25).abs() < 1e-15);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn cosine_squared(s: &Tensor, c: &Tensor) -> Result<Tensor> {
     if s.dims() != c.dims() || s.rank() < 2 || s.elem_count() == 0 {
         let got = (s.shape(), c.shape());
@@ -25,10 +39,29 @@ pub fn cosine_squared(s: &Tensor, c: &Tensor) -> Result<Tensor> {
             got,
         ));
     }
+    same_kind("common part", c, s)?;
     if !s.device().is_cpu() {
+        finite_tensor("unique part", s)?;
+        finite_tensor("common part", c)?;
         return reference::cosine_squared(s, c);
     }
     with_real!("unique part", s, T => fused::<T>(s, c))
+}
+
+/// [`cosine_squared`] as a [`Measure`].
+///
+/// Parts (n, d) of one shape, n >= 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CosineSquared;
+
+impl Measure for CosineSquared {
+    fn name(&self) -> &'static str {
+        "cosine_squared"
+    }
+
+    fn between(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        cosine_squared(a, b)
+    }
 }
 
 /// Of one sample: the cosine, and both norms after the floor with whether the floor was below.
@@ -56,11 +89,14 @@ fn fused<T: Real>(s: &Tensor, c: &Tensor) -> Result<Tensor> {
         let (a, b) = (Elements::<T>::new(s)?, Elements::<T>::new(c)?);
         let batch = s.dims()[0];
         let size = a.len() / batch;
+        finite("unique part", &a, size)?;
+        finite("common part", &b, size)?;
         let rows = a.chunks_exact(size).zip(b.chunks_exact(size));
         let squares = rows.map(|(a, b)| Angle::new(a, b).cosine.powi(2));
         (batch, squares.sum::<T>())
     };
     let loss = total / T::of(batch as f64);
+    in_range("cosine_squared", loss)?;
     record_one(
         "cosine_squared",
         &[s, c],

@@ -1,0 +1,60 @@
+#![allow(dead_code, clippy::unwrap_used)]
+
+use candle_core::{DType, Device, Tensor, Var};
+use decalign_core::Result;
+use decalign_core::random::Stream;
+
+/// Standard normal numbers in f64.
+pub(crate) fn normal(shape: &[usize], number: u64) -> Tensor {
+    Stream::new(5, number).normal_tensor(shape).unwrap()
+}
+
+/// `sin(a i + b j + c)`, the numbers of golden/make.py.
+pub(crate) fn waves(n: usize, d: usize, (a, b, c): (f64, f64, f64)) -> Tensor {
+    let at = |k: usize| (a * (k / d) as f64 + b * (k % d) as f64 + c).sin();
+    Tensor::from_vec((0..n * d).map(at).collect(), (n, d), &Device::Cpu).unwrap()
+}
+
+/// Both parts of golden/make.py.
+pub(crate) fn golden_parts() -> (Tensor, Tensor) {
+    let b = waves(9, 3, (1.1, 0.7, 0.2));
+    (
+        waves(9, 3, (1.7, 2.3, 0.5)),
+        ((b * 1.3).unwrap() + 0.4).unwrap(),
+    )
+}
+
+pub(crate) fn value(x: &Tensor) -> f64 {
+    x.to_dtype(DType::F64).unwrap().to_scalar().unwrap()
+}
+
+pub(crate) fn numbers(x: &Tensor) -> Vec<f64> {
+    let x = x.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
+    x.to_vec1().unwrap()
+}
+
+/// The largest difference; NaN if one is.
+pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    let apart = numbers(a)
+        .into_iter()
+        .zip(numbers(b))
+        .map(|(a, b)| (a - b).abs());
+    apart.fold(0.0, |m, v| if v > m || v.is_nan() { v } else { m })
+}
+
+/// A value and the gradients of both inputs.
+pub(crate) fn pulled(
+    a: &Tensor,
+    b: &Tensor,
+    f: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+) -> (f64, [Vec<f64>; 2]) {
+    let (a, b) = (Var::from_tensor(a).unwrap(), Var::from_tensor(b).unwrap());
+    let loss = f(&a, &b).unwrap();
+    let gradients = loss.backward().unwrap();
+    let of = |x: &Var| numbers(gradients.get(x).unwrap());
+    (value(&loss), [of(&a), of(&b)])
+}
+
+pub(crate) fn is_zero(x: &[f64]) -> bool {
+    x.iter().all(|v| *v == 0.0)
+}
