@@ -89,8 +89,8 @@ pub enum Store {
     Add,
 }
 
-/// Rows of the product computed by one thread.
-const ROWS: usize = 64;
+/// Rows of the product computed by one thread: the library packs `b` for each such piece.
+const ROWS: usize = 192;
 
 /// `C = A B` or `C = C + A B`, where the rows of `C` start `stride` elements apart in `c`.
 ///

@@ -148,8 +148,50 @@ impl MultiHeadAttention {
         mode: Mode,
     ) -> Result<Tensor> {
         let [q, k, v] = project(queries, keys, values, &self.in_weight, &self.in_bias)?;
+        self.attend(&q, &k, &v, causal, key_mask, mode)
+    }
+
+    /// Attends from `queries` to keys and values that are projected already, see
+    /// [`project_context`](crate::project_context).
+    ///
+    /// # Shapes
+    /// As [`MultiHeadAttention::forward`].
+    ///
+    /// # Errors
+    /// When the shapes or dtypes do not fit.
+    pub fn forward_projected(
+        &self,
+        queries: &Tensor,
+        [k, v]: &[Tensor; 2],
+        causal: bool,
+        key_mask: Option<&Tensor>,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        let d = self.out_bias.elem_count();
+        let (weight, bias) = (
+            self.in_weight.narrow(0, 0, d)?,
+            self.in_bias.narrow(0, 0, d)?,
+        );
+        let q = linear(queries, &weight, Some(&bias))?;
+        self.attend(&q, k, v, causal, key_mask, mode)
+    }
+
+    /// Weight (3d, d) and bias (3d) of the projections of queries, keys and values.
+    pub fn projection(&self) -> (&Tensor, &Tensor) {
+        (&self.in_weight, &self.in_bias)
+    }
+
+    fn attend(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        causal: bool,
+        key_mask: Option<&Tensor>,
+        mode: Mode,
+    ) -> Result<Tensor> {
         let drop = (self.dropout, mode);
-        let seen = dot_product_attention(&q, &k, &v, self.heads, causal, key_mask, drop)?;
+        let seen = dot_product_attention(q, k, v, self.heads, causal, key_mask, drop)?;
         linear(&seen, &self.out_weight, Some(&self.out_bias))
     }
 }

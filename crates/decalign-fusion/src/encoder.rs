@@ -5,6 +5,7 @@ use decalign_core::nn::{Mode, Parameters};
 use decalign_core::{Error, Result};
 
 use crate::layer::{Context, EncoderLayer, LayerSettings};
+use crate::op::context::project_context;
 
 /// A transformer encoder whose queries may attend to another sequence.
 ///
@@ -58,14 +59,15 @@ impl Encoder {
         let mut x = drop(&(x * scale)?, 0)?;
         let context = (context * scale)?;
         let (keys, values) = (drop(&context, 1)?, drop(&context, 2)?);
-        let context = Context {
-            keys: &keys,
-            values: &values,
-            mask: context_mask,
-            causal: false,
-        };
-        for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, context, mode.child(3 + i as u64))?;
+        let projections = self
+            .layers
+            .iter()
+            .map(|layer| layer.attention().projection());
+        // The context is that of every layer.
+        let contexts = project_context(&keys, &values, &projections.collect::<Vec<_>>())?;
+        for (i, (layer, context)) in self.layers.iter().zip(&contexts).enumerate() {
+            let (context, mode) = (Context::Projected(context), mode.child(3 + i as u64));
+            x = layer.forward(&x, context, context_mask, mode)?;
         }
         Ok(x)
     }
@@ -88,13 +90,8 @@ impl Encoder {
         let scaled = (x * (self.width as f64).sqrt())?;
         let mut x = mode.child(0).dropout(&scaled, self.embed_dropout)?;
         for (i, layer) in self.layers.iter().enumerate() {
-            let context = Context {
-                keys: &x,
-                values: &x,
-                mask,
-                causal,
-            };
-            x = layer.forward(&x, context, mode.child(3 + i as u64))?;
+            let mode = mode.child(3 + i as u64);
+            x = layer.forward(&x, Context::Itself { causal }, mask, mode)?;
         }
         Ok(x)
     }

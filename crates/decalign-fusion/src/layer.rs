@@ -34,13 +34,13 @@ pub struct EncoderLayer {
     settings: LayerSettings,
 }
 
-/// What the queries of a layer attend to: keys and values before projection, and which exist.
+/// What the queries of a layer attend to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Context<'a> {
-    pub(crate) keys: &'a Tensor,
-    pub(crate) values: &'a Tensor,
-    pub(crate) mask: Option<&'a Tensor>,
-    pub(crate) causal: bool,
+pub(crate) enum Context<'a> {
+    /// The layer's own input; with `causal` no step sees a later one.
+    Itself { causal: bool },
+    /// Keys and values after projection.
+    Projected(&'a [Tensor; 2]),
 }
 
 impl EncoderLayer {
@@ -78,17 +78,25 @@ impl EncoderLayer {
         })
     }
 
-    pub(crate) fn forward(&self, x: &Tensor, context: Context, mode: Mode) -> Result<Tensor> {
-        let settings = &self.settings;
-        let Context {
-            keys,
-            values,
-            mask,
-            causal,
-        } = context;
-        let seen = self
-            .attention
-            .forward(x, keys, values, causal, mask, mode.child(0))?;
+    pub(crate) fn attention(&self) -> &MultiHeadAttention {
+        &self.attention
+    }
+
+    /// `mask`: which keys exist.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        context: Context,
+        mask: Option<&Tensor>,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        let (settings, inner) = (&self.settings, mode.child(0));
+        let seen = match context {
+            Context::Itself { causal } => self.attention.forward(x, x, x, causal, mask, inner)?,
+            Context::Projected(context) => self
+                .attention
+                .forward_projected(x, context, false, mask, inner)?,
+        };
         let [weight, bias] = &self.attention_norm;
         let drop = (settings.residual_dropout, mode.child(1));
         let x = residual_norm(&seen, x, weight, bias, drop)?;

@@ -7,7 +7,7 @@
 //! | [`EncoderLayer`], [`Encoder`] | post-norm transformer layers, self- or cross-attending |
 //! | [`CrossModalEncoder`] | one encoder a modality, each attending to all the others |
 //! | [`mean_pool`] | one vector a sequence |
-//! | [`project`], [`residual_norm`] | the fused pieces |
+//! | [`project`], [`project_context`], [`residual_norm`] | the fused pieces |
 //! | [`mod@reference`] | the same in plain tensor operations |
 //!
 //! Everything carries gradients, on any device; the fused loops run on the CPU.
@@ -48,6 +48,7 @@ pub use attention::{MultiHeadAttention, dot_product_attention, dot_product_atten
 pub use decalign_core::{Error, Result};
 pub use encoder::{Attention, CrossModalEncoder, Encoder, Stream};
 pub use layer::{EncoderLayer, LayerSettings};
+pub use op::context::project_context;
 pub use op::projection::project;
 pub use op::residual_norm::residual_norm;
 pub use pool::mean_pool;

@@ -31,6 +31,22 @@ pub fn project(
     Ok([part(queries, 0)?, part(keys, KEYS)?, part(values, 2)?])
 }
 
+/// Keys and values of several layers, see [`crate::project_context`].
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn project_context(
+    keys: &Tensor,
+    values: &Tensor,
+    layers: &[(&Tensor, &Tensor)],
+) -> Result<Vec<[Tensor; 2]>> {
+    let each = layers.iter().map(|(weight, bias)| {
+        let [_, k, v] = project(keys, keys, values, weight, bias)?;
+        Ok([k, v])
+    });
+    each.collect()
+}
+
 /// Residual connection and layer norm, see [`crate::residual_norm`].
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use decalign_core::random::Stream as Random;
 use decalign_core::{Result, agree, gradcheck};
 use decalign_fusion::{
     Attention, CrossModalEncoder, Encoder, LayerSettings, Stream, dot_product_attention,
-    dot_product_attention_reference, mean_pool, project, reference, residual_norm,
+    dot_product_attention_reference, mean_pool, project, project_context, reference, residual_norm,
 };
 
 fn normal(shape: &[usize], number: u64) -> Tensor {
@@ -81,27 +81,95 @@ fn a_query_without_keys_gives_zeros_and_zero_gradients() -> Result<()> {
 }
 
 #[test]
-fn large_attention_equals_the_reference() {
-    // Large enough for the parallel loops and the matrix library.
-    let inputs = [
-        normal(&[3, 40, 16], 0),
-        normal(&[3, 70, 16], 1),
-        normal(&[3, 70, 16], 2),
-    ];
-    let drop = (0.0, Mode::Inference);
-    same(
-        &inputs,
-        &|x| {
-            Ok(vec![dot_product_attention(
-                &x[0], &x[1], &x[2], 2, false, None, drop,
-            )?])
-        },
-        &|x| {
-            Ok(vec![dot_product_attention_reference(
-                &x[0], &x[1], &x[2], 2, false, None, drop,
-            )?])
-        },
+fn attention_of_every_size_equals_the_reference() -> Result<()> {
+    // Blocks and groups that are full and not, heads of one slab and of several, all that is left out.
+    let training = Mode::Training(Random::new(1, 2));
+    for (l, keys, width, heads) in [
+        (1, 1, 3, 1),
+        (6, 16, 8, 1),
+        (7, 17, 8, 2),
+        (13, 33, 24, 2),
+        (50, 100, 32, 4),
+        (20, 40, 18, 2),
+        (5, 9, 128, 1),
+    ] {
+        let inputs = [
+            normal(&[2, l, width], 0),
+            normal(&[2, keys, width], 1),
+            normal(&[2, keys, width], 2),
+        ];
+        let some: Vec<f64> = (0..2 * keys)
+            .map(|i| f64::from(u8::from(i % 3 != 1)))
+            .collect();
+        let some = Tensor::from_vec(some, (2, keys), &Device::Cpu)?;
+        for (causal, mask, drop) in [
+            (false, None, (0.0, Mode::Inference)),
+            (true, Some(&some), (0.3, training)),
+        ] {
+            same(
+                &inputs,
+                &|x| {
+                    Ok(vec![dot_product_attention(
+                        &x[0], &x[1], &x[2], heads, causal, mask, drop,
+                    )?])
+                },
+                &|x| {
+                    Ok(vec![dot_product_attention_reference(
+                        &x[0], &x[1], &x[2], heads, causal, mask, drop,
+                    )?])
+                },
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn large_logits_and_nan_are_seen() -> Result<()> {
+    let q = (normal(&[1, 3, 8], 0) * 1e3)?;
+    let k = (normal(&[1, 20, 8], 1) * 1e3)?;
+    let run = |q: &Tensor| dot_product_attention(q, &k, &k, 1, false, None, (0.0, Mode::Inference));
+    let y = run(&q)?;
+    let want = dot_product_attention_reference(&q, &k, &k, 1, false, None, (0.0, Mode::Inference))?;
+    assert!(distance(&y, &want) < 1e-9);
+    let broken = Tensor::full(f64::NAN, (1, 1, 8), &Device::Cpu)?;
+    let q = Tensor::cat(&[&q, &broken], 1)?;
+    let rows = run(&q)?.squeeze(0)?.to_vec2::<f64>()?;
+    assert!(rows[..3].iter().flatten().all(|v| v.is_finite()));
+    assert!(rows[3].iter().all(|v| v.is_nan()));
+    Ok(())
+}
+
+#[test]
+fn a_context_is_projected_for_every_layer() -> Result<()> {
+    let mut inputs = vec![normal(&[2, 5, 4], 0), normal(&[2, 5, 4], 1)];
+    for l in 0..3 {
+        inputs.extend([normal(&[12, 4], 2 + 2 * l), normal(&[12], 3 + 2 * l)]);
+    }
+    type Projector = fn(&Tensor, &Tensor, &[(&Tensor, &Tensor)]) -> Result<Vec<[Tensor; 2]>>;
+    let run = |x: &[Tensor], project: Projector| {
+        let layers: Vec<_> = x[2..].chunks(2).map(|pair| (&pair[0], &pair[1])).collect();
+        Ok(project(&x[0], &x[1], &layers)?.concat())
+    };
+    same(&inputs, &|x| run(x, project_context), &|x| {
+        run(x, reference::project_context)
+    });
+    gradcheck(&inputs, 1e-8, |x| run(x, project_context))?;
+    // Outputs that nothing depends on.
+    gradcheck(&inputs, 1e-8, |x| {
+        Ok(vec![run(x, project_context)?.remove(3)])
+    })?;
+    let wrong = run(
+        &[
+            inputs[0].clone(),
+            inputs[1].clone(),
+            inputs[3].clone(),
+            inputs[3].clone(),
+        ],
+        project_context,
     );
+    assert!(wrong.unwrap_err().to_string().contains("layer 0"));
+    Ok(())
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The fused operations.
 
 pub(crate) mod attention;
+pub(crate) mod context;
 pub(crate) mod projection;
 pub(crate) mod residual_norm;
