@@ -46,6 +46,13 @@ fn linear() -> Result<()> {
             |x| nn::linear_relu(&x[0], &x[1], Some(&x[2])),
             |x| Ok(nn::reference::linear(&x[0], &x[1], Some(&x[2]))?.relu()?),
         );
+        // The same mask, drawn once.
+        let mode = nn::Mode::Training(Stream::new(3, 1));
+        same(
+            &inputs,
+            |x| nn::linear_relu_dropout(&x[0], &x[1], Some(&x[2]), (0.4, mode)),
+            |x| mode.dropout(&nn::linear_relu(&x[0], &x[1], Some(&x[2]))?, 0.4),
+        );
     }
     let inputs = [normal(&[2, 3, 4], 0), normal(&[3, 4], 1), normal(&[3], 2)];
     gradcheck(&inputs, 1e-8, |x| {
@@ -54,6 +61,14 @@ fn linear() -> Result<()> {
     gradcheck(&inputs, 1e-8, |x| {
         Ok(vec![nn::linear_relu(&x[0], &x[1], Some(&x[2]))?])
     })?;
+    let mode = nn::Mode::Training(Stream::new(3, 1));
+    gradcheck(&inputs, 1e-8, |x| {
+        let drop = (0.4, mode);
+        let y = nn::linear_relu_dropout(&x[0], &x[1], Some(&x[2]), drop)?;
+        Ok(vec![y])
+    })?;
+    let wrong = nn::linear_relu_dropout(&inputs[0], &inputs[1], None, (1.0, mode));
+    assert!(wrong.unwrap_err().to_string().contains("[0, 1)"));
     gradcheck(&inputs[..2], 1e-8, |x| {
         Ok(vec![nn::linear(&x[0], &x[1], None)?])
     })

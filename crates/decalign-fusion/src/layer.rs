@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use decalign_core::Result;
-use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu};
+use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu_dropout};
 
 use crate::attention::MultiHeadAttention;
 use crate::op::residual_norm::residual_norm;
@@ -100,8 +100,9 @@ impl EncoderLayer {
         let [weight, bias] = &self.attention_norm;
         let drop = (settings.residual_dropout, mode.child(1));
         let x = residual_norm(&seen, x, weight, bias, drop)?;
-        let hidden = linear_relu(&x, &self.expand[0], Some(&self.expand[1]))?;
-        let hidden = mode.child(2).dropout(&hidden, settings.relu_dropout)?;
+        let [weight, bias] = &self.expand;
+        let drop = (settings.relu_dropout, mode.child(2));
+        let hidden = linear_relu_dropout(&x, weight, Some(bias), drop)?;
         let out = linear(&hidden, &self.contract[0], Some(&self.contract[1]))?;
         let [weight, bias] = &self.final_norm;
         let drop = (settings.residual_dropout, mode.child(3));

@@ -15,9 +15,7 @@ use crate::{Elements, Error, Real, Result, with_real};
 /// # Errors
 /// When `p` is outside its range.
 pub fn dropout(x: &Tensor, p: f64, stream: Stream) -> Result<Tensor> {
-    if !(0.0..1.0).contains(&p) {
-        return Err(Error::value("dropout probability", p, "must lie in [0, 1)"));
-    }
+    check(p)?;
     if p == 0.0 {
         return Ok(x.clone());
     }
@@ -29,6 +27,14 @@ pub fn dropout(x: &Tensor, p: f64, stream: Stream) -> Result<Tensor> {
             Ok((x * mask)?)
         }
     })
+}
+
+/// An error unless `p` is a probability that leaves something.
+pub(super) fn check(p: f64) -> Result<()> {
+    match (0.0..1.0).contains(&p) {
+        true => Ok(()),
+        false => Err(Error::value("dropout probability", p, "must lie in [0, 1)")),
+    }
 }
 
 /// The `n` factors that [`dropout`] multiplies by: 0 with probability `p`, else `1 / (1 - p)`.

@@ -2,9 +2,11 @@
 
 use candle_core::{D, Tensor};
 
-use super::reference;
+use super::dropout::apply_dropout;
+use super::{Mode, reference};
 use crate::gemm::{Matrix, Store, matmul};
 use crate::op::{Backward, InputGradients, Output, record_one};
+use crate::random::Stream;
 use crate::{Elements, Error, Real, Result, with_real};
 
 /// `y = x W^T + b` on the last dimension of `x`.
@@ -28,7 +30,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     if !x.device().is_cpu() {
         return reference::linear(x, weight, bias);
     }
-    with_real!("x", x, T => fused::<T>(x, weight, bias, false))
+    with_real!("x", x, T => fused::<T>(x, weight, bias, None))
 }
 
 /// `y = max(x W^T + b, 0)`: [`linear`] and a rectifier in one pass.
@@ -39,11 +41,38 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 /// # Errors
 /// As [`linear`].
 pub fn linear_relu(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    linear_relu_dropout(x, weight, bias, (0.0, Mode::Inference))
+}
+
+/// [`linear_relu`] and dropout with probability `p` in one pass. What is kept and positive is so in the result,
+/// so the backward pass draws nothing.
+///
+/// # Shapes
+/// As [`linear`].
+///
+/// # Errors
+/// As [`linear`], and when `p` is outside [0, 1).
+pub fn linear_relu_dropout(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    (p, mode): (f64, Mode),
+) -> Result<Tensor> {
     check(x, weight, bias)?;
+    super::dropout::check(p)?;
     if !x.device().is_cpu() {
-        return Ok(reference::linear(x, weight, bias)?.relu()?);
+        return mode.dropout(&reference::linear(x, weight, bias)?.relu()?, p);
     }
-    with_real!("x", x, T => fused::<T>(x, weight, bias, true))
+    let gate = Gate {
+        drop: mode.stream(p).map(|stream| (p, stream)),
+    };
+    with_real!("x", x, T => fused::<T>(x, weight, bias, Some(gate)))
+}
+
+/// A rectifier, and dropout after it.
+#[derive(Clone, Copy)]
+struct Gate {
+    drop: Option<(f64, Stream)>,
 }
 
 fn check(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()> {
@@ -71,7 +100,7 @@ fn fused<T: Real>(
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
-    relu: bool,
+    gate: Option<Gate>,
 ) -> Result<Tensor> {
     let (m, n) = weight.dims2()?;
     let mut dims = x.dims().to_vec();
@@ -80,11 +109,11 @@ fn fused<T: Real>(
     let y = {
         let (x, w) = (Elements::<T>::new(x)?, Elements::<T>::new(weight)?);
         let bias = bias.map(Elements::<T>::new).transpose()?;
-        forward(&x, &w, bias.as_deref(), (m, n), relu)
+        forward(&x, &w, bias.as_deref(), (m, n), gate)
     };
     let inputs: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
     record_one("linear", &inputs, Output::new(y, dims), move |b| {
-        backward::<T>(b, (m, n), relu)
+        backward::<T>(b, (m, n), gate)
     })
 }
 
@@ -93,7 +122,7 @@ fn forward<T: Real>(
     w: &[T],
     bias: Option<&[T]>,
     (m, n): (usize, usize),
-    relu: bool,
+    gate: Option<Gate>,
 ) -> Vec<T> {
     let rows = x.len() / n.max(1);
     let mut y = vec![T::zero(); rows * m];
@@ -113,15 +142,22 @@ fn forward<T: Real>(
         Matrix::new(w, m, n).t(),
         store,
     );
-    if relu {
+    if let Some(gate) = gate {
         // Comparison, not `max`, so that NaN stays visible.
         y.iter_mut()
             .for_each(|v| *v = if *v < T::zero() { T::zero() } else { *v });
+        if let Some((p, stream)) = gate.drop {
+            apply_dropout(&mut y, p, stream);
+        }
     }
     y
 }
 
-fn backward<T: Real>(b: &Backward, (m, n): (usize, usize), relu: bool) -> Result<InputGradients> {
+fn backward<T: Real>(
+    b: &Backward,
+    (m, n): (usize, usize),
+    gate: Option<Gate>,
+) -> Result<InputGradients> {
     let gradient = b.gradient(0)?;
     let (x, w) = (
         Elements::<T>::new(&b.inputs[0])?,
@@ -129,12 +165,17 @@ fn backward<T: Real>(b: &Backward, (m, n): (usize, usize), relu: bool) -> Result
     );
     let given = Elements::<T>::new(&gradient)?;
     let rows = given.len() / m.max(1);
-    let gated: Option<Vec<T>> = if relu {
-        let y = Elements::<T>::new(&b.outputs[0])?;
-        let gate = |(g, y): (&T, &T)| if *y > T::zero() { *g } else { T::zero() };
-        Some(given.iter().zip(y.iter()).map(gate).collect())
-    } else {
-        None
+    let gated: Option<Vec<T>> = match gate {
+        Some(gate) => {
+            let y = Elements::<T>::new(&b.outputs[0])?;
+            let scale = T::of(gate.drop.map_or(1.0, |(p, _)| 1.0 / (1.0 - p)));
+            let open = |(g, y): (&T, &T)| match *y > T::zero() {
+                true => *g * scale,
+                false => T::zero(),
+            };
+            Some(given.iter().zip(y.iter()).map(open).collect())
+        }
+        None => None,
     };
     let g: &[T] = gated.as_deref().unwrap_or(&given);
     let mut gradients = vec![None; b.inputs.len()];

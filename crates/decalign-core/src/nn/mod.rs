@@ -20,7 +20,7 @@ mod softmax;
 pub use convolution::convolution;
 pub use dropout::{apply_dropout, dropout, dropout_mask};
 pub use init::{kaiming_uniform, uniform, xavier_uniform};
-pub use linear::{linear, linear_relu};
+pub use linear::{linear, linear_relu, linear_relu_dropout};
 pub use mode::Mode;
 pub use norm::layer_norm;
 pub use parameters::{Init, Parameters};

@@ -19,7 +19,7 @@ pub use alignment::Alignment;
 pub use naming::parameter_key;
 
 use candle_core::{DType, Device, Tensor, Var};
-use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu};
+use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu_dropout};
 use decalign_core::op::parallel;
 use decalign_core::profile::phase;
 use decalign_data::Sequence;
@@ -75,8 +75,8 @@ impl DistributionEncoder {
     }
 
     fn forward(&self, x: &Tensor, dropout: f64, mode: Mode) -> decalign_core::Result<Tensor> {
-        let hidden = linear_relu(x, &self.first[0], Some(&self.first[1]))?;
-        let hidden = mode.dropout(&hidden, dropout)?;
+        let [weight, bias] = &self.first;
+        let hidden = linear_relu_dropout(x, weight, Some(bias), (dropout, mode))?;
         linear(&hidden, &self.second[0], Some(&self.second[1]))
     }
 }
