@@ -86,6 +86,8 @@ fn attention_of_every_size_equals_the_reference() -> Result<()> {
     let training = Mode::Training(Random::new(1, 2));
     for (l, keys, width, heads) in [
         (1, 1, 3, 1),
+        (1, 2, 48, 4),
+        (4, 4, 6, 2),
         (6, 16, 8, 1),
         (7, 17, 8, 2),
         (13, 33, 24, 2),

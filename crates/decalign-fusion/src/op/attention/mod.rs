@@ -9,9 +9,11 @@ use decalign_core::{Elements, Real, Result, parallel, with_real};
 mod head;
 mod pack;
 mod rows;
+mod small;
 
 use head::{Room, Rows};
 use pack::Place;
+use small::Small;
 
 use crate::reference;
 use crate::size::{AttentionSize, Restriction};
@@ -129,9 +131,17 @@ fn forward_by<T: Real, const R: usize>(
         (&mut logs, s.heads * s.queries),
         problem.work(),
         |sample, out, logs| {
-            let mut room = Room::<T, R>::new(problem, sample);
             let (q, k) = (&q[sample * of_q..][..of_q], &k[sample * of_k..][..of_k]);
             let v = &v[sample * of_k..][..of_k];
+            if small::fits(s.queries, s.keys) {
+                let mask = problem.mask(sample);
+                for (head, logs) in logs.chunks_exact_mut(s.queries.max(1)).enumerate() {
+                    let small = Small::new(problem, (sample, head), mask.as_deref());
+                    small.forward(q, k, v, out, logs);
+                }
+                return;
+            }
+            let mut room = Room::<T, R>::new(problem, sample);
             for (head, logs) in logs.chunks_exact_mut(s.queries.max(1)).enumerate() {
                 room.forward(problem, head, (q, k, v), out, logs);
             }
@@ -177,9 +187,18 @@ fn backward_by<T: Real, const R: usize>(
                 g: &g[sample * of_q..][..of_q],
             };
             let (dk, dv) = dkv.split_at_mut(of_k);
+            let logs = |head| &logs[(sample * s.heads + head) * s.queries..][..s.queries];
+            if small::fits(s.queries, s.keys) {
+                let mask = problem.mask(sample);
+                for head in 0..s.heads {
+                    let small = Small::new(problem, (sample, head), mask.as_deref());
+                    small.backward(&rows, logs(head), (dq, dk, dv));
+                }
+                return;
+            }
             let mut room = Room::<T, R>::new(problem, sample);
             for head in 0..s.heads {
-                let logs = &logs[(sample * s.heads + head) * s.queries..][..s.queries];
+                let logs = logs(head);
                 room.backward(problem, head, &rows, logs, (dq, dk, dv));
             }
         },
