@@ -1,4 +1,4 @@
-//! Samples as loops see them: checked, and a chunk of rows at a time in the coordinates of a frame.
+//! Samples as loops see them: checked, with the frame whose coordinates chunks of rows are read in.
 
 use candle_core::Tensor;
 use decalign_core::simd::LANES;
@@ -6,17 +6,13 @@ use decalign_core::{Error, Real, Result};
 
 use crate::frame::Frame;
 
-/// Rows handled together: what is known of them stays in the first caches.
-pub(crate) const ROWS: usize = 128;
-
-/// Blocks of rows of a chunk.
-pub(crate) const BLOCKS: usize = ROWS / LANES;
-
 /// Samples and their weights.
 pub(crate) struct Data<'a, T> {
     pub(crate) x: &'a [T],
     pub(crate) width: usize,
     pub(crate) frame: Frame<T>,
+    /// The frame's centre and scale by blocks of dimensions, 0 behind the last.
+    pub(crate) coordinates: Vec<[[T; LANES]; 2]>,
     /// Of largest value 1; none if all are.
     pub(crate) weights: Option<Vec<T>>,
     /// The sum of these weights.
@@ -30,11 +26,13 @@ pub(crate) struct Data<'a, T> {
 impl<'a, T: Real> Data<'a, T> {
     pub(crate) fn new(x: &'a [T], width: usize, frame: Frame<T>, weights: Option<&[T]>) -> Self {
         let rows = x.len() / width;
+        let coordinates = frame.blocks();
         let Some(given) = weights else {
             return Self {
                 x,
                 width,
                 frame,
+                coordinates,
                 weights: None,
                 total: rows as f64,
                 weight_scale: 1.0,
@@ -48,6 +46,7 @@ impl<'a, T: Real> Data<'a, T> {
             x,
             width,
             frame,
+            coordinates,
             total: weights.iter().map(|w| w.as_f64()).sum(),
             counted: weights.iter().filter(|w| **w > T::zero()).count(),
             weights: Some(weights),
@@ -74,67 +73,6 @@ impl<'a, T: Real> Data<'a, T> {
     /// The mass below which a component has nothing to say: a millionth of a sample.
     pub(crate) fn least_mass(&self) -> f64 {
         1e-6 * self.total / self.counted.max(1) as f64
-    }
-
-    /// Reads rows `first..` into a chunk.
-    pub(crate) fn load(&self, first: usize, chunk: &mut Chunk<T>) {
-        let d = self.width;
-        chunk.used = ROWS.min(self.rows() - first);
-        let rows = self.x[first * d..].chunks_exact(d).take(chunk.used);
-        for (i, row) in rows.enumerate() {
-            let frame = self.frame.centre.chunks(LANES);
-            let frame = frame.zip(self.frame.inverse.chunks(LANES));
-            for (block, (x, (c, s))) in row.chunks(LANES).zip(frame).enumerate() {
-                let to = &mut chunk.rows[(block * ROWS + i) * LANES..][..x.len()];
-                for (((to, x), c), s) in to.iter_mut().zip(x).zip(c).zip(s) {
-                    *to = (*x - *c) * *s;
-                }
-            }
-        }
-        let rows = chunk.rows.as_chunks::<LANES>().0;
-        let columns = chunk.columns.as_chunks_mut::<LANES>().0;
-        for (block, columns) in columns.chunks_exact_mut(d).enumerate() {
-            for (j, column) in columns.iter_mut().enumerate() {
-                let rows = &rows[j / LANES * ROWS + block * LANES..][..LANES];
-                for (to, row) in column.iter_mut().zip(rows) {
-                    *to = row[j % LANES];
-                }
-            }
-        }
-        chunk.weights.fill(T::zero());
-        match &self.weights {
-            None => chunk.weights[..chunk.used].fill(T::one()),
-            Some(w) => chunk.weights[..chunk.used].copy_from_slice(&w[first..][..chunk.used]),
-        }
-    }
-}
-
-/// The length of rows: whole blocks, and whole groups of a tile.
-pub(crate) fn stride(width: usize) -> usize {
-    width.next_multiple_of(6).next_multiple_of(LANES)
-}
-
-/// [`ROWS`] samples, twice; what is behind the end has weight 0.
-pub(crate) struct Chunk<T> {
-    /// Blocks of [`LANES`] dimensions, of each all rows.
-    pub(crate) rows: Vec<T>,
-    /// Blocks of [`LANES`] rows, of each all dimensions.
-    pub(crate) columns: Vec<T>,
-    pub(crate) weights: Vec<T>,
-    pub(crate) stride: usize,
-    pub(crate) used: usize,
-}
-
-impl<T: Real> Chunk<T> {
-    pub(crate) fn new(width: usize) -> Self {
-        let stride = stride(width);
-        Self {
-            rows: vec![T::zero(); ROWS * stride],
-            columns: vec![T::zero(); ROWS * width],
-            weights: vec![T::zero(); ROWS],
-            stride,
-            used: 0,
-        }
     }
 }
 

@@ -8,7 +8,8 @@
 use decalign_core::random::Stream;
 use decalign_core::{Real, parallel, simd};
 
-use crate::data::{Chunk, Data, ROWS};
+use crate::chunk::{Chunk, ROWS};
+use crate::data::Data;
 use crate::pass::{Distances, Tiles, Work};
 
 /// Sweeps of Lloyd's iteration.
@@ -71,7 +72,7 @@ fn distances<T: Real>(data: &Data<T>, deviations: &[f64], points: &[f64]) -> Vec
         let (mut chunk, mut work) = (Chunk::new(d), Work::new(k));
         let mut out = Vec::with_capacity(size);
         for first in (part * size..rows.min((part + 1) * size)).step_by(ROWS) {
-            data.load(first, &mut chunk);
+            chunk.read(data, first);
             simd::dispatch(Distances {
                 tiles: &tiles,
                 chunk: &chunk,

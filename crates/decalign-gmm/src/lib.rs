@@ -48,6 +48,7 @@
 //! Sources: Dempster, Laird and Rubin (1977) for EM; Cappé and Moulines (2009) for its online form; DecAlign
 //! (ICLR 2026) for prototypes.
 
+mod chunk;
 mod covariance;
 mod data;
 mod fit;

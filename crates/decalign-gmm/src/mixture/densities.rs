@@ -5,7 +5,8 @@ use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, nn, parallel, simd, with_real};
 
 use super::Mixture;
-use crate::data::{Chunk, Data, ROWS, Shape, check_finite};
+use crate::chunk::{Chunk, ROWS};
+use crate::data::{Data, Shape, check_finite};
 use crate::frame::Frame;
 use crate::maximise::Quadratics;
 use crate::parameters::Parameters;
@@ -134,7 +135,7 @@ fn logs<T: Real>(x: &[T], mixture: &Parameters) -> Result<Vec<T>> {
         let (mut chunk, mut work) = (Chunk::new(d), Work::new(k));
         let mut out = Vec::with_capacity(size * k);
         for first in (part * size..rows.min((part + 1) * size)).step_by(ROWS) {
-            data.load(first, &mut chunk);
+            chunk.read(&data, first);
             simd::dispatch(Distances {
                 tiles: &tiles,
                 chunk: &chunk,

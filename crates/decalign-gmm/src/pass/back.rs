@@ -16,8 +16,9 @@ use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, parallel};
 
 use super::job;
+use crate::chunk::{Chunk, ROWS};
 use crate::covariance::Covariance;
-use crate::data::{Chunk, Data, ROWS};
+use crate::data::Data;
 use crate::maximise::Quadratics;
 use crate::parameters::{Factors, Moments, Parameters, Second};
 
@@ -81,7 +82,7 @@ pub(crate) fn back<T: Real>(
         let mut chunk = Chunk::new(d);
         let end = rows.min((part + 1) * size);
         for first in (part * size..end).step_by(ROWS) {
-            data.load(first, &mut chunk);
+            chunk.read(data, first);
             simd::dispatch(Rows {
                 reader: &reader,
                 chunk: &chunk,

@@ -2,7 +2,7 @@
 //!
 //! Of a chunk the distances to all components are computed, made responsibilities, and summed into
 //! moments while they are in the cache; responsibilities of all samples are never stored. Chunks belong
-//! to jobs cut by the number of rows alone and added in order, so results do not depend on threads.
+//! to jobs cut by the number of rows alone and added in a fixed order, so results do not depend on threads.
 
 pub(crate) mod back;
 mod distances;
@@ -13,7 +13,8 @@ mod tiles;
 use decalign_core::simd::LANES;
 use decalign_core::{Real, parallel, simd};
 
-use crate::data::{BLOCKS, Chunk, Data, ROWS};
+use crate::chunk::{BLOCKS, Chunk, ROWS};
+use crate::data::Data;
 use crate::parameters::{Moments, Parameters, Second};
 
 pub(crate) use distances::Distances;
@@ -21,7 +22,7 @@ use moments::Accumulate;
 use softmax::Softmax;
 pub(crate) use tiles::Tiles;
 
-/// Jobs of a pass; their moments are in memory at the same time.
+/// Jobs of a pass.
 const JOBS: usize = 32;
 
 /// Rows of a job.
@@ -77,6 +78,7 @@ pub(crate) fn expect<T: Real>(
         });
         simd::dispatch(Softmax {
             components: tiles.components,
+            blocks: chunk.blocks(),
             weights: &chunk.weights,
             cells: &mut work.cells,
             logs: &mut work.logs,
@@ -138,12 +140,12 @@ fn each_chunk<T: Real>(
     let means = moments::Centres::new(centres);
     let stored = second.unwrap_or(Second::Nothing);
     let work = work(rows, k, d, centres.kind.is_matrix());
-    let parts = parallel::map(rows.div_ceil(size), work, |part| {
+    let sum = |part: usize| {
         let mut totals = Totals::zeros(k, d, stored);
         let (mut chunk, mut work) = (Chunk::new(d), Work::new(k));
         let end = rows.min((part + 1) * size);
         for first in (part * size..end).step_by(ROWS) {
-            data.load(first, &mut chunk);
+            chunk.read(data, first);
             fill(first, &chunk, &mut work);
             totals.read_logs(first, &chunk, &work.logs);
             if second.is_some() {
@@ -158,9 +160,10 @@ fn each_chunk<T: Real>(
             }
         }
         totals
-    });
-    let mut totals = Totals::zeros(k, d, stored);
-    parts.iter().for_each(|part| totals.add(part));
+    };
+    let merge = |a: &mut Totals, b: Totals| a.add(&b);
+    let totals = parallel::reduce(rows.div_ceil(size), work, sum, merge);
+    let mut totals = totals.unwrap_or_else(|| Totals::zeros(k, d, stored));
     if stored == Second::Matrix {
         totals.moments.fill_upper(d);
     }
@@ -170,7 +173,11 @@ fn each_chunk<T: Real>(
 impl Totals {
     fn read_logs<T: Real>(&mut self, first: usize, chunk: &Chunk<T>, logs: &[T]) {
         let mut sum = 0.0;
-        for (i, (log, w)) in logs[..chunk.used].iter().zip(&chunk.weights).enumerate() {
+        for (i, (log, w)) in logs[..chunk.used]
+            .iter()
+            .zip(chunk.weights.iter())
+            .enumerate()
+        {
             let (log, w) = (log.as_f64(), w.as_f64());
             sum += w * log;
             if w > 0.0 && log < self.farthest.1 {
