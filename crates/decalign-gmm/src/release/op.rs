@@ -112,6 +112,7 @@ impl<T: Real> Kernel for Forward<T> {
         let mut mixtures = vec![self.start()];
         let step = Step {
             x: &self.x,
+            columns: &step::columns(&self.x, self.width),
             width: self.width,
         };
         let mut gamma = step.expect(isa, &mixtures[0]);
@@ -171,7 +172,11 @@ impl<T: Real> Kernel for Reverse<'_, T> {
     fn run<I: Isa>(mut self, isa: I) -> Vec<T> {
         let k = self.settings.components;
         let width = self.means.len() / k;
-        let step = Step { x: self.x, width };
+        let step = Step {
+            x: self.x,
+            columns: &step::columns(self.x, width),
+            width,
+        };
         let mut dx = vec![T::zero(); self.x.len()];
         let mut gradient = step::Gradient {
             weights: std::mem::take(&mut self.weights),
@@ -179,12 +184,15 @@ impl<T: Real> Kernel for Reverse<'_, T> {
             variances: std::mem::take(&mut self.variances),
         };
         let mut given = std::mem::take(&mut self.responsibilities);
+        let mut gamma = Vec::new();
         for (i, mixture) in self.mixtures.iter().enumerate().rev() {
-            let gamma = step.expect(isa, mixture);
-            step.expect_back(isa, mixture, &gamma, &given, &mut gradient, &mut dx);
+            if gamma.is_empty() {
+                gamma = step.expect(isa, mixture);
+            }
+            step.expect_back(isa, mixture, (&gamma, &given), &mut gradient, &mut dx);
             if i > 0 {
-                let before = step.expect(isa, &self.mixtures[i - 1]);
-                given = step.maximise_back(isa, mixture, &before, &gradient, &mut dx);
+                gamma = step.expect(isa, &self.mixtures[i - 1]);
+                given = step.maximise_back(isa, mixture, &gamma, &gradient, &mut dx);
                 gradient = step::Gradient::zeros(k, width);
             }
         }
