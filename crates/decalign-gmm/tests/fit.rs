@@ -118,6 +118,30 @@ fn tied_is_full_when_components_share_their_covariance() -> Result<()> {
 }
 
 #[test]
+fn random_starts_are_soft() -> Result<()> {
+    let (n, k) = (100, 3);
+    let x = groups(n / 2, 2, 2, 5.0, 12);
+    let start = Em::new(k, Covariance::Diagonal)?
+        .start(Start::Random)
+        .seed(4);
+    let fit = start.max_iterations(0).fit(&x)?;
+    // Uniform numbers divided by their sum, of the fit's own stream.
+    let draws = Stream::new(4, 0).child(0).uniform(n * k, 0.0, 1.0);
+    let draws = tensor(&draws, &[n, k]);
+    let gamma = draws.broadcast_div(&draws.sum_keepdim(1)?)?;
+    let mass = gamma.sum(0)?;
+    let means = gamma.t()?.contiguous()?.matmul(&x)?;
+    let means = means.broadcast_div(&mass.unsqueeze(1)?)?;
+    assert!(off(fit.mixture.weights(), &(mass / n as f64)?) < 1e-12);
+    assert!(off(fit.mixture.means(), &means) < 1e-12);
+    // No sample is of one component alone: hard labels would have spread the means far more.
+    let all = x.mean_keepdim(0)?;
+    let apart = fit.mixture.means().broadcast_sub(&all)?.abs()?.max_all()?;
+    assert!(number(&apart) < 0.5);
+    Ok(())
+}
+
+#[test]
 fn order_and_labels_do_not_matter() -> Result<()> {
     let x = groups(20, 3, 2, 5.0, 5);
     let order: Vec<u32> = (0..60).map(|i| (i * 7 % 60) as u32).collect();

@@ -15,7 +15,7 @@
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, parallel};
 
-use super::job;
+use super::{Assigned, job};
 use crate::chunk::{Chunk, ROWS};
 use crate::covariance::Covariance;
 use crate::data::Data;
@@ -26,8 +26,8 @@ use crate::parameters::{Factors, Moments, Parameters, Second};
 pub(crate) enum Source<'a, T> {
     /// The expectation under the mixture, then [`Quadratics`].
     Responsibilities,
-    /// One component a sample, whatever the mixture, then [`Quadratics`].
-    Labels(&'a [u32]),
+    /// Responsibilities whatever the mixture, then [`Quadratics`].
+    Assigned(&'a Assigned),
     /// The gradients with respect to every `log (pi_k p_k(x))`, (n, K).
     Given(&'a [T]),
 }
@@ -201,6 +201,10 @@ impl<T: Real> Kernel for Rows<'_, '_, T> {
         let mut second = vec![T::zero(); if matrix { k * d * stride } else { k * stride }];
         let mut zeroth = row();
         let mut x = vec![T::zero(); stride];
+        let assigned = match self.source {
+            Source::Assigned(assigned) => assigned.of::<T>(self.first, self.chunk.used, k),
+            _ => Vec::new(),
+        };
         for n in 0..self.chunk.used {
             for (block, x) in x.chunks_exact_mut(LANES).enumerate() {
                 x.copy_from_slice(&self.chunk.rows[(block * ROWS + n) * LANES..][..LANES]);
@@ -209,7 +213,7 @@ impl<T: Real> Kernel for Rows<'_, '_, T> {
             for k in 0..k {
                 self.reader.component(isa, k, &x, &mut cells);
             }
-            let dw = self.coefficients(isa, self.first + n, w, &mut cells);
+            let dw = self.coefficients(isa, self.first + n, w, &assigned, &mut cells);
             self.out.weights.push(dw.as_f64());
             let start = self.out.x.len();
             for block in (0..stride).step_by(LANES) {
@@ -268,7 +272,14 @@ impl<T: Real> Kernel for Rows<'_, '_, T> {
 impl<T: Real> Rows<'_, '_, T> {
     /// Responsibilities and s; returns the gradient with respect to the sample's weight.
     #[inline(always)]
-    fn coefficients<I: Isa>(&self, isa: I, row: usize, w: T, cells: &mut Cells<T>) -> T {
+    fn coefficients<I: Isa>(
+        &self,
+        isa: I,
+        row: usize,
+        w: T,
+        assigned: &[T],
+        cells: &mut Cells<T>,
+    ) -> T {
         match self.source {
             Source::Given(given) => {
                 let k = cells.s.len();
@@ -276,11 +287,13 @@ impl<T: Real> Rows<'_, '_, T> {
                 cells.gamma.fill(T::zero());
                 return T::zero();
             }
-            Source::Labels(labels) => {
-                cells.gamma.fill(T::zero());
-                cells.gamma[labels[row] as usize] = T::one();
+            Source::Assigned(_) => {
+                let k = cells.s.len();
+                let own = &assigned[(row - self.first) * k..][..k];
+                cells.gamma.copy_from_slice(own);
                 cells.s.fill(T::zero());
-                return cells.h[labels[row] as usize];
+                let each = own.iter().zip(&cells.h);
+                return each.fold(T::zero(), |sum, (g, h)| sum + *g * *h);
             }
             Source::Responsibilities => {}
         }

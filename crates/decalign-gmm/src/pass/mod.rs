@@ -4,6 +4,7 @@
 //! moments while they are in the cache; responsibilities of all samples are never stored. Chunks belong
 //! to jobs cut by the number of rows alone and added in a fixed order, so results do not depend on threads.
 
+mod assigned;
 pub(crate) mod back;
 mod distances;
 mod moments;
@@ -17,6 +18,7 @@ use crate::chunk::{BLOCKS, Chunk, ROWS};
 use crate::data::Data;
 use crate::parameters::{Moments, Parameters, Second};
 
+pub(crate) use assigned::Assigned;
 pub(crate) use distances::Distances;
 use moments::Accumulate;
 use softmax::Softmax;
@@ -86,18 +88,21 @@ pub(crate) fn expect<T: Real>(
     })
 }
 
-/// Moments about the means of `centres`, with responsibilities from elsewhere: `given(row)` is the
-/// component of a row.
-pub(crate) fn from_labels<T: Real>(
+/// Moments about the means of `centres`, with responsibilities from elsewhere.
+pub(crate) fn assigned<T: Real>(
     data: &Data<T>,
     centres: &Parameters,
     second: Second,
-    labels: &[u32],
+    assigned: &Assigned,
 ) -> Moments {
+    let k = centres.components();
     let totals = each_chunk(data, centres, Some(second), |first, chunk, work| {
         work.cells.fill(T::zero());
-        for (i, label) in labels[first..][..chunk.used].iter().enumerate() {
-            *work.cell(i, *label as usize) = chunk.weights[i];
+        let rows = assigned.of::<T>(first, chunk.used, k);
+        for (i, row) in rows.chunks_exact(k).enumerate() {
+            for (k, v) in row.iter().enumerate() {
+                *work.cell(i, k) = chunk.weights[i] * *v;
+            }
         }
     });
     totals.moments
