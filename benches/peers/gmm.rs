@@ -90,7 +90,7 @@ fn model() -> Result<()> {
 
 /// 1000 mixtures of 200 x 8 at once: k-means, then ten steps.
 fn many() -> Result<()> {
-    let x = normal(5, &[1000, 200, 8])?;
+    let x = normal(6, &[1000, 200, 8])?;
     let pool = pool(2);
     for (name, kind) in [
         ("full", Covariance::Full),

@@ -467,6 +467,11 @@ fn bad_input_is_an_error_that_says_what_to_do() -> Result<()> {
         em().fit(&x).unwrap_err(),
         &["singular", "raise the regularisation"],
     );
+    let batch = Tensor::stack(&[&groups(3, 2, 2, 9.0, 1), &twice.repeat((2, 1))?], 0)?;
+    says(
+        em().regularisation(1.0)?.fit(&batch).unwrap_err(),
+        &["problem 1", "2 different"],
+    );
     let start = Start::Rows(vec![0, 1, 6]);
     says(
         em().start(start).fit(&x).unwrap_err(),

@@ -314,3 +314,51 @@ fn what_is_not_asked_for_is_not_there() -> Result<()> {
     assert!(gradients.get(&x).is_none());
     Ok(())
 }
+
+#[test]
+fn zz() -> Result<()> {
+    for d in [1, 2, 4] {
+        for seed in [60, 61, 62] {
+            for separation in [4.0, 2.0, 1.0, 0.5] {
+                let one = |gradient, steps: usize| -> Result<(Tensor, f64, usize)> {
+                    let em = Em::new(2, Covariance::Diagonal)?
+                        .regularisation(1e-6)?
+                        .gradient(gradient);
+                    let em = if steps > 0 {
+                        em.max_iterations(steps).tolerance(0.0)?
+                    } else {
+                        em.max_iterations(100_000).tolerance(1e-15)?
+                    };
+                    let shift = if d == 1 {
+                        separation
+                    } else {
+                        separation / 2f64.sqrt()
+                    };
+                    let x = Var::from_tensor(&groups(30, 2, d, shift, seed))?;
+                    let fit = em.fit(&x)?;
+                    let loss = fit.mixture.means().sqr()?.sum_all()?;
+                    let g = loss.backward()?.get(&x).unwrap().clone();
+                    Ok((
+                        g,
+                        fit.gradient_solves()
+                            .first()
+                            .map_or(0.0, |s| s.spectral_radius),
+                        fit.ends[0].iterations,
+                    ))
+                };
+                let Ok((exact, radius, its)) = one(Gradient::Implicit, 0) else {
+                    println!("{d} {seed} {separation}: none");
+                    continue;
+                };
+                let five = one(Gradient::Unrolled, 5)?.0;
+                let step = one(Gradient::OneStep, 0)?.0;
+                println!(
+                    "{d} {seed} {separation}: radius {radius:.4} five {:.1e} one {:.1e} its {its}",
+                    error(&five, &exact),
+                    error(&step, &exact)
+                );
+            }
+        }
+    }
+    Ok(())
+}

@@ -105,8 +105,8 @@ fn fit_as<T: Real>(em: &Em, x: &Tensor, weights: Option<&Tensor>) -> Result<Fit>
     let work = shape.count() * n * d * em.components * 50;
     let runs = parallel::map(shape.count(), work, |i| {
         let context = problem(em, &numbers, &shape, given.as_deref(), i);
-        check_distinct(&context.data, em.components)?;
-        let run = run(&context)?;
+        check_distinct(&context.data, em.components).map_err(|e| of_problem(&shape, i, e))?;
+        let run = run(&context).map_err(|e| of_problem(&shape, i, e))?;
         let mixture = context.data.frame.leave(run.last());
         Ok((run, mixture))
     });
@@ -142,6 +142,14 @@ fn fit_as<T: Real>(em: &Em, x: &Tensor, weights: Option<&Tensor>) -> Result<Fit>
         ends,
         solves,
     })
+}
+
+/// An error with the number of its problem, where there are several.
+fn of_problem(shape: &Shape, i: usize, error: Error) -> Error {
+    match shape.batch {
+        None => error,
+        Some(_) => Error::value(format!("problem {i}"), "without a fit", error.to_string()),
+    }
 }
 
 /// Problem `i` of a batch.

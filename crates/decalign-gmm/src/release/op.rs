@@ -143,6 +143,7 @@ fn backward<T: Real>(
         means: read(1)?,
         variances: read(2)?,
         responsibilities: read(3)?,
+        last: Elements::<T>::new(&b.outputs[3])?.to_vec(),
     });
     let input = &b.inputs[0];
     Ok(vec![Some(Tensor::from_vec(
@@ -160,12 +161,14 @@ struct Reverse<'a, T> {
     means: Vec<T>,
     variances: Vec<T>,
     responsibilities: Vec<T>,
+    /// The fit's responsibilities themselves.
+    last: Vec<T>,
 }
 
 impl<T: Real> Kernel for Reverse<'_, T> {
     type Output = Vec<T>;
 
-    /// Walks the steps back; responsibilities are computed again from the parameters kept.
+    /// Walks the steps back; responsibilities but the last are computed again from the parameters kept.
     ///
     /// The centre needs no gradient of its own: the fit moves with the data.
     #[inline(always)]
@@ -184,11 +187,8 @@ impl<T: Real> Kernel for Reverse<'_, T> {
             variances: std::mem::take(&mut self.variances),
         };
         let mut given = std::mem::take(&mut self.responsibilities);
-        let mut gamma = Vec::new();
+        let mut gamma = std::mem::take(&mut self.last);
         for (i, mixture) in self.mixtures.iter().enumerate().rev() {
-            if gamma.is_empty() {
-                gamma = step.expect(isa, mixture);
-            }
             step.expect_back(isa, mixture, (&gamma, &given), &mut gradient, &mut dx);
             if i > 0 {
                 gamma = step.expect(isa, &self.mixtures[i - 1]);
