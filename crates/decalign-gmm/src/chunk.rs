@@ -39,6 +39,13 @@ impl<T: Real> Chunk<T> {
         }
     }
 
+    /// Rows `first..`.
+    pub(crate) fn of(data: &Data<T>, first: usize) -> Self {
+        let mut chunk = Self::new(data.width);
+        chunk.read(data, first);
+        chunk
+    }
+
     /// Reads rows `first..`.
     pub(crate) fn read(&mut self, data: &Data<T>, first: usize) {
         self.used = ROWS.min(data.rows() - first);

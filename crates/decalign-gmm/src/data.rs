@@ -4,7 +4,11 @@ use candle_core::Tensor;
 use decalign_core::simd::LANES;
 use decalign_core::{Error, Real, Result};
 
+use crate::chunk::{Chunk, ROWS};
 use crate::frame::Frame;
+
+/// Data of no more rows is kept as its chunks: batches of small problems read it once, not in every pass.
+const KEPT: usize = 8 * ROWS;
 
 /// Samples and their weights.
 pub(crate) struct Data<'a, T> {
@@ -13,6 +17,8 @@ pub(crate) struct Data<'a, T> {
     pub(crate) frame: Frame<T>,
     /// The frame's centre and scale by blocks of dimensions, 0 behind the last.
     pub(crate) coordinates: Vec<[[T; LANES]; 2]>,
+    /// The chunks, where they are so few that passes need not read them anew.
+    kept: Vec<Chunk<T>>,
     /// Of largest value 1; none if all are.
     pub(crate) weights: Option<Vec<T>>,
     /// The sum of these weights.
@@ -25,6 +31,17 @@ pub(crate) struct Data<'a, T> {
 
 impl<'a, T: Real> Data<'a, T> {
     pub(crate) fn new(x: &'a [T], width: usize, frame: Frame<T>, weights: Option<&[T]>) -> Self {
+        let mut data = Self::unread(x, width, frame, weights);
+        if data.rows() <= KEPT {
+            data.kept = (0..data.rows())
+                .step_by(ROWS)
+                .map(|first| Chunk::of(&data, first))
+                .collect();
+        }
+        data
+    }
+
+    fn unread(x: &'a [T], width: usize, frame: Frame<T>, weights: Option<&[T]>) -> Self {
         let rows = x.len() / width;
         let coordinates = frame.blocks();
         let Some(given) = weights else {
@@ -33,6 +50,7 @@ impl<'a, T: Real> Data<'a, T> {
                 width,
                 frame,
                 coordinates,
+                kept: Vec::new(),
                 weights: None,
                 total: rows as f64,
                 weight_scale: 1.0,
@@ -47,11 +65,26 @@ impl<'a, T: Real> Data<'a, T> {
             width,
             frame,
             coordinates,
+            kept: Vec::new(),
             total: weights.iter().map(|w| w.as_f64()).sum(),
             counted: weights.iter().filter(|w| **w > T::zero()).count(),
             weights: Some(weights),
             weight_scale: scale,
         }
+    }
+
+    /// The chunk that begins at row `first`: kept, or read into the buffer.
+    pub(crate) fn chunk<'b>(
+        &'b self,
+        first: usize,
+        buffer: &'b mut Option<Chunk<T>>,
+    ) -> &'b Chunk<T> {
+        if let Some(kept) = self.kept.get(first / ROWS) {
+            return kept;
+        }
+        let chunk = buffer.get_or_insert_with(|| Chunk::new(self.width));
+        chunk.read(self, first);
+        chunk
     }
 
     pub(crate) fn rows(&self) -> usize {

@@ -5,7 +5,7 @@ use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, nn, parallel, simd, with_real};
 
 use super::Mixture;
-use crate::chunk::{Chunk, ROWS};
+use crate::chunk::ROWS;
 use crate::data::{Data, Shape, check_finite};
 use crate::frame::Frame;
 use crate::maximise::Quadratics;
@@ -132,13 +132,13 @@ fn logs<T: Real>(x: &[T], mixture: &Parameters) -> Result<Vec<T>> {
     let rows = data.rows();
     let size = pass::job(rows);
     let parts = parallel::map(rows.div_ceil(size), rows * k * d * 4, |part| {
-        let (mut chunk, mut work) = (Chunk::new(d), Work::new(k));
+        let (mut buffer, mut work) = (None, Work::new(k));
         let mut out = Vec::with_capacity(size * k);
         for first in (part * size..rows.min((part + 1) * size)).step_by(ROWS) {
-            chunk.read(&data, first);
+            let chunk = data.chunk(first, &mut buffer);
             simd::dispatch(Distances {
                 tiles: &tiles,
-                chunk: &chunk,
+                chunk,
                 out: &mut work.cells,
                 scratch: &mut work.scratch,
             });

@@ -79,13 +79,13 @@ pub(crate) fn back<T: Real>(
             weights: Vec::new(),
             moments: Moments::zeros(k, d, second),
         };
-        let mut chunk = Chunk::new(d);
+        let mut buffer = None;
         let end = rows.min((part + 1) * size);
         for first in (part * size..end).step_by(ROWS) {
-            chunk.read(data, first);
+            let chunk = data.chunk(first, &mut buffer);
             simd::dispatch(Rows {
                 reader: &reader,
-                chunk: &chunk,
+                chunk,
                 first,
                 source,
                 out: &mut out,

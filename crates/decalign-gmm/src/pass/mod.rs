@@ -20,7 +20,7 @@ use crate::parameters::{Moments, Parameters, Second};
 
 pub(crate) use assigned::Assigned;
 pub(crate) use distances::Distances;
-use moments::Accumulate;
+pub(crate) use moments::{Accumulate, Centres};
 use softmax::Softmax;
 pub(crate) use tiles::Tiles;
 
@@ -142,20 +142,20 @@ fn each_chunk<T: Real>(
 ) -> Totals {
     let (d, k, rows) = (data.width, centres.components(), data.rows());
     let size = job(rows);
-    let means = moments::Centres::new(centres);
+    let means = Centres::new(centres);
     let stored = second.unwrap_or(Second::Nothing);
     let work = work(rows, k, d, centres.kind.is_matrix());
     let sum = |part: usize| {
         let mut totals = Totals::zeros(k, d, stored);
-        let (mut chunk, mut work) = (Chunk::new(d), Work::new(k));
+        let (mut buffer, mut work) = (None, Work::new(k));
         let end = rows.min((part + 1) * size);
         for first in (part * size..end).step_by(ROWS) {
-            chunk.read(data, first);
-            fill(first, &chunk, &mut work);
-            totals.read_logs(first, &chunk, &work.logs);
+            let chunk = data.chunk(first, &mut buffer);
+            fill(first, chunk, &mut work);
+            totals.read_logs(first, chunk, &work.logs);
             if second.is_some() {
                 simd::dispatch(Accumulate {
-                    chunk: &chunk,
+                    chunk,
                     cells: &work.cells,
                     centres: &means,
                     second: stored,

@@ -58,18 +58,18 @@ struct Forward<T> {
 
 impl<T: Real> Forward<T> {
     fn new(settings: &UnrolledEm, x: &[T], width: usize) -> Self {
-        let batch = x.len() / width;
+        let batch = T::of((x.len() / width) as f64);
         let mut centre = vec![T::zero(); width];
         for row in x.chunks_exact(width) {
             centre
                 .iter_mut()
                 .zip(row)
-                .for_each(|(c, v)| *c += *v / T::of(batch as f64));
+                .for_each(|(c, v)| *c += *v / batch);
         }
-        let rows = x.chunks_exact(width);
-        let x = rows
-            .flat_map(|row| row.iter().zip(&centre).map(|(v, c)| *v - *c))
-            .collect();
+        let mut x = x.to_vec();
+        for row in x.chunks_exact_mut(width) {
+            row.iter_mut().zip(&centre).for_each(|(v, c)| *v -= *c);
+        }
         Self {
             settings: *settings,
             centre,
@@ -88,10 +88,10 @@ impl<T: Real> Forward<T> {
                 .zip(row)
                 .for_each(|(s, v)| *s += *v * *v / T::of(batch as f64));
         }
-        let starts = self.settings.starts(batch).into_iter();
-        let means = starts
-            .flat_map(|i| self.x[i * width..][..width].iter().copied())
-            .collect();
+        let mut means = Vec::with_capacity(k * width);
+        for i in self.settings.starts(batch) {
+            means.extend_from_slice(&self.x[i * width..][..width]);
+        }
         let weights = vec![T::of(1.0 / k as f64); k];
         let mass = vec![T::of(batch as f64 / k as f64); k];
         Mixture::new(
