@@ -15,6 +15,7 @@ use super::start::Origin;
 use crate::data::Shape;
 use crate::parameters::{Parameters, Second};
 use crate::pass::back::{self, Source};
+use crate::pass::mixture_back::to_mixture;
 use crate::pass::{self, Assigned, Tiles};
 
 /// What a backward pass keeps of the fit.
@@ -125,7 +126,7 @@ fn step_back<T: Real>(
     let factors = before.factors(context.epsilon())?;
     let source = Source::Responsibilities;
     let back = back::back(&context.data, before, Some(&factors), &quadratics, &source);
-    back::to_mixture(before, &factors, &back.moments, &mut out);
+    to_mixture(before, &factors, &back.moments, &mut out);
     if let Some(input) = input {
         input.add(&back, quadratics.of_total);
     }

@@ -11,6 +11,7 @@ use crate::frame::Frame;
 use crate::maximise::Quadratics;
 use crate::parameters::Parameters;
 use crate::pass::back::{self, Source};
+use crate::pass::mixture_back::to_mixture;
 use crate::pass::{self, Distances, Tiles, Work};
 
 impl Mixture {
@@ -196,7 +197,7 @@ fn back_one<T: Real>(x: &[T], given: &Parameters, gradient: &[T]) -> Result<(Vec
     let source = Source::Given(gradient);
     let back = back::back(&data, &mixture, Some(&factors), &nothing, &source);
     let mut to = Parameters::zeros(mixture.kind, k, d);
-    back::to_mixture(&mixture, &factors, &back.moments, &mut to);
+    to_mixture(&mixture, &factors, &back.moments, &mut to);
     let mut of_x = back.x;
     for row in of_x.chunks_exact_mut(d) {
         row.iter_mut()

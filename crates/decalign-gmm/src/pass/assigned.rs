@@ -20,17 +20,18 @@ impl Assigned {
     /// Of the rows of a chunk that begins at `first`, (rows, K).
     pub(crate) fn of<T: Real>(&self, first: usize, rows: usize, components: usize) -> Vec<T> {
         let mut out = vec![T::zero(); rows * components];
-        let each = out.chunks_exact_mut(components).enumerate();
+        let each = out.chunks_exact_mut(components);
         match self {
-            Self::First => each.for_each(|(_, row)| row[0] = T::one()),
+            Self::First => each.for_each(|row| row[0] = T::one()),
             Self::Labels(labels) => {
-                each.for_each(|(i, row)| row[labels[first + i] as usize] = T::one());
+                let each = each.zip(&labels[first..]);
+                each.for_each(|(row, label)| row[*label as usize] = T::one());
             }
             Self::Random(stream) => {
                 let draws = stream.child((first / ROWS) as u64);
                 // Above 0, so that every sample is of every component.
                 let draws = draws.uniform(rows * components, f64::EPSILON, 1.0);
-                for ((_, row), draws) in each.zip(draws.chunks_exact(components)) {
+                for (row, draws) in each.zip(draws.chunks_exact(components)) {
                     let sum: f64 = draws.iter().sum();
                     row.iter_mut()
                         .zip(draws)

@@ -7,6 +7,7 @@
 mod assigned;
 pub(crate) mod back;
 mod distances;
+pub(crate) mod mixture_back;
 mod moments;
 mod softmax;
 mod tiles;

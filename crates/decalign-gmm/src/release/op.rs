@@ -17,6 +17,12 @@ pub(crate) fn fit<T: Real>(settings: &UnrolledEm, x: &Tensor) -> Result<Unrolled
     let Some(last) = history.mixtures.last() else {
         return Err(Error::value("mixture", "absent", "the start is one"));
     };
+    let parts = [&last.weights, &last.means, &last.variances];
+    let numbers = parts.into_iter().chain([&history.responsibilities]);
+    if let Some(v) = numbers.flatten().find(|v| !v.is_finite()) {
+        let remedy = "squares of the data exceed its type: rescale it, or give it in f64";
+        return Err(Error::value("a number of the fit", v, remedy));
+    }
     let mut means = last.means.clone();
     for row in means.chunks_exact_mut(width) {
         row.iter_mut().zip(&centre).for_each(|(v, c)| *v += *c);
