@@ -60,3 +60,43 @@ pub fn map<R: Send>(n: usize, work: usize, f: impl Fn(usize) -> R + Sync + Send)
         (0..n).into_par_iter().map(f).collect()
     }
 }
+
+/// The results of `f(0), ..., f(n - 1)` merged, `merge(a, b)` adding to `a` the result `b` of later indices;
+/// none of no indices.
+///
+/// They are merged in a tree whose shape depends on `n` alone. At any time a thread holds no more than
+/// `log2 n` results that wait for others.
+///
+/// ```
+/// let sum = decalign_core::parallel::reduce(5, 5, |i| i * i, |a, b| *a += b);
+/// assert_eq!(sum, Some(30));
+/// ```
+pub fn reduce<R: Send>(
+    n: usize,
+    work: usize,
+    f: impl Fn(usize) -> R + Sync + Send,
+    merge: impl Fn(&mut R, R) + Sync + Send,
+) -> Option<R> {
+    (n > 0).then(|| tree((0, n), work >= THRESHOLD, &f, &merge))
+}
+
+/// Of the indices from `start` to `end`, at least one.
+fn tree<R: Send>(
+    (start, end): (usize, usize),
+    shared: bool,
+    f: &(impl Fn(usize) -> R + Sync + Send),
+    merge: &(impl Fn(&mut R, R) + Sync + Send),
+) -> R {
+    if end - start < 2 {
+        return f(start);
+    }
+    let middle = start + (end - start).next_power_of_two() / 2;
+    let first = || tree((start, middle), shared, f, merge);
+    let second = || tree((middle, end), shared, f, merge);
+    let (mut first, second) = match shared {
+        true => rayon::join(first, second),
+        false => (first(), second()),
+    };
+    merge(&mut first, second);
+    first
+}

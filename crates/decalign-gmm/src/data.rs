@@ -1,22 +1,24 @@
-//! Samples as loops see them: checked, and a chunk of rows at a time in the coordinates of a frame.
+//! Samples as loops see them: checked, with the frame whose coordinates chunks of rows are read in.
 
 use candle_core::Tensor;
 use decalign_core::simd::LANES;
 use decalign_core::{Error, Real, Result};
 
+use crate::chunk::{Chunk, ROWS};
 use crate::frame::Frame;
 
-/// Rows handled together: what is known of them stays in the first caches.
-pub(crate) const ROWS: usize = 128;
-
-/// Blocks of rows of a chunk.
-pub(crate) const BLOCKS: usize = ROWS / LANES;
+/// Data of no more rows is kept as its chunks: batches of small problems read it once, not in every pass.
+const KEPT: usize = 8 * ROWS;
 
 /// Samples and their weights.
 pub(crate) struct Data<'a, T> {
     pub(crate) x: &'a [T],
     pub(crate) width: usize,
     pub(crate) frame: Frame<T>,
+    /// The frame's centre and scale by blocks of dimensions, 0 behind the last.
+    pub(crate) coordinates: Vec<[[T; LANES]; 2]>,
+    /// The chunks, where they are so few that passes need not read them anew.
+    kept: Vec<Chunk<T>>,
     /// Of largest value 1; none if all are.
     pub(crate) weights: Option<Vec<T>>,
     /// The sum of these weights.
@@ -29,12 +31,26 @@ pub(crate) struct Data<'a, T> {
 
 impl<'a, T: Real> Data<'a, T> {
     pub(crate) fn new(x: &'a [T], width: usize, frame: Frame<T>, weights: Option<&[T]>) -> Self {
+        let mut data = Self::unread(x, width, frame, weights);
+        if data.rows() <= KEPT {
+            data.kept = (0..data.rows())
+                .step_by(ROWS)
+                .map(|first| Chunk::of(&data, first))
+                .collect();
+        }
+        data
+    }
+
+    fn unread(x: &'a [T], width: usize, frame: Frame<T>, weights: Option<&[T]>) -> Self {
         let rows = x.len() / width;
+        let coordinates = frame.blocks();
         let Some(given) = weights else {
             return Self {
                 x,
                 width,
                 frame,
+                coordinates,
+                kept: Vec::new(),
                 weights: None,
                 total: rows as f64,
                 weight_scale: 1.0,
@@ -48,11 +64,27 @@ impl<'a, T: Real> Data<'a, T> {
             x,
             width,
             frame,
+            coordinates,
+            kept: Vec::new(),
             total: weights.iter().map(|w| w.as_f64()).sum(),
             counted: weights.iter().filter(|w| **w > T::zero()).count(),
             weights: Some(weights),
             weight_scale: scale,
         }
+    }
+
+    /// The chunk that begins at row `first`: kept, or read into the buffer.
+    pub(crate) fn chunk<'b>(
+        &'b self,
+        first: usize,
+        buffer: &'b mut Option<Chunk<T>>,
+    ) -> &'b Chunk<T> {
+        if let Some(kept) = self.kept.get(first / ROWS) {
+            return kept;
+        }
+        let chunk = buffer.get_or_insert_with(|| Chunk::new(self.width));
+        chunk.read(self, first);
+        chunk
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -74,67 +106,6 @@ impl<'a, T: Real> Data<'a, T> {
     /// The mass below which a component has nothing to say: a millionth of a sample.
     pub(crate) fn least_mass(&self) -> f64 {
         1e-6 * self.total / self.counted.max(1) as f64
-    }
-
-    /// Reads rows `first..` into a chunk.
-    pub(crate) fn load(&self, first: usize, chunk: &mut Chunk<T>) {
-        let d = self.width;
-        chunk.used = ROWS.min(self.rows() - first);
-        let rows = self.x[first * d..].chunks_exact(d).take(chunk.used);
-        for (i, row) in rows.enumerate() {
-            let frame = self.frame.centre.chunks(LANES);
-            let frame = frame.zip(self.frame.inverse.chunks(LANES));
-            for (block, (x, (c, s))) in row.chunks(LANES).zip(frame).enumerate() {
-                let to = &mut chunk.rows[(block * ROWS + i) * LANES..][..x.len()];
-                for (((to, x), c), s) in to.iter_mut().zip(x).zip(c).zip(s) {
-                    *to = (*x - *c) * *s;
-                }
-            }
-        }
-        let rows = chunk.rows.as_chunks::<LANES>().0;
-        let columns = chunk.columns.as_chunks_mut::<LANES>().0;
-        for (block, columns) in columns.chunks_exact_mut(d).enumerate() {
-            for (j, column) in columns.iter_mut().enumerate() {
-                let rows = &rows[j / LANES * ROWS + block * LANES..][..LANES];
-                for (to, row) in column.iter_mut().zip(rows) {
-                    *to = row[j % LANES];
-                }
-            }
-        }
-        chunk.weights.fill(T::zero());
-        match &self.weights {
-            None => chunk.weights[..chunk.used].fill(T::one()),
-            Some(w) => chunk.weights[..chunk.used].copy_from_slice(&w[first..][..chunk.used]),
-        }
-    }
-}
-
-/// The length of rows: whole blocks, and whole groups of a tile.
-pub(crate) fn stride(width: usize) -> usize {
-    width.next_multiple_of(6).next_multiple_of(LANES)
-}
-
-/// [`ROWS`] samples, twice; what is behind the end has weight 0.
-pub(crate) struct Chunk<T> {
-    /// Blocks of [`LANES`] dimensions, of each all rows.
-    pub(crate) rows: Vec<T>,
-    /// Blocks of [`LANES`] rows, of each all dimensions.
-    pub(crate) columns: Vec<T>,
-    pub(crate) weights: Vec<T>,
-    pub(crate) stride: usize,
-    pub(crate) used: usize,
-}
-
-impl<T: Real> Chunk<T> {
-    pub(crate) fn new(width: usize) -> Self {
-        let stride = stride(width);
-        Self {
-            rows: vec![T::zero(); ROWS * stride],
-            columns: vec![T::zero(); ROWS * width],
-            weights: vec![T::zero(); ROWS],
-            stride,
-            used: 0,
-        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! keeps squares in range at any scale.
 
 use decalign_core::Real;
+use decalign_core::simd::LANES;
 
 use crate::covariance::Covariance;
 use crate::parameters::Parameters;
@@ -79,6 +80,18 @@ impl<T: Real> Frame<T> {
             centre,
             inverse: reach.iter().map(each).collect(),
         }
+    }
+
+    /// Centre and scale by blocks of columns, 0 behind the last.
+    pub(crate) fn blocks(&self) -> Vec<[[T; LANES]; 2]> {
+        let block = |(c, s): (&[T], &[T])| {
+            let mut out = [[T::zero(); LANES]; 2];
+            out[0][..c.len()].copy_from_slice(c);
+            out[1][..s.len()].copy_from_slice(s);
+            out
+        };
+        let centres = self.centre.chunks(LANES);
+        centres.zip(self.inverse.chunks(LANES)).map(block).collect()
     }
 
     /// Numbers of a mixture in these coordinates.

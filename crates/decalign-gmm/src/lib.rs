@@ -35,19 +35,26 @@
 //! # Which gradient
 //!
 //! A few steps carry the gradient of those steps, which is not that of the fit. Relative errors against the
-//! implicit gradient, by how far two components lie apart in deviations (60 samples; the test `table` of
-//! `tests/gradients.rs` computes them):
+//! implicit gradient, and the spectral radius of a step at the fixed point (the rate at which EM converges), by
+//! how far two components of deviation 1 lie apart:
 //!
-//! | separation | five unrolled steps | one step |
-//! |---|---|---|
-//! | 4 | 7.4e-3 | 1.1e-1 |
-//! | 2 | 9.8e-1 | 8.9e-1 |
-//! | 1 | 1.2e0 | 9.3e-1 |
-//! | 0.5 | 2.1e-1 | 6.7e-1 |
+//! | separation | spectral radius | five unrolled steps | one step |
+//! |---|---|---|---|
+//! | 4 | 0.46 | 6.1e-3 | 9.7e-2 |
+//! | 2 | 0.93 | 9.7e-1 | 7.7e-1 |
+//! | 1 | 0.92 | 1.0e0 | 8.3e-1 |
+//! | 0.5 | 0.70 | 9.9e-1 | 5.6e-1 |
+//!
+//! Medians over nine samples of 60 points in two dimensions, diagonal covariances, the sum of squared means as
+//! loss, k-means starts; the test `table` of `tests/gradients.rs` computes them. Samples differ: at a separation
+//! of 4 the error of five steps lies between 5e-6 and 0.28, that of one step between 0.009 and 0.49. 20,000
+//! unrolled steps have the implicit gradient to within 4e-4 on all of them. From a separation of 2 down, nothing
+//! short of convergence is the gradient of the fit.
 //!
 //! Sources: Dempster, Laird and Rubin (1977) for EM; Cappé and Moulines (2009) for its online form; DecAlign
 //! (ICLR 2026) for prototypes.
 
+mod chunk;
 mod covariance;
 mod data;
 mod fit;

@@ -118,6 +118,30 @@ fn tied_is_full_when_components_share_their_covariance() -> Result<()> {
 }
 
 #[test]
+fn random_starts_are_soft() -> Result<()> {
+    let (n, k) = (100, 3);
+    let x = groups(n / 2, 2, 2, 5.0, 12);
+    let start = Em::new(k, Covariance::Diagonal)?
+        .start(Start::Random)
+        .seed(4);
+    let fit = start.max_iterations(0).fit(&x)?;
+    // Uniform numbers divided by their sum, of the fit's own stream.
+    let draws = Stream::new(4, 0).child(0).uniform(n * k, 0.0, 1.0);
+    let draws = tensor(&draws, &[n, k]);
+    let gamma = draws.broadcast_div(&draws.sum_keepdim(1)?)?;
+    let mass = gamma.sum(0)?;
+    let means = gamma.t()?.contiguous()?.matmul(&x)?;
+    let means = means.broadcast_div(&mass.unsqueeze(1)?)?;
+    assert!(off(fit.mixture.weights(), &(mass / n as f64)?) < 1e-12);
+    assert!(off(fit.mixture.means(), &means) < 1e-12);
+    // No sample is of one component alone: hard labels would have spread the means far more.
+    let all = x.mean_keepdim(0)?;
+    let apart = fit.mixture.means().broadcast_sub(&all)?.abs()?.max_all()?;
+    assert!(number(&apart) < 0.5);
+    Ok(())
+}
+
+#[test]
 fn order_and_labels_do_not_matter() -> Result<()> {
     let x = groups(20, 3, 2, 5.0, 5);
     let order: Vec<u32> = (0..60).map(|i| (i * 7 % 60) as u32).collect();
@@ -443,6 +467,11 @@ fn bad_input_is_an_error_that_says_what_to_do() -> Result<()> {
         em().fit(&x).unwrap_err(),
         &["singular", "raise the regularisation"],
     );
+    let batch = Tensor::stack(&[&groups(3, 2, 2, 9.0, 1), &twice.repeat((2, 1))?], 0)?;
+    says(
+        em().regularisation(1.0)?.fit(&batch).unwrap_err(),
+        &["problem 1", "2 different"],
+    );
     let start = Start::Rows(vec![0, 1, 6]);
     says(
         em().start(start).fit(&x).unwrap_err(),
@@ -463,6 +492,91 @@ fn bad_input_is_an_error_that_says_what_to_do() -> Result<()> {
             em().fit_weighted(&x, &tensor(&weights, &[n])).unwrap_err(),
             &[words],
         );
+    }
+    Ok(())
+}
+
+#[test]
+fn strided_tensors_are_read_as_they_look() -> Result<()> {
+    let wide = normal(&[3, 40], 60);
+    let (turned, plain) = (wide.t()?, wide.t()?.contiguous()?);
+    // Every second column of a wider tensor, behind an offset.
+    let parent = Tensor::cat(&[&normal(&[5, 3], 61), &plain], 0)?;
+    let narrow = parent.narrow(0, 5, 40)?;
+    for kind in KINDS {
+        let em = Em::new(2, kind)?.regularisation(1e-3)?;
+        let want = em.fit(&plain)?.mixture;
+        for x in [&turned, &narrow] {
+            same(&em.fit(x)?.mixture, &want, 0.0);
+            assert_eq!(
+                numbers(&want.log_densities(x)?),
+                numbers(&want.log_densities(&plain)?)
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn sizes_about_the_edges_of_blocks_and_chunks() -> Result<()> {
+    // One step on all rows is one step on the same rows twice, wherever blocks and chunks end.
+    for (n, d) in [
+        (1, 1),
+        (15, 17),
+        (16, 16),
+        (17, 15),
+        (127, 33),
+        (128, 1),
+        (129, 6),
+        (1023, 2),
+        (1025, 31),
+    ] {
+        let x = normal(&[n, d], 62 + n as u64);
+        let twice = Tensor::cat(&[&x, &x], 0)?;
+        for (kind, dtype) in KINDS
+            .into_iter()
+            .flat_map(|k| [(k, DType::F64), (k, DType::F32)])
+        {
+            let k = n.min(3);
+            let em = Em::new(k, kind)?.start(Start::Rows((0..k).collect()));
+            let em = em.regularisation(0.1)?.max_iterations(2).tolerance(0.0)?;
+            let fit = |x: &Tensor| em.fit(&x.to_dtype(dtype)?);
+            let (one, two) = (fit(&x)?, fit(&twice)?);
+            let tolerance = if dtype == DType::F64 { 1e-11 } else { 2e-4 };
+            same(&two.mixture, &one.mixture, tolerance);
+            let wide = em.fit(&x)?;
+            same(&one.mixture, &wide.mixture, 1e-3);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn huge_and_tiny_columns_in_single_precision() -> Result<()> {
+    let x = groups(25, 3, 2, 4.0, 63);
+    for kind in KINDS {
+        let em = em(3, kind).tolerance(1e-6)?;
+        for scale in [1e-15, 1e15, 1e-30, 1e30] {
+            // Squares of 1e30 have no place in f32: an error with a remedy, not an infinity.
+            let single = (&x * scale)?.to_dtype(DType::F32)?;
+            match em.fit(&single) {
+                Ok(fit) => {
+                    let m = &fit.mixture;
+                    for part in [m.weights(), m.means(), m.covariances()] {
+                        assert!(numbers(part).iter().all(|v| v.is_finite()));
+                    }
+                    assert!(
+                        numbers(&m.log_density(&single)?)
+                            .iter()
+                            .all(|v| v.is_finite())
+                    );
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(text.contains("f64") || text.contains("singular"), "{text}");
+                }
+            }
+        }
     }
     Ok(())
 }

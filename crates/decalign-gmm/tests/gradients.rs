@@ -205,22 +205,17 @@ fn the_spectral_radius_is_the_rate_of_convergence() -> Result<()> {
     Ok(())
 }
 
-/// Relative error of a gradient against the implicit one, and the implicit one.
-fn gradients(separation: f64, gradient: Gradient, steps: usize) -> Result<Tensor> {
-    let em = Em::new(2, Covariance::Diagonal)?
-        .regularisation(1e-6)?
-        .gradient(gradient);
-    let em = match gradient {
-        Gradient::Unrolled => em
-            .max_iterations(steps)
-            .tolerance(0.0)?
-            .start(Start::KMeans),
-        _ => em.max_iterations(100_000).tolerance(1e-15)?,
+/// The gradient of the sum of squared means, and the fit.
+fn gradient(x: &Tensor, gradient: Gradient, steps: Option<usize>) -> Result<(Tensor, Fit)> {
+    let em = Em::new(2, Covariance::Diagonal)?.gradient(gradient);
+    let em = match steps {
+        Some(steps) => em.max_iterations(steps).tolerance(0.0)?,
+        None => em.max_iterations(100_000).tolerance(1e-15)?,
     };
-    let x = Var::from_tensor(&groups(30, 2, 2, separation / 2f64.sqrt(), 60))?;
+    let x = Var::from_tensor(x)?;
     let fit = em.fit(&x)?;
     let loss = fit.mixture.means().sqr()?.sum_all()?;
-    Ok(loss.backward()?.get(&x).unwrap().clone())
+    Ok((loss.backward()?.get(&x).unwrap().clone(), fit))
 }
 
 fn error(a: &Tensor, b: &Tensor) -> f64 {
@@ -230,39 +225,44 @@ fn error(a: &Tensor, b: &Tensor) -> f64 {
     norm(&difference) / norm(&b)
 }
 
-/// The table of the crate's page: separation, error of five unrolled steps, of one step.
-const TABLE: [(f64, &str, &str); 4] = [
-    (4.0, "7.4e-3", "1.1e-1"),
-    (2.0, "9.8e-1", "8.9e-1"),
-    (1.0, "1.2e0", "9.3e-1"),
-    (0.5, "2.1e-1", "6.7e-1"),
+/// Spectral radius, and the errors of five unrolled steps, of the last step alone, and of all steps.
+fn quantities(separation: f64, seed: u64) -> Result<[f64; 4]> {
+    let x = groups(30, 2, 2, separation / 2f64.sqrt(), seed);
+    let (exact, fit) = gradient(&x, Gradient::Implicit, None)?;
+    let of = |g, steps| Ok::<_, decalign_core::Error>(error(&gradient(&x, g, steps)?.0, &exact));
+    Ok([
+        fit.gradient_solves()[0].spectral_radius,
+        of(Gradient::Unrolled, Some(5))?,
+        of(Gradient::OneStep, None)?,
+        of(Gradient::Unrolled, Some(20_000))?,
+    ])
+}
+
+/// The table of the crate's page, medians over samples 60 to 68: separation, spectral radius, error of five
+/// unrolled steps, of one step.
+const TABLE: [(f64, &str, &str, &str); 4] = [
+    (4.0, "0.46", "6.1e-3", "9.7e-2"),
+    (2.0, "0.93", "9.7e-1", "7.7e-1"),
+    (1.0, "0.92", "1.0e0", "8.3e-1"),
+    (0.5, "0.70", "9.9e-1", "5.6e-1"),
 ];
 
 #[test]
 fn table() -> Result<()> {
     let page = include_str!("../src/lib.rs");
-    for (separation, five, one) in TABLE {
-        let line = format!("| {separation} | {five} | {one} |");
+    for (separation, radius, five, one) in TABLE {
+        let line = format!("| {separation} | {radius} | {five} | {one} |");
         assert!(page.contains(&line), "not on the page: {line}");
-        let exact = gradients(separation, Gradient::Implicit, 0)?;
-        let close = |got: f64, want: &str| {
-            let want: f64 = want.parse().unwrap();
-            assert!(
-                (got / want - 1.0).abs() < 0.06,
-                "{separation}: {got:e} {want:e}"
-            );
-        };
-        close(
-            error(&gradients(separation, Gradient::Unrolled, 5)?, &exact),
-            five,
-        );
-        close(
-            error(&gradients(separation, Gradient::OneStep, 0)?, &exact),
-            one,
-        );
+        let all = (60..69).map(|seed| quantities(separation, seed));
+        let all = all.collect::<Result<Vec<_>>>()?;
+        for (i, want) in [radius, five, one].into_iter().enumerate() {
+            let mut each: Vec<f64> = all.iter().map(|q| q[i]).collect();
+            each.sort_by(f64::total_cmp);
+            let (got, want): (f64, f64) = (each[4], want.parse().unwrap());
+            assert!((got / want - 1.0).abs() < 0.06, "{separation}: {got:e}");
+        }
         // All steps together have the gradient of the fixed point, up to what is left to go.
-        let many = error(&gradients(separation, Gradient::Unrolled, 20_000)?, &exact);
-        assert!(many < 1e-4, "{separation}: {many:e}");
+        assert!(all.iter().all(|q| q[3] < 1e-3), "{separation}: {all:?}");
     }
     Ok(())
 }

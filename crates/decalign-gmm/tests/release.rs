@@ -120,6 +120,14 @@ fn degenerate_data_is_an_error_or_finite() -> Result<()> {
             assert!(distance(&part, &part.zeros_like()?).is_finite());
         }
     }
+    // Squares of 1e30 have no place in f32.
+    let huge = (normal(&[6, 2], 9) * 1e30)?.to_dtype(DType::F32)?;
+    let error = settings.fit(&huge).unwrap_err().to_string();
+    assert!(error.contains("rescale"), "{error}");
+    let tiny = (normal(&[6, 2], 9) * 1e-30)?.to_dtype(DType::F32)?;
+    for part in parts(settings.fit(&tiny)?) {
+        assert!(distance(&part, &part.zeros_like()?).is_finite());
+    }
     let nan = Tensor::new(&[[0f32, 1.0], [f32::NAN, 2.0]], &Device::Cpu)?;
     let error = settings.fit(&nan).unwrap_err().to_string();
     assert!(

@@ -60,7 +60,7 @@ const ROWS: &[Row] = &[
         Asked::Nothing,
     ),
     Row {
-        case: "  full: memory of a fit, by the data's",
+        case: "  full: memory of data and fit, by the data's",
         ours: "decalign full: memory",
         peer: Some("decalign full: data"),
         unit: Unit::Bytes,

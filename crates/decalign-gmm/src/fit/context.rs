@@ -9,7 +9,7 @@ use crate::data::{Data, check_weights};
 use crate::frame::Frame;
 use crate::maximise::Step;
 use crate::parameters::{Parameters, Second};
-use crate::pass;
+use crate::pass::{self, Assigned};
 
 /// A problem of a batch.
 pub(super) struct Context<'a, T> {
@@ -65,8 +65,7 @@ impl<'a, T: Real> Context<'a, T> {
     /// The mixture of one component.
     pub(super) fn all(&self) -> Parameters {
         let centre = self.nothing();
-        let labels = vec![0; self.data.rows()];
-        let moments = pass::from_labels(&self.data, &centre, self.second(), &labels);
+        let moments = pass::assigned(&self.data, &centre, self.second(), &Assigned::First);
         self.step(&centre).maximise(&moments)
     }
 

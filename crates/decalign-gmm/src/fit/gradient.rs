@@ -13,9 +13,10 @@ use super::settings::{Em, Gradient};
 use super::solution::problem;
 use super::start::Origin;
 use crate::data::Shape;
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, Second};
 use crate::pass::back::{self, Source};
-use crate::pass::{self, Tiles};
+use crate::pass::mixture_back::to_mixture;
+use crate::pass::{self, Assigned, Tiles};
 
 /// What a backward pass keeps of the fit.
 pub(super) struct Taken {
@@ -125,7 +126,7 @@ fn step_back<T: Real>(
     let factors = before.factors(context.epsilon())?;
     let source = Source::Responsibilities;
     let back = back::back(&context.data, before, Some(&factors), &quadratics, &source);
-    back::to_mixture(before, &factors, &back.moments, &mut out);
+    to_mixture(before, &factors, &back.moments, &mut out);
     if let Some(input) = input {
         input.add(&back, quadratics.of_total);
     }
@@ -151,7 +152,7 @@ fn start_back<T: Real>(
             }
             vec![true; start.matrices()]
         }
-        Origin::Labels(labels, borrowed) => {
+        Origin::Assigned(assigned, borrowed) => {
             let mut own = gradient.clone();
             let size = own.covariances.len() / own.matrices();
             for (k, part) in own.covariances.chunks_exact_mut(size).enumerate() {
@@ -164,10 +165,10 @@ fn start_back<T: Real>(
             // Components without samples kept the centre, whose gradient goes nowhere.
             let mut nowhere = centres.clone();
             let mut after = start.clone();
-            let mass = labels_mass(context, labels, start.components());
+            let mass = pass::assigned(&context.data, &centres, Second::Nothing, assigned).s0;
             after.weights = mass.iter().map(|m| m / context.data.total).collect();
             let quadratics = step.back(&after, &own, &mut nowhere);
-            let source = Source::Labels(labels);
+            let source = Source::Assigned(assigned);
             let back = back::back(&context.data, &centres, None, &quadratics, &source);
             input.add(&back, quadratics.of_total);
             borrowed[..start.matrices()].to_vec()
@@ -183,18 +184,9 @@ fn start_back<T: Real>(
     let centre = context.nothing();
     let step = context.step(&centre);
     let quadratics = step.back(&context.all(), &total, &mut context.nothing());
-    let labels = vec![0; context.data.rows()];
-    let source = Source::Labels(&labels);
+    let source = Source::Assigned(&Assigned::First);
     let back = back::back(&context.data, &centre, None, &quadratics, &source);
     input.add(&back, quadratics.of_total);
-}
-
-fn labels_mass<T: Real>(context: &Context<T>, labels: &[u32], k: usize) -> Vec<f64> {
-    let mut mass = vec![0.0; k];
-    for (i, label) in labels.iter().enumerate() {
-        mass[*label as usize] += context.data.weight(i);
-    }
-    mass
 }
 
 /// The gradient with respect to samples and weights, in the frame's coordinates.

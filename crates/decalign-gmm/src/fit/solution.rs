@@ -105,8 +105,8 @@ fn fit_as<T: Real>(em: &Em, x: &Tensor, weights: Option<&Tensor>) -> Result<Fit>
     let work = shape.count() * n * d * em.components * 50;
     let runs = parallel::map(shape.count(), work, |i| {
         let context = problem(em, &numbers, &shape, given.as_deref(), i);
-        check_distinct(&context.data, em.components)?;
-        let run = run(&context)?;
+        check_distinct(&context.data, em.components).map_err(|e| of_problem(&shape, i, e))?;
+        let run = run(&context).map_err(|e| of_problem(&shape, i, e))?;
         let mixture = context.data.frame.leave(run.last());
         Ok((run, mixture))
     });
@@ -144,6 +144,14 @@ fn fit_as<T: Real>(em: &Em, x: &Tensor, weights: Option<&Tensor>) -> Result<Fit>
     })
 }
 
+/// An error with the number of its problem, where there are several.
+fn of_problem(shape: &Shape, i: usize, error: Error) -> Error {
+    match shape.batch {
+        None => error,
+        Some(_) => Error::value(format!("problem {i}"), "without a fit", error.to_string()),
+    }
+}
+
 /// Problem `i` of a batch.
 pub(super) fn problem<'a, T: Real>(
     em: &'a Em,
@@ -161,16 +169,27 @@ fn outputs<T: Real>(mixtures: &[Parameters], shape: &Shape) -> Result<Vec<Output
     let first = &mixtures[0];
     let (k, d, kind) = (first.components(), first.width, first.kind);
     let dims = [vec![k], vec![k, d], kind.shape(k, d)];
+    let lost = |v: &T| {
+        let remedy = "outside what the data's type can hold: rescale the data, or give it in f64";
+        Error::value("a number of the mixture", v, remedy)
+    };
+    // A variance has to be more than 0 in the data's type too.
+    let variances = |m: &Parameters| -> Vec<T> {
+        let each = (0..k * d).map(|at| T::of(m.variance(at / d, at % d)));
+        each.collect()
+    };
+    if let Some(v) = mixtures
+        .iter()
+        .flat_map(variances)
+        .find(|v| *v == T::zero())
+    {
+        return Err(lost(&v));
+    }
     let part = |i: usize| -> Result<Output> {
         let numbers = mixtures.iter().flat_map(|m| m.parts()[i]);
         let narrow: Vec<T> = numbers.map(|v| T::of(*v)).collect();
-        let lost = |v: &T| {
-            !v.is_finite() || (i == 2 && *v == T::zero() && kind == crate::Covariance::Diagonal)
-        };
-        if let Some(v) = narrow.iter().find(|v| lost(v)) {
-            let remedy =
-                "outside what the data's type can hold: rescale the data, or give it in f64";
-            return Err(Error::value("a number of the mixture", v, remedy));
+        if let Some(v) = narrow.iter().find(|v| !v.is_finite()) {
+            return Err(lost(v));
         }
         Ok(Output::new(narrow, shape.with(&dims[i])))
     };

@@ -7,7 +7,7 @@ use super::context::Context;
 use crate::kmeans;
 use crate::mixture::Mixture;
 use crate::parameters::{Parameters, factor};
-use crate::pass;
+use crate::pass::{self, Assigned};
 
 /// Where the first step starts.
 ///
@@ -20,7 +20,9 @@ pub enum Start {
     KMeans,
     /// Rows by k-means++.
     KMeansPlusPlus,
-    /// Clusters drawn at random, sample by sample.
+    /// Every sample in part of every component: uniform random numbers divided by their sum are its
+    /// responsibilities, as scikit-learn's `init_params="random"` draws them. Means start near that of all
+    /// data, so that the first steps are slow.
     Random,
     /// The rows `round(linspace(0, n - 1, K))`, halves to even; with n < K the rows repeat.
     EvenRows,
@@ -34,8 +36,8 @@ pub enum Start {
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
     Rows(Vec<usize>),
-    /// Of each sample its cluster, and which components took the data's covariance.
-    Labels(Vec<u32>, Vec<bool>),
+    /// Whose the samples are, and which components took the data's covariance.
+    Assigned(Assigned, Vec<bool>),
     Given,
 }
 
@@ -71,13 +73,9 @@ impl<T: Real> Context<'_, T> {
             }
             Start::KMeans => {
                 let labels = kmeans::labels(&self.data, &deviations(), k, stream);
-                Ok(self.of_labels(&all, labels))
+                Ok(self.assigned(&all, Assigned::Labels(labels)))
             }
-            Start::Random => {
-                let draws = stream.uniform(rows, 0.0, k as f64).into_iter();
-                let labels = draws.map(|v| (v as u32).min(k as u32 - 1)).collect();
-                Ok(self.of_labels(&all, labels))
-            }
+            Start::Random => Ok(self.assigned(&all, Assigned::Random(stream))),
         }
     }
 
@@ -91,10 +89,10 @@ impl<T: Real> Context<'_, T> {
         (start, Origin::Rows(rows))
     }
 
-    fn of_labels(&self, all: &Parameters, labels: Vec<u32>) -> (Parameters, Origin) {
+    fn assigned(&self, all: &Parameters, assigned: Assigned) -> (Parameters, Origin) {
         let (kind, d) = (all.kind, all.width);
         let centres = Parameters::zeros(kind, self.em.components, d);
-        let moments = pass::from_labels(&self.data, &centres, self.second(), &labels);
+        let moments = pass::assigned(&self.data, &centres, self.second(), &assigned);
         let mut start = self.step(&centres).maximise(&moments);
         let matrix = all.matrix(0);
         let mut borrowed = vec![false; self.em.components];
@@ -114,7 +112,7 @@ impl<T: Real> Context<'_, T> {
         }
         let total: f64 = start.weights.iter().sum();
         start.weights.iter_mut().for_each(|w| *w /= total);
-        (start, Origin::Labels(labels, borrowed))
+        (start, Origin::Assigned(assigned, borrowed))
     }
 
     fn given(&self, mixture: &Mixture) -> Result<Parameters> {

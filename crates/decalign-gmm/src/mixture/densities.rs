@@ -5,11 +5,13 @@ use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, nn, parallel, simd, with_real};
 
 use super::Mixture;
-use crate::data::{Chunk, Data, ROWS, Shape, check_finite};
+use crate::chunk::ROWS;
+use crate::data::{Data, Shape, check_finite};
 use crate::frame::Frame;
 use crate::maximise::Quadratics;
 use crate::parameters::Parameters;
 use crate::pass::back::{self, Source};
+use crate::pass::mixture_back::to_mixture;
 use crate::pass::{self, Distances, Tiles, Work};
 
 impl Mixture {
@@ -131,13 +133,13 @@ fn logs<T: Real>(x: &[T], mixture: &Parameters) -> Result<Vec<T>> {
     let rows = data.rows();
     let size = pass::job(rows);
     let parts = parallel::map(rows.div_ceil(size), rows * k * d * 4, |part| {
-        let (mut chunk, mut work) = (Chunk::new(d), Work::new(k));
+        let (mut buffer, mut work) = (None, Work::new(k));
         let mut out = Vec::with_capacity(size * k);
         for first in (part * size..rows.min((part + 1) * size)).step_by(ROWS) {
-            data.load(first, &mut chunk);
+            let chunk = data.chunk(first, &mut buffer);
             simd::dispatch(Distances {
                 tiles: &tiles,
-                chunk: &chunk,
+                chunk,
                 out: &mut work.cells,
                 scratch: &mut work.scratch,
             });
@@ -195,7 +197,7 @@ fn back_one<T: Real>(x: &[T], given: &Parameters, gradient: &[T]) -> Result<(Vec
     let source = Source::Given(gradient);
     let back = back::back(&data, &mixture, Some(&factors), &nothing, &source);
     let mut to = Parameters::zeros(mixture.kind, k, d);
-    back::to_mixture(&mixture, &factors, &back.moments, &mut to);
+    to_mixture(&mixture, &factors, &back.moments, &mut to);
     let mut of_x = back.x;
     for row in of_x.chunks_exact_mut(d) {
         row.iter_mut()

@@ -10,14 +10,16 @@
 //! dx  = sum_k ( w gamma_k grad h_k - s_k P e ),   dw = sum_k gamma_k h_k
 //! ```
 //!
-//! and the gradients with respect to the mixture follow from the moments of s about the means.
+//! and the gradients with respect to the mixture follow from the moments of s about the means
+//! ([`to_mixture`](super::mixture_back::to_mixture)).
 
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, parallel};
 
-use super::job;
-use crate::covariance::Covariance;
-use crate::data::{Chunk, Data, ROWS};
+use super::mixture_back::precisions;
+use super::{Assigned, job};
+use crate::chunk::{Chunk, ROWS};
+use crate::data::Data;
 use crate::maximise::Quadratics;
 use crate::parameters::{Factors, Moments, Parameters, Second};
 
@@ -25,8 +27,8 @@ use crate::parameters::{Factors, Moments, Parameters, Second};
 pub(crate) enum Source<'a, T> {
     /// The expectation under the mixture, then [`Quadratics`].
     Responsibilities,
-    /// One component a sample, whatever the mixture, then [`Quadratics`].
-    Labels(&'a [u32]),
+    /// Responsibilities whatever the mixture, then [`Quadratics`].
+    Assigned(&'a Assigned),
     /// The gradients with respect to every `log (pi_k p_k(x))`, (n, K).
     Given(&'a [T]),
 }
@@ -78,13 +80,13 @@ pub(crate) fn back<T: Real>(
             weights: Vec::new(),
             moments: Moments::zeros(k, d, second),
         };
-        let mut chunk = Chunk::new(d);
+        let mut buffer = None;
         let end = rows.min((part + 1) * size);
         for first in (part * size..end).step_by(ROWS) {
-            data.load(first, &mut chunk);
+            let chunk = data.chunk(first, &mut buffer);
             simd::dispatch(Rows {
                 reader: &reader,
-                chunk: &chunk,
+                chunk,
                 first,
                 source,
                 out: &mut out,
@@ -140,20 +142,6 @@ impl<T: Real> Reader<T> {
     }
 }
 
-/// Precisions a component, matrices or diagonals.
-pub(crate) fn precisions(mixture: &Parameters, factors: &Factors) -> Vec<f64> {
-    let (k, d) = (mixture.components(), mixture.width);
-    let product = decalign_core::cholesky::inverse_of_product;
-    match mixture.kind {
-        Covariance::Full => {
-            let inverses = factors.inverse.chunks_exact(d * d);
-            inverses.flat_map(|inverse| product(inverse, d)).collect()
-        }
-        Covariance::Tied => product(&factors.inverse, d).repeat(k),
-        _ => factors.inverse.iter().map(|v| v * v).collect(),
-    }
-}
-
 struct Rows<'a, 'b, T> {
     reader: &'a Reader<T>,
     chunk: &'a Chunk<T>,
@@ -200,6 +188,10 @@ impl<T: Real> Kernel for Rows<'_, '_, T> {
         let mut second = vec![T::zero(); if matrix { k * d * stride } else { k * stride }];
         let mut zeroth = row();
         let mut x = vec![T::zero(); stride];
+        let assigned = match self.source {
+            Source::Assigned(assigned) => assigned.of::<T>(self.first, self.chunk.used, k),
+            _ => Vec::new(),
+        };
         for n in 0..self.chunk.used {
             for (block, x) in x.chunks_exact_mut(LANES).enumerate() {
                 x.copy_from_slice(&self.chunk.rows[(block * ROWS + n) * LANES..][..LANES]);
@@ -208,7 +200,7 @@ impl<T: Real> Kernel for Rows<'_, '_, T> {
             for k in 0..k {
                 self.reader.component(isa, k, &x, &mut cells);
             }
-            let dw = self.coefficients(isa, self.first + n, w, &mut cells);
+            let dw = self.coefficients(isa, self.first + n, w, &assigned, &mut cells);
             self.out.weights.push(dw.as_f64());
             let start = self.out.x.len();
             for block in (0..stride).step_by(LANES) {
@@ -267,7 +259,14 @@ impl<T: Real> Kernel for Rows<'_, '_, T> {
 impl<T: Real> Rows<'_, '_, T> {
     /// Responsibilities and s; returns the gradient with respect to the sample's weight.
     #[inline(always)]
-    fn coefficients<I: Isa>(&self, isa: I, row: usize, w: T, cells: &mut Cells<T>) -> T {
+    fn coefficients<I: Isa>(
+        &self,
+        isa: I,
+        row: usize,
+        w: T,
+        assigned: &[T],
+        cells: &mut Cells<T>,
+    ) -> T {
         match self.source {
             Source::Given(given) => {
                 let k = cells.s.len();
@@ -275,11 +274,13 @@ impl<T: Real> Rows<'_, '_, T> {
                 cells.gamma.fill(T::zero());
                 return T::zero();
             }
-            Source::Labels(labels) => {
-                cells.gamma.fill(T::zero());
-                cells.gamma[labels[row] as usize] = T::one();
+            Source::Assigned(_) => {
+                let k = cells.s.len();
+                let own = &assigned[(row - self.first) * k..][..k];
+                cells.gamma.copy_from_slice(own);
                 cells.s.fill(T::zero());
-                return cells.h[labels[row] as usize];
+                let each = own.iter().zip(&cells.h);
+                return each.fold(T::zero(), |sum, (g, h)| sum + *g * *h);
             }
             Source::Responsibilities => {}
         }
@@ -366,64 +367,4 @@ fn axpy<T: Real, I: Isa>(isa: I, a: T, x: &[T], y: &mut [T]) {
         }
         y[block..][..LANES].copy_from_slice(&sum);
     }
-}
-
-/// Gradients with respect to a mixture, from the moments of s about its means.
-///
-/// ```text
-/// dpi = s0 / pi,  dmu = P s1,  dSigma = (P s2 P - s0 P) / 2
-/// ```
-pub(crate) fn to_mixture(
-    mixture: &Parameters,
-    factors: &Factors,
-    moments: &Moments,
-    to: &mut Parameters,
-) {
-    let (k, d) = (mixture.components(), mixture.width);
-    let precisions = precisions(mixture, factors);
-    let size = precisions.len() / k;
-    for k in 0..k {
-        let (p, s0) = (&precisions[k * size..][..size], moments.s0[k]);
-        let s1 = &moments.s1[k * d..][..d];
-        // Without weight a component has no responsibilities, whose gradients are 0 then.
-        if mixture.weights[k] > 0.0 {
-            to.weights[k] += s0 / mixture.weights[k];
-        }
-        let of_means = &mut to.means[k * d..][..d];
-        if mixture.kind.is_matrix() {
-            let row = |row: &[f64]| row.iter().zip(s1).map(|(p, s)| p * s).sum::<f64>();
-            let rows = of_means.iter_mut().zip(p.chunks_exact(d));
-            rows.for_each(|(m, p)| *m += row(p));
-            let inner = product(&product(p, &moments.s2[k * size..][..size], d), p, d);
-            let at = if mixture.kind == Covariance::Tied {
-                0
-            } else {
-                k * size
-            };
-            let each = to.covariances[at..].iter_mut().zip(&inner).zip(p);
-            each.for_each(|((c, v), p)| *c += 0.5 * (v - s0 * p));
-        } else {
-            for j in 0..d {
-                let p = mixture.variance(k, j).recip();
-                of_means[j] += p * s1[j];
-                let slope = 0.5 * (moments.s2[k * d + j] * p * p - s0 * p);
-                let at = if mixture.kind == Covariance::Spherical {
-                    k
-                } else {
-                    k * d + j
-                };
-                to.covariances[at] += slope;
-            }
-        }
-    }
-}
-
-fn product(a: &[f64], b: &[f64], d: usize) -> Vec<f64> {
-    let mut out = vec![0.0; d * d];
-    for (row, a) in out.chunks_exact_mut(d).zip(a.chunks_exact(d)) {
-        for (a, b) in a.iter().zip(b.chunks_exact(d)) {
-            row.iter_mut().zip(b).for_each(|(o, b)| *o += a * b);
-        }
-    }
-    out
 }

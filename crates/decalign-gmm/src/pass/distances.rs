@@ -4,7 +4,7 @@ use decalign_core::Real;
 use decalign_core::simd::{Isa, Kernel, LANES};
 
 use super::tiles::{Form, Tiles, Triangle, group};
-use crate::data::{BLOCKS, Chunk};
+use crate::chunk::{BLOCKS, Chunk};
 
 /// Writes `offset_k - |W_k x + b_k|^2` of a chunk to its cells: blocks of samples, of each all
 /// components up to whole groups.
@@ -22,15 +22,15 @@ impl<T: Real> Kernel for Distances<'_, T> {
     fn run<I: Isa>(self, isa: I) {
         // Two copies of one loop, each with the tile that suits its type.
         match group::<T>() {
-            6 => self.with::<I, 6>(isa),
-            _ => self.with::<I, 3>(isa),
+            6 => self.with::<I, 6, 4>(isa),
+            _ => self.with::<I, 3, 2>(isa),
         }
     }
 }
 
 impl<T: Real> Distances<'_, T> {
     #[inline(always)]
-    fn with<I: Isa, const G: usize>(self, isa: I) {
+    fn with<I: Isa, const G: usize, const P: usize>(self, isa: I) {
         let (d, offsets) = (self.tiles.width, &self.tiles.offsets);
         let size = self.out.len() / BLOCKS;
         let blocks = self.chunk.columns.chunks_exact(d * LANES);
@@ -41,7 +41,7 @@ impl<T: Real> Distances<'_, T> {
         for (x, out) in blocks.zip(outs).take(self.chunk.used.div_ceil(LANES)) {
             let (x, out) = (x.as_chunks::<LANES>().0, out.as_chunks_mut::<LANES>().0);
             match &self.tiles.weights {
-                Form::Diagonal(pairs) => diagonal::<I, T, G>(isa, pairs, x, offsets, out),
+                Form::Diagonal(pairs) => diagonal::<I, T, P>(isa, pairs, x, offsets, out),
                 Form::Full(triangles) => {
                     let all = triangles.iter().zip(offsets).zip(out);
                     for ((triangle, offset), out) in all {
@@ -51,7 +51,7 @@ impl<T: Real> Distances<'_, T> {
                 }
                 Form::Tied(triangle, pairs) => {
                     turn::<I, T, G>(isa, triangle, x, turned);
-                    diagonal::<I, T, G>(isa, pairs, &turned[..d], offsets, out);
+                    diagonal::<I, T, P>(isa, pairs, &turned[..d], offsets, out);
                 }
             }
         }
@@ -108,15 +108,22 @@ fn squares<I: Isa, T: Real, const G: usize>(
     sums
 }
 
-/// The squares of all dimensions.
+/// The sum of the squares of all dimensions, up to a multiple of three.
 #[inline(always)]
 fn norms<I: Isa, T: Real>(isa: I, z: &[[T; LANES]]) -> [T; LANES] {
-    let mut sum = [T::zero(); LANES];
-    for z in z {
-        let z = *z;
-        for i in 0..LANES {
-            sum[i] = isa.mul_add(z[i], z[i], sum[i]);
+    // Three sums, or each addition would wait for the one before.
+    let mut sums = [[T::zero(); LANES]; 3];
+    for z in z.as_chunks::<3>().0 {
+        for r in 0..3 {
+            let z = z[r];
+            for i in 0..LANES {
+                sums[r][i] = isa.mul_add(z[i], z[i], sums[r][i]);
+            }
         }
+    }
+    let mut sum = sums[0];
+    for i in 0..LANES {
+        sum[i] += sums[1][i] + sums[2][i];
     }
     sum
 }
@@ -147,6 +154,9 @@ fn tile<I: Isa, T: Real, const G: usize>(
     x: &[[T; LANES]],
 ) -> [[T; LANES]; G] {
     let mut sums = [[T::zero(); LANES]; G];
+    for r in 0..G {
+        sums[r] = [bias[r]; LANES];
+    }
     for (w, x) in matrix.iter().zip(x) {
         let (w, x) = (*w, *x);
         for r in 0..G {
@@ -154,11 +164,6 @@ fn tile<I: Isa, T: Real, const G: usize>(
             for i in 0..LANES {
                 sums[r][i] = isa.mul_add(x[i], w, sums[r][i]);
             }
-        }
-    }
-    for (sums, bias) in sums.iter_mut().zip(bias) {
-        for sum in sums {
-            *sum += *bias;
         }
     }
     sums

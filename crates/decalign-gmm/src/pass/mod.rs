@@ -2,10 +2,12 @@
 //!
 //! Of a chunk the distances to all components are computed, made responsibilities, and summed into
 //! moments while they are in the cache; responsibilities of all samples are never stored. Chunks belong
-//! to jobs cut by the number of rows alone and added in order, so results do not depend on threads.
+//! to jobs cut by the number of rows alone and added in a fixed order, so results do not depend on threads.
 
+mod assigned;
 pub(crate) mod back;
 mod distances;
+pub(crate) mod mixture_back;
 mod moments;
 mod softmax;
 mod tiles;
@@ -13,15 +15,17 @@ mod tiles;
 use decalign_core::simd::LANES;
 use decalign_core::{Real, parallel, simd};
 
-use crate::data::{BLOCKS, Chunk, Data, ROWS};
+use crate::chunk::{BLOCKS, Chunk, ROWS};
+use crate::data::Data;
 use crate::parameters::{Moments, Parameters, Second};
 
+pub(crate) use assigned::Assigned;
 pub(crate) use distances::Distances;
-use moments::Accumulate;
+pub(crate) use moments::{Accumulate, Centres};
 use softmax::Softmax;
 pub(crate) use tiles::Tiles;
 
-/// Jobs of a pass; their moments are in memory at the same time.
+/// Jobs of a pass.
 const JOBS: usize = 32;
 
 /// Rows of a job.
@@ -77,6 +81,7 @@ pub(crate) fn expect<T: Real>(
         });
         simd::dispatch(Softmax {
             components: tiles.components,
+            blocks: chunk.blocks(),
             weights: &chunk.weights,
             cells: &mut work.cells,
             logs: &mut work.logs,
@@ -84,18 +89,21 @@ pub(crate) fn expect<T: Real>(
     })
 }
 
-/// Moments about the means of `centres`, with responsibilities from elsewhere: `given(row)` is the
-/// component of a row.
-pub(crate) fn from_labels<T: Real>(
+/// Moments about the means of `centres`, with responsibilities from elsewhere.
+pub(crate) fn assigned<T: Real>(
     data: &Data<T>,
     centres: &Parameters,
     second: Second,
-    labels: &[u32],
+    assigned: &Assigned,
 ) -> Moments {
+    let k = centres.components();
     let totals = each_chunk(data, centres, Some(second), |first, chunk, work| {
         work.cells.fill(T::zero());
-        for (i, label) in labels[first..][..chunk.used].iter().enumerate() {
-            *work.cell(i, *label as usize) = chunk.weights[i];
+        let rows = assigned.of::<T>(first, chunk.used, k);
+        for (i, row) in rows.chunks_exact(k).enumerate() {
+            for (k, v) in row.iter().enumerate() {
+                *work.cell(i, k) = chunk.weights[i] * *v;
+            }
         }
     });
     totals.moments
@@ -135,20 +143,20 @@ fn each_chunk<T: Real>(
 ) -> Totals {
     let (d, k, rows) = (data.width, centres.components(), data.rows());
     let size = job(rows);
-    let means = moments::Centres::new(centres);
+    let means = Centres::new(centres);
     let stored = second.unwrap_or(Second::Nothing);
     let work = work(rows, k, d, centres.kind.is_matrix());
-    let parts = parallel::map(rows.div_ceil(size), work, |part| {
+    let sum = |part: usize| {
         let mut totals = Totals::zeros(k, d, stored);
-        let (mut chunk, mut work) = (Chunk::new(d), Work::new(k));
+        let (mut buffer, mut work) = (None, Work::new(k));
         let end = rows.min((part + 1) * size);
         for first in (part * size..end).step_by(ROWS) {
-            data.load(first, &mut chunk);
-            fill(first, &chunk, &mut work);
-            totals.read_logs(first, &chunk, &work.logs);
+            let chunk = data.chunk(first, &mut buffer);
+            fill(first, chunk, &mut work);
+            totals.read_logs(first, chunk, &work.logs);
             if second.is_some() {
                 simd::dispatch(Accumulate {
-                    chunk: &chunk,
+                    chunk,
                     cells: &work.cells,
                     centres: &means,
                     second: stored,
@@ -158,9 +166,10 @@ fn each_chunk<T: Real>(
             }
         }
         totals
-    });
-    let mut totals = Totals::zeros(k, d, stored);
-    parts.iter().for_each(|part| totals.add(part));
+    };
+    let merge = |a: &mut Totals, b: Totals| a.add(&b);
+    let totals = parallel::reduce(rows.div_ceil(size), work, sum, merge);
+    let mut totals = totals.unwrap_or_else(|| Totals::zeros(k, d, stored));
     if stored == Second::Matrix {
         totals.moments.fill_upper(d);
     }
@@ -170,7 +179,11 @@ fn each_chunk<T: Real>(
 impl Totals {
     fn read_logs<T: Real>(&mut self, first: usize, chunk: &Chunk<T>, logs: &[T]) {
         let mut sum = 0.0;
-        for (i, (log, w)) in logs[..chunk.used].iter().zip(&chunk.weights).enumerate() {
+        for (i, (log, w)) in logs[..chunk.used]
+            .iter()
+            .zip(chunk.weights.iter())
+            .enumerate()
+        {
             let (log, w) = (log.as_f64(), w.as_f64());
             sum += w * log;
             if w > 0.0 && log < self.farthest.1 {

@@ -4,7 +4,7 @@ use decalign_core::Real;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 
 use super::tiles::group;
-use crate::data::{BLOCKS, Chunk, ROWS, stride};
+use crate::chunk::{BLOCKS, Chunk, ROWS, stride};
 use crate::parameters::{Moments, Parameters, Second};
 
 /// Means in rows of padded length.
@@ -51,7 +51,7 @@ impl<T: Real> Kernel for Accumulate<'_, T> {
         let size = cells.len() / BLOCKS;
         for (k, s0) in self.moments.s0.iter_mut().enumerate() {
             let mut sum = [T::zero(); LANES];
-            for cells in cells.chunks_exact(size) {
+            for cells in cells.chunks_exact(size).take(self.chunk.blocks()) {
                 let cell = cells[k];
                 for i in 0..LANES {
                     sum[i] += cell[i];
@@ -81,6 +81,7 @@ impl<T: Real> Accumulate<'_, T> {
                 for (g, centre) in centres.iter_mut().enumerate() {
                     *centre = self.centres.block(first + g, block, stride);
                 }
+                let rows = &rows[..self.chunk.blocks() * LANES];
                 let [sums, squares] = diagonal(isa, rows, cells, first, &centres);
                 for g in 0..G.min(k - first) {
                     let at = (first + g) * d + block * LANES;
@@ -97,17 +98,19 @@ impl<T: Real> Accumulate<'_, T> {
     fn matrices<I: Isa, const G: usize>(self, isa: I) {
         let (k, stride) = (self.moments.s0.len(), self.chunk.stride);
         let d = self.moments.s1.len() / k;
-        let blocks = d.div_ceil(LANES);
+        let (blocks, used) = (d.div_ceil(LANES), self.chunk.blocks() * LANES);
         self.scratch.resize(2 * ROWS * stride, T::zero());
         let (plain, scaled) = self.scratch.split_at_mut(ROWS * stride);
         let plain = plain.as_chunks_mut::<LANES>().0;
         let cells = self.cells.as_chunks::<LANES>().0;
+        let mut group = [[T::zero(); G]; ROWS];
         for k in 0..k {
             let rows = self.chunk.rows.as_chunks::<LANES>().0.chunks_exact(ROWS);
             let outs = plain.chunks_exact_mut(ROWS);
             for (block, (rows, out)) in rows.zip(outs).enumerate().take(blocks) {
                 let centre = self.centres.block(k, block, stride);
                 let scaled = &mut scaled[block * LANES..];
+                let rows = &rows[..used];
                 let sum = centred(rows, cells, k, &centre, out, (scaled, stride));
                 let at = k * d + block * LANES;
                 add(&mut self.moments.s1, at, (k + 1) * d, &sum);
@@ -115,12 +118,11 @@ impl<T: Real> Accumulate<'_, T> {
             for first in (0..d).step_by(G) {
                 let last = (d.min(first + G) - 1) / LANES;
                 // Side by side, as the tile reads them.
-                let mut group = [[T::zero(); G]; ROWS];
                 for (to, from) in group.iter_mut().zip(scaled.chunks_exact(stride)) {
                     to.copy_from_slice(&from[first..first + G]);
                 }
                 for (block, e) in plain.chunks_exact(ROWS).enumerate().take(last + 1) {
-                    let sums = outer::<I, T, G>(isa, e, &group);
+                    let sums = outer::<I, T, G>(isa, &e[..used], &group);
                     for (r, sums) in sums.iter().enumerate().take(d - first) {
                         let row = (k * d + first + r) * d;
                         add(&mut self.moments.s2, row + block * LANES, row + d, sums);

@@ -3,11 +3,13 @@
 use decalign_core::Real;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 
-use crate::data::BLOCKS;
+use crate::chunk::BLOCKS;
 
 /// Turns logarithms (base 2) of a chunk into responsibilities times sample weights, in place.
 pub(crate) struct Softmax<'a, T> {
     pub(crate) components: usize,
+    /// Blocks with a sample.
+    pub(crate) blocks: usize,
     pub(crate) weights: &'a [T],
     pub(crate) cells: &'a mut [T],
     /// `log2 sum_k 2^cell` a sample.
@@ -26,7 +28,7 @@ impl<T: Real> Kernel for Softmax<'_, T> {
             .cells
             .chunks_exact_mut(size)
             .zip(weights.iter().zip(logs));
-        for (cells, (weights, logs)) in blocks {
+        for (cells, (weights, logs)) in blocks.take(self.blocks) {
             let cells = &mut cells.as_chunks_mut::<LANES>().0[..self.components];
             let mut largest = [T::neg_infinity(); LANES];
             for cell in cells.iter() {
@@ -38,11 +40,12 @@ impl<T: Real> Kernel for Softmax<'_, T> {
                     };
                 }
             }
+            // Distances are finite, so differences are not NaN; and none is above 0.
             let mut sum = [T::zero(); LANES];
             for cell in cells.iter_mut() {
                 let mut x = *cell;
                 for i in 0..LANES {
-                    x[i] = simd::exp2_value(isa, x[i] - largest[i]);
+                    x[i] = simd::exp2_number_value(isa, x[i] - largest[i]);
                 }
                 for i in 0..LANES {
                     sum[i] += x[i];

@@ -10,6 +10,11 @@ pub(crate) const fn group<T>() -> usize {
     if size_of::<T>() == 4 { 6 } else { 3 }
 }
 
+/// Components of a diagonal tile: sums, samples and a term of each component at once.
+pub(crate) const fn pair_group<T>() -> usize {
+    if size_of::<T>() == 4 { 4 } else { 2 }
+}
+
 /// What `log2 (pi p(x))` is computed from: `offset - |W x + b|^2`, with `sqrt(log2(e) / 2)` in W.
 pub(crate) struct Tiles<T> {
     pub(crate) components: usize,
@@ -102,7 +107,7 @@ impl<T: Real> Tiles<T> {
 
 /// `W` and `b = -W m` of diagonal matrices, interleaved by groups.
 fn pairs<T: Real>(scales: &[f64], means: &[f64], d: usize) -> Vec<T> {
-    let g = group::<T>();
+    let g = pair_group::<T>();
     let k = means.len() / d;
     let mut out = vec![T::zero(); k.next_multiple_of(g) * d * 2];
     for at in 0..k * d {

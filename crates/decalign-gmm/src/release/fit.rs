@@ -1,10 +1,11 @@
 //! The fit, once its data has been checked.
 
 use candle_core::Tensor;
-use decalign_core::{Elements, Error, Real, Result, with_real};
+use decalign_core::{Elements, Error, Result, with_real};
 
 use super::op;
 use super::settings::{UnrolledEm, UnrolledFit};
+use crate::data::check_finite;
 use crate::reference;
 
 impl UnrolledEm {
@@ -16,7 +17,8 @@ impl UnrolledEm {
     /// `x` (B, d) with B, d >= 1.
     ///
     /// # Errors
-    /// When `x` has another rank or type, no element, or holds NaN or an infinity.
+    /// When `x` has another rank or type, no element, holds NaN or an infinity, or numbers whose squares its
+    /// type cannot hold.
     pub fn fit(&self, x: &Tensor) -> Result<UnrolledFit> {
         let (batch, width) = x
             .dims2()
@@ -32,18 +34,8 @@ impl UnrolledEm {
             return reference::fit(self, x);
         }
         with_real!("data", x, T => {
-            check_finite(&Elements::<T>::new(x)?, width)?;
+            check_finite("data", &Elements::<T>::new(x)?, width)?;
             op::fit::<T>(self, x)
         })
     }
-}
-
-fn check_finite<T: Real>(x: &[T], width: usize) -> Result<()> {
-    let Some(first) = x.iter().position(|v| !v.is_finite()) else {
-        return Ok(());
-    };
-    let count = x.iter().filter(|v| !v.is_finite()).count();
-    let name = format!("data at row {}, column {}", first / width, first % width);
-    let remedy = format!("must be finite ({count} entries are not)");
-    Err(Error::value(name, x[first], remedy))
 }

@@ -1,5 +1,6 @@
 //! The fit of the DecAlign release, number for number.
 
+mod back;
 mod fit;
 mod op;
 mod settings;

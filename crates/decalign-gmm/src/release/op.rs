@@ -17,6 +17,12 @@ pub(crate) fn fit<T: Real>(settings: &UnrolledEm, x: &Tensor) -> Result<Unrolled
     let Some(last) = history.mixtures.last() else {
         return Err(Error::value("mixture", "absent", "the start is one"));
     };
+    let parts = [&last.weights, &last.means, &last.variances];
+    let numbers = parts.into_iter().chain([&history.responsibilities]);
+    if let Some(v) = numbers.flatten().find(|v| !v.is_finite()) {
+        let remedy = "squares of the data exceed its type: rescale it, or give it in f64";
+        return Err(Error::value("a number of the fit", v, remedy));
+    }
     let mut means = last.means.clone();
     for row in means.chunks_exact_mut(width) {
         row.iter_mut().zip(&centre).for_each(|(v, c)| *v += *c);
@@ -58,18 +64,18 @@ struct Forward<T> {
 
 impl<T: Real> Forward<T> {
     fn new(settings: &UnrolledEm, x: &[T], width: usize) -> Self {
-        let batch = x.len() / width;
+        let batch = T::of((x.len() / width) as f64);
         let mut centre = vec![T::zero(); width];
         for row in x.chunks_exact(width) {
             centre
                 .iter_mut()
                 .zip(row)
-                .for_each(|(c, v)| *c += *v / T::of(batch as f64));
+                .for_each(|(c, v)| *c += *v / batch);
         }
-        let rows = x.chunks_exact(width);
-        let x = rows
-            .flat_map(|row| row.iter().zip(&centre).map(|(v, c)| *v - *c))
-            .collect();
+        let mut x = x.to_vec();
+        for row in x.chunks_exact_mut(width) {
+            row.iter_mut().zip(&centre).for_each(|(v, c)| *v -= *c);
+        }
         Self {
             settings: *settings,
             centre,
@@ -88,10 +94,10 @@ impl<T: Real> Forward<T> {
                 .zip(row)
                 .for_each(|(s, v)| *s += *v * *v / T::of(batch as f64));
         }
-        let starts = self.settings.starts(batch).into_iter();
-        let means = starts
-            .flat_map(|i| self.x[i * width..][..width].iter().copied())
-            .collect();
+        let mut means = Vec::with_capacity(k * width);
+        for i in self.settings.starts(batch) {
+            means.extend_from_slice(&self.x[i * width..][..width]);
+        }
         let weights = vec![T::of(1.0 / k as f64); k];
         let mass = vec![T::of(batch as f64 / k as f64); k];
         Mixture::new(
@@ -112,6 +118,7 @@ impl<T: Real> Kernel for Forward<T> {
         let mut mixtures = vec![self.start()];
         let step = Step {
             x: &self.x,
+            columns: &step::columns(&self.x, self.width),
             width: self.width,
         };
         let mut gamma = step.expect(isa, &mixtures[0]);
@@ -142,6 +149,7 @@ fn backward<T: Real>(
         means: read(1)?,
         variances: read(2)?,
         responsibilities: read(3)?,
+        last: Elements::<T>::new(&b.outputs[3])?.to_vec(),
     });
     let input = &b.inputs[0];
     Ok(vec![Some(Tensor::from_vec(
@@ -159,19 +167,25 @@ struct Reverse<'a, T> {
     means: Vec<T>,
     variances: Vec<T>,
     responsibilities: Vec<T>,
+    /// The fit's responsibilities themselves.
+    last: Vec<T>,
 }
 
 impl<T: Real> Kernel for Reverse<'_, T> {
     type Output = Vec<T>;
 
-    /// Walks the steps back; responsibilities are computed again from the parameters kept.
+    /// Walks the steps back; responsibilities but the last are computed again from the parameters kept.
     ///
     /// The centre needs no gradient of its own: the fit moves with the data.
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Vec<T> {
         let k = self.settings.components;
         let width = self.means.len() / k;
-        let step = Step { x: self.x, width };
+        let step = Step {
+            x: self.x,
+            columns: &step::columns(self.x, width),
+            width,
+        };
         let mut dx = vec![T::zero(); self.x.len()];
         let mut gradient = step::Gradient {
             weights: std::mem::take(&mut self.weights),
@@ -179,12 +193,12 @@ impl<T: Real> Kernel for Reverse<'_, T> {
             variances: std::mem::take(&mut self.variances),
         };
         let mut given = std::mem::take(&mut self.responsibilities);
+        let mut gamma = std::mem::take(&mut self.last);
         for (i, mixture) in self.mixtures.iter().enumerate().rev() {
-            let gamma = step.expect(isa, mixture);
-            step.expect_back(isa, mixture, &gamma, &given, &mut gradient, &mut dx);
+            step.expect_back(isa, mixture, (&gamma, &given), &mut gradient, &mut dx);
             if i > 0 {
-                let before = step.expect(isa, &self.mixtures[i - 1]);
-                given = step.maximise_back(isa, mixture, &before, &gradient, &mut dx);
+                gamma = step.expect(isa, &self.mixtures[i - 1]);
+                given = step.maximise_back(isa, mixture, &gamma, &gradient, &mut dx);
                 gradient = step::Gradient::zeros(k, width);
             }
         }

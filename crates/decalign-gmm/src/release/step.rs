@@ -1,9 +1,13 @@
-//! One expectation, one maximisation, and their gradients.
+//! One expectation and one maximisation. Sums stay in registers: lanes are samples where dimensions are
+//! summed over, and dimensions where samples are.
 
 use decalign_core::simd::{self, Isa, LANES};
 use decalign_core::{Real, for_blocks};
 
 use super::settings::{MASS_FLOOR, WEIGHT_FLOOR};
+
+/// Components whose distances are computed together.
+pub(super) const GROUP: usize = 2;
 
 /// The parameters of a mixture, with what the backward pass asks of them.
 pub(super) struct Mixture<T> {
@@ -12,12 +16,14 @@ pub(super) struct Mixture<T> {
     /// After the floor.
     pub(super) variances: Vec<T>,
     /// Before the floor.
-    raw: Vec<T>,
+    pub(super) raw: Vec<T>,
     /// Whether a variance is at or above its floor, so that its gradient passes.
     pub(super) free: Vec<bool>,
     /// Sum of responsibilities before the floor.
-    mass: Vec<T>,
-    precisions: Vec<T>,
+    pub(super) mass: Vec<T>,
+    pub(super) precisions: Vec<T>,
+    /// Means and precisions, see [`tiles`].
+    tiles: Vec<T>,
     /// `log pi - (sum log var) / 2` of each component.
     offsets: Vec<T>,
 }
@@ -29,7 +35,7 @@ impl<T: Real> Mixture<T> {
             .iter()
             .map(|v| if *v >= floor { *v } else { floor })
             .collect();
-        let precisions = variances.iter().map(|v| v.recip()).collect();
+        let precisions: Vec<T> = variances.iter().map(|v| v.recip()).collect();
         let mut logs = vec![T::zero(); variances.len()];
         simd::ln(&variances, &mut logs);
         let width = variances.len() / weights.len();
@@ -41,6 +47,7 @@ impl<T: Real> Mixture<T> {
             .map(|(w, logs)| prior(*w) - T::of(0.5) * simd::sum(logs))
             .collect();
         Self {
+            tiles: tiles([&means, &precisions], width),
             weights,
             means,
             variances,
@@ -51,6 +58,65 @@ impl<T: Real> Mixture<T> {
             offsets,
         }
     }
+
+    /// `offset - sum_d (x - m)^2 p / 2` of a block of samples and every component.
+    #[inline(always)]
+    fn logs<I: Isa>(&self, isa: I, columns: &[[T; LANES]], cells: &mut [[T; LANES]]) {
+        let tiles = self.tiles.as_chunks::<{ 2 * GROUP }>().0;
+        let groups = tiles.chunks_exact(columns.len());
+        let outs = cells
+            .chunks_exact_mut(GROUP)
+            .zip(self.offsets.chunks(GROUP));
+        for (tile, (out, offsets)) in groups.zip(outs) {
+            let sums = distances(isa, columns, tile);
+            for (r, (out, offset)) in out.iter_mut().zip(offsets).enumerate() {
+                let mut log = sums[r];
+                for i in 0..LANES {
+                    log[i] = *offset - T::of(0.5) * log[i];
+                }
+                *out = log;
+            }
+        }
+    }
+}
+
+/// Arrays (K, d) by groups of [`GROUP`] components: of each dimension the group's numbers of the first array,
+/// of the second, and so on.
+pub(super) fn tiles<T: Real, const N: usize>(arrays: [&[T]; N], width: usize) -> Vec<T> {
+    let groups = (arrays[0].len() / width).div_ceil(GROUP);
+    let mut out = vec![T::zero(); groups * width * N * GROUP];
+    for (n, array) in arrays.into_iter().enumerate() {
+        for (k, row) in array.chunks(width).enumerate() {
+            let tile = &mut out[k / GROUP * width * N * GROUP..][..width * N * GROUP];
+            let to = tile[n * GROUP + k % GROUP..].iter_mut();
+            to.step_by(N * GROUP).zip(row).for_each(|(t, v)| *t = *v);
+        }
+    }
+    out
+}
+
+/// `sum_d (x - m)^2 p` of a group of components; lanes are samples.
+#[inline(always)]
+fn distances<T: Real, I: Isa>(
+    isa: I,
+    columns: &[[T; LANES]],
+    tile: &[[T; 2 * GROUP]],
+) -> [[T; LANES]; GROUP] {
+    let mut sums = [[T::zero(); LANES]; GROUP];
+    for (x, tile) in columns.iter().zip(tile) {
+        let (x, tile) = (*x, *tile);
+        for r in 0..GROUP {
+            let (m, p) = (tile[r], tile[GROUP + r]);
+            let mut e = [T::zero(); LANES];
+            for i in 0..LANES {
+                e[i] = x[i] - m;
+            }
+            for i in 0..LANES {
+                sums[r][i] = isa.mul_add(e[i] * p, e[i], sums[r][i]);
+            }
+        }
+    }
+    sums
 }
 
 /// The gradient with respect to the parameters of a mixture.
@@ -73,34 +139,44 @@ impl<T: Real> Gradient<T> {
 /// The data of a step.
 pub(super) struct Step<'a, T> {
     pub(super) x: &'a [T],
+    /// The same, blocks of [`LANES`] samples, of each all dimensions; samples behind the last are 0.
+    pub(super) columns: &'a [[T; LANES]],
     pub(super) width: usize,
 }
 
+/// See [`Step::columns`].
+pub(super) fn columns<T: Real>(x: &[T], width: usize) -> Vec<[T; LANES]> {
+    let blocks = (x.len() / width).div_ceil(LANES);
+    let mut out = vec![[T::zero(); LANES]; blocks * width];
+    for (i, row) in x.chunks_exact(width).enumerate() {
+        let block = &mut out[i / LANES * width..][..width];
+        for (to, v) in block.iter_mut().zip(row) {
+            to[i % LANES] = *v;
+        }
+    }
+    out
+}
+
 impl<T: Real> Step<'_, T> {
-    fn batch(&self) -> T {
+    pub(super) fn batch(&self) -> T {
         T::of((self.x.len() / self.width) as f64)
     }
 
     /// Responsibilities (B, K); the constant `d log 2 pi` cancels in the softmax.
     #[inline(always)]
     pub(super) fn expect<I: Isa>(&self, isa: I, mixture: &Mixture<T>) -> Vec<T> {
-        let (k, width) = (mixture.weights.len(), self.width);
-        let mut gamma = vec![T::zero(); self.x.len() / width * k];
-        for (x, row) in self.x.chunks_exact(width).zip(gamma.chunks_exact_mut(k)) {
-            for (j, l) in row.iter_mut().enumerate() {
-                let (m, p) = (
-                    &mixture.means[j * width..],
-                    &mixture.precisions[j * width..],
-                );
-                *l = mixture.offsets[j] - T::of(0.5) * distance(isa, x, &m[..width], &p[..width]);
+        let k = mixture.weights.len();
+        let mut gamma = vec![T::zero(); self.x.len() / self.width * k];
+        let mut cells = vec![[T::zero(); LANES]; k.next_multiple_of(GROUP)];
+        let blocks = self.columns.chunks_exact(self.width);
+        for (columns, rows) in blocks.zip(gamma.chunks_mut(LANES * k)) {
+            mixture.logs(isa, columns, &mut cells);
+            softmax(isa, &mut cells[..k]);
+            for (i, row) in rows.chunks_exact_mut(k).enumerate() {
+                for (to, cell) in row.iter_mut().zip(&cells) {
+                    *to = cell[i % LANES];
+                }
             }
-            let largest = simd::max(row);
-            let mut sum = T::zero();
-            for l in row.iter_mut() {
-                *l = simd::exp_value(isa, *l - largest);
-                sum += *l;
-            }
-            row.iter_mut().for_each(|l| *l /= sum);
         }
         gamma
     }
@@ -111,32 +187,52 @@ impl<T: Real> Step<'_, T> {
         let k = gamma.len() / (self.x.len() / width);
         let rows = || self.x.chunks_exact(width).zip(gamma.chunks_exact(k));
         let mut mass = vec![T::zero(); k];
-        let mut means = vec![T::zero(); k * width];
-        for (x, gamma) in rows() {
-            for (j, g) in gamma.iter().enumerate() {
-                mass[j] += *g;
-                axpy(isa, *g, x, &mut means[j * width..][..width]);
-            }
+        for gamma in gamma.chunks_exact(k) {
+            mass.iter_mut().zip(gamma).for_each(|(m, g)| *m += *g);
         }
         let share: Vec<T> = mass.iter().map(|s| floored(*s)).collect();
-        for (row, n) in means.chunks_exact_mut(width).zip(&share) {
-            row.iter_mut().for_each(|v| *v /= *n);
-        }
+        let mut means = vec![T::zero(); k * width];
         // Second moments about the mean: the difference of squares would cancel. Where the mass
         // was floored they differ by mu^2 (1 - s / n).
         let mut raw = vec![T::zero(); k * width];
-        for (x, gamma) in rows() {
-            for (j, g) in gamma.iter().enumerate() {
-                let (m, v) = (&means[j * width..][..width], &mut raw[j * width..][..width]);
-                for_blocks!(at in width, {
-                    let (x, m, mut sum) = (at.load(x), at.load(m), at.load(v));
-                    for i in 0..LANES {
-                        let e = x[i] - m[i];
-                        sum[i] = isa.mul_add(*g * e, e, sum[i]);
+        for first in (0..k).step_by(GROUP) {
+            let group = first..k.min(first + GROUP);
+            for_blocks!(at in width, {
+                let mut centres = [[T::zero(); LANES]; GROUP];
+                let mut sums = [[T::zero(); LANES]; GROUP];
+                for (x, gamma) in rows() {
+                    let (x, gamma) = (at.load(x), pair(gamma, first));
+                    for r in 0..GROUP {
+                        for i in 0..LANES {
+                            sums[r][i] = isa.mul_add(gamma[r], x[i], sums[r][i]);
+                        }
                     }
-                    at.store(sum, v);
-                });
-            }
+                }
+                for j in group.clone() {
+                    let mut mean = sums[j - first];
+                    for i in 0..LANES {
+                        mean[i] /= share[j];
+                    }
+                    at.store(mean, &mut means[j * width..][..width]);
+                    centres[j - first] = mean;
+                }
+                let mut sums = [[T::zero(); LANES]; GROUP];
+                for (x, gamma) in rows() {
+                    let (x, gamma) = (at.load(x), pair(gamma, first));
+                    for r in 0..GROUP {
+                        let mut e = [T::zero(); LANES];
+                        for i in 0..LANES {
+                            e[i] = x[i] - centres[r][i];
+                        }
+                        for i in 0..LANES {
+                            sums[r][i] = isa.mul_add(gamma[r] * e[i], e[i], sums[r][i]);
+                        }
+                    }
+                }
+                for j in group.clone() {
+                    at.store(sums[j - first], &mut raw[j * width..][..width]);
+                }
+            });
         }
         for j in 0..k {
             let rest = T::one() - mass[j] / share[j];
@@ -147,149 +243,49 @@ impl<T: Real> Step<'_, T> {
         let weights = share.iter().map(|n| *n / self.batch()).collect();
         Mixture::new(weights, mass, means, raw, floor)
     }
-
-    /// Adds the gradient of [`Step::expect`] given that of its result.
-    #[inline(always)]
-    pub(super) fn expect_back<I: Isa>(
-        &self,
-        isa: I,
-        mixture: &Mixture<T>,
-        gamma: &[T],
-        given: &[T],
-        gradient: &mut Gradient<T>,
-        dx: &mut [T],
-    ) {
-        let (k, width) = (mixture.weights.len(), self.width);
-        let samples = self.x.chunks_exact(width).zip(dx.chunks_exact_mut(width));
-        let rows = gamma.chunks_exact(k).zip(given.chunks_exact(k));
-        for ((x, dx), (gamma, given)) in samples.zip(rows) {
-            let mean = gamma
-                .iter()
-                .zip(given)
-                .fold(T::zero(), |s, (a, b)| s + *a * *b);
-            for j in 0..k {
-                let slope = gamma[j] * (given[j] - mean);
-                if mixture.weights[j] >= T::of(WEIGHT_FLOOR) {
-                    gradient.weights[j] += slope / mixture.weights[j];
-                }
-                let at = j * width..(j + 1) * width;
-                let (m, p) = (&mixture.means[at.clone()], &mixture.precisions[at.clone()]);
-                let (gm, gv) = (&mut gradient.means[at.clone()], &mut gradient.variances[at]);
-                let half = T::of(0.5) * slope;
-                for_blocks!(at in width, {
-                    let (x, m, p) = (at.load(x), at.load(m), at.load(p));
-                    let (mut to_x, mut to_m, mut to_v) = (at.load(dx), at.load(gm), at.load(gv));
-                    for i in 0..LANES {
-                        let e = (x[i] - m[i]) * p[i];
-                        to_x[i] = isa.mul_add(-slope, e, to_x[i]);
-                        to_m[i] = isa.mul_add(slope, e, to_m[i]);
-                        to_v[i] = isa.mul_add(half, isa.mul_add(e, e, -p[i]), to_v[i]);
-                    }
-                    at.store(to_x, dx);
-                    at.store(to_m, gm);
-                    at.store(to_v, gv);
-                });
-            }
-        }
-    }
-
-    /// The gradient with respect to the responsibilities of [`Step::maximise`]; adds that with
-    /// respect to the data.
-    #[inline(always)]
-    pub(super) fn maximise_back<I: Isa>(
-        &self,
-        isa: I,
-        after: &Mixture<T>,
-        gamma: &[T],
-        gradient: &Gradient<T>,
-        dx: &mut [T],
-    ) -> Vec<T> {
-        let (k, width) = (after.weights.len(), self.width);
-        // Variances at their floor pass no gradient.
-        let pass = |(g, free): (&T, &bool)| if *free { *g } else { T::zero() };
-        let slopes: Vec<T> = gradient
-            .variances
-            .iter()
-            .zip(&after.free)
-            .map(pass)
-            .collect();
-        let constants: Vec<T> = (0..k)
-            .map(|j| after.constant(j, gradient, &slopes, self))
-            .collect();
-        let mut given = vec![T::zero(); gamma.len()];
-        let samples = self.x.chunks_exact(width).zip(dx.chunks_exact_mut(width));
-        let rows = gamma.chunks_exact(k).zip(given.chunks_exact_mut(k));
-        for ((x, dx), (gamma, given)) in samples.zip(rows) {
-            for j in 0..k {
-                let at = j * width..(j + 1) * width;
-                let (m, gm, gv) = (
-                    &after.means[at.clone()],
-                    &gradient.means[at.clone()],
-                    &slopes[at],
-                );
-                let n = floored(after.mass[j]);
-                let scale = gamma[j] / n;
-                let mut sums = [T::zero(); LANES];
-                for_blocks!(at in width, {
-                    let (x, m, gm, gv) = (at.load(x), at.load(m), at.load(gm), at.load(gv));
-                    let mut to_x = at.load(dx);
-                    for i in 0..LANES {
-                        let e = x[i] - m[i];
-                        let slope = isa.mul_add(T::of(2.0) * gv[i], e, gm[i]);
-                        to_x[i] = isa.mul_add(scale, slope, to_x[i]);
-                        sums[i] = isa.mul_add(e, isa.mul_add(gv[i], e, gm[i]), sums[i]);
-                    }
-                    at.store(to_x, dx);
-                });
-                given[j] = simd::total(sums) / n + constants[j];
-            }
-        }
-        given
-    }
 }
 
-impl<T: Real> Mixture<T> {
-    /// What the gradient with respect to the responsibilities of component `j` has whatever the
-    /// sample.
-    fn constant(&self, j: usize, gradient: &Gradient<T>, slopes: &[T], step: &Step<T>) -> T {
-        let n = floored(self.mass[j]);
-        let at = j * step.width..(j + 1) * step.width;
-        let (m, gm, gv) = (
-            &self.means[at.clone()],
-            &gradient.means[at.clone()],
-            &slopes[at.clone()],
-        );
-        // At the floor n does not move: means and variances are plain weighted sums.
-        if self.mass[j] < T::of(MASS_FLOOR) {
-            let terms = m.iter().zip(gm).zip(gv);
-            return terms.fold(T::zero(), |s, ((m, gm), gv)| s + *gm * *m - *gv * *m * *m) / n;
-        }
-        gradient.weights[j] / step.batch() - simd::dot(gv, &self.raw[at]) / n
-    }
-}
-
-fn floored<T: Real>(mass: T) -> T {
+pub(super) fn floored<T: Real>(mass: T) -> T {
     let floor = T::of(MASS_FLOOR);
     if mass >= floor { mass } else { floor }
 }
 
+/// Responsibilities of the components from `first` on; of none, 0.
 #[inline(always)]
-fn axpy<T: Real, I: Isa>(isa: I, a: T, x: &[T], y: &mut [T]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y = isa.mul_add(a, *x, *y);
-    }
+pub(super) fn pair<T: Real>(gamma: &[T], first: usize) -> [T; GROUP] {
+    let second = gamma.get(first + 1).copied();
+    [gamma[first], second.unwrap_or(T::zero())]
 }
 
-/// `sum_d (x - m)^2 p`.
+/// Logarithms of all components made responsibilities; lanes are samples.
 #[inline(always)]
-fn distance<T: Real, I: Isa>(isa: I, x: &[T], m: &[T], p: &[T]) -> T {
-    let mut sums = [T::zero(); LANES];
-    for_blocks!(at in x.len(), {
-        let (x, m, p) = (at.load(x), at.load(m), at.load(p));
+fn softmax<T: Real, I: Isa>(isa: I, cells: &mut [[T; LANES]]) {
+    let mut largest = [T::neg_infinity(); LANES];
+    for cell in cells.iter() {
         for i in 0..LANES {
-            let e = x[i] - m[i];
-            sums[i] = isa.mul_add(e * e, p[i], sums[i]);
+            largest[i] = if cell[i] > largest[i] {
+                cell[i]
+            } else {
+                largest[i]
+            };
         }
-    });
-    simd::total(sums)
+    }
+    let mut sum = [T::zero(); LANES];
+    for cell in cells.iter_mut() {
+        let mut x = *cell;
+        for i in 0..LANES {
+            x[i] = simd::exp_value(isa, x[i] - largest[i]);
+        }
+        for i in 0..LANES {
+            sum[i] += x[i];
+        }
+        *cell = x;
+    }
+    for cell in cells.iter_mut() {
+        let mut x = *cell;
+        for i in 0..LANES {
+            x[i] /= sum[i];
+        }
+        *cell = x;
+    }
 }
