@@ -169,11 +169,13 @@ fn backward<T: Real>(
         Some(gate) => {
             let y = Elements::<T>::new(&b.outputs[0])?;
             let scale = T::of(gate.drop.map_or(1.0, |(p, _)| 1.0 / (1.0 - p)));
-            let open = |(g, y): (&T, &T)| match *y > T::zero() {
-                true => *g * scale,
-                false => T::zero(),
-            };
-            Some(given.iter().zip(y.iter()).map(open).collect())
+            let mut g = given.to_vec();
+            for (g, y) in g.iter_mut().zip(y.iter()) {
+                // Multiplied in either case: a choice between numbers, not a branch.
+                let open = *g * scale;
+                *g = if *y > T::zero() { open } else { T::zero() };
+            }
+            Some(g)
         }
         None => None,
     };
