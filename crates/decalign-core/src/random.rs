@@ -8,6 +8,8 @@ use candle_core::{Device, Shape, Tensor};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::Real;
+
 /// One of many independent sequences of random numbers of a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
@@ -75,18 +77,52 @@ impl Stream {
         )?)
     }
 
-    /// Calls `f` with `n` choices in order, each true with the given probability.
+    /// Choices that are true with the given probability, drawn a few at a time.
+    pub fn choices(self, probability: f64) -> Choices {
+        Choices {
+            generator: self.generator(),
+            threshold: (probability.clamp(0.0, 1.0) * 4_294_967_296.0) as u64,
+        }
+    }
+
+    /// Calls `f` with `n` [`Stream::choices`] in order.
     #[inline]
     pub fn bernoulli(self, n: usize, probability: f64, mut f: impl FnMut(usize, bool)) {
-        let mut generator = self.generator();
-        let threshold = (probability.clamp(0.0, 1.0) * 4_294_967_296.0) as u64;
+        let mut choices = self.choices(probability);
+        let mut block = [0f32; BLOCK];
+        for start in (0..n).step_by(BLOCK) {
+            let block = &mut block[..BLOCK.min(n - start)];
+            choices.fill(block, 1.0);
+            for (i, v) in block.iter().enumerate() {
+                f(start + i, *v != 0.0);
+            }
+        }
+    }
+}
+
+/// See [`Stream::choices`].
+#[derive(Clone, Debug)]
+pub struct Choices {
+    generator: ChaCha8Rng,
+    /// Of 2^32.
+    threshold: u64,
+}
+
+impl Choices {
+    /// Draws as many choices as there are numbers: each becomes `on` where its choice is true, else 0. The
+    /// choices are the same however many are drawn at once.
+    pub fn fill<T: Real>(&mut self, numbers: &mut [T], on: T) {
+        let (never, last) = (self.threshold == 0, self.threshold.wrapping_sub(1) as u32);
         // Drawn by the block: the generator is fastest so.
         let mut bytes = [0u8; 4 * BLOCK];
-        for start in (0..n).step_by(BLOCK) {
-            let block = BLOCK.min(n - start);
-            generator.fill_bytes(&mut bytes[..4 * block]);
-            for (i, word) in bytes.as_chunks::<4>().0[..block].iter().enumerate() {
-                f(start + i, u64::from(u32::from_le_bytes(*word)) < threshold);
+        for block in numbers.chunks_mut(BLOCK) {
+            self.generator.fill_bytes(&mut bytes[..4 * block.len()]);
+            for (v, word) in block.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                let hit = u32::from_le_bytes(*word) <= last;
+                *v = if hit { on } else { T::zero() };
+            }
+            if never {
+                block.fill(T::zero());
             }
         }
     }
@@ -110,6 +146,26 @@ mod tests {
         assert_eq!(stream.uniform(5, -1.0, 1.0), stream.uniform(5, -1.0, 1.0));
         assert_ne!(stream.child(0).normal(4), stream.child(1).normal(4));
         assert_ne!(Stream::new(8, 3).normal(4), stream.normal(4));
+    }
+
+    #[test]
+    fn choices_do_not_depend_on_how_many_are_drawn_at_once() {
+        let stream = Stream::new(4, 2);
+        for probability in [0.0, 0.25, 1.0] {
+            let mut whole = vec![7f32; 1000];
+            stream.choices(probability).fill(&mut whole, 2.0);
+            let (mut parts, mut choices) = (vec![7f32; 1000], stream.choices(probability));
+            let (mut rest, mut size) = (&mut parts[..], 1);
+            while !rest.is_empty() {
+                let (part, left) = rest.split_at_mut(size.min(rest.len()));
+                choices.fill(part, 2.0);
+                (rest, size) = (left, size * 3);
+            }
+            assert_eq!(whole, parts);
+            let hits = whole.iter().filter(|v| **v == 2.0).count() as f64 / 1000.0;
+            assert!((hits - probability).abs() < 0.07);
+            assert!(whole.iter().all(|v| *v == 2.0 || *v == 0.0));
+        }
     }
 
     #[test]

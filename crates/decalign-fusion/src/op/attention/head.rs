@@ -1,6 +1,7 @@
 //! One head of one sample, a few queries at a time.
 
 use decalign_core::Real;
+use decalign_core::random::Choices;
 use decalign_core::simd::{self, LANES};
 
 use super::Problem;
@@ -18,8 +19,10 @@ pub(super) struct Rows<'a, T> {
 /// What the heads of a sample need, kept from one to the next.
 pub(super) struct Room<T, const R: usize> {
     bias: Vec<T>,
-    /// Dropout factors of all heads.
-    mask: Option<Vec<T>>,
+    /// Where dropout factors come from, head by head and row by row, and what they are if not 0.
+    choices: Option<(Choices, T)>,
+    /// Those of one query.
+    factors: Vec<T>,
     /// Queries and gradients by groups, keys and values by blocks.
     queries: Vec<T>,
     gradients: Vec<T>,
@@ -50,7 +53,8 @@ impl<T: Real, const R: usize> Room<T, R> {
         let slab = || vec![[[T::zero(); SLAB]; R]; slabs];
         Self {
             bias: problem.biases(sample),
-            mask: problem.mask(sample),
+            choices: problem.choices(sample),
+            factors: vec![T::zero(); problem.size.keys],
             queries: Vec::new(),
             gradients: Vec::new(),
             keys: Vec::new(),
@@ -84,7 +88,7 @@ impl<T: Real, const R: usize> Room<T, R> {
         pack::slabs(v, place, LANES, &mut self.value_slabs);
         for (group, logs) in logs.chunks_mut(R).enumerate() {
             let first = group * R;
-            let dropped = self.dropped(problem, head, first, logs.len());
+            let dropped = self.dropped(logs.len());
             let done = simd::dispatch(Forward {
                 head: Head {
                     queries: &self.queries[first * place.size..][..R * place.size],
@@ -131,7 +135,7 @@ impl<T: Real, const R: usize> Room<T, R> {
         }
         for (group, of_group) in logs.chunks(R).enumerate() {
             let first = group * R;
-            let dropped = self.dropped(problem, head, first, of_group.len());
+            let dropped = self.dropped(of_group.len());
             // Behind the end weights are 0.
             let mut logs = [T::infinity(); R];
             logs[..of_group.len()].copy_from_slice(of_group);
@@ -170,15 +174,14 @@ impl<T: Real, const R: usize> Room<T, R> {
         pack::unpack(&self.dv, place, dv);
     }
 
-    /// Lays the dropout factors of some queries of a head out by blocks; false without dropout.
-    fn dropped(&mut self, problem: &Problem<T>, head: usize, first: usize, count: usize) -> bool {
-        let Some(mask) = &self.mask else {
+    /// Draws the dropout factors of the next queries, by blocks; false without dropout.
+    fn dropped(&mut self, count: usize) -> bool {
+        let Some((choices, on)) = &mut self.choices else {
             return false;
         };
-        let s = problem.size;
         for r in 0..count {
-            let row = &mask[((head * s.queries) + first + r) * s.keys..][..s.keys];
-            for (to, from) in self.drop.iter_mut().zip(row.chunks(LANES)) {
+            choices.fill(&mut self.factors, *on);
+            for (to, from) in self.drop.iter_mut().zip(self.factors.chunks(LANES)) {
                 to[r][..from.len()].copy_from_slice(from);
             }
         }

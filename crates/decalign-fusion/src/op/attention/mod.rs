@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use decalign_core::nn;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
-use decalign_core::random::Stream;
+use decalign_core::random::{Choices, Stream};
 use decalign_core::{Elements, Real, Result, parallel, with_real};
 
 mod head;
@@ -68,6 +68,13 @@ impl<T: Real> Problem<T> {
         let (p, stream) = self.drop?;
         let n = self.size.heads * self.size.queries * self.size.keys;
         Some(nn::dropout_mask(n, p, stream.child(sample as u64)))
+    }
+
+    /// The same, drawn a few at a time, and what they are where nothing is dropped.
+    fn choices(&self, sample: usize) -> Option<(Choices, T)> {
+        let (p, stream) = self.drop?;
+        let choices = stream.child(sample as u64).choices(1.0 - p);
+        Some((choices, T::of(1.0 / (1.0 - p))))
     }
 
     fn place(&self, head: usize) -> Place {
