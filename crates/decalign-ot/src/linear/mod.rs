@@ -2,6 +2,7 @@
 
 mod anderson;
 mod cells;
+mod columns;
 mod divergence;
 mod gradient;
 mod implicit;
