@@ -17,7 +17,7 @@ use decalign_ot::{
     Sinkhorn,
 };
 
-/// Numbers in [0, 1) of sequence `seed`: those of xtask/peers/ot.py and xtask/peers/wass/main.rs.
+/// Numbers in [0, 1) of sequence `seed`: those of xtask/peers/pot.py and xtask/peers/wass/main.rs.
 fn uniform(seed: u64, n: usize) -> Vec<f64> {
     let number = |i: u64| {
         let z = ((seed << 32) + i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);

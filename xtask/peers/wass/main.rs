@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use ndarray::{Array1, Array2};
 
-/// Number `i` of sequence `seed`, in [0, 1): the numbers of benches/peers/ot.rs and peers/ot.py.
+/// Number `i` of sequence `seed`, in [0, 1): the numbers of benches/peers/ot.rs and peers/pot.py.
 fn uniform(seed: u64, i: u64) -> f64 {
     let z = ((seed << 32) + i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

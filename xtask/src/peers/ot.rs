@@ -10,7 +10,7 @@ pub(super) fn comparison() -> Result<Comparison, String> {
     Ok(Comparison {
         programs: vec![
             ours("peers_ot")?,
-            python("POT", "ot.py")?,
+            python("POT", "pot.py")?,
             scratch("wass", manifest, program)?,
         ],
         rows: ROWS,
@@ -24,7 +24,7 @@ const BATCH: &str = "decalign batch 1024 of 16";
 
 /// Times an iteration, a sweep or a solve; the last rows are of the machine.
 ///
-/// What is measured is in benches/peers/ot.rs, peers/ot.py and peers/wass/main.rs.
+/// What is measured is in benches/peers/ot.rs, peers/pot.py and peers/wass/main.rs.
 const ROWS: &[Row] = &[
     Row::seconds(
         "dense 1000, an iteration",
