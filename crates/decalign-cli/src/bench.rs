@@ -57,21 +57,43 @@ pub(crate) fn run(arguments: args::Bench) -> Done {
     }
     threads(arguments.threads)?;
     let mut config = Config::preset(&arguments.preset)?;
+    let (widths, steps) = sizes(&arguments.preset);
+    config.feature_dims = Some(widths.to_vec());
+    config.use_bert = false;
     for assignment in &arguments.set {
         config.set(assignment)?;
     }
     if let Some(size) = arguments.batch_size {
         config.batch_size = size;
     }
-    let (widths, steps) = sizes(&arguments.preset);
-    config.feature_dims = Some(widths.to_vec());
-    config.use_bert = false;
     let settings = config.resolve_alone()?;
+    check_size(&settings, &steps)?;
     let bench = Bench::new(&settings, &steps, arguments.seconds)?;
     let report = bench.report(&arguments.preset)?;
     match arguments.json {
         true => print_json(&report),
         false => print(&text(&report)),
+    }
+}
+
+/// Numbers of a batch, at most: a step keeps some 100 bytes for each.
+const MOST: f64 = 5e7;
+
+/// An error when a batch would not fit.
+fn check_size(settings: &Resolved, steps: &[usize]) -> Done {
+    let size = settings.config.batch_size as f64;
+    let modalities = settings.model.modalities.iter().zip(steps);
+    let each: f64 = modalities
+        .map(|(m, steps)| m.width as f64 * *steps as f64)
+        .sum();
+    match size * each <= MOST {
+        true => Ok(()),
+        false => {
+            let message = format!(
+                "a batch of {size} samples of {each} numbers: expected at most {MOST:.0} numbers; lower --batch-size"
+            );
+            Err(Failure::bad_input(message))
+        }
     }
 }
 

@@ -174,6 +174,40 @@ fn several_seeds_give_mean_and_deviation() {
 }
 
 #[test]
+fn a_step_is_timed_by_phases() {
+    let program = Program::new();
+    let ended = program.run("bench iemocap --seconds 0.01 --threads 2 --batch-size 8 --json");
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let report: Value = serde_json::from_str(&ended.out).unwrap();
+    let number = |key: &str| report[key].as_f64().unwrap();
+    assert_eq!((number("batch_size"), number("threads")), (8.0, 2.0));
+    assert!(number("gflop") > 0.01 && number("step") > number("optimiser"));
+    let phases = report["phases"].as_array().unwrap();
+    let names: Vec<&str> = phases.iter().map(|p| p["name"].as_str().unwrap()).collect();
+    let all = "decoupling fusion homogeneous mixtures objective projection transport";
+    assert!(
+        all.split(' ').all(|name| names.contains(&name)),
+        "{names:?}"
+    );
+    // Operations of these phases have gradients of their own.
+    let backward = |name: &str| {
+        let phase = phases.iter().find(|p| p["name"] == name).unwrap();
+        phase["backward"].as_f64().unwrap()
+    };
+    assert!(backward("fusion") > 0.0 && backward("mixtures") > 0.0);
+    for (line, named) in [
+        ("bench nope", "no preset is named nope"),
+        ("bench --seconds 0", "--seconds 0"),
+        ("bench --batch-size 1000000000", "lower --batch-size"),
+        ("bench --batch-size 1", "batch_size"),
+        ("bench --set use_bert=true", "use_bert"),
+    ] {
+        let message = program.fails(line);
+        assert!(message.contains(named), "{line}: {message}");
+    }
+}
+
+#[test]
 fn bad_input_is_one_line_and_status_2() {
     let program = Program::new();
     std::fs::write(program.path("text.safetensors"), "not tensors").unwrap();
