@@ -89,6 +89,22 @@ enum Projections {
     Packed(Tensor),
     /// Of sources of several widths: (d, d), (d, key width), (d, value width).
     Separate([Tensor; 3]),
+    /// Of one width, (d, d), with biases (d) of their own.
+    Parts {
+        weights: [Tensor; 3],
+        biases: [Tensor; 3],
+    },
+}
+
+/// The parameters of [`MultiHeadAttention`] where queries, keys and values have their own, as in BERT.
+#[derive(Clone, Debug)]
+pub struct AttentionParts {
+    /// Of queries, keys and values, (d, d) each.
+    pub weights: [Tensor; 3],
+    /// (d) each.
+    pub biases: [Tensor; 3],
+    /// Weight (d, d) and bias (d) of the projection of the result.
+    pub out: [Tensor; 2],
 }
 
 /// Attention with its four projections, parameters named as PyTorch's `MultiheadAttention`.
@@ -101,7 +117,8 @@ enum Projections {
 #[derive(Clone, Debug)]
 pub struct MultiHeadAttention {
     projections: Projections,
-    in_bias: Tensor,
+    /// (3d), unless the parts have their own.
+    in_bias: Option<Tensor>,
     out: [Tensor; 2],
     heads: usize,
     dropout: f64,
@@ -144,6 +161,39 @@ impl MultiHeadAttention {
         })
     }
 
+    /// Attention of parameters that have names of their own.
+    ///
+    /// # Errors
+    /// When the shapes do not fit each other, or `heads` does not divide d.
+    pub fn from_parts(parts: AttentionParts, heads: usize, dropout: f64) -> Result<Self> {
+        let AttentionParts {
+            weights,
+            biases,
+            out,
+        } = parts;
+        let d = out[1].elem_count();
+        check_heads(heads, d)?;
+        for weight in weights.iter().chain([&out[0]]) {
+            if weight.dims() != [d, d] {
+                let expected = format!("shape ({d}, {d})");
+                return Err(Error::tensor("attention weight", expected, weight.shape()));
+            }
+        }
+        for bias in biases.iter().chain([&out[1]]) {
+            if bias.dims() != [d] {
+                let expected = format!("shape ({d})");
+                return Err(Error::tensor("attention bias", expected, bias.shape()));
+            }
+        }
+        Ok(Self {
+            in_bias: None,
+            projections: Projections::Parts { weights, biases },
+            out,
+            heads,
+            dropout,
+        })
+    }
+
     fn build(
         parameters: &Parameters,
         width: usize,
@@ -156,7 +206,7 @@ impl MultiHeadAttention {
         let init = Init::KaimingUniform { fan_in: width };
         Ok(Self {
             projections: projections()?,
-            in_bias: parameters.get("in_proj_bias", 3 * width, Init::Constant(0.0))?,
+            in_bias: Some(parameters.get("in_proj_bias", 3 * width, Init::Constant(0.0))?),
             out: [
                 out.get("weight", (width, width), init)?,
                 out.get("bias", width, Init::Constant(0.0))?,
@@ -221,9 +271,16 @@ impl MultiHeadAttention {
         keys: &Tensor,
         values: &Tensor,
     ) -> Result<[Tensor; 3]> {
-        match &self.projections {
-            Projections::Packed(weight) => project(queries, keys, values, weight, &self.in_bias),
-            Projections::Separate(_) => Ok([
+        match (&self.projections, &self.in_bias) {
+            (Projections::Packed(weight), Some(bias)) => {
+                project(queries, keys, values, weight, bias)
+            }
+            // Packed for the call: a copy is small beside the product.
+            (Projections::Parts { weights, biases }, _) => {
+                let (weight, bias) = (Tensor::cat(weights, 0)?, Tensor::cat(biases, 0)?);
+                project(queries, keys, values, &weight, &bias)
+            }
+            _ => Ok([
                 self.part(queries, 0, true)?,
                 self.part(keys, 1, false)?,
                 self.part(values, 2, true)?,
@@ -241,11 +298,14 @@ impl MultiHeadAttention {
         let d = self.width();
         let weight = match &self.projections {
             Projections::Packed(weight) => weight.narrow(0, i * d, d)?,
-            Projections::Separate(weights) => weights[i].clone(),
+            Projections::Separate(weights) | Projections::Parts { weights, .. } => {
+                weights[i].clone()
+            }
         };
-        let bias = match with_bias {
-            true => Some(self.in_bias.narrow(0, i * d, d)?),
-            false => None,
+        let bias = match (&self.projections, &self.in_bias) {
+            _ if !with_bias => None,
+            (Projections::Parts { biases, .. }, _) => Some(biases[i].clone()),
+            (_, bias) => bias.as_ref().map(|b| b.narrow(0, i * d, d)).transpose()?,
         };
         linear(x, &weight, bias.as_ref())
     }
@@ -260,12 +320,12 @@ impl MultiHeadAttention {
         self.heads
     }
 
-    /// Weight (3d, d) and bias (3d) of the projections of queries, keys and values; none where the
-    /// sources have other widths.
+    /// Weight (3d, d) and bias (3d) of the projections of queries, keys and values; none where these have
+    /// parameters of their own.
     pub fn projection(&self) -> Option<(&Tensor, &Tensor)> {
-        match &self.projections {
-            Projections::Packed(weight) => Some((weight, &self.in_bias)),
-            Projections::Separate(_) => None,
+        match (&self.projections, &self.in_bias) {
+            (Projections::Packed(weight), Some(bias)) => Some((weight, bias)),
+            _ => None,
         }
     }
 

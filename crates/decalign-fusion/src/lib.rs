@@ -56,7 +56,9 @@ pub mod reference;
 mod size;
 mod stream;
 
-pub use attention::{AttentionMask, MultiHeadAttention, attention_weights, dot_product_attention};
+pub use attention::{
+    AttentionMask, AttentionParts, MultiHeadAttention, attention_weights, dot_product_attention,
+};
 pub use cross_modal::{Attention, CrossModalEncoder};
 pub use decalign_core::{Error, Result};
 pub use encoder::{Encoder, EncoderSettings};
