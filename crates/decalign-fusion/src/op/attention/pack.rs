@@ -21,6 +21,16 @@ impl Place {
     pub(super) fn slabs(self) -> usize {
         self.size.div_ceil(SLAB)
     }
+
+    /// The head's part of row i.
+    pub(super) fn row<T>(self, x: &[T], i: usize) -> &[T] {
+        &x[i * self.width + self.start..][..self.size]
+    }
+
+    /// As [`Place::row`].
+    pub(super) fn row_mut<T>(self, x: &mut [T], i: usize) -> &mut [T] {
+        &mut x[i * self.width + self.start..][..self.size]
+    }
 }
 
 /// Rows, coordinate by coordinate for each group of `G` of them: `[group][coordinate][G]`; zeros behind the end.

@@ -17,25 +17,32 @@ pub(super) type Slab<T, const R: usize> = [[T; SLAB]; R];
 
 /// One head's packed numbers, for R queries.
 #[derive(Clone, Copy)]
-pub(super) struct Head<'a, T> {
+pub(super) struct Head<'a, T, const R: usize> {
     /// `[coordinate][R]`, times scale and log2 e.
     pub(super) queries: &'a [T],
     /// `[block][coordinate][LANES]`.
     pub(super) keys: &'a [T],
     /// What a logit starts from.
     pub(super) bias: &'a [T],
+    /// The same where it differs from query to query.
+    pub(super) biases: Option<&'a [Block<T, R>]>,
     pub(super) size: usize,
     /// The first query's number, where no query sees a later key.
     pub(super) causal: Option<usize>,
 }
 
-impl<T: Real> Head<'_, T> {
+impl<T: Real, const R: usize> Head<'_, T, R> {
     /// The logits of a block of keys.
     #[inline(always)]
-    fn logits<I: Isa, const R: usize>(&self, isa: I, b: usize) -> Block<T, R> {
-        let mut start = [T::zero(); LANES];
-        start.copy_from_slice(&self.bias[b * LANES..][..LANES]);
-        let mut x = [start; R];
+    fn logits<I: Isa>(&self, isa: I, b: usize) -> Block<T, R> {
+        let mut x = match self.biases {
+            Some(biases) => biases[b],
+            None => {
+                let mut start = [T::zero(); LANES];
+                start.copy_from_slice(&self.bias[b * LANES..][..LANES]);
+                [start; R]
+            }
+        };
         product(isa, self.queries, self.keys, (b, self.size), &mut x);
         if let Some(first) = self.causal {
             for (r, x) in x.iter_mut().enumerate() {
@@ -115,7 +122,7 @@ fn over_queries<T: Real, I: Isa, const R: usize>(
 
 /// Results of R queries, and the base-2 logarithms of their weights' sums.
 pub(super) struct Forward<'a, T, const R: usize> {
-    pub(super) head: Head<'a, T>,
+    pub(super) head: Head<'a, T, R>,
     /// `[slab][key][SLAB]`.
     pub(super) values: &'a [[T; SLAB]],
     /// Factors of dropout.
@@ -210,13 +217,15 @@ fn multiply<T: Real, const R: usize>(x: &mut [Block<T, R>], y: &[Block<T, R>]) {
 /// Gradients of R queries: P being their weights, D the factors of dropout, G the gradient of the result,
 /// `dV += (P D)^T G`, `U = (G V^T) D`, `dS = P (U - rowsum(U P)) scale`, `dQ = dS K`, `dK += dS^T Q`.
 pub(super) struct Backward<'a, T, const R: usize> {
-    pub(super) head: Head<'a, T>,
+    pub(super) head: Head<'a, T, R>,
     /// Of the forward pass.
     pub(super) logs: [T; R],
     pub(super) scale: T,
     /// G as `[coordinate][R]`, and the values as `[block][coordinate][LANES]`.
     pub(super) gradients: &'a [T],
     pub(super) values: &'a [T],
+    /// Coordinates of a value.
+    pub(super) value_size: usize,
     /// `[slab][key][SLAB]`.
     pub(super) keys: &'a [[T; SLAB]],
     /// Queries and G as `[slab][R][SLAB]`.
@@ -224,7 +233,7 @@ pub(super) struct Backward<'a, T, const R: usize> {
     pub(super) drop: Option<&'a [Block<T, R>]>,
     /// Room for P and U.
     pub(super) room: (&'a mut [Block<T, R>], &'a mut [Block<T, R>]),
-    /// `[slab][R][SLAB]`.
+    /// Slopes come back in the room of U. `[slab][R][SLAB]`.
     pub(super) dq: &'a mut [Slab<T, R>],
     /// `[slab][key][SLAB]`.
     pub(super) dk: &'a mut [[T; SLAB]],
@@ -250,7 +259,7 @@ impl<T: Real, const R: usize> Kernel for Backward<'_, T, R> {
                 isa,
                 self.gradients,
                 self.values,
-                (b, self.head.size),
+                (b, self.value_size),
                 &mut x,
             );
             if let Some(drop) = self.drop {
@@ -285,8 +294,10 @@ impl<T: Real, const R: usize> Kernel for Backward<'_, T, R> {
         for (s, dq) in self.dq.iter_mut().enumerate() {
             let part = s * keys..(s + 1) * keys;
             over_keys(isa, u, &self.keys[part.clone()], dq);
-            over_queries(isa, u, &self.rows.0[s], &mut self.dk[part.clone()]);
-            over_queries(isa, p, &self.rows.1[s], &mut self.dv[part]);
+            over_queries(isa, u, &self.rows.0[s], &mut self.dk[part]);
+        }
+        for (s, rows) in self.rows.1.iter().enumerate() {
+            over_queries(isa, p, rows, &mut self.dv[s * keys..(s + 1) * keys]);
         }
     }
 }
