@@ -12,6 +12,12 @@ pub trait Isa: Copy {
     /// `a * b + c`, rounded once where the instruction set can do so.
     fn mul_add<T: Real>(self, a: T, b: T, c: T) -> T;
 
+    /// Rows made columns.
+    #[inline(always)]
+    fn transposed<T: Real>(self, x: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+        columns(x)
+    }
+
     /// `y += a x`, in vectors whatever the loop around it: N is 8 or [`LANES`](super::LANES).
     #[inline(always)]
     fn add_scaled<T: Real, const N: usize>(self, a: T, x: &[T; N], y: &mut [T; N]) {
@@ -19,6 +25,11 @@ pub trait Isa: Copy {
             y[i] = self.mul_add(a, x[i], y[i]);
         }
     }
+}
+
+#[inline(always)]
+pub(crate) fn columns<T: Copy>(x: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+    std::array::from_fn(|i| std::array::from_fn(|j| x[j][i]))
 }
 
 /// A loop to be compiled for every instruction set.
@@ -116,6 +127,12 @@ impl Isa for Avx2 {
         // SAFETY: the processor has AVX2 and FMA, or there would be no value of this type.
         unsafe { T::add_scaled_avx2(a, x, y) }
     }
+
+    #[inline(always)]
+    fn transposed<T: Real>(self, x: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+        // SAFETY: as above.
+        unsafe { T::transposed_avx2(x) }
+    }
 }
 
 /// Made only where the processor has AVX-512 (F and VL), AVX2 and FMA.
@@ -134,6 +151,12 @@ impl Isa for Avx512 {
     fn add_scaled<T: Real, const N: usize>(self, a: T, x: &[T; N], y: &mut [T; N]) {
         // SAFETY: the processor has AVX-512, or there would be no value of this type.
         unsafe { T::add_scaled_avx512(a, x, y) }
+    }
+
+    #[inline(always)]
+    fn transposed<T: Real>(self, x: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+        // SAFETY: as above.
+        unsafe { T::transposed_avx2(x) }
     }
 }
 
@@ -197,6 +220,16 @@ mod tests {
         }
     }
 
+    struct Transposed<'a>(&'a [[f32; 8]; 8]);
+
+    impl Kernel for Transposed<'_> {
+        type Output = [[f32; 8]; 8];
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) -> [[f32; 8]; 8] {
+            isa.transposed(self.0)
+        }
+    }
+
     #[test]
     fn levels_agree() {
         let x: Vec<f64> = (0..1003).map(|i| f64::from(i) * 0.01 - 5.0).collect();
@@ -229,6 +262,10 @@ mod tests {
                     .enumerate()
                     .all(|(i, v)| *v == 1.0 + 0.5 * i as f32)
             );
+            let square = |i: usize, j: usize| (8 * i + j) as f32;
+            let rows = std::array::from_fn(|i| std::array::from_fn(|j| square(i, j)));
+            let turned = dispatch_at(level, Transposed(&rows));
+            assert_eq!(turned, columns(&rows), "{level:?}");
             let dot = dispatch_at(level, Dot(&x, &x));
             let exact: f64 = x.iter().map(|v| v * v).sum();
             assert!(

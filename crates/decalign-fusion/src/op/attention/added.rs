@@ -67,19 +67,17 @@ impl<'a, T: Real> Added<'a, T> {
         (0..self.keys).map(move |j| self.numbers[start + j * self.key] * log2_e)
     }
 
-    /// Adds a query's slopes, which are multiplied by `scale`, to where its bias came from.
+    /// Adds a query's slopes to where its bias came from.
     pub(super) fn gather(
         self,
         head: usize,
         query: usize,
         slopes: impl Iterator<Item = T>,
-        scale: T,
         sums: &mut [T],
     ) {
         let start = head * self.head + query * self.query;
-        let unscale = scale.recip();
         for (j, slope) in slopes.take(self.keys).enumerate() {
-            sums[start + j * self.key] += slope * unscale;
+            sums[start + j * self.key] += slope;
         }
     }
 }

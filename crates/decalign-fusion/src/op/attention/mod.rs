@@ -11,10 +11,11 @@ use decalign_core::{Elements, Real, Result, parallel, with_real};
 mod added;
 mod head;
 mod pack;
-mod rows;
 mod small;
+mod tiles;
 
 use added::{Added, Bias};
+use decalign_core::simd::LANES;
 use head::{Room, Rows, Sums};
 use pack::Place;
 use small::Small;
@@ -74,11 +75,15 @@ impl<T: Real> Problem<T> {
         Some(nn::dropout_mask(n, p, stream.child(sample as u64)))
     }
 
-    /// The same, drawn a few at a time, and what they are where nothing is dropped.
-    fn choices(&self, sample: usize) -> Option<(Choices, T)> {
+    /// The same, to be drawn a few at a time.
+    fn choices(&self, sample: usize) -> Option<Choices> {
         let (p, stream) = self.drop?;
-        let choices = stream.child(sample as u64).choices(1.0 - p);
-        Some((choices, T::of(1.0 / (1.0 - p))))
+        Some(stream.child(sample as u64).choices(1.0 - p))
+    }
+
+    /// What weights that are not dropped are multiplied by.
+    fn make_up(&self) -> T {
+        T::of(self.drop.map_or(1.0, |(p, _)| 1.0 / (1.0 - p)))
     }
 
     fn place(&self, head: usize) -> Place {
@@ -99,10 +104,10 @@ impl<T: Real> Problem<T> {
     }
 
     /// What the logits of a sample start from.
-    fn biases(&self, sample: usize) -> Vec<T> {
+    fn starts(&self, sample: usize) -> Vec<[T; LANES]> {
         let keys = self.size.keys;
         let mask = self.key_mask.as_ref();
-        pack::biases(keys, mask.map(|m| &m[sample * keys..][..keys]))
+        pack::starts(keys, mask.map(|m| &m[sample * keys..][..keys]))
     }
 }
 
@@ -198,60 +203,62 @@ fn backward_by<T: Real, const R: usize>(
 ) -> Result<InputGradients> {
     let (s, gradient) = (problem.size, b.gradient(0)?);
     let input = |i: usize| Elements::<T>::new(&b.inputs[i]);
-    let given = [input(0)?, input(1)?, input(2)?, Elements::new(&gradient)?];
+    let out = Elements::<T>::new(&b.outputs[0])?;
+    let given = [
+        input(0)?,
+        input(1)?,
+        input(2)?,
+        out,
+        Elements::new(&gradient)?,
+    ];
     let bias = b.inputs.get(3).map(|bias| bias_of(bias, s)).transpose()?;
-    let (of_q, of_k) = (s.queries * s.width, s.keys * s.width);
-    let of_v = s.keys * s.value_width;
-    let mut dq = vec![T::zero(); s.batch * of_q];
-    // Keys and values side by side, so that one sample is one piece.
-    let mut dkv = vec![T::zero(); s.batch * (of_k + of_v)];
-    let sample = |i: usize, dq: &mut [T], dkv: &mut [T], dbias: &mut [T]| {
-        let (k, v) = dkv.split_at_mut(of_k);
-        let sums = Sums {
-            q: dq,
+    let mut gradients: Vec<Vec<T>> = (0..3)
+        .map(|i| vec![T::zero(); b.inputs[i].elem_count()])
+        .collect();
+    let [dq, dk, dv] = &mut gradients[..] else {
+        unreachable!("three are made")
+    };
+    let rows = |count: usize, width: usize| (count * width).max(1);
+    let pieces = dq.chunks_mut(rows(s.queries, s.width));
+    let pieces = pieces.zip(dk.chunks_mut(rows(s.keys, s.width)));
+    let pieces = pieces.zip(dv.chunks_mut(rows(s.keys, s.value_width)));
+    let mut pieces: Vec<Sums<T>> = pieces
+        .map(|((q, k), v)| Sums {
+            q,
             k,
             v,
-            bias: dbias,
-        };
+            bias: &mut [],
+        })
+        .collect();
+    let sample = |i: usize, sums: Sums<T>| {
         let added = bias.as_ref().map(|bias| bias.of(i));
         of_sample::<T, R>(problem, i, &given, logs, added, sums);
     };
-    let (q, kv, work) = (
-        (&mut dq[..], of_q),
-        (&mut dkv[..], of_k + of_v),
-        2 * problem.work(),
-    );
+    let work = 2 * problem.work();
     let dbias = match bias.as_ref().filter(|_| b.needed[3]) {
-        Some(bias) => with_bias(bias, q, kv, work, sample),
+        Some(bias) => Some(with_bias(bias, pieces, work, sample)),
         None => {
-            parallel::for_each_pair(q, kv, work, |i, dq, dkv| sample(i, dq, dkv, &mut []));
-            Vec::new()
+            parallel::for_each_chunk(&mut pieces, 1, work, |i, pieces| {
+                pieces.iter_mut().for_each(|sums| sample(i, sums.again()));
+            });
+            None
         }
     };
+    gradients.extend(dbias);
     let device = gradient.device();
-    let (mut dk, mut dv) = (
-        Vec::with_capacity(s.batch * of_k),
-        Vec::with_capacity(s.batch * of_v),
-    );
-    for sample in dkv.chunks_exact((of_k + of_v).max(1)) {
-        dk.extend_from_slice(&sample[..of_k]);
-        dv.extend_from_slice(&sample[of_k..]);
+    let tensor = |(x, input): (Vec<T>, &Tensor)| Tensor::from_vec(x, input.dims(), device);
+    let mut all = vec![None; b.inputs.len()];
+    for (place, given) in all.iter_mut().zip(gradients.into_iter().zip(b.inputs)) {
+        *place = Some(tensor(given)?);
     }
-    let mut gradients = vec![dq, dk, dv];
-    gradients.extend(bias.map(|_| dbias));
-    let gradient = |(x, input): (Vec<T>, &Tensor)| match x.len() == input.elem_count() {
-        true => Ok(Some(Tensor::from_vec(x, input.dims(), device)?)),
-        // Not wanted.
-        false => Ok(None),
-    };
-    gradients.into_iter().zip(b.inputs).map(gradient).collect()
+    Ok(all)
 }
 
 /// Gradients of one sample.
 fn of_sample<T: Real, const R: usize>(
     problem: &Problem<T>,
     sample: usize,
-    [q, k, v, g]: &[Elements<T>; 4],
+    [q, k, v, out, g]: &[Elements<T>; 5],
     logs: &[T],
     added: Option<Added<T>>,
     mut sums: Sums<T>,
@@ -263,6 +270,7 @@ fn of_sample<T: Real, const R: usize>(
         q: &q[sample * of_q..][..of_q],
         k: &k[sample * of_k..][..of_k],
         v: &v[sample * of_v..][..of_v],
+        out: &out[sample * of_out..][..of_out],
         g: &g[sample * of_out..][..of_out],
     };
     let logs = |head| &logs[(sample * s.heads + head) * s.queries..][..s.queries];
@@ -284,21 +292,21 @@ fn of_sample<T: Real, const R: usize>(
 /// which no more than a few wait at a time.
 fn with_bias<T: Real>(
     bias: &Bias<T>,
-    (q, of_q): (&mut [T], usize),
-    (kv, of_kv): (&mut [T], usize),
+    pieces: Vec<Sums<T>>,
     work: usize,
-    run: impl Fn(usize, &mut [T], &mut [T], &mut [T]) + Sync + Send,
+    run: impl Fn(usize, Sums<T>) + Sync + Send,
 ) -> Vec<T> {
-    let pieces: Vec<_> = q
-        .chunks_mut(of_q.max(1))
-        .zip(kv.chunks_mut(of_kv.max(1)))
-        .map(Mutex::new)
-        .collect();
+    let pieces: Vec<_> = pieces.into_iter().map(Mutex::new).collect();
     let sample = |i: usize| {
         let mut piece = pieces[i].lock().unwrap_or_else(PoisonError::into_inner);
         let mut sums = vec![T::zero(); bias.len()];
-        let (q, kv) = &mut *piece;
-        run(i, q, kv, &mut sums);
+        run(
+            i,
+            Sums {
+                bias: &mut sums,
+                ..piece.again()
+            },
+        );
         vec![sums]
     };
     let merge = |a: &mut Vec<Vec<T>>, mut b: Vec<Vec<T>>| match bias.of_samples() {

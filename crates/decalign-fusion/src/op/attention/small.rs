@@ -113,7 +113,7 @@ impl<'a, T: Real> Small<'a, T> {
         }
     }
 
-    /// See [`super::rows::Backward`].
+    /// See [`super::tiles::Backward`].
     pub(super) fn backward(&self, rows: &Rows<T>, logs: &[T], sums: &mut Sums<T>) {
         let (place, value_place) = (self.place, self.value_place);
         let keys = self.problem.size.keys;
@@ -127,13 +127,14 @@ impl<'a, T: Real> Small<'a, T> {
                 mean += u[j] * p[j];
             }
             for j in 0..keys {
-                u[j] = p[j] * (u[j] - mean) * self.problem.scale();
-                add(place.row_mut(sums.q, i), place.row(rows.k, j), u[j]);
-                add(place.row_mut(sums.k, j), place.row(rows.q, i), u[j]);
+                u[j] = p[j] * (u[j] - mean);
+                let slope = u[j] * self.problem.scale();
+                add(place.row_mut(sums.q, i), place.row(rows.k, j), slope);
+                add(place.row_mut(sums.k, j), place.row(rows.q, i), slope);
                 add(value_place.row_mut(sums.v, j), g, p[j] * self.factor(i, j));
             }
             if let Some(added) = self.added.filter(|_| !sums.bias.is_empty()) {
-                added.gather(self.head, i, u.into_iter(), self.problem.scale(), sums.bias);
+                added.gather(self.head, i, u.into_iter(), sums.bias);
             }
         }
     }
