@@ -19,6 +19,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   peers gmm         time Gaussian mixtures beside scikit-learn on this machine
   peers mmd         time kernel MMD beside NumPy recipes and hyppo on this machine
   peers ot          time optimal transport beside POT and wass on this machine
+  peers step        time a training step and attention beside torch.nn on this machine
     --json            all numbers, as JSON
     --rounds N        programs run N times in turn, the least value counts (3)";
 

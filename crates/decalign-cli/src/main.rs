@@ -20,6 +20,10 @@ use clap::Parser;
 use args::{Arguments, Command};
 use output::Failure;
 
+/// Steps ask for the same large buffers over and over; this allocator gives those of the step before, already mapped.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     keep_candle_to_one_thread();
     let done = match Arguments::parse().command {
