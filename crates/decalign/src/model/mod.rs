@@ -201,7 +201,9 @@ impl DecAlign {
             .map(|(i, part)| pool(&part.common, i));
         let common: Vec<Tensor> = common.collect::<decalign_core::Result<_>>()?;
         let active = self.active();
-        let mut branches = self.fusion_branches(&active, &parts, &masks, mode.child(place::FUSION));
+        let fusion = mode.child(place::FUSION);
+        let mut branches = self.fusion_branches(&active, &parts, &masks, fusion)?;
+        let pieces = branches.len() / active.len().max(1);
         if align {
             let unique = active.iter().map(|i| pool(&parts[*i].unique, *i));
             branches.push(self.heterogeneous_branch(unique.collect::<decalign_core::Result<_>>()?));
@@ -210,8 +212,9 @@ impl DecAlign {
         }
         let mut done = parallel(branches)?.into_iter();
         let mut hidden = vec![None; parts.len()];
-        for (i, outputs) in active.iter().zip(done.by_ref()) {
-            hidden[*i] = outputs.into_iter().next();
+        for i in &active {
+            let pooled: Vec<Tensor> = done.by_ref().take(pieces).flatten().collect();
+            hidden[*i] = Some(Tensor::cat(&pooled, 0)?);
         }
         let representation = represent(&hidden, &common)?;
         let dropped = mode
