@@ -7,8 +7,8 @@ use decalign_core::nn::{Mode, Parameters};
 use decalign_core::random::Stream as Random;
 use decalign_core::{Result, gradcheck};
 use decalign_fusion::{
-    Activation, Attention, AttentionMask, CrossModalEncoder, Encoder, EncoderSettings,
-    LayerSettings, Norm, Position, Stream,
+    Attention, AttentionMask, CrossModalEncoder, Encoder, EncoderSettings, LayerSettings, Position,
+    Stream,
 };
 
 mod common;
