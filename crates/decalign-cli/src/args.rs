@@ -30,6 +30,57 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Time a training step by its phases, on random data of a benchmark's size
     Bench(Bench),
+    /// Turn transcripts into features, or into tokens to fine-tune on, with a text encoder of your own
+    Encode(Encode),
+}
+
+/// What becomes of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pool {
+    /// The mean of its tokens' states: one step a sample
+    Mean,
+    /// The state of its first token: one step a sample
+    Cls,
+    /// The states of all its tokens
+    Tokens,
+    /// The numbers of its tokens, to fine-tune the encoder on (use_bert)
+    Ids,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    decalign encode mosi.safetensors --encoder minilm --out with-text.safetensors\n  \
+    decalign encode mosi.safetensors --encoder minilm --pool ids --out tokens.safetensors\n  \
+    decalign train --dataset tokens.safetensors --set use_bert=true --set pretrained=minilm\n\n\
+    Nothing is downloaded. The folder holds config.json, model.safetensors and tokenizer.json (or\n\
+    vocab.txt) of a BERT, as the model pages of Hugging Face offer them.")]
+pub(crate) struct Encode {
+    /// A safetensors file (docs/data-format.md) with transcripts
+    pub(crate) data: PathBuf,
+    /// The folder of the text encoder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) encoder: PathBuf,
+    /// The file to write
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Transcripts as JSON lines with "text", and "id" where the data has ids
+    #[arg(long, value_name = "FILE")]
+    pub(crate) texts: Option<PathBuf>,
+    /// The modality to write; one of this name is replaced
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub(crate) name: String,
+    /// What becomes of a text
+    #[arg(long, default_value = "mean")]
+    pub(crate) pool: Pool,
+    /// Divide every vector by its length
+    #[arg(long)]
+    pub(crate) normalize: bool,
+    /// Cut texts at so many tokens [default: what the encoder takes]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<usize>,
+    /// CPU threads; results do not depend on it [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
 }
 
 #[derive(Debug, Args)]

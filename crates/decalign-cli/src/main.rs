@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod config;
+mod encode;
 mod evaluate;
 mod output;
 mod predict;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Config(arguments) => config::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Encode(arguments) => encode::run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -118,6 +118,9 @@ impl Trainer {
         let start = Instant::now();
         let config = self.config();
         let model = DecAlign::new(&self.settings.model, config.seed, DType::F32, &self.device)?;
+        if let Some(folder) = config.pretrained.as_ref().filter(|_| config.use_bert) {
+            model.load_text_encoder(folder)?;
+        }
         let objective = Objective::new(&self.settings.objective, self.class_weights());
         let mut adam = Adam::new(
             model.variables(),
