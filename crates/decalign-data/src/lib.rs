@@ -21,14 +21,17 @@
 //! of the repository describes. Next: [`Standardizer`], fitted on the training part and applied to
 //! all.
 
+pub mod array;
 mod atomic;
 mod batch;
+mod bytes;
 mod container;
 mod dataset;
 mod embedded;
 mod error;
 mod finite;
 mod labels;
+pub mod pickle;
 mod sampler;
 mod split;
 mod standardize;
