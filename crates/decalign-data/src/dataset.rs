@@ -2,14 +2,16 @@
 
 use candle_core::{DType, Tensor};
 
+use crate::array::Array;
+use crate::features::Features;
 use crate::split::Split;
-use crate::{Error, Labels, Part, Result};
+use crate::{Error, Labels, Part, Result, Tokens};
 
 /// One modality of a data set.
 #[derive(Clone, Debug)]
 pub struct Modality {
     name: String,
-    features: Tensor,
+    features: Features,
     lengths: Option<Vec<usize>>,
 }
 
@@ -45,29 +47,33 @@ impl Modality {
             }
         };
         let (n, steps, width) = features.dims3()?;
+        let says = |message| Error::field("modality", &name, message);
         if n * steps * width == 0 {
-            return Err(Error::field(
-                "modality",
-                name,
-                format!("shape {:?} holds nothing", features.shape()),
-            ));
+            return Err(says(format!("shape {:?} holds nothing", features.shape())));
         }
-        if let Some(lengths) = &lengths {
-            if lengths.len() != n {
-                let message = format!("{} lengths for {n} samples", lengths.len());
-                return Err(Error::field("modality", name, message));
-            }
-            if let Some(i) = lengths.iter().position(|l| *l > steps) {
-                let message = format!(
-                    "length {} of sample {i} is above the {steps} steps there are",
-                    lengths[i]
-                );
-                return Err(Error::field("modality", name, message));
-            }
-        }
-        let features = features.to_dtype(DType::F32)?.contiguous()?;
+        check_lengths(lengths.as_deref(), n, steps, says)?;
+        let features = Features::Held(features.to_dtype(DType::F32)?.contiguous()?);
         Ok(Self {
             name,
+            features,
+            lengths,
+        })
+    }
+
+    /// A modality of arrays (n, D) or (n, T, D), one after the other, which stay where they are
+    /// until their numbers are asked for.
+    pub(crate) fn stored(
+        name: &str,
+        blocks: Vec<Array>,
+        lengths: Option<Vec<usize>>,
+        origin: &str,
+    ) -> Result<Self> {
+        let says = |message| Error::field(origin, name, message);
+        let features = Features::stored(blocks, says)?;
+        let (n, steps, _) = features.dims();
+        check_lengths(lengths.as_deref(), n, steps, says)?;
+        Ok(Self {
+            name: name.to_owned(),
             features,
             lengths,
         })
@@ -78,8 +84,13 @@ impl Modality {
         &self.name
     }
 
-    /// (N, T, D) in f32.
+    /// (N, T, D) in f32. Where they lie in a file they are read now, and kept.
     pub fn features(&self) -> &Tensor {
+        self.features.tensor()
+    }
+
+    /// The features, wherever they are.
+    pub(crate) fn source(&self) -> &Features {
         &self.features
     }
 
@@ -90,12 +101,33 @@ impl Modality {
 
     /// D, the number of features a step.
     pub fn width(&self) -> usize {
-        self.features.dims()[2]
+        self.features.dims().2
     }
 
     /// T, the number of steps.
     pub fn steps(&self) -> usize {
-        self.features.dims()[1]
+        self.features.dims().1
+    }
+}
+
+fn check_lengths(
+    lengths: Option<&[usize]>,
+    n: usize,
+    steps: usize,
+    says: impl Fn(String) -> Error,
+) -> Result<()> {
+    let Some(lengths) = lengths else {
+        return Ok(());
+    };
+    if lengths.len() != n {
+        return Err(says(format!("{} lengths for {n} samples", lengths.len())));
+    }
+    match lengths.iter().position(|l| *l > steps) {
+        Some(i) => Err(says(format!(
+            "length {} of sample {i} is above the {steps} steps there are",
+            lengths[i]
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -108,6 +140,8 @@ pub struct Dataset {
     splits: Vec<Split>,
     ids: Option<Vec<String>>,
     texts: Option<Vec<String>>,
+    groups: Option<Vec<String>>,
+    tokens: Option<Tokens>,
 }
 
 impl Dataset {
@@ -122,9 +156,9 @@ impl Dataset {
                 "none found: expected floating tensors (N, D) or (N, T, D), one a modality";
             return Err(Error::field(&origin, "modalities", message));
         };
-        let n = first.features.dims()[0];
+        let n = first.features.dims().0;
         for (i, modality) in modalities.iter().enumerate() {
-            let samples = modality.features.dims()[0];
+            let samples = modality.features.dims().0;
             if samples != n {
                 let message = format!("{samples} samples, but {} has {n}", first.name);
                 return Err(Error::field(&origin, &modality.name, message));
@@ -147,6 +181,8 @@ impl Dataset {
             splits: Vec::new(),
             ids: None,
             texts: None,
+            groups: None,
+            tokens: None,
         })
     }
 
@@ -225,6 +261,50 @@ impl Dataset {
         Ok(self)
     }
 
+    /// The data set with the group of each sample, such as the video it is cut from: what must not be
+    /// divided between training and test.
+    ///
+    /// # Errors
+    /// When their number is not N.
+    pub fn with_groups(mut self, groups: Vec<String>) -> Result<Self> {
+        self.check_count("groups", groups.len())?;
+        self.groups = Some(groups);
+        Ok(self)
+    }
+
+    /// The data set with text as tokens: integer arrays (n, 3, T), one after the other.
+    pub(crate) fn with_tokens(self, name: &str, blocks: Vec<Array>) -> Result<Self> {
+        let tokens = Tokens::new(name, blocks, &self.origin)?;
+        self.with_tokens_ready(tokens)
+    }
+
+    pub(crate) fn with_tokens_ready(mut self, tokens: Tokens) -> Result<Self> {
+        let name = tokens.name();
+        self.check_count(&format!("tokens.{name}"), tokens.samples())?;
+        if let Some(there) = &self.tokens {
+            let message = format!("tokens of {} are there too, one is the most", there.name());
+            return Err(self.error(&format!("tokens.{name}"), message));
+        }
+        self.tokens = Some(tokens);
+        Ok(self)
+    }
+
+    /// The data set with the lengths of a modality replaced.
+    ///
+    /// # Errors
+    /// When the modality is not there, or the lengths do not fit it.
+    pub fn with_lengths(mut self, modality: &str, lengths: Option<Vec<usize>>) -> Result<Self> {
+        let origin = self.origin.clone();
+        let Some(found) = self.modalities.iter_mut().find(|m| m.name == modality) else {
+            return Err(self.error(modality, "no such modality"));
+        };
+        let (n, steps, _) = found.features.dims();
+        let says = |message| Error::field(&origin, format!("lengths.{modality}"), message);
+        check_lengths(lengths.as_deref(), n, steps, says)?;
+        found.lengths = lengths;
+        Ok(self)
+    }
+
     fn check_count(&self, field: &str, count: usize) -> Result<()> {
         match count == self.len() {
             true => Ok(()),
@@ -238,7 +318,7 @@ impl Dataset {
 
     /// The number of samples.
     pub fn len(&self) -> usize {
-        self.modalities.first().map_or(0, |m| m.features.dims()[0])
+        self.modalities.first().map_or(0, |m| m.features.dims().0)
     }
 
     /// Whether there is no sample.
@@ -269,6 +349,16 @@ impl Dataset {
     /// One text a sample, where the file has them.
     pub fn texts(&self) -> Option<&[String]> {
         self.texts.as_deref()
+    }
+
+    /// The group of each sample, where the file has them.
+    pub fn groups(&self) -> Option<&[String]> {
+        self.groups.as_deref()
+    }
+
+    /// Text as tokens, where the file has them.
+    pub fn tokens(&self) -> Option<&Tokens> {
+        self.tokens.as_ref()
     }
 
     pub(crate) fn splits(&self) -> &[Split] {
@@ -359,11 +449,17 @@ impl Dataset {
             })
     }
 
-    /// The same data set with the features of every modality replaced.
-    pub(crate) fn map_features(&self, f: impl Fn(&str, &Tensor) -> Result<Tensor>) -> Result<Self> {
+    /// The same data set with the features of some modalities replaced: `f` gives none for those
+    /// that stay.
+    pub(crate) fn map_features(
+        &self,
+        f: impl Fn(&Modality) -> Result<Option<Tensor>>,
+    ) -> Result<Self> {
         let mut mapped = self.clone();
         for modality in &mut mapped.modalities {
-            modality.features = f(&modality.name, &modality.features)?;
+            if let Some(features) = f(modality)? {
+                modality.features = Features::Held(features);
+            }
         }
         Ok(mapped)
     }

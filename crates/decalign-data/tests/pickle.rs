@@ -74,7 +74,8 @@ fn every_fixture_equals_its_twin() {
             let (shape, values) = numbers(item);
             assert_eq!(shape, view.shape(), "{path:?} {name}");
             let expected = twin_numbers(&view);
-            let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+            let same =
+                |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
             assert!(values.iter().zip(&expected).all(same), "{path:?} {name}");
             fields += 1;
         }
@@ -83,10 +84,16 @@ fn every_fixture_equals_its_twin() {
         for (name, expected) in &twin {
             let (part, field) = name.split_once('.').unwrap();
             let item = pickle.root().get(part).unwrap().get(field).unwrap();
-            assert_eq!(serde_json::json!(strings(item)), *expected, "{path:?} {name}");
+            assert_eq!(
+                serde_json::json!(strings(item)),
+                *expected,
+                "{path:?} {name}"
+            );
             fields += 1;
         }
-        let Item::Dict(parts) = pickle.root() else { panic!() };
+        let Item::Dict(parts) = pickle.root() else {
+            panic!()
+        };
         let there: usize = parts
             .iter()
             .map(|(_, fields)| match fields {

@@ -83,6 +83,20 @@ impl Element {
         self.size
     }
 
+    /// The type as Rust calls it, for messages.
+    pub(crate) fn word(&self) -> String {
+        let bits = 8 * self.size;
+        match self.kind {
+            Kind::Bool => "bool".to_owned(),
+            Kind::Signed => format!("i{bits}"),
+            Kind::Unsigned => format!("u{bits}"),
+            Kind::Float => format!("f{bits}"),
+            Kind::Brain => "bf16".to_owned(),
+            Kind::Complex => "complex numbers".to_owned(),
+            Kind::Bytes | Kind::Text => "strings".to_owned(),
+        }
+    }
+
     /// Whether these are real numbers that features can be.
     pub(crate) fn is_float(&self) -> bool {
         matches!(self.kind, Kind::Float | Kind::Brain)

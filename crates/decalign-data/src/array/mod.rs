@@ -71,6 +71,19 @@ impl Array {
         self.shape.iter().skip(1).product()
     }
 
+    /// The same elements with a first dimension of 1 before those of (T, D) or (D).
+    pub(crate) fn with_sample(&self) -> Option<Self> {
+        let shape = match *self.shape {
+            [t, d] => vec![1, t, d],
+            [d] => vec![1, 1, d],
+            _ => return None,
+        };
+        Some(Self {
+            shape,
+            ..self.clone()
+        })
+    }
+
     /// The bytes of some rows, where they are f32 as this machine has them, one after the other.
     pub(crate) fn plain_f32(&self, rows: Range<usize>) -> Option<&[u8]> {
         let little = !self.element.big_endian && cfg!(target_endian = "little");
@@ -80,7 +93,7 @@ impl Array {
     }
 
     /// Whether rows follow one another.
-    fn is_dense(&self) -> bool {
+    pub(crate) fn is_dense(&self) -> bool {
         !self.fortran || self.shape.iter().filter(|d| **d != 1).count() < 2
     }
 
@@ -172,7 +185,10 @@ impl Array {
         let wide: Vec<i128> = self.numbers().ok_or_else(|| self.no_numbers())?;
         let narrow = |(i, v): (usize, &i128)| {
             i64::try_from(*v).map_err(|_| {
-                Error::format("array", format!("element {i} is no whole number of 64 bits"))
+                Error::format(
+                    "array",
+                    format!("element {i} is no whole number of 64 bits"),
+                )
             })
         };
         wide.iter().enumerate().map(narrow).collect()
@@ -189,7 +205,10 @@ impl Array {
             big_endian,
         } = self.element;
         if !self.element.is_text() || !self.is_dense() || size == 0 {
-            let message = format!("expected a row of strings, got {:?} of {}", self.shape, self.element);
+            let message = format!(
+                "expected a row of strings, got {:?} of {}",
+                self.shape, self.element
+            );
             return Err(Error::format("array", message));
         }
         let bad = |i: usize| Error::format("array", format!("string {i} is no valid Unicode"));
@@ -206,12 +225,19 @@ impl Array {
                     true => u32::from_be_bytes(*b),
                     false => u32::from_le_bytes(*b),
                 };
-                let end = units.iter().rposition(|b| *b != [0; 4]).map_or(0, |p| p + 1);
+                let end = units
+                    .iter()
+                    .rposition(|b| *b != [0; 4])
+                    .map_or(0, |p| p + 1);
                 let letters = units[..end].iter().map(|b| char::from_u32(unit(b)));
                 letters.collect::<Option<String>>().ok_or_else(|| bad(i))
             }
         };
-        self.bytes.chunks_exact(size).enumerate().map(text).collect()
+        self.bytes
+            .chunks_exact(size)
+            .enumerate()
+            .map(text)
+            .collect()
     }
 
     fn no_numbers(&self) -> Error {
@@ -223,7 +249,9 @@ impl Array {
 /// Bytes that an array takes, if that can be said.
 pub(crate) fn size_of(shape: &[usize], element: Element) -> Option<usize> {
     // A dimension of 0 must not hide others that overflow.
-    let positive = shape.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)))?;
+    let positive = shape
+        .iter()
+        .try_fold(1usize, |n, d| n.checked_mul((*d).max(1)))?;
     positive.checked_mul(element.size.max(1))?;
     Some(shape.iter().product::<usize>() * element.size)
 }

@@ -106,7 +106,10 @@ pub(super) enum Elements {
         fortran: bool,
     },
     /// The values lie in a list or tuple.
-    Objects { shape: Vec<usize>, list: u32 },
+    Objects {
+        shape: Vec<usize>,
+        list: u32,
+    },
 }
 
 /// All objects of a pickle, and what they may cost.

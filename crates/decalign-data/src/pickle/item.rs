@@ -136,7 +136,10 @@ impl<'a> Text<'a> {
             _ => spelling::text(&self.pickle.file, self.span),
         };
         text.ok_or_else(|| {
-            let message = format!("byte {}: a string that is no valid Unicode", self.span.start);
+            let message = format!(
+                "byte {}: a string that is no valid Unicode",
+                self.span.start
+            );
             Error::format(&self.pickle.origin, message)
         })
     }
@@ -231,7 +234,8 @@ impl Numpy<'_> {
             Spelling::Raw => self.pickle.file.slice(span.start..span.end),
             _ => spelling::bytes(&self.pickle.file, *span).map(|b| b.into_owned().into()),
         };
-        let bytes = bytes.ok_or_else(|| bad("bytes of an array that are spelled wrongly".into()))?;
+        let bytes =
+            bytes.ok_or_else(|| bad("bytes of an array that are spelled wrongly".into()))?;
         Array::new(bytes, *element, shape.clone(), *fortran).map_err(bad)
     }
 

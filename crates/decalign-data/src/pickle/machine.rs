@@ -403,9 +403,9 @@ impl<'a> Machine<'a> {
                 let text = match span.spelling {
                     Spelling::Latin1 | Spelling::EscapedLatin1 => {
                         let bytes = spelling::bytes(self.file, *span)?;
-                        return bytes.is_ascii().then(|| {
-                            bytes.iter().map(|b| char::from(*b)).collect()
-                        });
+                        return bytes
+                            .is_ascii()
+                            .then(|| bytes.iter().map(|b| char::from(*b)).collect());
                     }
                     _ => spelling::text(self.file, *span)?,
                 };

@@ -72,7 +72,10 @@ impl Pickle {
 
     pub(crate) fn new(file: Bytes, origin: &str) -> Result<Self> {
         let bad = |at: usize, message: &str| {
-            Error::format(origin, format!("not a pickle of data: byte {at}: {message}"))
+            Error::format(
+                origin,
+                format!("not a pickle of data: byte {at}: {message}"),
+            )
         };
         let (heap, root) = Machine::new(&file)
             .run()
@@ -91,9 +94,5 @@ impl Pickle {
     /// The value that was pickled.
     pub fn root(&self) -> Item<'_> {
         Item::new(self, self.root)
-    }
-
-    pub(crate) fn origin(&self) -> &str {
-        &self.origin
     }
 }

@@ -110,7 +110,12 @@ impl<'a> Reader<'a> {
             (op::INT, "00") => Some(Value::Bool(false)),
             (op::INT, "01") => Some(Value::Bool(true)),
             (op::FLOAT, text) => text.parse().ok().map(Value::Float),
-            (_, text) => text.strip_suffix('L').unwrap_or(text).parse().ok().map(Value::Int),
+            (_, text) => text
+                .strip_suffix('L')
+                .unwrap_or(text)
+                .parse()
+                .ok()
+                .map(Value::Int),
         };
         match value {
             Some(value) => Ok(value),
@@ -122,7 +127,11 @@ impl<'a> Reader<'a> {
     pub(super) fn long(&mut self, length: usize) -> Run<Value> {
         let (start, end) = self.take(length)?;
         let bytes = &self.file[start..end];
-        let fill = if bytes.last().is_some_and(|b| *b >= 0x80) { 0xFF } else { 0 };
+        let fill = if bytes.last().is_some_and(|b| *b >= 0x80) {
+            0xFF
+        } else {
+            0
+        };
         let (low, high) = bytes.split_at(length.min(8));
         let mut word = [fill; 8];
         word[..low.len()].copy_from_slice(low);

@@ -78,7 +78,9 @@ impl Machine<'_> {
                 }
                 None => self.fault("a list of something that is none"),
             },
-            _ => self.fault(format!("calls {known:?} in a way that numpy and Python do not write")),
+            _ => self.fault(format!(
+                "calls {known:?} in a way that numpy and Python do not write"
+            )),
         }
     }
 
@@ -86,7 +88,9 @@ impl Machine<'_> {
         match self.heap.object(value) {
             Some(Object::Bytes(span)) => Some(*span),
             // Python 2's strings are bytes.
-            Some(Object::Text(span)) if matches!(span.spelling, Spelling::Raw | Spelling::Quoted) => {
+            Some(Object::Text(span))
+                if matches!(span.spelling, Spelling::Raw | Spelling::Quoted) =>
+            {
                 Some(*span)
             }
             _ => None,
@@ -154,16 +158,16 @@ impl Machine<'_> {
                 let plain = [subtype, names, fields].iter().all(|v| **v == Value::None);
                 let (dtype, order, size) = (*dtype, *order, *size);
                 if !plain {
-                    return self.fault("an array of records; numbers, strings and plain values are read");
+                    return self
+                        .fault("an array of records; numbers, strings and plain values are read");
                 }
                 let built = self.ordered(dtype, order, size)?;
                 *self.heap.get_mut(id) = Object::DType(built);
                 Ok(())
             }
-            (
-                Object::Array(elements),
-                [.., shape, dtype, Value::Bool(fortran), data],
-            ) if matches!(**elements, Elements::Awaited) && (4..=5).contains(&state.len()) => {
+            (Object::Array(elements), [.., shape, dtype, Value::Bool(fortran), data])
+                if matches!(**elements, Elements::Awaited) && (4..=5).contains(&state.len()) =>
+            {
                 let (shape, dtype, fortran, data) = (*shape, *dtype, *fortran, *data);
                 let elements = self.elements(shape, dtype, fortran, data)?;
                 *self.heap.get_mut(id) = Object::Array(Box::new(elements));

@@ -127,7 +127,11 @@ fn quoted(raw: &[u8]) -> Option<Vec<u8>> {
                 rest = &rest[2..];
             }
             b'0'..=b'7' => {
-                let digits = 1 + rest.iter().take(2).take_while(|d| matches!(d, b'0'..=b'7')).count();
+                let digits = 1 + rest
+                    .iter()
+                    .take(2)
+                    .take_while(|d| matches!(d, b'0'..=b'7'))
+                    .count();
                 let all = &raw[raw.len() - rest.len() - 1..][..digits];
                 let value = all.iter().fold(0u32, |v, d| 8 * v + u32::from(d - b'0'));
                 bytes.push(u8::try_from(value).ok()?);
