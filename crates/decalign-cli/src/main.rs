@@ -3,7 +3,9 @@
 mod args;
 mod bench;
 mod config;
+mod convert;
 mod evaluate;
+mod inspect;
 mod output;
 mod predict;
 mod progress;
@@ -26,6 +28,8 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Predict(arguments) => predict::run(arguments),
+        Command::Convert(arguments) => convert::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Config(arguments) => config::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
