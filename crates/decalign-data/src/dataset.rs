@@ -147,6 +147,7 @@ fn check_lengths(
 #[derive(Clone, Debug)]
 pub struct Dataset {
     origin: String,
+    samples: usize,
     modalities: Vec<Modality>,
     labels: Option<Labels>,
     splits: Vec<Split>,
@@ -186,8 +187,24 @@ impl Dataset {
                 ));
             }
         }
-        Ok(Self {
+        Ok(Self::bare(origin, n, modalities))
+    }
+
+    /// Samples without features, which have texts.
+    pub(crate) fn without_features(origin: &str, samples: usize) -> Self {
+        Self::bare(origin.to_owned(), samples, Vec::new())
+    }
+
+    /// The same features, tokens and splits; nothing else that is known about samples.
+    pub(crate) fn with_features_only(mut self) -> Self {
+        (self.labels, self.ids, self.texts, self.groups) = (None, None, None, None);
+        self
+    }
+
+    fn bare(origin: String, samples: usize, modalities: Vec<Modality>) -> Self {
+        Self {
             origin,
+            samples,
             modalities,
             labels: None,
             splits: Vec::new(),
@@ -195,7 +212,36 @@ impl Dataset {
             texts: None,
             groups: None,
             tokens: None,
-        })
+        }
+    }
+
+    /// The data set with another modality, or with another one in place of that of its name. A new text comes first.
+    ///
+    /// # Errors
+    /// When the number of its samples is not N.
+    pub fn with_modality(mut self, modality: Modality) -> Result<Self> {
+        self.check_count(&modality.name, modality.features.dims().0)?;
+        let mut own = self.modalities.iter_mut();
+        match own.find(|own| own.name == modality.name) {
+            Some(own) => *own = modality,
+            None if modality.name.starts_with("text") => self.modalities.insert(0, modality),
+            None => self.modalities.push(modality),
+        }
+        Ok(self)
+    }
+
+    /// The data set with its token rows (N, 3, T) as a modality of their name, in place of one of
+    /// features: what a text encoder inside the model takes.
+    ///
+    /// # Errors
+    /// When the data has no tokens.
+    pub fn with_token_modality(self) -> Result<Self> {
+        let Some(tokens) = self.tokens.clone() else {
+            return Err(self.error("tokens", "the data has none"));
+        };
+        let modality =
+            Modality::stored(tokens.name(), tokens.blocks().to_vec(), None, &self.origin)?;
+        self.with_modality(modality)
     }
 
     /// The data set with labels.
@@ -330,7 +376,7 @@ impl Dataset {
 
     /// The number of samples.
     pub fn len(&self) -> usize {
-        self.modalities.first().map_or(0, |m| m.features.dims().0)
+        self.samples
     }
 
     /// Whether there is no sample.

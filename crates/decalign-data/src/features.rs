@@ -17,6 +17,10 @@ fn rows_of(size: usize) -> usize {
     (PIECE / size).max(1).next_multiple_of(16)
 }
 
+/// Padding may make features this many times larger than they are, and this many numbers more.
+const PADDING: usize = 64;
+const PADDED: usize = 1 << 20;
+
 #[derive(Clone, Debug)]
 pub(crate) enum Features {
     Held(Tensor),
@@ -65,6 +69,13 @@ impl Features {
         let count = n.checked_mul(steps).and_then(|n| n.checked_mul(width));
         if count.is_none_or(|count| count == 0) {
             return Err(says(format!("shape [{n}, {steps}, {width}] holds nothing")));
+        }
+        let own: usize = blocks.iter().map(Array::count).sum();
+        if count.is_some_and(|count| count > PADDED + PADDING * own) {
+            let message = format!(
+                "{own} numbers, but {n} samples of {steps} steps of {width} with padding; cut the longest"
+            );
+            return Err(says(message));
         }
         Ok(Self::Stored(Arc::new(Stored {
             blocks,

@@ -32,7 +32,10 @@ impl Fields {
         let modalities = modalities
             .iter()
             .map(|(name, field)| self.modality(name, field));
-        let mut data = Dataset::new(&self.origin, modalities.collect::<Result<_>>()?)?;
+        let mut data = match (modalities.len(), self.texts("texts")?) {
+            (0, Some(texts)) => Dataset::without_features(&self.origin, texts.len()),
+            _ => Dataset::new(&self.origin, modalities.collect::<Result<_>>()?)?,
+        };
         if let Some(labels) = self.labels()? {
             data = data.with_labels(labels)?;
         }

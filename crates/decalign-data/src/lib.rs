@@ -43,6 +43,7 @@ mod prepare;
 mod sampler;
 mod split;
 mod standardize;
+mod text;
 mod tokens;
 mod write;
 

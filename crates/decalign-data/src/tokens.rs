@@ -47,6 +47,10 @@ impl Tokens {
         })
     }
 
+    pub(crate) fn blocks(&self) -> &[Array] {
+        &self.blocks
+    }
+
     /// The modality these are, `text` in public files.
     pub fn name(&self) -> &str {
         &self.name
