@@ -98,7 +98,7 @@ pub(crate) fn arrays(bytes: Bytes, origin: &str) -> Result<(Fields, HashMap<Stri
         let piece = bytes
             .slice(start + from..start + to)
             .ok_or_else(|| says("lies outside of the file".to_owned()))?;
-        let array = Array::new(piece, element, info.shape.clone(), false).map_err(says)?;
+        let array = Array::new(piece, element, info.shape.clone(), None).map_err(says)?;
         entries.push((name, Entry::Array(array)));
     }
     let fields = Fields {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use zip::{CompressionMethod, ZipArchive};
 
-use crate::array::{Array, Element};
+use crate::array::{Array, Element, fortran_strides, size_of};
 use crate::bytes::Bytes;
 use crate::fields::{Entry, Fields};
 use crate::{Dataset, Error, Result};
@@ -76,7 +76,10 @@ pub(crate) fn array(bytes: &Bytes) -> std::result::Result<Array, String> {
     let data = bytes
         .slice(start + length..bytes.len())
         .ok_or_else(|| bad("cut short"))?;
-    Array::new(data, header.element, header.shape, header.fortran).map_err(|what| bad(&what))
+    // A shape that overflows has no strides: its size is what is told.
+    let fits = size_of(&header.shape, header.element).is_some();
+    let strides = (header.fortran && fits).then(|| fortran_strides(&header.shape));
+    Array::new(data, header.element, header.shape, strides).map_err(|what| bad(&what))
 }
 
 /// What a header says: a Python dictionary of three known keys.

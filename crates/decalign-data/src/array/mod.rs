@@ -20,16 +20,17 @@ pub struct Array {
     bytes: Bytes,
     element: Element,
     shape: Vec<usize>,
-    fortran: bool,
+    /// How far apart, in elements, neighbours of each dimension are; none in C order.
+    strides: Option<Vec<usize>>,
 }
 
 impl Array {
-    /// An array on bytes that hold it exactly.
+    /// An array on bytes that hold it exactly; `strides` are those of a permutation of C order.
     pub(crate) fn new(
         bytes: Bytes,
         element: Element,
         shape: Vec<usize>,
-        fortran: bool,
+        strides: Option<Vec<usize>>,
     ) -> std::result::Result<Self, String> {
         let expected = size_of(&shape, element);
         if expected != Some(bytes.len()) {
@@ -38,11 +39,18 @@ impl Array {
                 bytes.len()
             ));
         }
+        // Strides of dimensions of one do not matter: what is in C order then is dense.
+        let same = |strides: &Vec<usize>| {
+            let c = c_strides(&shape);
+            let mut dims = shape.iter().zip(strides).zip(&c);
+            shape.contains(&0) || dims.all(|((d, a), b)| *d == 1 || a == b)
+        };
+        let strides = strides.filter(|strides| !same(strides));
         Ok(Self {
             bytes,
             element,
             shape,
-            fortran,
+            strides,
         })
     }
 
@@ -78,8 +86,14 @@ impl Array {
             [d] => vec![1, 1, d],
             _ => return None,
         };
+        let strides = self.strides.as_ref().map(|strides| {
+            let mut all = vec![0; shape.len() - strides.len()];
+            all.extend(strides);
+            all
+        });
         Some(Self {
             shape,
+            strides,
             ..self.clone()
         })
     }
@@ -94,7 +108,7 @@ impl Array {
 
     /// Whether rows follow one another.
     pub(crate) fn is_dense(&self) -> bool {
-        !self.fortran || self.shape.iter().filter(|d| **d != 1).count() < 2
+        self.strides.is_none()
     }
 
     /// Reads rows into `out`, in C order.
@@ -111,26 +125,29 @@ impl Array {
         let places = Places::Strided {
             first: rows.start,
             samples: rows.len(),
-            n: self.rows(),
+            stride: self.strides.as_ref().map_or(0, |strides| strides[0]),
             offsets,
         };
         read(self.element, &self.bytes, &places, out)
     }
 
-    /// For each place of a row in C order, how many times the number of rows it lies apart in
-    /// Fortran order; nothing for arrays that are dense.
+    /// How far each place of a row lies from its first, in C order; nothing for arrays that are
+    /// dense.
     fn offsets(&self) -> Vec<usize> {
-        if self.is_dense() {
+        let Some(strides) = &self.strides else {
             return Vec::new();
-        }
-        let dims = &self.shape[1..];
+        };
+        let (dims, strides) = (&self.shape[1..], &strides[1..]);
         let mut index = vec![0usize; dims.len()];
         let mut offsets = Vec::with_capacity(self.row_size());
         for _ in 0..self.row_size() {
-            let place = |(sum, stride): (usize, usize), (i, d): (&usize, &usize)| {
-                (sum + i * stride, stride * d)
-            };
-            offsets.push(index.iter().zip(dims).fold((0, 1), place).0);
+            offsets.push(
+                index
+                    .iter()
+                    .zip(strides)
+                    .map(|(i, stride)| i * stride)
+                    .sum(),
+            );
             for axis in (0..dims.len()).rev() {
                 index[axis] += 1;
                 if index[axis] < dims[axis] {
@@ -244,6 +261,26 @@ impl Array {
         let message = format!("expected real numbers, got elements {}", self.element);
         Error::format("array", message)
     }
+}
+
+/// Strides of an array whose last dimension varies first.
+pub(crate) fn c_strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis];
+    }
+    strides
+}
+
+/// Strides of an array whose first dimension varies first.
+pub(crate) fn fortran_strides(shape: &[usize]) -> Vec<usize> {
+    let mut next = 1;
+    let stride = |d: &usize| {
+        let stride = next;
+        next *= d;
+        stride
+    };
+    shape.iter().map(stride).collect()
 }
 
 /// Bytes that an array takes, if that can be said.

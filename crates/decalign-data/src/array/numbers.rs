@@ -67,11 +67,11 @@ impl Number for i128 {
 pub(crate) enum Places<'a> {
     /// One after the other.
     Dense,
-    /// Sample `i`, place `j` is element `i + n * offsets[j]`: Fortran order.
+    /// Sample `i`, place `j` is element `i * stride + offsets[j]`.
     Strided {
         first: usize,
         samples: usize,
-        n: usize,
+        stride: usize,
         offsets: &'a [usize],
     },
 }
@@ -131,15 +131,16 @@ fn fill<const N: usize, T: Number>(
         Places::Strided {
             first,
             samples,
-            n,
+            stride,
             offsets,
         } => {
-            // Neighbouring samples are neighbours in memory: a few at once share cache lines.
+            // In Fortran order neighbouring samples are neighbours in memory: a few at once share cache lines.
             for start in (0..samples).step_by(16) {
                 let end = (start + 16).min(samples);
                 for (j, offset) in offsets.iter().enumerate() {
                     for i in start..end {
-                        out[i * offsets.len() + j] = number(elements[first + i + n * offset]);
+                        out[i * offsets.len() + j] =
+                            number(elements[(first + i) * stride + offset]);
                     }
                 }
             }

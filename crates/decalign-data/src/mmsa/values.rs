@@ -131,7 +131,7 @@ fn nested(list: List<'_>) -> std::result::Result<Array, String> {
         size: 8,
         big_endian: false,
     };
-    Array::new(numbers.into(), element, shape, false)
+    Array::new(numbers.into(), element, shape, None)
 }
 
 pub(super) fn numbers(item: Item<'_>, origin: &str) -> std::result::Result<Vec<f64>, String> {

@@ -103,7 +103,7 @@ pub(super) enum Elements {
         span: Span,
         element: Element,
         shape: Vec<usize>,
-        fortran: bool,
+        strides: Option<Vec<usize>>,
     },
     /// The values lie in a list or tuple.
     Objects {

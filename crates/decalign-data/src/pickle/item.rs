@@ -38,8 +38,7 @@ pub struct Text<'a> {
     span: Span,
 }
 
-/// Values in a row; an array of objects has them in C order unless it is in Fortran order of more
-/// than one dimension.
+/// Values in a row; those of an array of objects as they lie in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct List<'a> {
     pickle: &'a Pickle,
@@ -221,7 +220,7 @@ impl Numpy<'_> {
             span,
             element,
             shape,
-            fortran,
+            strides,
         } = self.elements
         else {
             return Err(Error::format(&self.pickle.origin, "no array of numbers"));
@@ -236,7 +235,7 @@ impl Numpy<'_> {
         };
         let bytes =
             bytes.ok_or_else(|| bad("bytes of an array that are spelled wrongly".into()))?;
-        Array::new(bytes, *element, shape.clone(), *fortran).map_err(bad)
+        Array::new(bytes, *element, shape.clone(), strides.clone()).map_err(bad)
     }
 
     /// Its shape.

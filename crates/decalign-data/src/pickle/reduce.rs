@@ -3,7 +3,15 @@
 use super::heap::{DType, Elements, Known, Object, Span, Spelling, Value};
 use super::machine::{Machine, Run};
 use super::spelling;
-use crate::array::{Element, Kind, size_of};
+use crate::array::{Element, Kind, c_strides, fortran_strides, size_of};
+
+/// How elements follow one another.
+enum Order {
+    C,
+    Fortran,
+    /// C order of a shape whose axes are then put in this order.
+    Transposed(Value),
+}
 
 /// numpy has at most this many dimensions.
 const DIMENSIONS: usize = 64;
@@ -38,13 +46,14 @@ impl Machine<'_> {
                 self.add(Object::Array(Box::new(Elements::Awaited)))
             }
             (Known::DType, [name, ..]) => self.dtype(*name),
-            (Known::FromBuffer, [buffer, dtype, shape, order]) => {
-                let fortran = match self.word(*order).as_deref() {
-                    Some("C") => false,
-                    Some("F") => true,
+            (Known::FromBuffer, [buffer, dtype, shape, order, axes @ ..]) => {
+                let order = match (self.word(*order).as_deref(), axes) {
+                    (Some("C"), [] | [Value::None]) => Order::C,
+                    (Some("F"), [] | [Value::None]) => Order::Fortran,
+                    (Some("K"), [axes]) => Order::Transposed(*axes),
                     _ => return self.fault("an array of a memory order that is none"),
                 };
-                let elements = self.elements(*shape, *dtype, fortran, *buffer)?;
+                let elements = self.elements(*shape, *dtype, order, *buffer)?;
                 self.add(Object::Array(Box::new(elements)))
             }
             (Known::Scalar, [dtype, value]) => self.numpy_scalar(*dtype, *value),
@@ -169,7 +178,8 @@ impl Machine<'_> {
                 if matches!(**elements, Elements::Awaited) && (4..=5).contains(&state.len()) =>
             {
                 let (shape, dtype, fortran, data) = (*shape, *dtype, *fortran, *data);
-                let elements = self.elements(shape, dtype, fortran, data)?;
+                let order = if fortran { Order::Fortran } else { Order::C };
+                let elements = self.elements(shape, dtype, order, data)?;
                 *self.heap.get_mut(id) = Object::Array(Box::new(elements));
                 Ok(())
             }
@@ -199,7 +209,7 @@ impl Machine<'_> {
         Ok(DType::Plain(element))
     }
 
-    fn elements(&self, shape: Value, dtype: Value, fortran: bool, data: Value) -> Run<Elements> {
+    fn elements(&self, shape: Value, dtype: Value, order: Order, data: Value) -> Run<Elements> {
         let shape = self.shape(shape)?;
         let Some(Object::DType(dtype)) = self.heap.object(dtype) else {
             return self.fault("an array without a type of elements");
@@ -221,12 +231,36 @@ impl Machine<'_> {
         if !fits {
             return self.fault(format!("an array {shape:?} of {element} on {there} bytes"));
         }
+        let (shape, strides) = match order {
+            Order::C => (shape, None),
+            Order::Fortran => {
+                let strides = fortran_strides(&shape);
+                (shape, Some(strides))
+            }
+            Order::Transposed(axes) => self.transposed(&shape, axes)?,
+        };
         Ok(Elements::Plain {
             span,
             element,
             shape,
-            fortran,
+            strides,
         })
+    }
+
+    /// Shape and strides of an array in C order whose axes are put in another order.
+    fn transposed(&self, shape: &[usize], axes: Value) -> Run<(Vec<usize>, Option<Vec<usize>>)> {
+        let axes = self.shape(axes)?;
+        let mut sorted = axes.clone();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..shape.len()) {
+            return self.fault("an array whose axes are in an order that is none");
+        }
+        let strides = c_strides(shape);
+        let strides = axes.iter().map(|axis| strides[*axis]).collect();
+        Ok((
+            axes.iter().map(|axis| shape[*axis]).collect(),
+            Some(strides),
+        ))
     }
 
     fn shape(&self, shape: Value) -> Run<Vec<usize>> {
@@ -271,16 +305,21 @@ impl Machine<'_> {
                 span,
                 element,
                 shape: Vec::new(),
-                fortran: false,
+                strides: None,
             };
-            return match span.spelling == Spelling::Raw && element.size == span.end - span.start {
+            let there = span.end - span.start;
+            let fits = match span.spelling {
+                Spelling::Raw => element.size == there,
+                _ => element.size <= there,
+            };
+            return match fits {
                 true => self.add(Object::Array(Box::new(elements))),
                 false => self.fault("a string of another size than its type's"),
             };
         }
         let bytes = spelling::bytes(self.file, span).map(|b| b.into_owned());
         let array = bytes.and_then(|bytes| {
-            crate::array::Array::new(bytes.into(), element, Vec::new(), false).ok()
+            crate::array::Array::new(bytes.into(), element, Vec::new(), None).ok()
         });
         let number = array.as_ref().and_then(|array| match element.is_integer() {
             _ if element.kind == Kind::Bool => Some(Value::Bool(array.to_i64().ok()?[0] != 0)),

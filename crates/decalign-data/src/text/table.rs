@@ -212,13 +212,13 @@ pub(super) fn sequences(
     };
     if lengths.iter().all(|length| *length == 1) {
         let shape = vec![lengths.len(), width];
-        return Ok(vec![Array::new(bytes.clone(), element, shape, false)?]);
+        return Ok(vec![Array::new(bytes.clone(), element, shape, None)?]);
     }
     let (mut blocks, mut start) = (Vec::with_capacity(lengths.len()), 0);
     for length in lengths {
         let end = start + 4 * length * width;
         let piece = bytes.slice(start..end).ok_or("numbers are missing")?;
-        blocks.push(Array::new(piece, element, vec![1, *length, width], false)?);
+        blocks.push(Array::new(piece, element, vec![1, *length, width], None)?);
         start = end;
     }
     Ok(blocks)
