@@ -44,7 +44,7 @@ fn part(heap: &Heap, id: u32, i: usize) -> Option<Value> {
         Object::Tuple(items) | Object::List(items) => items.get(i).copied(),
         Object::Dict(items) => {
             let (key, value) = items.get(i / 2)?;
-            Some(if i % 2 == 0 { *key } else { *value })
+            Some(if i.is_multiple_of(2) { *key } else { *value })
         }
         Object::Array(elements) => match **elements {
             Elements::Objects { list, .. } if i == 0 => Some(Value::Object(list)),

@@ -86,7 +86,7 @@ fn escaped(raw: &[u8]) -> Option<impl Iterator<Item = Option<char>> + '_> {
             Some(b'U') => 8,
             _ => return Some(Some(char::from(byte))),
         };
-        if slashes % 2 == 0 {
+        if slashes.is_multiple_of(2) {
             return Some(Some(char::from(byte)));
         }
         slashes = 0;
