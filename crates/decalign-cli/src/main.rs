@@ -3,8 +3,10 @@
 mod args;
 mod bench;
 mod config;
+mod convert;
 mod encode;
 mod evaluate;
+mod inspect;
 mod output;
 mod predict;
 mod progress;
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Predict(arguments) => predict::run(arguments),
+        Command::Convert(arguments) => convert::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Config(arguments) => config::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),

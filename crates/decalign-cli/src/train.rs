@@ -35,6 +35,7 @@ pub(crate) fn run(arguments: Train) -> Done {
             seeds[i]
         )));
     }
+    source::warn_of_split(config.split.as_deref());
     // Everything that can be wrong with the input is found before a folder is made.
     Trainer::new(&config, &data, &device)?;
     let baselines = baselines(&config, &data)?;
