@@ -244,21 +244,6 @@ impl Dataset {
         self.with_modality(modality)
     }
 
-    /// The data set with another modality, or with another one in place of that of its name. A new text comes first.
-    ///
-    /// # Errors
-    /// When the number of its samples is not N.
-    pub fn with_modality(mut self, modality: Modality) -> Result<Self> {
-        self.check_count(&modality.name, modality.features().dims()[0])?;
-        let mut own = self.modalities.iter_mut();
-        match own.find(|own| own.name == modality.name) {
-            Some(own) => *own = modality,
-            None if modality.name.starts_with("text") => self.modalities.insert(0, modality),
-            None => self.modalities.push(modality),
-        }
-        Ok(self)
-    }
-
     /// The data set with labels.
     ///
     /// # Errors
