@@ -2,12 +2,13 @@
 
 mod args;
 mod bench;
+mod compare;
 mod config;
 mod evaluate;
 mod output;
 mod predict;
 mod progress;
-mod run_folder;
+mod run;
 mod source;
 mod table;
 mod train;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Predict(arguments) => predict::run(arguments),
         Command::Config(arguments) => config::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
