@@ -96,13 +96,18 @@ pub(crate) struct Train {
     #[arg(long, value_name = "RUN", conflicts_with_all = BEGIN)]
     pub(crate) resume: Option<PathBuf>,
     /// Seconds after which a state is saved within an epoch (at its end, always)
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60.0,
+        allow_negative_numbers = true
+    )]
     pub(crate) save_every: f64,
     /// Seeds to train at the same time; they share the threads. Results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) jobs: usize,
     /// Memory that seeds trained at the same time may take, in GiB: as many run as fit, one at least
-    #[arg(long, value_name = "GIB")]
+    #[arg(long, value_name = "GIB", allow_negative_numbers = true)]
     pub(crate) memory: Option<f64>,
     /// Write TensorBoard event files
     #[arg(long)]

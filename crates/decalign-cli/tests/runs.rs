@@ -69,7 +69,7 @@ fn a_folder_holds_all_that_a_run_is() {
     assert_eq!(record["status"], "done");
     assert_eq!(record["seed"], 1);
     assert_eq!(record["benchmark"], "classification");
-    assert_eq!(record["data"]["train"], 1000);
+    assert_eq!(record["data"]["train"], 1200);
     assert_eq!(record["data"]["fingerprint"].as_str().unwrap().len(), 64);
     assert_eq!(record["machine"]["threads"], 2);
     assert_eq!(record["machine"]["device"], "cpu");

@@ -16,8 +16,8 @@ fn sensor(name: &str, load: &[f64], (steps, width): (usize, usize), seed: u64) -
     let noise = Stream::new(seed, 0).normal(SAMPLES * steps * width);
     let value = |i: usize| {
         let (sample, step) = (i / (steps * width), i / width % steps);
-        let wave = ((step + 1) as f64 * load[sample]).sin();
-        (load[sample] * wave + 0.3 * noise[i]) as f32
+        let wave = (0.5 * (step + 1) as f64 * load[sample]).sin();
+        (wave + 0.3 * noise[i]) as f32
     };
     let features: Vec<f32> = (0..SAMPLES * steps * width).map(value).collect();
     let features = Tensor::from_vec(features, (SAMPLES, steps, width), &Device::Cpu)?;

@@ -46,7 +46,12 @@ impl Observer for Pause {
 }
 
 fn trainer(sets: &[&str]) -> Trainer {
-    let base = ["ct_weight=0.1", "scheduler_patience=0", "factor=0.5"];
+    let base = [
+        "ct_weight=0.1",
+        "scheduler_patience=0",
+        "factor=0.5",
+        "selection_metric=Acc",
+    ];
     Trainer::new(&small(&[&base, sets].concat()), &clouds(3), &CPU).unwrap()
 }
 
