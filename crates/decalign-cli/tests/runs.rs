@@ -182,8 +182,9 @@ fn a_folder_holds_all_that_a_run_is() {
 fn scalars(path: &Path) -> BTreeMap<(u64, String), f32> {
     let bytes = std::fs::read(path).unwrap();
     let masked = |bytes: &[u8]| {
-        let sum = crc32c::crc32c(bytes);
-        ((sum >> 15) | (sum << 17)).wrapping_add(0xa282_ead8)
+        crc32c::crc32c(bytes)
+            .rotate_right(15)
+            .wrapping_add(0xa282_ead8)
     };
     let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let (mut at, mut all, mut first) = (0, BTreeMap::new(), true);

@@ -168,13 +168,13 @@ fn systems_are_compared_sample_by_sample() {
         .zip(&labels)
         .map(|(p, y)| y + 0.9 * (p - y))
         .collect();
-    let better = compare(&[first.clone()], &[second]);
+    let better = compare(std::slice::from_ref(&first), &[second]);
     assert!(
         better.difference.high < 0.0 && better.p_value < 0.001,
         "{better:?}"
     );
     assert!((better.second - 0.9 * better.first).abs() < 1e-6);
-    let same = compare(&[first.clone()], &[first.clone()]);
+    let same = compare(std::slice::from_ref(&first), std::slice::from_ref(&first));
     assert_eq!(
         (same.difference.low, same.difference.high, same.p_value),
         (0.0, 0.0, 1.0)
