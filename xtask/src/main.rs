@@ -1,6 +1,8 @@
-//! Chores of the workspace: `cargo xtask ci`, `cargo xtask fixtures FOLDER`, `cargo xtask peers NAME`.
+//! Chores of the workspace: `cargo xtask ci`, `cargo xtask fixtures FOLDER`, `cargo xtask minilm`,
+//! `cargo xtask peers NAME`.
 
 mod fixtures;
+mod minilm;
 mod peers;
 
 use std::env;
@@ -13,6 +15,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   ci                format, clippy, tests and docs, as .ci/run does
   fixtures FOLDER   copy recorded numbers that the tests need from FOLDER
                     (the output of the PyTorch release, see docs/verify.md)
+  minilm            put a small real text encoder into target/minilm, for tests
   peers gmm         time Gaussian mixtures beside scikit-learn on this machine
   peers mmd         time kernel MMD beside NumPy recipes and hyppo on this machine
   peers ot          time optimal transport beside POT and wass on this machine
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
     let done = match arguments.as_slice() {
         ["ci"] => ci(),
         ["fixtures", folder] => fixtures::copy_all(Path::new(folder)),
+        ["minilm"] => minilm::install(&root()),
         ["peers", name, options @ ..] => peers::run(name, options),
         _ => Err(USAGE.to_owned()),
     };

@@ -9,6 +9,7 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::Real;
+use crate::simd::{self, Isa, Kernel};
 
 /// One of many independent sequences of random numbers of a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,8 @@ impl Stream {
     pub fn choices(self, probability: f64) -> Choices {
         Choices {
             generator: self.generator(),
-            threshold: (probability.clamp(0.0, 1.0) * 4_294_967_296.0) as u64,
+            below: (probability.clamp(0.0, 1.0) * 65_536.0).round() as u32,
+            spare: None,
         }
     }
 
@@ -89,41 +91,95 @@ impl Stream {
     #[inline]
     pub fn bernoulli(self, n: usize, probability: f64, mut f: impl FnMut(usize, bool)) {
         let mut choices = self.choices(probability);
-        let mut block = [0f32; BLOCK];
+        let mut numbers = [0; BLOCK];
         for start in (0..n).step_by(BLOCK) {
-            let block = &mut block[..BLOCK.min(n - start)];
-            choices.fill(block, 1.0);
-            for (i, v) in block.iter().enumerate() {
-                f(start + i, *v != 0.0);
+            let numbers = &mut numbers[..BLOCK.min(n - start)];
+            choices.draw(numbers);
+            for (i, number) in numbers.iter().enumerate() {
+                f(start + i, choices.of(*number));
             }
         }
     }
 }
 
-/// See [`Stream::choices`].
+/// See [`Stream::choices`]. A choice costs 16 random bits, so that probabilities are within 2^-17 of what was asked.
 #[derive(Clone, Debug)]
 pub struct Choices {
     generator: ChaCha8Rng,
-    /// Of 2^32.
-    threshold: u64,
+    below: u32,
+    /// The generator gives two numbers at a time.
+    spare: Option<u16>,
 }
 
 impl Choices {
-    /// Draws as many choices as there are numbers: each becomes `on` where its choice is true, else 0. The
-    /// choices are the same however many are drawn at once.
-    pub fn fill<T: Real>(&mut self, numbers: &mut [T], on: T) {
-        let (never, last) = (self.threshold == 0, self.threshold.wrapping_sub(1) as u32);
+    /// The next numbers of the stream, one a choice: the same however many are drawn at once.
+    pub fn draw(&mut self, numbers: &mut [u16]) {
+        if numbers.is_empty() {
+            return;
+        }
+        let (spare, numbers) = numbers.split_at_mut(usize::from(self.spare.is_some()));
+        if let ([first], Some(number)) = (spare, self.spare.take()) {
+            *first = number;
+        }
         // Drawn by the block: the generator is fastest so.
-        let mut bytes = [0u8; 4 * BLOCK];
-        for block in numbers.chunks_mut(BLOCK) {
-            self.generator.fill_bytes(&mut bytes[..4 * block.len()]);
-            for (v, word) in block.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                let hit = u32::from_le_bytes(*word) <= last;
-                *v = if hit { on } else { T::zero() };
+        let mut bytes = [0u8; 2 * BLOCK];
+        let (pairs, last) = numbers.split_at_mut(numbers.len() / 2 * 2);
+        for block in pairs.chunks_mut(BLOCK) {
+            let bytes = &mut bytes[..2 * block.len()];
+            self.generator.fill_bytes(bytes);
+            for (number, pair) in block.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *number = u16::from_le_bytes(*pair);
             }
-            if never {
-                block.fill(T::zero());
-            }
+        }
+        if let [last] = last {
+            let both = self.generator.next_u32();
+            (*last, self.spare) = (both as u16, Some((both >> 16) as u16));
+        }
+    }
+
+    /// A choice is true when its number is below this, of 2^16.
+    pub fn below(&self) -> u32 {
+        self.below
+    }
+
+    /// The choice that a number of [`Choices::draw`] stands for.
+    #[inline(always)]
+    pub fn of(&self, number: u16) -> bool {
+        u32::from(number) < self.below
+    }
+
+    /// Draws as many choices as there are numbers: each is multiplied by `on` where its choice is true, else by 0.
+    pub fn multiply<T: Real>(&mut self, x: &mut [T], on: T) {
+        let mut numbers = [0; BLOCK];
+        for x in x.chunks_mut(BLOCK) {
+            let numbers = &mut numbers[..x.len()];
+            self.draw(numbers);
+            let below = self.below;
+            simd::dispatch(Multiply {
+                x,
+                numbers,
+                below,
+                on,
+            });
+        }
+    }
+}
+
+/// See [`Choices::multiply`].
+struct Multiply<'a, T> {
+    x: &'a mut [T],
+    numbers: &'a [u16],
+    below: u32,
+    on: T,
+}
+
+impl<T: Real> Kernel for Multiply<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        for (x, number) in self.x.iter_mut().zip(self.numbers) {
+            *x *= T::kept(self.on, u32::from(*number) < self.below);
         }
     }
 }
@@ -152,19 +208,20 @@ mod tests {
     fn choices_do_not_depend_on_how_many_are_drawn_at_once() {
         let stream = Stream::new(4, 2);
         for probability in [0.0, 0.25, 1.0] {
-            let mut whole = vec![7f32; 1000];
-            stream.choices(probability).fill(&mut whole, 2.0);
-            let (mut parts, mut choices) = (vec![7f32; 1000], stream.choices(probability));
+            let mut whole = vec![3f32; 1001];
+            stream.choices(probability).multiply(&mut whole, 2.0);
+            let (mut parts, mut choices) = (vec![3f32; 1001], stream.choices(probability));
             let (mut rest, mut size) = (&mut parts[..], 1);
             while !rest.is_empty() {
                 let (part, left) = rest.split_at_mut(size.min(rest.len()));
-                choices.fill(part, 2.0);
+                choices.multiply(part, 2.0);
                 (rest, size) = (left, size * 3);
             }
             assert_eq!(whole, parts);
-            let hits = whole.iter().filter(|v| **v == 2.0).count() as f64 / 1000.0;
+            stream.bernoulli(1001, probability, |i, hit| assert_eq!(hit, whole[i] == 6.0));
+            let hits = whole.iter().filter(|v| **v == 6.0).count() as f64 / 1001.0;
             assert!((hits - probability).abs() < 0.07);
-            assert!(whole.iter().all(|v| *v == 2.0 || *v == 0.0));
+            assert!(whole.iter().all(|v| *v == 6.0 || *v == 0.0));
         }
     }
 

@@ -3,11 +3,13 @@
 use candle_core::WithDType;
 use num_traits::Float;
 
+use crate::simd::wide::Wide;
+
 /// `f32` or `f64`: what every loop of the workspace is generic over.
 ///
 /// It joins Candle's element type with the usual floating-point functions and the bit patterns
 /// that the vectorised `exp` and `log` need. It is sealed: there are exactly two.
-pub trait Real: WithDType + Float + std::iter::Sum + Default + sealed::Bits {
+pub trait Real: WithDType + Float + std::iter::Sum + Default + sealed::Bits + Wide {
     /// The nearest value of this type.
     fn of(value: f64) -> Self;
     /// The same value as `f64`.
@@ -68,6 +70,8 @@ pub(crate) mod sealed {
         fn at_least_exp2_min(x: Self) -> Self;
         /// `y * 2^n`, where `rounded = n + ROUND`, in two steps so that subnormal results are right.
         fn scale_by_power(y: Self, rounded: Self) -> Self;
+        /// The number where `keep`, else 0, without a branch.
+        fn kept(x: Self, keep: bool) -> Self;
         /// Splits a positive normal number into mantissa in [1/sqrt 2, sqrt 2) and exponent.
         fn split(x: Self) -> (Self, Self);
         /// A power of two that makes subnormal numbers normal, and its exponent.
@@ -99,6 +103,11 @@ pub(crate) mod sealed {
         #[inline(always)]
         fn at_least_exp2_min(x: f32) -> f32 {
             f32::from_bits(x.to_bits().min(Self::EXP2_MIN.to_bits()))
+        }
+
+        #[inline(always)]
+        fn kept(x: f32, keep: bool) -> f32 {
+            f32::from_bits(x.to_bits() & u32::from(keep).wrapping_neg())
         }
 
         #[inline(always)]
@@ -155,6 +164,11 @@ pub(crate) mod sealed {
         #[inline(always)]
         fn at_least_exp2_min(x: f64) -> f64 {
             f64::from_bits(x.to_bits().min(Self::EXP2_MIN.to_bits()))
+        }
+
+        #[inline(always)]
+        fn kept(x: f64, keep: bool) -> f64 {
+            f64::from_bits(x.to_bits() & u64::from(keep).wrapping_neg())
         }
 
         #[inline(always)]

@@ -6,27 +6,47 @@ use decalign_core::{Error, Result};
 
 use crate::op::attention::attention;
 use crate::op::projection::project;
-use crate::size::{AttentionSize, Restriction};
+use crate::size::{AttentionSize, Restriction, check_heads};
 
-/// Scaled dot-product attention of projected queries, keys and values:
-/// `softmax(q k^T / sqrt(d / H)) v` for each of H heads (Vaswani and others, 2017).
+/// What queries see of keys, and how much.
+///
+/// The default is that every query sees every key alike.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AttentionMask<'a> {
+    /// Query i sees keys 0 to i.
+    pub causal: bool,
+    /// (B, S), 0 where a key does not exist.
+    pub keys: Option<&'a Tensor>,
+    /// Added to the scaled products before the softmax, in any shape that broadcasts to
+    /// (B, heads, L, S); -inf hides a key. It may carry a gradient.
+    pub bias: Option<&'a Tensor>,
+}
+
+/// Scaled dot-product attention of projected queries, keys and values, for each of H heads (Vaswani
+/// and others, 2017):
+///
+/// ```text
+/// softmax(q k^T / sqrt(d / H) + bias) v
+/// ```
 ///
 /// The weights are never kept: the backward pass computes them again, so memory is linear in the
-/// number of keys. With `causal`, query i sees keys 0 to i. With a `key_mask`, keys where it is 0
-/// do not exist; a query that sees no key gives zeros and zero gradients.
+/// number of keys (but for a bias of that size, and its gradient). A query that sees no key gives zeros
+/// and zero gradients. Dropout with probability `p` acts on the weights.
 ///
 /// # Shapes
-/// `q` (B, L, d), `k` and `v` (B, S, d), `key_mask` (B, S); the result is (B, L, d).
+/// `q` (B, L, d), `k` (B, S, d) and `v` (B, S, e); the result is (B, L, e). `heads` divides d and e.
 ///
 /// # Errors
-/// When the shapes or dtypes do not fit or `heads` does not divide d.
+/// When the shapes or dtypes do not fit or `heads` does not divide the widths.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use decalign_core::nn::Mode;
+/// use decalign_fusion::{AttentionMask, dot_product_attention};
 /// let q = Tensor::ones((2, 3, 4), DType::F32, &Device::Cpu)?;
 /// let v = Tensor::ones((2, 5, 4), DType::F32, &Device::Cpu)?;
-/// let y = decalign_fusion::dot_product_attention(&q, &v, &v, 2, false, None, (0.0, Mode::Inference))?;
+/// let mask = AttentionMask { causal: true, ..Default::default() };
+/// let y = dot_product_attention(&q, &v, &v, 2, mask, (0.0, Mode::Inference))?;
 /// assert_eq!(y.dims(), [2, 3, 4]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -35,70 +55,71 @@ pub fn dot_product_attention(
     k: &Tensor,
     v: &Tensor,
     heads: usize,
-    causal: bool,
-    key_mask: Option<&Tensor>,
-    (p, mode): (f64, Mode),
+    mask: AttentionMask,
+    drop: (f64, Mode),
 ) -> Result<Tensor> {
-    let (size, restriction) = restrict(q, k, v, heads, causal, key_mask, (p, mode))?;
+    let size = AttentionSize::new(q, k, Some(v), heads)?;
+    let restriction = Restriction::new(q, size, mask, drop)?;
     attention(q, k, v, size, &restriction)
 }
 
-/// As [`dot_product_attention`], in plain tensor operations.
+/// The weights of [`dot_product_attention`]: what each query takes from each key, without dropout.
+///
+/// Rows sum to 1, or are zeros where a query sees no key. They are computed in plain tensor operations
+/// and are as large as their shape.
+///
+/// # Shapes
+/// `q` (B, L, d), `k` (B, S, d); the result is (B, heads, L, S).
 ///
 /// # Errors
 /// As [`dot_product_attention`].
-pub fn dot_product_attention_reference(
+pub fn attention_weights(
     q: &Tensor,
     k: &Tensor,
-    v: &Tensor,
     heads: usize,
-    causal: bool,
-    key_mask: Option<&Tensor>,
-    (p, mode): (f64, Mode),
+    mask: AttentionMask,
 ) -> Result<Tensor> {
-    let (size, restriction) = restrict(q, k, v, heads, causal, key_mask, (p, mode))?;
-    crate::reference::attention(q, k, v, size, &restriction)
+    crate::reference::attention_weights(q, k, heads, mask)
 }
 
-fn restrict(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    heads: usize,
-    causal: bool,
-    key_mask: Option<&Tensor>,
-    (p, mode): (f64, Mode),
-) -> Result<(AttentionSize, Restriction)> {
-    let size = AttentionSize::new(q, k, v, heads)?;
-    if !(0.0..1.0).contains(&p) {
-        return Err(Error::value("attention dropout", p, "must lie in [0, 1)"));
-    }
-    let key_mask = match key_mask {
-        Some(mask) if mask.dims() != [size.batch, size.keys] => {
-            let expected = format!("shape ({}, {})", size.batch, size.keys);
-            return Err(Error::tensor("key mask", expected, mask.shape()));
-        }
-        Some(mask) => Some(mask.to_dtype(q.dtype())?),
-        None => None,
-    };
-    let drop = mode.stream(p).map(|stream| (p, stream));
-    Ok((
-        size,
-        Restriction {
-            causal,
-            key_mask,
-            drop,
-        },
-    ))
+/// Where the projections of queries, keys and values are.
+#[derive(Clone, Debug)]
+enum Projections {
+    /// One above the other, (3d, d).
+    Packed(Tensor),
+    /// Of sources of several widths: (d, d), (d, key width), (d, value width).
+    Separate([Tensor; 3]),
+    /// Of one width, (d, d), with biases (d) of their own.
+    Parts {
+        weights: [Tensor; 3],
+        biases: [Tensor; 3],
+    },
+}
+
+/// The parameters of [`MultiHeadAttention`] where queries, keys and values have their own, as in BERT.
+#[derive(Clone, Debug)]
+pub struct AttentionParts {
+    /// Of queries, keys and values, (d, d) each.
+    pub weights: [Tensor; 3],
+    /// (d) each.
+    pub biases: [Tensor; 3],
+    /// Weight (d, d) and bias (d) of the projection of the result.
+    pub out: [Tensor; 2],
 }
 
 /// Attention with its four projections, parameters named as PyTorch's `MultiheadAttention`.
+///
+/// ```text
+/// attention(x W_q^T + b_q, y W_k^T, z W_v^T + b_v) W_o^T + b_o
+/// ```
+///
+/// See [`project`](crate::project) on the bias of keys.
 #[derive(Clone, Debug)]
 pub struct MultiHeadAttention {
-    in_weight: Tensor,
-    in_bias: Tensor,
-    out_weight: Tensor,
-    out_bias: Tensor,
+    projections: Projections,
+    /// (3d), unless the parts have their own.
+    in_bias: Option<Tensor>,
+    out: [Tensor; 2],
     heads: usize,
     dropout: f64,
 }
@@ -109,23 +130,87 @@ impl MultiHeadAttention {
     /// # Errors
     /// When `heads` does not divide `width`.
     pub fn new(parameters: &Parameters, width: usize, heads: usize, dropout: f64) -> Result<Self> {
-        if heads == 0 || width == 0 || !width.is_multiple_of(heads) {
-            return Err(Error::value(
-                "heads",
-                heads,
-                format!("must divide the width {width}"),
-            ));
+        let shape = (3 * width, width);
+        let packed = || parameters.get("in_proj_weight", shape, Init::XavierUniform);
+        Self::build(parameters, width, heads, dropout, || {
+            Ok(Projections::Packed(packed()?))
+        })
+    }
+
+    /// Attention to keys and values of other widths than the queries (PyTorch's `kdim` and `vdim`).
+    ///
+    /// # Errors
+    /// When `heads` does not divide `width`, or a width is 0.
+    pub fn with_sources(
+        parameters: &Parameters,
+        width: usize,
+        (keys, values): (usize, usize),
+        heads: usize,
+        dropout: f64,
+    ) -> Result<Self> {
+        if keys == 0 || values == 0 {
+            return Err(Error::value("key or value width", 0, "must be at least 1"));
         }
-        let out = parameters.scope("out_proj");
+        let part = |name, inputs| parameters.get(name, (width, inputs), Init::XavierUniform);
+        Self::build(parameters, width, heads, dropout, || {
+            Ok(Projections::Separate([
+                part("q_proj_weight", width)?,
+                part("k_proj_weight", keys)?,
+                part("v_proj_weight", values)?,
+            ]))
+        })
+    }
+
+    /// Attention of parameters that have names of their own.
+    ///
+    /// # Errors
+    /// When the shapes do not fit each other, or `heads` does not divide d.
+    pub fn from_parts(parts: AttentionParts, heads: usize, dropout: f64) -> Result<Self> {
+        let AttentionParts {
+            weights,
+            biases,
+            out,
+        } = parts;
+        let d = out[1].elem_count();
+        check_heads(heads, d)?;
+        for weight in weights.iter().chain([&out[0]]) {
+            if weight.dims() != [d, d] {
+                let expected = format!("shape ({d}, {d})");
+                return Err(Error::tensor("attention weight", expected, weight.shape()));
+            }
+        }
+        for bias in biases.iter().chain([&out[1]]) {
+            if bias.dims() != [d] {
+                let expected = format!("shape ({d})");
+                return Err(Error::tensor("attention bias", expected, bias.shape()));
+            }
+        }
         Ok(Self {
-            in_weight: parameters.get("in_proj_weight", (3 * width, width), Init::XavierUniform)?,
-            in_bias: parameters.get("in_proj_bias", 3 * width, Init::Constant(0.0))?,
-            out_weight: out.get(
-                "weight",
-                (width, width),
-                Init::KaimingUniform { fan_in: width },
-            )?,
-            out_bias: out.get("bias", width, Init::Constant(0.0))?,
+            in_bias: None,
+            projections: Projections::Parts { weights, biases },
+            out,
+            heads,
+            dropout,
+        })
+    }
+
+    fn build(
+        parameters: &Parameters,
+        width: usize,
+        heads: usize,
+        dropout: f64,
+        projections: impl FnOnce() -> Result<Projections>,
+    ) -> Result<Self> {
+        check_heads(heads, width)?;
+        let out = parameters.scope("out_proj");
+        let init = Init::KaimingUniform { fan_in: width };
+        Ok(Self {
+            projections: projections()?,
+            in_bias: Some(parameters.get("in_proj_bias", 3 * width, Init::Constant(0.0))?),
+            out: [
+                out.get("weight", (width, width), init)?,
+                out.get("bias", width, Init::Constant(0.0))?,
+            ],
             heads,
             dropout,
         })
@@ -134,64 +219,133 @@ impl MultiHeadAttention {
     /// Attends from `queries` to `keys` and `values`.
     ///
     /// # Shapes
-    /// `queries` (B, L, d), `keys` and `values` (B, S, d), `key_mask` (B, S).
+    /// `queries` (B, L, d), `keys` (B, S, key width) and `values` (B, S, value width), both d unless
+    /// made [with other sources](Self::with_sources); the result is (B, L, d).
     ///
     /// # Errors
     /// When the shapes or dtypes do not fit.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use decalign_core::nn::{Mode, Parameters};
+    /// use decalign_fusion::MultiHeadAttention;
+    /// let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
+    /// let attention = MultiHeadAttention::with_sources(&parameters, 8, (5, 3), 2, 0.0)?;
+    /// let x = |steps: usize, width: usize| Tensor::ones((2, steps, width), DType::F32, &Device::Cpu);
+    /// let (q, k, v) = (x(4, 8)?, x(6, 5)?, x(6, 3)?);
+    /// let y = attention.forward(&q, &k, &v, Default::default(), Mode::Inference)?;
+    /// assert_eq!(y.dims(), [2, 4, 8]);
+    /// let weights = attention.weights(&q, &k, Default::default())?;
+    /// assert_eq!(weights.dims(), [2, 2, 4, 6]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn forward(
         &self,
         queries: &Tensor,
         keys: &Tensor,
         values: &Tensor,
-        causal: bool,
-        key_mask: Option<&Tensor>,
+        mask: AttentionMask,
         mode: Mode,
     ) -> Result<Tensor> {
-        let [q, k, v] = project(queries, keys, values, &self.in_weight, &self.in_bias)?;
-        self.attend(&q, &k, &v, causal, key_mask, mode)
+        let [q, k, v] = self.project(queries, keys, values)?;
+        self.attend(&q, &k, &v, mask, mode)
     }
 
-    /// Attends from `queries` to keys and values that are projected already, see
-    /// [`project_context`](crate::project_context).
+    /// The weights of [`MultiHeadAttention::forward`], see [`attention_weights`].
     ///
     /// # Shapes
-    /// As [`MultiHeadAttention::forward`].
+    /// `queries` and `keys` as there; the result is (B, heads, L, S).
     ///
     /// # Errors
     /// When the shapes or dtypes do not fit.
-    pub fn forward_projected(
+    pub fn weights(&self, queries: &Tensor, keys: &Tensor, mask: AttentionMask) -> Result<Tensor> {
+        let q = self.part(queries, 0, true)?;
+        let k = self.part(keys, 1, false)?;
+        attention_weights(&q, &k, self.heads, mask)
+    }
+
+    /// Queries, keys and values.
+    pub(crate) fn project(
         &self,
         queries: &Tensor,
-        [k, v]: &[Tensor; 2],
-        causal: bool,
-        key_mask: Option<&Tensor>,
-        mode: Mode,
-    ) -> Result<Tensor> {
-        let d = self.out_bias.elem_count();
-        let (weight, bias) = (
-            self.in_weight.narrow(0, 0, d)?,
-            self.in_bias.narrow(0, 0, d)?,
-        );
-        let q = linear(queries, &weight, Some(&bias))?;
-        self.attend(&q, k, v, causal, key_mask, mode)
+        keys: &Tensor,
+        values: &Tensor,
+    ) -> Result<[Tensor; 3]> {
+        match (&self.projections, &self.in_bias) {
+            (Projections::Packed(weight), Some(bias)) => {
+                project(queries, keys, values, weight, bias)
+            }
+            // Packed for the call: a copy is small beside the product.
+            (Projections::Parts { weights, biases }, _) => {
+                let (weight, bias) = (Tensor::cat(weights, 0)?, Tensor::cat(biases, 0)?);
+                project(queries, keys, values, &weight, &bias)
+            }
+            _ => Ok([
+                self.part(queries, 0, true)?,
+                self.part(keys, 1, false)?,
+                self.part(values, 2, true)?,
+            ]),
+        }
     }
 
-    /// Weight (3d, d) and bias (3d) of the projections of queries, keys and values.
-    pub fn projection(&self) -> (&Tensor, &Tensor) {
-        (&self.in_weight, &self.in_bias)
+    /// The queries alone.
+    pub(crate) fn project_queries(&self, queries: &Tensor) -> Result<Tensor> {
+        self.part(queries, 0, true)
     }
 
-    fn attend(
+    /// One of the three projections.
+    fn part(&self, x: &Tensor, i: usize, with_bias: bool) -> Result<Tensor> {
+        let d = self.width();
+        let weight = match &self.projections {
+            Projections::Packed(weight) => weight.narrow(0, i * d, d)?,
+            Projections::Separate(weights) | Projections::Parts { weights, .. } => {
+                weights[i].clone()
+            }
+        };
+        let bias = match (&self.projections, &self.in_bias) {
+            _ if !with_bias => None,
+            (Projections::Parts { biases, .. }, _) => Some(biases[i].clone()),
+            (_, bias) => bias.as_ref().map(|b| b.narrow(0, i * d, d)).transpose()?,
+        };
+        linear(x, &weight, bias.as_ref())
+    }
+
+    /// Width of queries and results.
+    fn width(&self) -> usize {
+        self.out[1].elem_count()
+    }
+
+    /// How many heads.
+    pub(crate) fn heads(&self) -> usize {
+        self.heads
+    }
+
+    /// Weight (3d, d) and bias (3d) of the projections of queries, keys and values; none where these have
+    /// parameters of their own.
+    pub fn projection(&self) -> Option<(&Tensor, &Tensor)> {
+        match (&self.projections, &self.in_bias) {
+            (Projections::Packed(weight), Some(bias)) => Some((weight, bias)),
+            _ => None,
+        }
+    }
+
+    /// Attention of what is projected already, and the projection of its result.
+    ///
+    /// # Shapes
+    /// `q` (B, L, d), `k` and `v` (B, S, d), see [`project_context`](crate::project_context).
+    ///
+    /// # Errors
+    /// When the shapes or dtypes do not fit.
+    pub fn attend(
         &self,
         q: &Tensor,
         k: &Tensor,
         v: &Tensor,
-        causal: bool,
-        key_mask: Option<&Tensor>,
+        mask: AttentionMask,
         mode: Mode,
     ) -> Result<Tensor> {
         let drop = (self.dropout, mode);
-        let seen = dot_product_attention(q, k, v, self.heads, causal, key_mask, drop)?;
-        linear(&seen, &self.out_weight, Some(&self.out_bias))
+        let seen = dot_product_attention(q, k, v, self.heads, mask, drop)?;
+        linear(&seen, &self.out[0], Some(&self.out[1]))
     }
 }

@@ -1,216 +1,294 @@
-//! Stacks of layers over one modality, and over all of them.
+//! Stacks of layers over one modality.
 
 use candle_core::Tensor;
-use decalign_core::nn::{Mode, Parameters};
+use decalign_core::nn::{Mode, Parameters, layer_norm};
 use decalign_core::{Error, Result};
 
-use crate::layer::{Context, EncoderLayer, LayerSettings};
+use crate::attention::AttentionMask;
+use crate::layer::{Context, EncoderLayer, LayerSettings, Norm, Pass, norm_parameters};
 use crate::op::context::project_context;
+use crate::position::{Position, PositionalEmbedding};
+use crate::stream::Stream;
+
+/// What an encoder is built from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EncoderSettings {
+    /// How many layers.
+    pub layers: usize,
+    /// Each of them.
+    pub layer: LayerSettings,
+    /// How order is told.
+    pub position: Position,
+    /// Multiply inputs by sqrt(d) first.
+    pub scaled: bool,
+    /// Dropout of inputs.
+    pub embed_dropout: f64,
+}
+
+impl EncoderSettings {
+    /// The model's encoder without dropout: scaled inputs, no positions.
+    pub fn new(layers: usize, layer: LayerSettings) -> Self {
+        Self {
+            layers,
+            layer,
+            position: Position::None,
+            scaled: true,
+            embed_dropout: 0.0,
+        }
+    }
+}
 
 /// A transformer encoder whose queries may attend to another sequence.
 ///
-/// Inputs and context are multiplied by sqrt(d) and dropped out, keys and values separately; the
-/// context is the same at every layer.
+/// Inputs and context are multiplied by sqrt(d) if so set, told their positions and dropped out, keys and
+/// values separately; the context is the same at every layer. With [`Norm::Pre`] a last layer norm,
+/// `layer_norm.*`, follows.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use decalign_core::nn::{Mode, Parameters};
+/// use decalign_fusion::{Activation, Encoder, EncoderSettings, LayerSettings, Norm, Position, Stream};
+///
+/// let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
+/// let layer = LayerSettings {
+///     norm: Norm::Pre,
+///     activation: Activation::Gelu,
+///     ..LayerSettings::new(8, 2)
+/// };
+/// let settings = EncoderSettings { position: Position::Rotary, ..EncoderSettings::new(2, layer) };
+/// let encoder = Encoder::new(&parameters, settings)?;
+/// let x = Stream::new(Tensor::ones((3, 5, 8), DType::F32, &Device::Cpu)?);
+/// let y = encoder.self_attend(&x, Default::default(), Mode::Inference)?;
+/// assert_eq!(y.dims(), [3, 5, 8]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Encoder {
     layers: Vec<EncoderLayer>,
-    width: usize,
-    embed_dropout: f64,
+    positions: PositionalEmbedding,
+    last_norm: Option<[Tensor; 2]>,
+    settings: EncoderSettings,
 }
 
+/// Attention weights of every layer, when they are wanted.
+type Maps<'a> = Option<&'a mut Vec<Tensor>>;
+
 impl Encoder {
-    /// `layers` layers, parameters named `layers.N.*`.
+    /// Parameters are named `layers.N.*`.
     ///
     /// # Errors
     /// When the settings do not fit each other.
-    pub fn new(
-        parameters: &Parameters,
-        layers: usize,
-        settings: LayerSettings,
-        embed_dropout: f64,
-    ) -> Result<Self> {
-        let layers = (0..layers)
-            .map(|i| EncoderLayer::new(&parameters.scope("layers").scope(i), settings))
-            .collect::<Result<_>>()?;
-        Ok(Self {
-            layers,
-            width: settings.width,
-            embed_dropout,
-        })
-    }
-
-    /// Attends from `x` to `context`, at every layer.
-    ///
-    /// # Shapes
-    /// `x` (B, L, d), `context` (B, S, d), `context_mask` (B, S), 0 where a step does not exist;
-    /// the result is (B, L, d).
-    ///
-    /// # Errors
-    /// When the shapes or dtypes do not fit.
-    pub fn cross(
-        &self,
-        x: &Tensor,
-        context: &Tensor,
-        context_mask: Option<&Tensor>,
-        mode: Mode,
-    ) -> Result<Tensor> {
-        let scale = (self.width as f64).sqrt();
-        let drop = |x: &Tensor, i: u64| mode.child(i).dropout(x, self.embed_dropout);
-        let mut x = drop(&(x * scale)?, 0)?;
-        let context = (context * scale)?;
-        let (keys, values) = (drop(&context, 1)?, drop(&context, 2)?);
-        let projections = self
-            .layers
-            .iter()
-            .map(|layer| layer.attention().projection());
-        // The context is that of every layer.
-        let contexts = project_context(&keys, &values, &projections.collect::<Vec<_>>())?;
-        for (i, (layer, context)) in self.layers.iter().zip(&contexts).enumerate() {
-            let (context, mode) = (Context::Projected(context), mode.child(3 + i as u64));
-            x = layer.forward(&x, context, context_mask, mode)?;
-        }
-        Ok(x)
-    }
-
-    /// Attends from `x` to itself, each layer to its own input; with `causal` no step sees a later
-    /// one.
-    ///
-    /// # Shapes
-    /// `x` (B, L, d), `mask` (B, L); the result is (B, L, d).
-    ///
-    /// # Errors
-    /// When the shapes or dtypes do not fit.
-    pub fn self_attend(
-        &self,
-        x: &Tensor,
-        mask: Option<&Tensor>,
-        causal: bool,
-        mode: Mode,
-    ) -> Result<Tensor> {
-        let scaled = (x * (self.width as f64).sqrt())?;
-        let mut x = mode.child(0).dropout(&scaled, self.embed_dropout)?;
-        for (i, layer) in self.layers.iter().enumerate() {
-            let mode = mode.child(3 + i as u64);
-            x = layer.forward(&x, Context::Itself { causal }, mask, mode)?;
-        }
-        Ok(x)
-    }
-}
-
-/// One modality's sequence, and which of its steps exist.
-#[derive(Clone, Debug)]
-pub struct Stream {
-    /// (B, T, d).
-    pub features: Tensor,
-    /// (B, T), 0 where a step does not exist; `None` when all do.
-    pub mask: Option<Tensor>,
-}
-
-/// How the modalities attend to one another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attention {
-    /// Each to all the others, concatenated along time (Tsai and others, 2019, in one pass).
-    Cross,
-    /// Each to itself.
-    SelfOnly {
-        /// No step sees a later one.
-        causal: bool,
-    },
-}
-
-/// One [`Encoder`] a modality, each attending to all the others.
-#[derive(Clone, Debug)]
-pub struct CrossModalEncoder {
-    encoders: Vec<Encoder>,
-}
-
-impl CrossModalEncoder {
-    /// From one encoder a modality.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn new(encoders: Vec<Encoder>) -> Result<Self> {
-        if encoders.is_empty() {
+    pub fn new(parameters: &Parameters, settings: EncoderSettings) -> Result<Self> {
+        let layer = settings.layer;
+        if settings.position == Position::Rotary
+            && !(layer.width / layer.heads.max(1)).is_multiple_of(2)
+        {
+            let remedy = "must be even for rotary positions; change width or heads";
             return Err(Error::value(
-                "encoders",
-                0,
-                "at least one modality is needed",
+                "width of a head",
+                layer.width / layer.heads,
+                remedy,
             ));
         }
-        Ok(Self { encoders })
+        if !(0.0..1.0).contains(&settings.embed_dropout) {
+            let p = settings.embed_dropout;
+            return Err(Error::value("embedding dropout", p, "must lie in [0, 1)"));
+        }
+        let layers = (0..settings.layers)
+            .map(|i| EncoderLayer::new(&parameters.scope("layers").scope(i), layer))
+            .collect::<Result<_>>()?;
+        let last_norm = match layer.norm {
+            Norm::Post => None,
+            Norm::Pre => Some(norm_parameters(parameters, "layer_norm", layer.width)?),
+        };
+        Ok(Self {
+            layers,
+            positions: PositionalEmbedding::new(parameters, settings.position, layer.width)?,
+            last_norm,
+            settings,
+        })
     }
 
-    /// Encodes the streams that are there; `None` stands for a modality that is not active.
-    ///
-    /// With [`Attention::Cross`] and a single active stream, that one attends to itself causally,
-    /// as the release does.
+    /// Attends from `x` to the streams of `context`, one after the other along time, at every layer.
     ///
     /// # Shapes
-    /// One entry an encoder, (B, T_m, d) each; the results have the same shapes.
+    /// `x` (B, L, d), each of `context` (B, S_i, d); the result is (B, L, d).
     ///
     /// # Errors
-    /// When the number of streams differs from that of the encoders, or shapes do not fit.
-    pub fn forward(
-        &self,
-        streams: &[Option<Stream>],
-        attention: Attention,
-        mode: Mode,
-    ) -> Result<Vec<Option<Tensor>>> {
-        if streams.len() != self.encoders.len() {
-            let remedy = format!("must be {}, one an encoder", self.encoders.len());
-            return Err(Error::value("streams", streams.len(), remedy));
-        }
-        (0..streams.len())
-            .map(|i| self.encode(i, streams, attention, mode))
-            .collect()
+    /// When the shapes or dtypes do not fit, or there is no context.
+    pub fn cross(&self, x: &Stream, context: &[Stream], mode: Mode) -> Result<Tensor> {
+        self.cross_into(x, context, mode, None)
     }
 
-    /// Encodes stream number `i` alone, see [`CrossModalEncoder::forward`].
+    /// [`Encoder::cross`] and the attention weights of every layer.
+    ///
+    /// # Shapes
+    /// As there; weights are (B, heads, L, S), S being the sum of S_i.
     ///
     /// # Errors
-    /// As [`CrossModalEncoder::forward`].
-    pub fn encode(
+    /// As there.
+    pub fn cross_with_maps(
         &self,
-        i: usize,
-        streams: &[Option<Stream>],
-        attention: Attention,
+        x: &Stream,
+        context: &[Stream],
         mode: Mode,
-    ) -> Result<Option<Tensor>> {
-        let (Some(encoder), Some(Some(stream))) = (self.encoders.get(i), streams.get(i)) else {
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let mut maps = Vec::new();
+        let y = self.cross_into(x, context, mode, Some(&mut maps))?;
+        Ok((y, maps))
+    }
+
+    fn cross_into(
+        &self,
+        x: &Stream,
+        context: &[Stream],
+        mode: Mode,
+        mut maps: Maps,
+    ) -> Result<Tensor> {
+        if context.is_empty() {
+            let remedy = "at least one sequence to attend to is needed";
+            return Err(Error::value("context", "empty", remedy));
+        }
+        let mut rotation = vec![self.rotation(x)?];
+        let mut embedded = Vec::with_capacity(context.len());
+        for stream in context {
+            rotation.push(self.rotation(stream)?);
+            let features = self.embed(stream)?;
+            embedded.push(Stream {
+                features,
+                mask: stream.mask.clone(),
+            });
+        }
+        let context = Stream::concatenate(&embedded)?;
+        let drop = |x: &Tensor, i: u64| mode.child(i).dropout(x, self.settings.embed_dropout);
+        let sources = [drop(&context.features, 1)?, drop(&context.features, 2)?];
+        let mut y = drop(&self.embed(x)?, 0)?;
+        let projected = self.project(&sources)?;
+        let rotation = joined(rotation, x.features.dim(0)?)?;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let context_of = match &projected {
+                Some(projected) => Context::Projected(&projected[i]),
+                None => Context::Sources(&sources),
+            };
+            let pass = Pass {
+                mask: AttentionMask {
+                    keys: context.mask.as_ref(),
+                    ..Default::default()
+                },
+                rotation: [rotation[0].as_ref(), rotation[1].as_ref()],
+                mode: mode.child(3 + i as u64),
+                maps: maps.as_deref_mut(),
+            };
+            y = layer.run(&y, context_of, pass)?;
+        }
+        self.end(y)
+    }
+
+    /// Keys and values of every layer in one product each, where no norm stands before them.
+    fn project(&self, [keys, values]: &[Tensor; 2]) -> Result<Option<Vec<[Tensor; 2]>>> {
+        if self.settings.layer.norm == Norm::Pre {
             return Ok(None);
+        }
+        let layers = self.layers.iter();
+        let projections: Option<Vec<_>> = layers.map(|l| l.attention().projection()).collect();
+        let projected = projections.map(|layers| project_context(keys, values, &layers));
+        projected.transpose()
+    }
+
+    /// Attends from `x` to itself, each layer to its own input. What the mask says of keys is overruled by
+    /// that of `x`.
+    ///
+    /// # Shapes
+    /// `x` (B, L, d); the result is (B, L, d).
+    ///
+    /// # Errors
+    /// When the shapes or dtypes do not fit.
+    pub fn self_attend(&self, x: &Stream, mask: AttentionMask, mode: Mode) -> Result<Tensor> {
+        self.self_attend_into(x, mask, mode, None)
+    }
+
+    /// [`Encoder::self_attend`] and the attention weights of every layer.
+    ///
+    /// # Shapes
+    /// As there; weights are (B, heads, L, L).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn self_attend_with_maps(
+        &self,
+        x: &Stream,
+        mask: AttentionMask,
+        mode: Mode,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let mut maps = Vec::new();
+        let y = self.self_attend_into(x, mask, mode, Some(&mut maps))?;
+        Ok((y, maps))
+    }
+
+    fn self_attend_into(
+        &self,
+        x: &Stream,
+        mask: AttentionMask,
+        mode: Mode,
+        mut maps: Maps,
+    ) -> Result<Tensor> {
+        let rotation = self.rotation(x)?;
+        let embedded = self.embed(x)?;
+        let mut y = mode
+            .child(0)
+            .dropout(&embedded, self.settings.embed_dropout)?;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let pass = Pass {
+                mask: AttentionMask {
+                    keys: x.mask.as_ref(),
+                    ..mask
+                },
+                rotation: [rotation.as_ref(), rotation.as_ref()],
+                mode: mode.child(3 + i as u64),
+                maps: maps.as_deref_mut(),
+            };
+            y = layer.run(&y, Context::Itself, pass)?;
+        }
+        self.end(y)
+    }
+
+    /// Inputs as the first layer takes them.
+    fn embed(&self, stream: &Stream) -> Result<Tensor> {
+        let width = self.settings.layer.width;
+        stream.check(width)?;
+        let x = match self.settings.scaled {
+            true => (&stream.features * (width as f64).sqrt())?,
+            false => stream.features.clone(),
         };
-        let mode = mode.child(i as u64);
-        let others = streams.iter().enumerate().filter(|(j, _)| *j != i);
-        let others: Vec<&Stream> = others.filter_map(|(_, s)| s.as_ref()).collect();
+        self.positions.add(&x, stream.mask.as_ref())
+    }
+
+    fn rotation(&self, stream: &Stream) -> Result<Option<Tensor>> {
+        stream.check(self.settings.layer.width)?;
         let (x, mask) = (&stream.features, stream.mask.as_ref());
-        let encoded = match attention {
-            Attention::Cross if !others.is_empty() => {
-                let (context, mask) = concatenate(&others)?;
-                encoder.cross(x, &context, mask.as_ref(), mode)?
-            }
-            Attention::Cross => encoder.self_attend(x, mask, true, mode)?,
-            Attention::SelfOnly { causal } => encoder.self_attend(x, mask, causal, mode)?,
-        };
-        Ok(Some(encoded))
+        self.positions.rotation(x, mask, self.settings.layer.heads)
+    }
+
+    fn end(&self, x: Tensor) -> Result<Tensor> {
+        match &self.last_norm {
+            Some([weight, bias]) => layer_norm(&x, weight, bias, self.settings.layer.epsilon),
+            None => Ok(x),
+        }
     }
 }
 
-/// Features and masks one after the other along time.
-fn concatenate(streams: &[&Stream]) -> Result<(Tensor, Option<Tensor>)> {
-    let features: Vec<&Tensor> = streams.iter().map(|s| &s.features).collect();
-    let context = Tensor::cat(&features, 1)?;
-    if streams.iter().all(|s| s.mask.is_none()) {
-        return Ok((context, None));
+/// Angles of the queries, and of all streams of keys one after the other.
+fn joined(rotation: Vec<Option<Tensor>>, batch: usize) -> Result<[Option<Tensor>; 2]> {
+    let Some(mut angles) = rotation.into_iter().collect::<Option<Vec<_>>>() else {
+        return Ok([None, None]);
+    };
+    let queries = angles.remove(0);
+    if angles.iter().any(|a| a.dims()[0] != angles[0].dims()[0]) {
+        // One of the streams has a mask.
+        for a in &mut angles {
+            let (_, steps, half) = a.dims3()?;
+            *a = a.broadcast_as((batch, steps, half))?.contiguous()?;
+        }
     }
-    let masks = streams
-        .iter()
-        .map(|s| match &s.mask {
-            Some(mask) => Ok(mask.to_dtype(context.dtype())?),
-            None => {
-                let (b, t, _) = s.features.dims3()?;
-                Ok(Tensor::ones((b, t), context.dtype(), context.device())?)
-            }
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok((context, Some(Tensor::cat(&masks, 1)?)))
+    Ok([Some(queries), Some(Tensor::cat(&angles, 1)?)])
 }

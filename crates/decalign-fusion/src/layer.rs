@@ -1,111 +1,284 @@
-//! The post-norm transformer layer.
+//! The transformer layer.
 
 use candle_core::Tensor;
-use decalign_core::Result;
-use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu_dropout};
+use decalign_core::nn::{Init, Mode, Parameters, layer_norm};
+use decalign_core::{Error, Result};
 
-use crate::attention::MultiHeadAttention;
+use crate::attention::{AttentionMask, MultiHeadAttention, attention_weights};
+use crate::feed_forward::{Activation, feed_forward};
 use crate::op::residual_norm::residual_norm;
+use crate::op::rotary::rotate;
 
-/// Sizes and dropout probabilities of a layer.
+/// Where the layer norms of a layer stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Norm {
+    /// After each residual sum, `norm(x + f(x))`: the model's (Vaswani and others, 2017).
+    #[default]
+    Post,
+    /// Before each part, `x + f(norm(x))`: trains deep stacks without warm-up (Xiong and others, 2020).
+    Pre,
+}
+
+/// Sizes, variants and dropout probabilities of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerSettings {
     /// Width d of the features.
     pub width: usize,
     /// Attention heads; they divide the width.
     pub heads: usize,
+    /// Width inside the feed-forward part.
+    pub hidden: usize,
+    /// Where the layer norms stand.
+    pub norm: Norm,
+    /// What layer norms add to the variance.
+    pub epsilon: f64,
+    /// The activation of the feed-forward part.
+    pub activation: Activation,
     /// Dropout on attention weights.
     pub attention_dropout: f64,
-    /// Dropout after the rectifier.
-    pub relu_dropout: f64,
+    /// Dropout after the activation.
+    pub activation_dropout: f64,
     /// Dropout before each residual connection.
     pub residual_dropout: f64,
 }
 
-/// Attention, then a feed-forward network of four times the width, each followed by dropout,
-/// residual connection and layer norm (Vaswani and others, 2017, section 3.1).
+impl LayerSettings {
+    /// The model's layer without dropout: post-norm, four times the width inside, a rectifier.
+    pub fn new(width: usize, heads: usize) -> Self {
+        Self {
+            width,
+            heads,
+            hidden: 4 * width,
+            norm: Norm::Post,
+            epsilon: 1e-5,
+            activation: Activation::Relu,
+            attention_dropout: 0.0,
+            activation_dropout: 0.0,
+            residual_dropout: 0.0,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        for (name, p) in [
+            ("attention dropout", self.attention_dropout),
+            ("activation dropout", self.activation_dropout),
+            ("residual dropout", self.residual_dropout),
+        ] {
+            if !(0.0..1.0).contains(&p) {
+                return Err(Error::value(name, p, "must lie in [0, 1)"));
+            }
+        }
+        match self.hidden {
+            0 => Err(Error::value("feed-forward width", 0, "must be at least 1")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The parameters of a layer, weight and bias of each part.
+#[derive(Clone, Debug)]
+pub struct LayerParts {
+    /// Attention.
+    pub attention: MultiHeadAttention,
+    /// The norm of attention, (d) both.
+    pub attention_norm: [Tensor; 2],
+    /// The first map of the feed-forward part, (hidden, d) and (hidden).
+    pub expand: [Tensor; 2],
+    /// Its second, (d, hidden) and (d).
+    pub contract: [Tensor; 2],
+    /// Its norm, (d) both.
+    pub final_norm: [Tensor; 2],
+}
+
+/// Attention, then a feed-forward network, each with dropout, residual connection and layer norm
+/// (Vaswani and others, 2017, section 3.1):
+///
+/// ```text
+/// post:  y = norm_1(x + attention(x, c)),          z = norm_2(y + feed_forward(y))
+/// pre:   y = x + attention(norm_1(x), norm_1(c)),  z = y + feed_forward(norm_2(y))
+/// ```
+///
+/// where the context c is x itself in self-attention.
 #[derive(Clone, Debug)]
 pub struct EncoderLayer {
-    attention: MultiHeadAttention,
-    attention_norm: [Tensor; 2],
-    expand: [Tensor; 2],
-    contract: [Tensor; 2],
-    final_norm: [Tensor; 2],
+    parts: LayerParts,
     settings: LayerSettings,
 }
 
 /// What the queries of a layer attend to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Context<'a> {
-    /// The layer's own input; with `causal` no step sees a later one.
-    Itself { causal: bool },
+    /// The layer's own input.
+    Itself,
     /// Keys and values after projection.
     Projected(&'a [Tensor; 2]),
+    /// Sources of keys and values, to be normalised and projected by the layer.
+    Sources(&'a [Tensor; 2]),
+}
+
+/// Whatever else a layer is told.
+#[derive(Debug)]
+pub(crate) struct Pass<'a> {
+    pub(crate) mask: AttentionMask<'a>,
+    /// Angles of queries and keys.
+    pub(crate) rotation: [Option<&'a Tensor>; 2],
+    pub(crate) mode: Mode,
+    /// Where attention weights go when they are wanted.
+    pub(crate) maps: Option<&'a mut Vec<Tensor>>,
 }
 
 impl EncoderLayer {
     /// A layer whose parameters are named as the DecAlign release names them.
     ///
     /// # Errors
-    /// When `heads` does not divide `width`.
+    /// When the settings do not fit each other.
     pub fn new(parameters: &Parameters, settings: LayerSettings) -> Result<Self> {
-        let d = settings.width;
+        let (d, hidden) = (settings.width, settings.hidden);
         let dense = |name: &str, inputs: usize, outputs: usize| -> Result<[Tensor; 2]> {
-            let (scope, init) = (
-                parameters.scope(name),
-                Init::KaimingUniform { fan_in: inputs },
-            );
+            let scope = parameters.scope(name);
+            let init = Init::KaimingUniform { fan_in: inputs };
             Ok([
                 scope.get("weight", (outputs, inputs), init)?,
                 scope.get("bias", outputs, init)?,
             ])
         };
-        let norm = |name: &str| -> Result<[Tensor; 2]> {
-            let scope = parameters.scope(name);
-            Ok([
-                scope.get("weight", d, Init::Constant(1.0))?,
-                scope.get("bias", d, Init::Constant(0.0))?,
-            ])
-        };
+        settings.check()?;
         let (heads, dropout) = (settings.heads, settings.attention_dropout);
-        Ok(Self {
-            attention: MultiHeadAttention::new(&parameters.scope("self_attn"), d, heads, dropout)?,
-            attention_norm: norm("attn_layer_norm")?,
-            expand: dense("fc1", d, 4 * d)?,
-            contract: dense("fc2", 4 * d, d)?,
-            final_norm: norm("final_layer_norm")?,
+        Self::from_parts(
+            LayerParts {
+                attention: MultiHeadAttention::new(
+                    &parameters.scope("self_attn"),
+                    d,
+                    heads,
+                    dropout,
+                )?,
+                attention_norm: norm_parameters(parameters, "attn_layer_norm", d)?,
+                expand: dense("fc1", d, hidden)?,
+                contract: dense("fc2", hidden, d)?,
+                final_norm: norm_parameters(parameters, "final_layer_norm", d)?,
+            },
             settings,
-        })
+        )
+    }
+
+    /// A layer of parameters that have names of their own.
+    ///
+    /// # Errors
+    /// When the settings or shapes do not fit each other.
+    pub fn from_parts(parts: LayerParts, settings: LayerSettings) -> Result<Self> {
+        settings.check()?;
+        let (d, hidden) = (settings.width, settings.hidden);
+        for (name, [weight, bias], shapes) in [
+            ("attention norm", &parts.attention_norm, [vec![d], vec![d]]),
+            ("expansion", &parts.expand, [vec![hidden, d], vec![hidden]]),
+            ("contraction", &parts.contract, [vec![d, hidden], vec![d]]),
+            ("final norm", &parts.final_norm, [vec![d], vec![d]]),
+        ] {
+            if weight.dims() != shapes[0] || bias.dims() != shapes[1] {
+                let expected = format!("shapes {shapes:?}");
+                return Err(Error::tensor(
+                    name,
+                    expected,
+                    (weight.shape(), bias.shape()),
+                ));
+            }
+        }
+        Ok(Self { parts, settings })
+    }
+
+    /// Attends from every step of `x` to `x` itself.
+    ///
+    /// # Shapes
+    /// `x` (B, T, d); the result has the same shape.
+    ///
+    /// # Errors
+    /// When the shapes or dtypes do not fit.
+    pub fn forward(&self, x: &Tensor, mask: AttentionMask, mode: Mode) -> Result<Tensor> {
+        let pass = Pass {
+            mask,
+            rotation: [None, None],
+            mode,
+            maps: None,
+        };
+        self.run(x, Context::Itself, pass)
     }
 
     pub(crate) fn attention(&self) -> &MultiHeadAttention {
-        &self.attention
+        &self.parts.attention
     }
 
-    /// `mask`: which keys exist.
-    pub(crate) fn forward(
+    pub(crate) fn run(&self, x: &Tensor, context: Context, mut pass: Pass) -> Result<Tensor> {
+        let (p, mode) = (self.settings.residual_dropout, pass.mode);
+        let activation = self.settings.activation;
+        let drop = (self.settings.activation_dropout, mode.child(2));
+        let parts = &self.parts;
+        let feed = |x: &Tensor| feed_forward(x, &parts.expand, &parts.contract, activation, drop);
+        match self.settings.norm {
+            Norm::Post => {
+                let seen = self.attend(x, context, &mut pass)?;
+                let x = self.residual_norm(&seen, x, &parts.attention_norm, mode.child(1))?;
+                self.residual_norm(&feed(&x)?, &x, &parts.final_norm, mode.child(3))
+            }
+            Norm::Pre => {
+                let normal = self.norm(x, &parts.attention_norm)?;
+                let seen = self.attend(&normal, context, &mut pass)?;
+                let x = (x + mode.child(1).dropout(&seen, p)?)?;
+                let out = feed(&self.norm(&x, &parts.final_norm)?)?;
+                Ok((x + mode.child(3).dropout(&out, p)?)?)
+            }
+        }
+    }
+
+    fn residual_norm(
         &self,
         x: &Tensor,
-        context: Context,
-        mask: Option<&Tensor>,
+        residual: &Tensor,
+        [weight, bias]: &[Tensor; 2],
         mode: Mode,
     ) -> Result<Tensor> {
-        let (settings, inner) = (&self.settings, mode.child(0));
-        let seen = match context {
-            Context::Itself { causal } => self.attention.forward(x, x, x, causal, mask, inner)?,
-            Context::Projected(context) => self
-                .attention
-                .forward_projected(x, context, false, mask, inner)?,
-        };
-        let [weight, bias] = &self.attention_norm;
-        let drop = (settings.residual_dropout, mode.child(1));
-        let x = residual_norm(&seen, x, weight, bias, drop)?;
-        let [weight, bias] = &self.expand;
-        let drop = (settings.relu_dropout, mode.child(2));
-        let hidden = linear_relu_dropout(&x, weight, Some(bias), drop)?;
-        let out = linear(&hidden, &self.contract[0], Some(&self.contract[1]))?;
-        let [weight, bias] = &self.final_norm;
-        let drop = (settings.residual_dropout, mode.child(3));
-        residual_norm(&out, &x, weight, bias, drop)
+        let (p, epsilon) = (self.settings.residual_dropout, self.settings.epsilon);
+        residual_norm(x, residual, weight, bias, epsilon, (p, mode))
     }
+
+    fn norm(&self, x: &Tensor, [weight, bias]: &[Tensor; 2]) -> Result<Tensor> {
+        layer_norm(x, weight, bias, self.settings.epsilon)
+    }
+
+    fn attend(&self, x: &Tensor, context: Context, pass: &mut Pass) -> Result<Tensor> {
+        let attention = &self.parts.attention;
+        let [mut q, mut k, v] = match context {
+            Context::Itself => attention.project(x, x, x)?,
+            Context::Projected([k, v]) => [attention.project_queries(x)?, k.clone(), v.clone()],
+            Context::Sources([keys, values]) => {
+                let norm = &self.parts.attention_norm;
+                attention.project(x, &self.norm(keys, norm)?, &self.norm(values, norm)?)?
+            }
+        };
+        let heads = attention.heads();
+        if let [Some(queries), Some(keys)] = pass.rotation {
+            (q, k) = (rotate(&q, heads, queries)?, rotate(&k, heads, keys)?);
+        }
+        if let Some(maps) = &mut pass.maps {
+            maps.push(attention_weights(
+                &q.detach(),
+                &k.detach(),
+                heads,
+                pass.mask,
+            )?);
+        }
+        attention.attend(&q, &k, &v, pass.mask, pass.mode.child(0))
+    }
+}
+
+/// Weight and bias of a layer norm.
+pub(crate) fn norm_parameters(
+    parameters: &Parameters,
+    name: &str,
+    width: usize,
+) -> Result<[Tensor; 2]> {
+    let scope = parameters.scope(name);
+    Ok([
+        scope.get("weight", width, Init::Constant(1.0))?,
+        scope.get("bias", width, Init::Constant(0.0))?,
+    ])
 }

@@ -1,13 +1,23 @@
 //! Cross-modal attention and transformer encoders for any number of modalities.
 //!
+//! Each modality is a [`Stream`] of steps. An encoder a modality turns it into features of the same length, by
+//! attending to the steps of all the others:
+//!
+//! ```text
+//! h_m = encoder_m(x_m, [x_1, ..., x_m-1, x_m+1, ..., x_M])
+//! ```
+//!
 //! | item | what it is |
 //! |---|---|
-//! | [`dot_product_attention`] | `softmax(q k^T / sqrt(d / H)) v`, weights never kept |
-//! | [`MultiHeadAttention`] | the same with its projections |
-//! | [`EncoderLayer`], [`Encoder`] | post-norm transformer layers, self- or cross-attending |
 //! | [`CrossModalEncoder`] | one encoder a modality, each attending to all the others |
-//! | [`mean_pool`] | one vector a sequence |
-//! | [`project`], [`project_context`], [`residual_norm`] | the fused pieces |
+//! | [`Encoder`], [`EncoderLayer`] | transformer layers, post- or pre-norm, self- or cross-attending |
+//! | [`Position`] | none, sinusoidal, learned, rotary |
+//! | [`Presence`] | samples that lack a modality |
+//! | [`PooledHead`], [`Pool`] | one vector a sequence, and predictions |
+//! | [`MultiHeadAttention`] | attention with its projections; causal, key mask, bias, sources of other widths |
+//! | [`dot_product_attention`] | the same without: `softmax(q k^T / sqrt(d / H) + bias) v`, weights never kept |
+//! | [`attention_weights`] | what each query takes from each key |
+//! | [`project`], [`project_context`], [`residual_norm`], [`gelu()`], [`rotate`] | the fused pieces |
 //! | [`mod@reference`] | the same in plain tensor operations |
 //!
 //! Everything carries gradients, on any device; the fused loops run on the CPU.
@@ -15,21 +25,17 @@
 //! ```
 //! use candle_core::{DType, Device, Tensor};
 //! use decalign_core::nn::{Mode, Parameters};
-//! use decalign_fusion::{Attention, CrossModalEncoder, Encoder, LayerSettings, Stream};
+//! use decalign_fusion::{Attention, CrossModalEncoder, Encoder, EncoderSettings, LayerSettings, Stream};
 //!
 //! let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
-//! let settings = LayerSettings {
-//!     width: 8, heads: 2,
-//!     attention_dropout: 0.0, relu_dropout: 0.0, residual_dropout: 0.0,
-//! };
+//! let settings = EncoderSettings::new(2, LayerSettings::new(8, 2));
 //! let encoders = ["text", "audio"]
 //!     .iter()
-//!     .map(|name| Encoder::new(&parameters.scope(name), 2, settings, 0.0))
+//!     .map(|name| Encoder::new(&parameters.scope(name), settings))
 //!     .collect::<Result<_, _>>()?;
 //! let encoder = CrossModalEncoder::new(encoders)?;
 //! let stream = |steps| -> candle_core::Result<_> {
-//!     let features = Tensor::ones((3, steps, 8), DType::F32, &Device::Cpu)?;
-//!     Ok(Some(Stream { features, mask: None }))
+//!     Ok(Some(Stream::new(Tensor::ones((3, steps, 8), DType::F32, &Device::Cpu)?)))
 //! };
 //! let encoded = encoder.forward(&[stream(5)?, stream(9)?], Attention::Cross, Mode::Inference)?;
 //! assert_eq!(encoded[1].as_ref().unwrap().dims(), [3, 9, 8]);
@@ -37,18 +43,34 @@
 //! ```
 
 mod attention;
+mod cross_modal;
 mod encoder;
+mod feed_forward;
+mod head;
 mod layer;
 mod op;
 mod pool;
+mod position;
+mod presence;
 pub mod reference;
 mod size;
+mod stream;
 
-pub use attention::{MultiHeadAttention, dot_product_attention, dot_product_attention_reference};
+pub use attention::{
+    AttentionMask, AttentionParts, MultiHeadAttention, attention_weights, dot_product_attention,
+};
+pub use cross_modal::{Attention, CrossModalEncoder};
 pub use decalign_core::{Error, Result};
-pub use encoder::{Attention, CrossModalEncoder, Encoder, Stream};
-pub use layer::{EncoderLayer, LayerSettings};
+pub use encoder::{Encoder, EncoderSettings};
+pub use feed_forward::Activation;
+pub use head::{HeadSettings, Join, PooledHead, Task};
+pub use layer::{EncoderLayer, LayerParts, LayerSettings, Norm};
 pub use op::context::project_context;
+pub use op::gelu::gelu;
 pub use op::projection::project;
 pub use op::residual_norm::residual_norm;
-pub use pool::mean_pool;
+pub use op::rotary::rotate;
+pub use pool::{Pool, Pooling, last_pool, max_pool, mean_pool};
+pub use position::Position;
+pub use presence::Presence;
+pub use stream::Stream;

@@ -1,13 +1,11 @@
 //! The same operations in plain tensor operations: slow, obvious, differentiable by Candle itself.
 
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 use decalign_core::Result;
 use decalign_core::nn::{self, Mode};
 
+use crate::attention::AttentionMask;
 use crate::size::{AttentionSize, Restriction};
-
-/// What PyTorch's layer norm adds to the variance.
-pub(crate) const EPSILON: f64 = 1e-5;
 
 /// Which of the three projections is that of the keys.
 pub(crate) const KEYS: usize = 1;
@@ -56,10 +54,36 @@ pub fn residual_norm(
     residual: &Tensor,
     weight: &Tensor,
     bias: &Tensor,
+    epsilon: f64,
     (p, mode): (f64, Mode),
 ) -> Result<Tensor> {
     let sum = (residual + mode.dropout(x, p)?)?;
-    nn::reference::layer_norm(&sum, weight, bias, EPSILON)
+    nn::reference::layer_norm(&sum, weight, bias, epsilon)
+}
+
+/// See [`crate::gelu`].
+///
+/// # Errors
+/// When the dtype has no error function.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    let below = ((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?;
+    Ok((x * below)?.affine(0.5, 0.0)?)
+}
+
+/// See [`crate::rotate`].
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn rotate(x: &Tensor, heads: usize, angles: &Tensor) -> Result<Tensor> {
+    let (b, t, d) = x.dims3()?;
+    let pairs = x.reshape((b, t, heads, d / heads / 2, 2))?;
+    let (even, odd) = (pairs.narrow(4, 0, 1)?, pairs.narrow(4, 1, 1)?);
+    let angles = angles.to_dtype(x.dtype())?.to_device(x.device())?;
+    let angles = angles.unsqueeze(2)?.unsqueeze(4)?;
+    let (cosine, sine) = (angles.cos()?, angles.sin()?);
+    let first = (even.broadcast_mul(&cosine)? - odd.broadcast_mul(&sine)?)?;
+    let second = (even.broadcast_mul(&sine)? + odd.broadcast_mul(&cosine)?)?;
+    Ok(Tensor::cat(&[first, second], 4)?.reshape((b, t, d))?)
 }
 
 /// (B, T, d) to (B H, T, d / H).
@@ -71,27 +95,83 @@ fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
         .reshape((b * heads, t, d / heads))?)
 }
 
-/// -inf where a key is not to be seen, (B H, L, S), or nothing when all are.
-fn bias(q: &Tensor, size: AttentionSize, restriction: &Restriction) -> Result<Option<Tensor>> {
+/// -inf where a key is not to be seen, (B, 1, L, S), or nothing when all are.
+fn hidden(q: &Tensor, size: AttentionSize, restriction: &Restriction) -> Result<Option<Tensor>> {
     if !restriction.causal && restriction.key_mask.is_none() {
         return Ok(None);
     }
-    let (b, h, l, s) = (size.batch, size.heads, size.queries, size.keys);
+    let (b, l, s) = (size.batch, size.queries, size.keys);
     let mask = match &restriction.key_mask {
-        Some(mask) => mask.to_dtype(candle_core::DType::F64)?.to_vec2::<f64>()?,
+        Some(mask) => mask.to_dtype(DType::F64)?.to_vec2::<f64>()?,
         None => vec![vec![1.0; s]; b],
     };
-    let mut bias = Vec::with_capacity(b * h * l * s);
+    let mut hidden = Vec::with_capacity(b * l * s);
     for row in &mask {
-        for _ in 0..h {
-            for i in 0..l {
-                let seen = |j: usize| row[j] != 0.0 && !(restriction.causal && j > i);
-                bias.extend((0..s).map(|j| if seen(j) { 0.0 } else { f64::NEG_INFINITY }));
-            }
+        for i in 0..l {
+            let seen = |j: usize| row[j] != 0.0 && !(restriction.causal && j > i);
+            hidden.extend((0..s).map(|j| if seen(j) { 0.0 } else { f64::NEG_INFINITY }));
         }
     }
-    let bias = Tensor::from_vec(bias, (b * h, l, s), q.device())?;
-    Ok(Some(bias.to_dtype(q.dtype())?))
+    let hidden = Tensor::from_vec(hidden, (b, 1, l, s), q.device())?;
+    Ok(Some(hidden.to_dtype(q.dtype())?))
+}
+
+/// (B, H, L, S); a row that sees nothing is zeros.
+fn weights(
+    q: &Tensor,
+    k: &Tensor,
+    size: AttentionSize,
+    restriction: &Restriction,
+) -> Result<Tensor> {
+    let (q, k) = (split_heads(q, size.heads)?, split_heads(k, size.heads)?);
+    let scale = 1.0 / (size.head() as f64).sqrt();
+    let logits = (q.matmul(&k.t()?.contiguous()?)? * scale)?;
+    let mut logits = logits.reshape((size.batch, size.heads, size.queries, size.keys))?;
+    if let Some(bias) = &restriction.bias {
+        logits = logits.broadcast_add(bias)?;
+    }
+    if let Some(hidden) = hidden(&q, size, restriction)? {
+        // Whatever a bias says of a key that is not there.
+        let hidden = hidden.broadcast_as(logits.shape())?;
+        logits = hidden.eq(0.0)?.where_cond(&logits, &hidden.contiguous()?)?;
+    }
+    // Rows without keys: finite logits, then weights times 0.
+    let none = logits.max_keepdim(D::Minus1)?.eq(f64::NEG_INFINITY)?;
+    let any = none.eq(0u8)?.to_dtype(logits.dtype())?;
+    let none = none.broadcast_as(logits.shape())?;
+    logits = none.where_cond(&logits.zeros_like()?, &logits)?;
+    Ok(nn::reference::softmax(&logits)?.broadcast_mul(&any)?)
+}
+
+/// See [`crate::attention_weights`].
+///
+/// # Errors
+/// When the shapes or dtypes do not fit.
+pub fn attention_weights(
+    q: &Tensor,
+    k: &Tensor,
+    heads: usize,
+    mask: AttentionMask,
+) -> Result<Tensor> {
+    let size = AttentionSize::new(q, k, None, heads)?;
+    let restriction = Restriction::new(q, size, mask, (0.0, Mode::Inference))?;
+    weights(q, k, size, &restriction)
+}
+
+/// See [`crate::dot_product_attention`].
+///
+/// # Errors
+/// When the shapes or dtypes do not fit.
+pub fn dot_product_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    mask: AttentionMask,
+    drop: (f64, Mode),
+) -> Result<Tensor> {
+    let size = AttentionSize::new(q, k, Some(v), heads)?;
+    attention(q, k, v, size, &Restriction::new(q, size, mask, drop)?)
 }
 
 /// Scaled dot-product attention with the weights in memory. A row that sees nothing gives zeros.
@@ -102,39 +182,17 @@ pub(crate) fn attention(
     size: AttentionSize,
     restriction: &Restriction,
 ) -> Result<Tensor> {
-    let heads = size.heads;
-    let (q, k, v) = (
-        split_heads(q, heads)?,
-        split_heads(k, heads)?,
-        split_heads(v, heads)?,
-    );
-    let scale = 1.0 / (size.head() as f64).sqrt();
-    let mut logits = (q.matmul(&k.t()?.contiguous()?)? * scale)?;
-    let bias = bias(&q, size, restriction)?;
-    let mut seen = None;
-    if let Some(bias) = &bias {
-        logits = (logits + bias)?;
-        // Rows without keys: finite logits, then weights times 0.
-        let row_max = bias.max_keepdim(D::Minus1)?;
-        let any = row_max.eq(0.0)?.to_dtype(bias.dtype())?;
-        let none = any.broadcast_as(logits.shape())?.eq(0.0)?;
-        logits = none.where_cond(&logits.zeros_like()?, &logits)?;
-        seen = Some(any);
-    }
-    let mut weights = nn::reference::softmax(&logits)?;
-    if let Some(any) = seen {
-        weights = weights.broadcast_mul(&any)?;
-    }
+    let (b, h, l, s) = (size.batch, size.heads, size.queries, size.keys);
+    let mut weights = weights(q, k, size, restriction)?.reshape((b * h, l, s))?;
     if let Some((p, stream)) = restriction.drop {
         weights = drop_weights(&weights, size, p, stream)?;
     }
-    let out = weights.matmul(&v)?;
-    let (b, l) = (size.batch, size.queries);
+    let out = weights.matmul(&split_heads(v, h)?)?;
     Ok(out
-        .reshape((b, heads, l, size.head()))?
+        .reshape((b, h, l, size.value_head()))?
         .transpose(1, 2)?
         .contiguous()?
-        .reshape((b, l, size.width))?)
+        .reshape((b, l, size.value_width))?)
 }
 
 /// Dropout on weights, each sample from its own stream as in the fused operation.

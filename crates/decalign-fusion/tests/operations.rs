@@ -4,31 +4,24 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor, Var};
-use decalign_core::nn::{Mode, Parameters};
+use decalign_core::nn::Mode;
 use decalign_core::random::Stream as Random;
-use decalign_core::{Result, agree, gradcheck};
+use decalign_core::{Result, gradcheck};
 use decalign_fusion::{
-    Attention, CrossModalEncoder, Encoder, LayerSettings, Stream, dot_product_attention,
-    dot_product_attention_reference, mean_pool, project, project_context, reference, residual_norm,
+    AttentionMask, attention_weights, dot_product_attention, gelu, project, project_context,
+    reference, residual_norm, rotate,
 };
 
-fn normal(shape: &[usize], number: u64) -> Tensor {
-    Random::new(5, number).normal_tensor(shape).unwrap()
-}
+mod common;
+use common::{distance, normal, same};
 
-/// The largest difference; NaN if one is.
-fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
-    let apart = (wide(a) - wide(b)).unwrap().flatten_all().unwrap();
-    let apart = apart.to_vec1::<f64>().unwrap().into_iter().map(f64::abs);
-    apart.fold(0.0, |m, v| if v > m || v.is_nan() { v } else { m })
-}
-
-type Run<'a> = &'a dyn Fn(&[Tensor]) -> Result<Vec<Tensor>>;
-
-/// Holds two implementations equal, values and gradients.
-fn same(inputs: &[Tensor], fused: Run, plain: Run) {
-    agree(inputs, (1e-11, 1e-4), fused, plain).unwrap();
+/// Keys that the mask leaves, and whether queries see later ones.
+fn mask(causal: bool, keys: Option<&Tensor>) -> AttentionMask<'_> {
+    AttentionMask {
+        causal,
+        keys,
+        bias: None,
+    }
 }
 
 #[test]
@@ -43,22 +36,21 @@ fn attention() -> Result<()> {
     let none = Tensor::new(&[[1f64, 0.0, 1.0, 1.0, 1.0], [0.0; 5]], &Device::Cpu)?;
     let training = Mode::Training(Random::new(1, 2));
     for heads in [1, 2, 3] {
-        for (causal, mask, drop) in [
+        for (causal, keys, drop) in [
             (false, None, (0.0, Mode::Inference)),
             (true, None, (0.0, Mode::Inference)),
             (false, Some(&some), (0.0, Mode::Inference)),
             (true, Some(&none), (0.0, Mode::Inference)),
             (false, Some(&some), (0.4, training)),
         ] {
+            let mask = mask(causal, keys);
             let fused = |x: &[Tensor]| {
                 Ok(vec![dot_product_attention(
-                    &x[0], &x[1], &x[2], heads, causal, mask, drop,
+                    &x[0], &x[1], &x[2], heads, mask, drop,
                 )?])
             };
             same(&inputs, &fused, &|x| {
-                let y = dot_product_attention_reference(
-                    &x[0], &x[1], &x[2], heads, causal, mask, drop,
-                )?;
+                let y = reference::dot_product_attention(&x[0], &x[1], &x[2], heads, mask, drop)?;
                 Ok(vec![y])
             });
             gradcheck(&inputs, 1e-7, fused)?;
@@ -71,8 +63,9 @@ fn attention() -> Result<()> {
 fn a_query_without_keys_gives_zeros_and_zero_gradients() -> Result<()> {
     let q = Var::from_tensor(&normal(&[1, 2, 4], 0))?;
     let k = normal(&[1, 3, 4], 1);
-    let mask = Tensor::zeros((1, 3), DType::F64, &Device::Cpu)?;
-    let y = dot_product_attention(&q, &k, &k, 2, false, Some(&mask), (0.0, Mode::Inference))?;
+    let none = Tensor::zeros((1, 3), DType::F64, &Device::Cpu)?;
+    let none = mask(false, Some(&none));
+    let y = dot_product_attention(&q, &k, &k, 2, none, (0.0, Mode::Inference))?;
     assert_eq!(y.abs()?.sum_all()?.to_scalar::<f64>()?, 0.0);
     let gradient = y.sum_all()?.backward()?;
     let gradient = gradient.get(&q).unwrap().abs()?.sum_all()?;
@@ -104,20 +97,21 @@ fn attention_of_every_size_equals_the_reference() -> Result<()> {
             .map(|i| f64::from(u8::from(i % 3 != 1)))
             .collect();
         let some = Tensor::from_vec(some, (2, keys), &Device::Cpu)?;
-        for (causal, mask, drop) in [
+        for (causal, keys, drop) in [
             (false, None, (0.0, Mode::Inference)),
             (true, Some(&some), (0.3, training)),
         ] {
+            let mask = mask(causal, keys);
             same(
                 &inputs,
                 &|x| {
                     Ok(vec![dot_product_attention(
-                        &x[0], &x[1], &x[2], heads, causal, mask, drop,
+                        &x[0], &x[1], &x[2], heads, mask, drop,
                     )?])
                 },
                 &|x| {
-                    Ok(vec![dot_product_attention_reference(
-                        &x[0], &x[1], &x[2], heads, causal, mask, drop,
+                    Ok(vec![reference::dot_product_attention(
+                        &x[0], &x[1], &x[2], heads, mask, drop,
                     )?])
                 },
             );
@@ -130,9 +124,11 @@ fn attention_of_every_size_equals_the_reference() -> Result<()> {
 fn large_logits_and_nan_are_seen() -> Result<()> {
     let q = (normal(&[1, 3, 8], 0) * 1e3)?;
     let k = (normal(&[1, 20, 8], 1) * 1e3)?;
-    let run = |q: &Tensor| dot_product_attention(q, &k, &k, 1, false, None, (0.0, Mode::Inference));
+    let run =
+        |q: &Tensor| dot_product_attention(q, &k, &k, 1, mask(false, None), (0.0, Mode::Inference));
     let y = run(&q)?;
-    let want = dot_product_attention_reference(&q, &k, &k, 1, false, None, (0.0, Mode::Inference))?;
+    let want =
+        reference::dot_product_attention(&q, &k, &k, 1, mask(false, None), (0.0, Mode::Inference))?;
     assert!(distance(&y, &want) < 1e-9);
     let broken = Tensor::full(f64::NAN, (1, 1, 8), &Device::Cpu)?;
     let q = Tensor::cat(&[&q, &broken], 1)?;
@@ -207,115 +203,14 @@ fn residual_norms() -> Result<()> {
         (0.0, Mode::Inference),
         (0.3, Mode::Training(Random::new(1, 1))),
     ] {
-        let fused = |x: &[Tensor]| Ok(vec![residual_norm(&x[0], &x[1], &x[2], &x[3], drop)?]);
+        let fused = |x: &[Tensor]| Ok(vec![residual_norm(&x[0], &x[1], &x[2], &x[3], 1e-5, drop)?]);
         same(&inputs, &fused, &|x| {
             Ok(vec![reference::residual_norm(
-                &x[0], &x[1], &x[2], &x[3], drop,
+                &x[0], &x[1], &x[2], &x[3], 1e-5, drop,
             )?])
         });
         gradcheck(&inputs, 1e-6, fused)?;
     }
-    Ok(())
-}
-
-#[test]
-fn pooling() -> Result<()> {
-    let x = [normal(&[2, 3, 4], 0)];
-    let mask = Tensor::new(&[[1f64, 1.0, 0.0], [0.0, 0.0, 0.0]], &Device::Cpu)?;
-    gradcheck(&x, 1e-8, |x| {
-        Ok(vec![
-            mean_pool(&x[0], None)?,
-            mean_pool(&x[0], Some(&mask))?,
-        ])
-    })?;
-    let pooled = mean_pool(&x[0], Some(&mask))?.to_vec2::<f64>()?;
-    let rows = x[0].to_vec3::<f64>()?;
-    assert!((pooled[0][1] - (rows[0][0][1] + rows[0][1][1]) / 2.0).abs() < 1e-12);
-    assert_eq!(pooled[1], [0.0; 4]);
-    Ok(())
-}
-
-fn encoder(names: &[&str], dropout: f64) -> Result<(Parameters, CrossModalEncoder)> {
-    let parameters = Parameters::new(3, DType::F64, &Device::Cpu);
-    let settings = LayerSettings {
-        width: 4,
-        heads: 2,
-        attention_dropout: dropout,
-        relu_dropout: dropout,
-        residual_dropout: dropout,
-    };
-    let encoders = names
-        .iter()
-        .map(|name| Encoder::new(&parameters.scope(name), 2, settings, dropout))
-        .collect::<Result<_>>()?;
-    Ok((parameters, CrossModalEncoder::new(encoders)?))
-}
-
-fn streams(x: &[Tensor]) -> Vec<Option<Stream>> {
-    x.iter()
-        .map(|x| {
-            Some(Stream {
-                features: x.clone(),
-                mask: None,
-            })
-        })
-        .collect()
-}
-
-#[test]
-fn encoders_pass_gradients_through_every_layer() -> Result<()> {
-    let x: Vec<Tensor> = (0..3).map(|i| normal(&[2, 2 + i, 4], i as u64)).collect();
-    let (_, encoder) = encoder(&["a", "b", "c"], 0.2)?;
-    for attention in [Attention::Cross, Attention::SelfOnly { causal: true }] {
-        let mode = Mode::Training(Random::new(4, 4));
-        gradcheck(&x, 1e-6, |x| {
-            let y = encoder.forward(&streams(x), attention, mode)?;
-            Ok(y.into_iter().flatten().collect())
-        })?;
-    }
-    Ok(())
-}
-
-#[test]
-fn an_absent_modality_is_neither_encoded_nor_attended_to() -> Result<()> {
-    let x: Vec<Tensor> = (0..3).map(|i| normal(&[2, 3, 4], i)).collect();
-    let (_, three) = encoder(&["a", "b", "c"], 0.0)?;
-    let (_, two) = encoder(&["a", "b"], 0.0)?;
-    let mut some = streams(&x);
-    some[2] = None;
-    let y = three.forward(&some, Attention::Cross, Mode::Inference)?;
-    let z = two.forward(&streams(&x[..2]), Attention::Cross, Mode::Inference)?;
-    assert!(y[2].is_none());
-    // Parameters are drawn by name, so both encoders start alike.
-    assert_eq!(
-        distance(y[0].as_ref().unwrap(), z[0].as_ref().unwrap()),
-        0.0
-    );
-    Ok(())
-}
-
-#[test]
-fn padding_behind_a_mask_changes_nothing() -> Result<()> {
-    let (a, b) = (normal(&[2, 3, 4], 0), normal(&[2, 5, 4], 1));
-    let (_, encoder) = encoder(&["a", "b"], 0.0)?;
-    let mask = Tensor::new(
-        &[[1f64, 1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0, 0.0]],
-        &Device::Cpu,
-    )?;
-    let forward = |b: &Tensor, mask: Option<&Tensor>| {
-        let b = Stream {
-            features: b.clone(),
-            mask: mask.cloned(),
-        };
-        let a = Stream {
-            features: a.clone(),
-            mask: None,
-        };
-        encoder.forward(&[Some(a), Some(b)], Attention::Cross, Mode::Inference)
-    };
-    let padded = forward(&b, Some(&mask))?;
-    let cut = forward(&b.narrow(1, 0, 3)?, None)?;
-    assert!(distance(padded[0].as_ref().unwrap(), cut[0].as_ref().unwrap()) < 1e-12);
     Ok(())
 }
 
@@ -330,7 +225,7 @@ fn threads_do_not_change_results() -> Result<()> {
         pool.install(|| {
             let q = Var::from_tensor(&x).unwrap();
             let drop = (0.3, Mode::Training(Random::new(1, 1)));
-            let y = dot_product_attention(&q, &q, &q, 4, false, None, drop).unwrap();
+            let y = dot_product_attention(&q, &q, &q, 4, mask(false, None), drop).unwrap();
             y.sqr()
                 .unwrap()
                 .sum_all()
@@ -350,10 +245,83 @@ fn threads_do_not_change_results() -> Result<()> {
 fn wrong_input_is_named() {
     let (q, k) = (normal(&[2, 3, 4], 0), normal(&[2, 3, 5], 1));
     let drop = (0.0, Mode::Inference);
-    let error = dot_product_attention(&q, &k, &k, 2, false, None, drop).unwrap_err();
-    assert!(error.to_string().contains("keys and values"), "{error}");
-    let error = dot_product_attention(&q, &q, &q, 3, false, None, drop).unwrap_err();
+    let error = dot_product_attention(&q, &k, &k, 2, mask(false, None), drop).unwrap_err();
+    assert!(error.to_string().contains("keys"), "{error}");
+    let error = dot_product_attention(&q, &q, &q, 3, mask(false, None), drop).unwrap_err();
     assert!(error.to_string().contains("heads is 3"), "{error}");
-    let error = dot_product_attention(&q, &q, &q, 2, false, None, (1.5, drop.1)).unwrap_err();
+    let error = dot_product_attention(&q, &q, &q, 2, mask(false, None), (1.5, drop.1)).unwrap_err();
     assert!(error.to_string().contains("1.5"), "{error}");
+}
+
+#[test]
+fn gelu_has_its_digits() -> Result<()> {
+    let x: Vec<f64> = (-60..=60).map(|i| f64::from(i) * 0.2).collect();
+    let x = Tensor::new(x, &Device::Cpu)?.reshape((11, 11))?;
+    same(
+        std::slice::from_ref(&x),
+        &|x| Ok(vec![gelu(&x[0])?]),
+        &|x| Ok(vec![reference::gelu(&x[0])?]),
+    );
+    gradcheck(&[x], 1e-8, |x| Ok(vec![gelu(&x[0])?]))?;
+    // Of the tail every digit: -6 Phi(-6), with 20 digits from the continued fraction of erfc.
+    let tail = gelu(&Tensor::new(&[-6f64], &Device::Cpu)?)?.to_vec1::<f64>()?[0];
+    let want = -6.0 * 9.865_876_450_376_98e-10;
+    assert!((tail / want - 1.0).abs() < 1e-13, "{tail} {want}");
+    let single = gelu(&Tensor::new(&[-6f32], &Device::Cpu)?)?.to_vec1::<f32>()?[0];
+    assert!((f64::from(single) / want - 1.0).abs() < 3e-6, "{single}");
+    let odd = gelu(&Tensor::new(&[f64::NAN, 40.0, -40.0], &Device::Cpu)?)?.to_vec1::<f64>()?;
+    assert!(odd[0].is_nan() && odd[1] == 40.0 && odd[2].abs() < 1e-300);
+    Ok(())
+}
+
+#[test]
+fn rotations() -> Result<()> {
+    let x = normal(&[2, 3, 8], 0);
+    for angles in [normal(&[1, 3, 2], 1), normal(&[2, 3, 2], 2)] {
+        same(
+            std::slice::from_ref(&x),
+            &|x| Ok(vec![rotate(&x[0], 2, &angles)?]),
+            &|x| Ok(vec![reference::rotate(&x[0], 2, &angles)?]),
+        );
+        gradcheck(std::slice::from_ref(&x), 1e-8, |x| {
+            Ok(vec![rotate(&x[0], 2, &angles)?])
+        })?;
+        // Lengths stay.
+        let length = |x: &Tensor| x.sqr().unwrap().sum(2).unwrap();
+        assert!(distance(&length(&rotate(&x, 2, &angles)?), &length(&x)) < 1e-13);
+    }
+    let error = rotate(&normal(&[1, 2, 6], 0), 2, &normal(&[1, 2, 1], 1)).unwrap_err();
+    assert!(
+        error.to_string().contains("width of a head is 3"),
+        "{error}"
+    );
+    let error = rotate(&x, 2, &normal(&[1, 2, 2], 1)).unwrap_err();
+    assert!(error.to_string().contains("angles"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn weights_sum_to_one_and_explain_the_result() -> Result<()> {
+    let (q, k, v) = (
+        normal(&[2, 4, 6], 0),
+        normal(&[2, 5, 6], 1),
+        normal(&[2, 5, 6], 2),
+    );
+    let keys = Tensor::new(&[[1f64, 0.0, 1.0, 1.0, 0.0], [0.0; 5]], &Device::Cpu)?;
+    let mask = mask(false, Some(&keys));
+    let weights = attention_weights(&q, &k, 2, mask)?;
+    assert_eq!(weights.dims(), [2, 2, 4, 5]);
+    let sums = weights.sum(3)?.to_vec3::<f64>()?;
+    assert!(sums[0].iter().flatten().all(|s| (s - 1.0).abs() < 1e-14));
+    assert!(sums[1].iter().flatten().all(|s| *s == 0.0));
+    let split = |x: &Tensor| x.reshape((2, 5, 2, 3))?.transpose(1, 2)?.contiguous();
+    let by_hand = weights
+        .matmul(&split(&v)?)?
+        .transpose(1, 2)?
+        .reshape((2, 4, 6))?;
+    let y = dot_product_attention(&q, &k, &v, 2, mask, (0.0, Mode::Inference))?;
+    assert!(distance(&y, &by_hand) < 1e-14);
+    gradcheck(&[q, k], 1e-7, |x| {
+        Ok(vec![attention_weights(&x[0], &x[1], 2, mask)?])
+    })
 }

@@ -64,3 +64,4 @@ pub use decalign_fusion as fusion;
 pub use decalign_gmm as gmm;
 pub use decalign_mmd as mmd;
 pub use decalign_ot as ot;
+pub use decalign_text as text;

@@ -39,23 +39,15 @@ pub(super) fn check(p: f64) -> Result<()> {
 
 /// The `n` factors that [`dropout`] multiplies by: 0 with probability `p`, else `1 / (1 - p)`.
 pub fn dropout_mask<T: Real>(n: usize, p: f64, stream: Stream) -> Vec<T> {
-    let mut mask = vec![T::zero(); n];
-    stream
-        .choices(1.0 - p)
-        .fill(&mut mask, T::of(1.0 / (1.0 - p)));
+    let mut mask = vec![T::one(); n];
+    apply_dropout(&mut mask, p, stream);
     mask
 }
 
 /// [`dropout`] of a slice, in place.
 pub fn apply_dropout<T: Real>(x: &mut [T], p: f64, stream: Stream) {
     let scale = T::of(1.0 / (1.0 - p));
-    let mut choices = stream.choices(1.0 - p);
-    let mut factors = [T::zero(); 256];
-    for x in x.chunks_mut(factors.len()) {
-        let factors = &mut factors[..x.len()];
-        choices.fill(factors, scale);
-        x.iter_mut().zip(&*factors).for_each(|(x, f)| *x *= *f);
-    }
+    stream.choices(1.0 - p).multiply(x, scale);
 }
 
 fn fused<T: Real>(x: &Tensor, p: f64, stream: Stream) -> Result<Tensor> {

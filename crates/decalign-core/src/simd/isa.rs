@@ -11,6 +11,25 @@ use crate::Real;
 pub trait Isa: Copy {
     /// `a * b + c`, rounded once where the instruction set can do so.
     fn mul_add<T: Real>(self, a: T, b: T, c: T) -> T;
+
+    /// Rows made columns.
+    #[inline(always)]
+    fn transposed<T: Real>(self, x: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+        columns(x)
+    }
+
+    /// `y += a x`, in vectors whatever the loop around it: N is 8 or [`LANES`](super::LANES).
+    #[inline(always)]
+    fn add_scaled<T: Real, const N: usize>(self, a: T, x: &[T; N], y: &mut [T; N]) {
+        for i in 0..N {
+            y[i] = self.mul_add(a, x[i], y[i]);
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn columns<T: Copy>(x: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+    std::array::from_fn(|i| std::array::from_fn(|j| x[j][i]))
 }
 
 /// A loop to be compiled for every instruction set.
@@ -79,11 +98,11 @@ impl Isa for Separate {
     }
 }
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(target_arch = "aarch64")]
 #[derive(Clone, Copy)]
 struct Fused;
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(target_arch = "aarch64")]
 impl Isa for Fused {
     #[inline(always)]
     fn mul_add<T: Real>(self, a: T, b: T, c: T) -> T {
@@ -91,16 +110,66 @@ impl Isa for Fused {
     }
 }
 
+/// Made only where the processor has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Avx2(());
+
+#[cfg(target_arch = "x86_64")]
+impl Isa for Avx2 {
+    #[inline(always)]
+    fn mul_add<T: Real>(self, a: T, b: T, c: T) -> T {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn add_scaled<T: Real, const N: usize>(self, a: T, x: &[T; N], y: &mut [T; N]) {
+        // SAFETY: the processor has AVX2 and FMA, or there would be no value of this type.
+        unsafe { T::add_scaled_avx2(a, x, y) }
+    }
+
+    #[inline(always)]
+    fn transposed<T: Real>(self, x: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+        // SAFETY: as above.
+        unsafe { T::transposed_avx2(x) }
+    }
+}
+
+/// Made only where the processor has AVX-512 (F and VL), AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Avx512(());
+
+#[cfg(target_arch = "x86_64")]
+impl Isa for Avx512 {
+    #[inline(always)]
+    fn mul_add<T: Real>(self, a: T, b: T, c: T) -> T {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
+    fn add_scaled<T: Real, const N: usize>(self, a: T, x: &[T; N], y: &mut [T; N]) {
+        // SAFETY: the processor has AVX-512, or there would be no value of this type.
+        unsafe { T::add_scaled_avx512(a, x, y) }
+    }
+
+    #[inline(always)]
+    fn transposed<T: Real>(self, x: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+        // SAFETY: as above.
+        unsafe { T::transposed_avx2(x) }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
 fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(Fused)
+    kernel.run(Avx512(()))
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(Fused)
+    kernel.run(Avx2(()))
 }
 
 /// Runs a loop compiled for the widest instruction set of this processor.
@@ -140,6 +209,27 @@ mod tests {
         }
     }
 
+    struct Scaled<'a>(&'a mut [f64; LANES], &'a mut [f32; 8]);
+
+    impl Kernel for Scaled<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) {
+            isa.add_scaled(0.5, &std::array::from_fn(|i| i as f64), self.0);
+            isa.add_scaled(0.5, &std::array::from_fn(|i| i as f32), self.1);
+        }
+    }
+
+    struct Transposed<'a>(&'a [[f32; 8]; 8]);
+
+    impl Kernel for Transposed<'_> {
+        type Output = [[f32; 8]; 8];
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) -> [[f32; 8]; 8] {
+            isa.transposed(self.0)
+        }
+    }
+
     #[test]
     fn levels_agree() {
         let x: Vec<f64> = (0..1003).map(|i| f64::from(i) * 0.01 - 5.0).collect();
@@ -159,6 +249,23 @@ mod tests {
             for (g, w) in log.iter().zip(&x) {
                 assert!((g - w).abs() <= 1e-14, "{level:?}: {g} {w}");
             }
+            let (mut wide, mut narrow) = ([1.0; LANES], [1.0f32; 8]);
+            dispatch_at(level, Scaled(&mut wide, &mut narrow));
+            assert!(
+                wide.iter()
+                    .enumerate()
+                    .all(|(i, v)| *v == 1.0 + 0.5 * i as f64)
+            );
+            assert!(
+                narrow
+                    .iter()
+                    .enumerate()
+                    .all(|(i, v)| *v == 1.0 + 0.5 * i as f32)
+            );
+            let square = |i: usize, j: usize| (8 * i + j) as f32;
+            let rows = std::array::from_fn(|i| std::array::from_fn(|j| square(i, j)));
+            let turned = dispatch_at(level, Transposed(&rows));
+            assert_eq!(turned, columns(&rows), "{level:?}");
             let dot = dispatch_at(level, Dot(&x, &x));
             let exact: f64 = x.iter().map(|v| v * v).sum();
             assert!(

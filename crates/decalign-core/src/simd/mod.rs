@@ -18,6 +18,7 @@ mod lanes;
 mod map;
 mod power;
 mod reduce;
+pub(crate) mod wide;
 
 pub use aligned::Aligned;
 pub use isa::{Isa, Kernel, Level, dispatch, level};

@@ -2,5 +2,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod context;
+pub(crate) mod gelu;
 pub(crate) mod projection;
 pub(crate) mod residual_norm;
+pub(crate) mod rotary;

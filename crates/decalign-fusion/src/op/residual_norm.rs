@@ -7,9 +7,10 @@ use decalign_core::random::Stream;
 use decalign_core::simd::{self, Isa, Kernel};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
-use crate::reference::{self, EPSILON};
+use crate::reference;
 
-/// `layer_norm(residual + dropout(x))`, the layer norm with `weight` and `bias`.
+/// `layer_norm(residual + dropout(x))`, the layer norm with `weight`, `bias` and what is added to the variance,
+/// `epsilon` (PyTorch's default is 1e-5, BERT's 1e-12).
 ///
 /// # Shapes
 /// `x` and `residual` (..., d), `weight` and `bias` (d).
@@ -21,6 +22,7 @@ pub fn residual_norm(
     residual: &Tensor,
     weight: &Tensor,
     bias: &Tensor,
+    epsilon: f64,
     (p, mode): (f64, Mode),
 ) -> Result<Tensor> {
     let d = if x.rank() == 0 { 0 } else { x.dim(D::Minus1)? };
@@ -32,20 +34,26 @@ pub fn residual_norm(
     if !(0.0..1.0).contains(&p) {
         return Err(Error::value("residual dropout", p, "must lie in [0, 1)"));
     }
+    if epsilon.is_nan() || epsilon <= 0.0 {
+        return Err(Error::value(
+            "layer norm epsilon",
+            epsilon,
+            "must be positive",
+        ));
+    }
     if !x.device().is_cpu() {
-        return reference::residual_norm(x, residual, weight, bias, (p, mode));
+        return reference::residual_norm(x, residual, weight, bias, epsilon, (p, mode));
     }
     let drop = mode.stream(p).map(|stream| (p, stream));
-    with_real!("x", x, T => fused::<T>(x, residual, weight, bias, drop))
+    with_real!("x", x, T => fused::<T>([x, residual, weight, bias], epsilon, drop))
 }
 
 fn fused<T: Real>(
-    x: &Tensor,
-    residual: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
+    inputs: [&Tensor; 4],
+    epsilon: f64,
     drop: Option<(f64, Stream)>,
 ) -> Result<Tensor> {
+    let [x, residual, weight, bias] = inputs;
     let (y, normal, scales) = {
         let mut sum = Elements::<T>::new(x)?.to_vec();
         if let Some((p, stream)) = drop {
@@ -59,9 +67,9 @@ fn fused<T: Real>(
             normal: sum,
             weight: &Elements::<T>::new(weight)?,
             bias: &Elements::<T>::new(bias)?,
+            epsilon: T::of(epsilon),
         })
     };
-    let inputs = [x, residual, weight, bias];
     record_one(
         "residual_norm",
         &inputs,
@@ -75,6 +83,7 @@ struct Forward<'a, T> {
     normal: Vec<T>,
     weight: &'a [T],
     bias: &'a [T],
+    epsilon: T,
 }
 
 impl<T: Real> Kernel for Forward<'_, T> {
@@ -90,7 +99,7 @@ impl<T: Real> Kernel for Forward<'_, T> {
         for (row, y) in self.normal.chunks_exact_mut(d).zip(y.chunks_exact_mut(d)) {
             let mean = simd::sum(row) / size;
             row.iter_mut().for_each(|v| *v -= mean);
-            let scale = (simd::sum_squares(row) / size + T::of(EPSILON))
+            let scale = (simd::sum_squares(row) / size + self.epsilon)
                 .sqrt()
                 .recip();
             for i in 0..d {

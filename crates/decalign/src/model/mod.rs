@@ -24,7 +24,7 @@ use decalign_core::op::parallel;
 use decalign_core::profile::phase;
 use decalign_data::Sequence;
 use decalign_decouple::{Decoupled, Decoupler, cosine_squared};
-use decalign_fusion::{CrossModalEncoder, Encoder, LayerSettings, mean_pool};
+use decalign_fusion::{CrossModalEncoder, Encoder, EncoderSettings, LayerSettings, mean_pool};
 
 use crate::config::ModelConfig;
 use crate::{Error, Result};
@@ -123,19 +123,17 @@ impl DecAlign {
         for (modality, key) in config.modalities.iter().zip(&keys) {
             let scope = |name: &str| parameters.scope(format!("{name}_{key}"));
             projections.push(Projection::new(&scope("proj"), modality, d)?);
-            let settings = LayerSettings {
-                width: d,
-                heads: config.heads,
+            let layer = LayerSettings {
                 attention_dropout: modality.attention_dropout,
-                relu_dropout: config.relu_dropout,
+                activation_dropout: config.relu_dropout,
                 residual_dropout: config.residual_dropout,
+                ..LayerSettings::new(d, config.heads)
             };
-            encoders.push(Encoder::new(
-                &scope("trans"),
-                config.layers,
-                settings,
-                config.embed_dropout,
-            )?);
+            let settings = EncoderSettings {
+                embed_dropout: config.embed_dropout,
+                ..EncoderSettings::new(config.layers, layer)
+            };
+            encoders.push(Encoder::new(&scope("trans"), settings)?);
             distribution.push(DistributionEncoder::new(
                 &scope("pde"),
                 d,

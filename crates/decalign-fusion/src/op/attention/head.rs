@@ -1,75 +1,86 @@
-//! One head of one sample, a few queries at a time.
+//! The heads of one sample, a few queries at a time.
 
 use decalign_core::Real;
 use decalign_core::random::Choices;
 use decalign_core::simd::{self, LANES};
 
 use super::Problem;
-use super::pack::{self, SLAB};
-use super::rows::{Backward, Block, Forward, Head, Slab};
+use super::added::Added;
+use super::pack::{self, Blocks, Place, SLAB, Unblocked};
+use super::tiles::{Backward, Block, Chosen, Forward, Head, Slab};
 
-/// The rows of one sample: queries, keys, values, and the gradient of the result.
+/// The rows of one sample: queries, keys, values, the result and its gradient.
 pub(super) struct Rows<'a, T> {
     pub(super) q: &'a [T],
     pub(super) k: &'a [T],
     pub(super) v: &'a [T],
+    pub(super) out: &'a [T],
     pub(super) g: &'a [T],
 }
 
-/// What the heads of a sample need, kept from one to the next.
-pub(super) struct Room<T, const R: usize> {
-    bias: Vec<T>,
-    /// Where dropout factors come from, head by head and row by row, and what they are if not 0.
-    choices: Option<(Choices, T)>,
-    /// Those of one query.
-    factors: Vec<T>,
-    /// Queries and gradients by groups, keys and values by blocks.
-    queries: Vec<T>,
-    gradients: Vec<T>,
-    keys: Vec<T>,
-    values: Vec<T>,
-    /// Keys and values, queries and gradients in slabs.
-    key_slabs: Vec<[T; SLAB]>,
-    value_slabs: Vec<[T; SLAB]>,
-    query_slabs: Vec<[T; SLAB]>,
-    gradient_slabs: Vec<[T; SLAB]>,
-    /// Gradients in slabs.
-    dk: Vec<[T; SLAB]>,
-    dv: Vec<[T; SLAB]>,
-    /// Of R queries: weights, what is multiplied by them, dropout factors.
-    weights: Vec<Block<T, R>>,
-    slopes: Vec<Block<T, R>>,
-    drop: Vec<Block<T, R>>,
-    /// Of R queries in slabs: results, queries, gradients.
-    out: Vec<Slab<T, R>>,
-    rows: (Vec<Slab<T, R>>, Vec<Slab<T, R>>),
+/// Where the gradients of a sample go; that of the bias is only there if wanted.
+pub(super) struct Sums<'a, T> {
+    pub(super) q: &'a mut [T],
+    pub(super) k: &'a mut [T],
+    pub(super) v: &'a mut [T],
+    pub(super) bias: &'a mut [T],
 }
 
-impl<T: Real, const R: usize> Room<T, R> {
-    pub(super) fn new(problem: &Problem<T>, sample: usize) -> Self {
-        let blocks = problem.size.keys.div_ceil(LANES);
-        let slabs = problem.place(0).slabs();
-        let block = || vec![[[T::zero(); LANES]; R]; blocks];
-        let slab = || vec![[[T::zero(); SLAB]; R]; slabs];
+impl<T> Sums<'_, T> {
+    /// The same places for a shorter time.
+    pub(super) fn again(&mut self) -> Sums<'_, T> {
+        Sums {
+            q: self.q,
+            k: self.k,
+            v: self.v,
+            bias: self.bias,
+        }
+    }
+}
+
+/// What the heads of a sample need, kept from one to the next.
+pub(super) struct Room<'a, T, const R: usize> {
+    /// What logits start from, and what is added to them for R queries.
+    start: Vec<[T; LANES]>,
+    added: Option<Added<'a, T>>,
+    starts: Vec<Block<T, R>>,
+    /// Where it is drawn which weights stay, head by head and row by row; the numbers of R queries.
+    choices: Option<Choices>,
+    numbers: Vec<u16>,
+    /// Keys and values, and their gradients, by blocks; in slabs.
+    keys: Vec<[T; LANES]>,
+    values: Vec<[T; LANES]>,
+    dk: Vec<[T; LANES]>,
+    dv: Vec<[T; LANES]>,
+    slabs: Vec<[T; SLAB]>,
+    /// Of R queries: themselves, gradients, weights or slopes, results in slabs.
+    queries: Vec<[T; R]>,
+    gradients: Vec<[T; R]>,
+    weights: Vec<Block<T, R>>,
+    out: Vec<Slab<T, R>>,
+}
+
+impl<'a, T: Real, const R: usize> Room<'a, T, R> {
+    pub(super) fn new(problem: &Problem<T>, sample: usize, added: Option<Added<'a, T>>) -> Self {
+        let start = problem.starts(sample);
+        let blocks = start.len();
+        let (size, value_size) = (problem.place(0).size, problem.value_place(0).size);
+        let block = |count| vec![[[T::zero(); LANES]; R]; count];
         Self {
-            bias: problem.biases(sample),
+            starts: block(if added.is_some() { blocks } else { 0 }),
+            start,
+            added,
             choices: problem.choices(sample),
-            factors: vec![T::zero(); problem.size.keys],
-            queries: Vec::new(),
-            gradients: Vec::new(),
-            keys: Vec::new(),
+            numbers: vec![0; R * problem.size.keys + LANES],
+            keys: vec![[T::zero(); LANES]; blocks * size],
             values: Vec::new(),
-            key_slabs: Vec::new(),
-            value_slabs: Vec::new(),
-            query_slabs: Vec::new(),
-            gradient_slabs: Vec::new(),
             dk: Vec::new(),
             dv: Vec::new(),
-            weights: block(),
-            slopes: block(),
-            drop: block(),
-            out: slab(),
-            rows: (slab(), slab()),
+            slabs: Vec::new(),
+            queries: vec![[T::zero(); R]; size],
+            gradients: vec![[T::zero(); R]; value_size],
+            weights: block(blocks),
+            out: Vec::new(),
         }
     }
 
@@ -82,32 +93,29 @@ impl<T: Real, const R: usize> Room<T, R> {
         out: &mut [T],
         logs: &mut [T],
     ) {
-        let place = problem.place(head);
-        pack::grouped::<T, R>(q, place, logit_scale(problem), &mut self.queries);
-        pack::grouped::<T, LANES>(k, place, T::one(), &mut self.keys);
-        pack::slabs(v, place, LANES, &mut self.value_slabs);
+        let (place, value_place) = (problem.place(head), problem.value_place(head));
+        self.block_keys(k, place);
+        pack::slabs(v, value_place, problem.make_up(), &mut self.slabs);
+        self.out.resize(value_place.slabs(), [[T::zero(); SLAB]; R]);
         for (group, logs) in logs.chunks_mut(R).enumerate() {
-            let first = group * R;
-            let dropped = self.dropped(logs.len());
+            let rows = (group * R, logs.len());
+            self.prepare(problem, head, q, rows);
             let done = simd::dispatch(Forward {
                 head: Head {
-                    queries: &self.queries[first * place.size..][..R * place.size],
+                    queries: &self.queries,
                     keys: &self.keys,
-                    bias: &self.bias,
-                    size: place.size,
-                    causal: problem.causal.then_some(first),
+                    start: &self.start,
+                    starts: self.added.is_some().then_some(&self.starts),
+                    causal: problem.causal.then_some(rows.0),
                 },
-                values: &self.value_slabs,
-                drop: dropped.then_some(&self.drop),
+                values: &self.slabs,
+                chosen: chosen(&self.choices, &self.numbers, problem),
                 weights: &mut self.weights,
                 out: &mut self.out,
             });
             for (r, log) in logs.iter_mut().enumerate() {
                 *log = done[r];
-                let row = &mut out[(first + r) * place.width + place.start..][..place.size];
-                for (part, from) in row.chunks_mut(SLAB).zip(&self.out) {
-                    part.copy_from_slice(&from[r][..part.len()]);
-                }
+                pack::place_row(&self.out, r, value_place.row_mut(out, rows.0 + r));
             }
         }
     }
@@ -119,85 +127,132 @@ impl<T: Real, const R: usize> Room<T, R> {
         head: usize,
         given: &Rows<T>,
         logs: &[T],
-        (dq, dk, dv): (&mut [T], &mut [T], &mut [T]),
+        sums: &mut Sums<T>,
     ) {
-        let place = problem.place(head);
-        pack::grouped::<T, R>(given.q, place, logit_scale(problem), &mut self.queries);
-        pack::grouped::<T, R>(given.g, place, T::one(), &mut self.gradients);
-        pack::grouped::<T, LANES>(given.k, place, T::one(), &mut self.keys);
-        pack::grouped::<T, LANES>(given.v, place, T::one(), &mut self.values);
-        pack::slabs(given.k, place, LANES, &mut self.key_slabs);
-        pack::slabs(given.q, place, R, &mut self.query_slabs);
-        pack::slabs(given.g, place, R, &mut self.gradient_slabs);
-        for sums in [&mut self.dk, &mut self.dv] {
+        let (place, value_place) = (problem.place(head), problem.value_place(head));
+        self.block_keys(given.k, place);
+        self.values
+            .resize(self.start.len() * value_place.size, [T::zero(); LANES]);
+        simd::dispatch(Blocks {
+            x: given.v,
+            place: value_place,
+            factor: problem.make_up(),
+            out: &mut self.values,
+        });
+        pack::slabs(given.k, place, T::one(), &mut self.slabs);
+        for (sums, like) in [(&mut self.dk, &self.keys), (&mut self.dv, &self.values)] {
             sums.clear();
-            sums.resize(self.key_slabs.len(), [T::zero(); SLAB]);
+            sums.resize(like.len(), [T::zero(); LANES]);
         }
+        self.out.resize(place.slabs(), [[T::zero(); SLAB]; R]);
         for (group, of_group) in logs.chunks(R).enumerate() {
-            let first = group * R;
-            let dropped = self.dropped(of_group.len());
+            let rows = (group * R, of_group.len());
+            self.prepare(problem, head, given.q, rows);
+            pack::group(given.g, value_place, rows, T::one(), &mut self.gradients);
             // Behind the end weights are 0.
-            let mut logs = [T::infinity(); R];
-            logs[..of_group.len()].copy_from_slice(of_group);
-            take(&self.query_slabs, first, &mut self.rows.0);
-            take(&self.gradient_slabs, first, &mut self.rows.1);
-            self.out.fill([[T::zero(); SLAB]; R]);
-            let part = first * place.size..(first + R) * place.size;
+            let (mut logs, mut mean) = ([T::infinity(); R], [T::zero(); R]);
+            logs[..rows.1].copy_from_slice(of_group);
+            for r in 0..rows.1 {
+                let (g, out) = (
+                    value_place.row(given.g, rows.0 + r),
+                    value_place.row(given.out, rows.0 + r),
+                );
+                mean[r] = g.iter().zip(out).map(|(g, y)| *g * *y).sum();
+            }
             simd::dispatch(Backward {
                 head: Head {
-                    queries: &self.queries[part.clone()],
+                    queries: &self.queries,
                     keys: &self.keys,
-                    bias: &self.bias,
-                    size: place.size,
-                    causal: problem.causal.then_some(first),
+                    start: &self.start,
+                    starts: self.added.is_some().then_some(&self.starts),
+                    causal: problem.causal.then_some(rows.0),
                 },
                 logs,
-                scale: problem.scale(),
-                gradients: &self.gradients[part],
+                mean,
+                gradients: &self.gradients,
                 values: &self.values,
-                keys: &self.key_slabs,
-                rows: (&self.rows.0, &self.rows.1),
-                drop: dropped.then_some(&self.drop),
-                room: (&mut self.weights, &mut self.slopes),
+                key_slabs: &self.slabs,
+                scale: problem.scale(),
+                chosen: chosen(&self.choices, &self.numbers, problem),
+                slopes: &mut self.weights,
                 dq: &mut self.out,
                 dk: &mut self.dk,
                 dv: &mut self.dv,
             });
-            for r in 0..of_group.len() {
-                let row = &mut dq[(first + r) * place.width + place.start..][..place.size];
-                for (part, from) in row.chunks_mut(SLAB).zip(&self.out) {
-                    part.copy_from_slice(&from[r][..part.len()]);
+            for r in 0..rows.1 {
+                pack::place_row(&self.out, r, place.row_mut(sums.q, rows.0 + r));
+                if let Some(added) = self.added.filter(|_| !sums.bias.is_empty()) {
+                    let slopes = self.weights.iter().flat_map(|block| block[r]);
+                    added.gather(head, rows.0 + r, slopes, sums.bias);
                 }
             }
         }
-        pack::unpack(&self.dk, place, dk);
-        pack::unpack(&self.dv, place, dv);
+        // Queries were multiplied by the scale and log2 e.
+        unblock(&self.dk, place, T::of(std::f64::consts::LN_2), sums.k);
+        unblock(&self.dv, value_place, problem.make_up(), sums.v);
     }
 
-    /// Draws the dropout factors of the next queries, by blocks; false without dropout.
-    fn dropped(&mut self, count: usize) -> bool {
-        let Some((choices, on)) = &mut self.choices else {
-            return false;
+    fn block_keys(&mut self, k: &[T], place: Place) {
+        simd::dispatch(Blocks {
+            x: k,
+            place,
+            factor: T::one(),
+            out: &mut self.keys,
+        });
+    }
+
+    /// What R queries need: themselves, what their logits start from, which of their weights stay.
+    fn prepare(
+        &mut self,
+        problem: &Problem<T>,
+        head: usize,
+        q: &[T],
+        (first, count): (usize, usize),
+    ) {
+        let scale = problem.scale() * T::of(std::f64::consts::LOG2_E);
+        pack::group(
+            q,
+            problem.place(head),
+            (first, count),
+            scale,
+            &mut self.queries,
+        );
+        if let Some(choices) = &mut self.choices {
+            choices.draw(&mut self.numbers[..count * problem.size.keys]);
+        }
+        let Some(added) = &self.added else {
+            return;
         };
+        for (starts, start) in self.starts.iter_mut().zip(&self.start) {
+            // Behind the end too, where the last group's numbers are.
+            starts.fill(*start);
+        }
         for r in 0..count {
-            choices.fill(&mut self.factors, *on);
-            for (to, from) in self.drop.iter_mut().zip(self.factors.chunks(LANES)) {
-                to[r][..from.len()].copy_from_slice(from);
+            let places = self.starts.iter_mut().flat_map(|block| &mut block[r]);
+            for (to, v) in places.zip(added.row(head, first + r)) {
+                *to = if *to < T::zero() { *to } else { v };
             }
         }
-        true
     }
 }
 
-/// Logits are in base 2.
-fn logit_scale<T: Real>(problem: &Problem<T>) -> T {
-    problem.scale() * T::of(std::f64::consts::LOG2_E)
+fn unblock<T: Real>(blocks: &[[T; LANES]], place: Place, factor: T, x: &mut [T]) {
+    simd::dispatch(Unblocked {
+        blocks,
+        place,
+        factor,
+        x,
+    });
 }
 
-/// R rows of every slab.
-fn take<T: Real, const R: usize>(slabs: &[[T; SLAB]], first: usize, out: &mut [[[T; SLAB]; R]]) {
-    let rows = slabs.len() / out.len().max(1);
-    for (out, slab) in out.iter_mut().zip(slabs.chunks_exact(rows.max(1))) {
-        out.copy_from_slice(&slab[first..first + R]);
-    }
+fn chosen<'a, T>(
+    choices: &Option<Choices>,
+    numbers: &'a [u16],
+    problem: &Problem<T>,
+) -> Option<Chosen<'a>> {
+    choices.as_ref().map(|choices| Chosen {
+        numbers,
+        keys: problem.size.keys,
+        below: choices.below(),
+    })
 }

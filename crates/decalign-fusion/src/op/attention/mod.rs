@@ -1,17 +1,22 @@
 //! Scaled dot-product attention that keeps no weights: the backward pass computes them again.
 
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::Tensor;
 use decalign_core::nn;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::random::{Choices, Stream};
 use decalign_core::{Elements, Real, Result, parallel, with_real};
 
+mod added;
 mod head;
 mod pack;
-mod rows;
 mod small;
+mod tiles;
 
-use head::{Room, Rows};
+use added::{Added, Bias};
+use decalign_core::simd::LANES;
+use head::{Room, Rows, Sums};
 use pack::Place;
 use small::Small;
 
@@ -60,7 +65,7 @@ impl<T: Real> Problem<T> {
 
     fn work(&self) -> usize {
         let s = self.size;
-        4 * s.batch * s.queries * s.keys * (s.width + 4 * s.heads)
+        2 * s.batch * s.queries * s.keys * (s.width + s.value_width + 8 * s.heads)
     }
 
     /// Dropout factors of all heads of one sample, one after the other.
@@ -70,11 +75,15 @@ impl<T: Real> Problem<T> {
         Some(nn::dropout_mask(n, p, stream.child(sample as u64)))
     }
 
-    /// The same, drawn a few at a time, and what they are where nothing is dropped.
-    fn choices(&self, sample: usize) -> Option<(Choices, T)> {
+    /// The same, to be drawn a few at a time.
+    fn choices(&self, sample: usize) -> Option<Choices> {
         let (p, stream) = self.drop?;
-        let choices = stream.child(sample as u64).choices(1.0 - p);
-        Some((choices, T::of(1.0 / (1.0 - p))))
+        Some(stream.child(sample as u64).choices(1.0 - p))
+    }
+
+    /// What weights that are not dropped are multiplied by.
+    fn make_up(&self) -> T {
+        T::of(self.drop.map_or(1.0, |(p, _)| 1.0 / (1.0 - p)))
     }
 
     fn place(&self, head: usize) -> Place {
@@ -85,11 +94,20 @@ impl<T: Real> Problem<T> {
         }
     }
 
+    /// Where values and results of a head lie.
+    fn value_place(&self, head: usize) -> Place {
+        Place {
+            width: self.size.value_width,
+            start: head * self.size.value_head(),
+            size: self.size.value_head(),
+        }
+    }
+
     /// What the logits of a sample start from.
-    fn biases(&self, sample: usize) -> Vec<T> {
+    fn starts(&self, sample: usize) -> Vec<[T; LANES]> {
         let keys = self.size.keys;
         let mask = self.key_mask.as_ref();
-        pack::biases(keys, mask.map(|m| &m[sample * keys..][..keys]))
+        pack::starts(keys, mask.map(|m| &m[sample * keys..][..keys]))
     }
 }
 
@@ -107,48 +125,62 @@ fn fused<T: Real>(
             Elements::<T>::new(k)?,
             Elements::<T>::new(v)?,
         );
-        forward(&problem, &q, &k, &v)
+        let bias = restriction.bias.as_ref();
+        let bias = bias.map(|bias| bias_of(bias, size)).transpose()?;
+        forward(&problem, (&q, &k, &v), bias.as_ref())
     };
-    let output = Output::new(out, (size.batch, size.queries, size.width));
-    record_one("attention", &[q, k, v], output, move |b| {
+    let output = Output::new(out, (size.batch, size.queries, size.value_width));
+    let inputs: Vec<&Tensor> = [q, k, v].into_iter().chain(&restriction.bias).collect();
+    record_one("attention", &inputs, output, move |b| {
         backward(b, &problem, &normalisers)
     })
 }
 
-fn forward<T: Real>(problem: &Problem<T>, q: &[T], k: &[T], v: &[T]) -> (Vec<T>, Vec<T>) {
+/// The bias as the loops see it; its rank is 4.
+fn bias_of<T: Real>(bias: &Tensor, size: AttentionSize) -> Result<Bias<'_, T>> {
+    let (b, h, l, s) = bias.dims4()?;
+    Ok(Bias::new(Elements::new(bias)?, [b, h, l, s], size.keys))
+}
+
+fn forward<T: Real>(
+    problem: &Problem<T>,
+    rows: (&[T], &[T], &[T]),
+    bias: Option<&Bias<T>>,
+) -> (Vec<T>, Vec<T>) {
     // As many sums as the registers hold.
     match size_of::<T>() {
-        4 => forward_by::<T, 6>(problem, q, k, v),
-        _ => forward_by::<T, 3>(problem, q, k, v),
+        4 => forward_by::<T, 6>(problem, rows, bias),
+        _ => forward_by::<T, 3>(problem, rows, bias),
     }
 }
 
 fn forward_by<T: Real, const R: usize>(
     problem: &Problem<T>,
-    q: &[T],
-    k: &[T],
-    v: &[T],
+    (q, k, v): (&[T], &[T], &[T]),
+    bias: Option<&Bias<T>>,
 ) -> (Vec<T>, Vec<T>) {
     let s = problem.size;
     let (of_q, of_k) = (s.queries * s.width, s.keys * s.width);
-    let mut out = vec![T::zero(); s.batch * of_q];
+    let (of_v, of_out) = (s.keys * s.value_width, s.queries * s.value_width);
+    let mut out = vec![T::zero(); s.batch * of_out];
     let mut logs = vec![T::zero(); s.batch * s.heads * s.queries];
     parallel::for_each_pair(
-        (&mut out, of_q),
+        (&mut out, of_out),
         (&mut logs, s.heads * s.queries),
         problem.work(),
         |sample, out, logs| {
             let (q, k) = (&q[sample * of_q..][..of_q], &k[sample * of_k..][..of_k]);
-            let v = &v[sample * of_k..][..of_k];
+            let v = &v[sample * of_v..][..of_v];
+            let added = bias.map(|bias| bias.of(sample));
             if small::fits(s.queries, s.keys) {
                 let mask = problem.mask(sample);
                 for (head, logs) in logs.chunks_exact_mut(s.queries.max(1)).enumerate() {
-                    let small = Small::new(problem, (sample, head), mask.as_deref());
+                    let small = Small::new(problem, (sample, head), mask.as_deref(), added);
                     small.forward(q, k, v, out, logs);
                 }
                 return;
             }
-            let mut room = Room::<T, R>::new(problem, sample);
+            let mut room = Room::<T, R>::new(problem, sample, added);
             for (head, logs) in logs.chunks_exact_mut(s.queries.max(1)).enumerate() {
                 room.forward(problem, head, (q, k, v), out, logs);
             }
@@ -171,57 +203,120 @@ fn backward_by<T: Real, const R: usize>(
 ) -> Result<InputGradients> {
     let (s, gradient) = (problem.size, b.gradient(0)?);
     let input = |i: usize| Elements::<T>::new(&b.inputs[i]);
-    let (q, k, v, g) = (
+    let out = Elements::<T>::new(&b.outputs[0])?;
+    let given = [
         input(0)?,
         input(1)?,
         input(2)?,
-        Elements::<T>::new(&gradient)?,
-    );
-    let (q, k, v, g): (&[T], &[T], &[T], &[T]) = (&q, &k, &v, &g);
-    let (of_q, of_k) = (s.queries * s.width, s.keys * s.width);
-    let mut dq = vec![T::zero(); s.batch * of_q];
-    // Keys and values side by side, so that one sample is one piece.
-    let mut dkv = vec![T::zero(); s.batch * 2 * of_k];
-    parallel::for_each_pair(
-        (&mut dq, of_q),
-        (&mut dkv, 2 * of_k),
-        2 * problem.work(),
-        |sample, dq, dkv| {
-            let rows = Rows {
-                q: &q[sample * of_q..][..of_q],
-                k: &k[sample * of_k..][..of_k],
-                v: &v[sample * of_k..][..of_k],
-                g: &g[sample * of_q..][..of_q],
-            };
-            let (dk, dv) = dkv.split_at_mut(of_k);
-            let logs = |head| &logs[(sample * s.heads + head) * s.queries..][..s.queries];
-            if small::fits(s.queries, s.keys) {
-                let mask = problem.mask(sample);
-                for head in 0..s.heads {
-                    let small = Small::new(problem, (sample, head), mask.as_deref());
-                    small.backward(&rows, logs(head), (dq, dk, dv));
-                }
-                return;
-            }
-            let mut room = Room::<T, R>::new(problem, sample);
-            for head in 0..s.heads {
-                let logs = logs(head);
-                room.backward(problem, head, &rows, logs, (dq, dk, dv));
-            }
-        },
-    );
+        out,
+        Elements::new(&gradient)?,
+    ];
+    let bias = b.inputs.get(3).map(|bias| bias_of(bias, s)).transpose()?;
+    let mut gradients: Vec<Vec<T>> = (0..3)
+        .map(|i| vec![T::zero(); b.inputs[i].elem_count()])
+        .collect();
+    let [dq, dk, dv] = &mut gradients[..] else {
+        unreachable!("three are made")
+    };
+    let rows = |count: usize, width: usize| (count * width).max(1);
+    let pieces = dq.chunks_mut(rows(s.queries, s.width));
+    let pieces = pieces.zip(dk.chunks_mut(rows(s.keys, s.width)));
+    let pieces = pieces.zip(dv.chunks_mut(rows(s.keys, s.value_width)));
+    let mut pieces: Vec<Sums<T>> = pieces
+        .map(|((q, k), v)| Sums {
+            q,
+            k,
+            v,
+            bias: &mut [],
+        })
+        .collect();
+    let sample = |i: usize, sums: Sums<T>| {
+        let added = bias.as_ref().map(|bias| bias.of(i));
+        of_sample::<T, R>(problem, i, &given, logs, added, sums);
+    };
+    let work = 2 * problem.work();
+    let dbias = match bias.as_ref().filter(|_| b.needed[3]) {
+        Some(bias) => Some(with_bias(bias, pieces, work, sample)),
+        None => {
+            parallel::for_each_chunk(&mut pieces, 1, work, |i, pieces| {
+                pieces.iter_mut().for_each(|sums| sample(i, sums.again()));
+            });
+            None
+        }
+    };
+    gradients.extend(dbias);
     let device = gradient.device();
-    let (mut dk, mut dv) = (
-        Vec::with_capacity(s.batch * of_k),
-        Vec::with_capacity(s.batch * of_k),
-    );
-    for sample in dkv.chunks_exact((2 * of_k).max(1)) {
-        dk.extend_from_slice(&sample[..of_k]);
-        dv.extend_from_slice(&sample[of_k..]);
+    let tensor = |(x, input): (Vec<T>, &Tensor)| Tensor::from_vec(x, input.dims(), device);
+    let mut all = vec![None; b.inputs.len()];
+    for (place, given) in all.iter_mut().zip(gradients.into_iter().zip(b.inputs)) {
+        *place = Some(tensor(given)?);
     }
-    Ok(vec![
-        Some(Tensor::from_vec(dq, b.inputs[0].dims(), device)?),
-        Some(Tensor::from_vec(dk, b.inputs[1].dims(), device)?),
-        Some(Tensor::from_vec(dv, b.inputs[2].dims(), device)?),
-    ])
+    Ok(all)
+}
+
+/// Gradients of one sample.
+fn of_sample<T: Real, const R: usize>(
+    problem: &Problem<T>,
+    sample: usize,
+    [q, k, v, out, g]: &[Elements<T>; 5],
+    logs: &[T],
+    added: Option<Added<T>>,
+    mut sums: Sums<T>,
+) {
+    let s = problem.size;
+    let (of_q, of_k) = (s.queries * s.width, s.keys * s.width);
+    let (of_v, of_out) = (s.keys * s.value_width, s.queries * s.value_width);
+    let rows = Rows {
+        q: &q[sample * of_q..][..of_q],
+        k: &k[sample * of_k..][..of_k],
+        v: &v[sample * of_v..][..of_v],
+        out: &out[sample * of_out..][..of_out],
+        g: &g[sample * of_out..][..of_out],
+    };
+    let logs = |head| &logs[(sample * s.heads + head) * s.queries..][..s.queries];
+    if small::fits(s.queries, s.keys) {
+        let mask = problem.mask(sample);
+        for head in 0..s.heads {
+            let small = Small::new(problem, (sample, head), mask.as_deref(), added);
+            small.backward(&rows, logs(head), &mut sums);
+        }
+        return;
+    }
+    let mut room = Room::<T, R>::new(problem, sample, added);
+    for head in 0..s.heads {
+        room.backward(problem, head, &rows, logs(head), &mut sums);
+    }
+}
+
+/// Runs all samples and gives the gradient of the bias. Where samples share it, theirs are added up in a tree, of
+/// which no more than a few wait at a time.
+fn with_bias<T: Real>(
+    bias: &Bias<T>,
+    pieces: Vec<Sums<T>>,
+    work: usize,
+    run: impl Fn(usize, Sums<T>) + Sync + Send,
+) -> Vec<T> {
+    let pieces: Vec<_> = pieces.into_iter().map(Mutex::new).collect();
+    let sample = |i: usize| {
+        let mut piece = pieces[i].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sums = vec![T::zero(); bias.len()];
+        run(
+            i,
+            Sums {
+                bias: &mut sums,
+                ..piece.again()
+            },
+        );
+        vec![sums]
+    };
+    let merge = |a: &mut Vec<Vec<T>>, mut b: Vec<Vec<T>>| match bias.of_samples() {
+        true => a.append(&mut b),
+        false => {
+            for (a, b) in a.iter_mut().flatten().zip(b.iter().flatten()) {
+                *a += *b;
+            }
+        }
+    };
+    let all = parallel::reduce(pieces.len(), work, sample, merge);
+    all.map_or_else(|| vec![T::zero(); bias.total()], |all| all.concat())
 }

@@ -1,7 +1,7 @@
-//! One head of one sample in the order in which the loops read it.
+//! The numbers of a head in the order in which the loops read them.
 
 use decalign_core::Real;
-use decalign_core::simd::LANES;
+use decalign_core::simd::{Isa, Kernel, LANES};
 
 /// Coordinates that are summed side by side.
 pub(super) const SLAB: usize = 8;
@@ -21,60 +21,162 @@ impl Place {
     pub(super) fn slabs(self) -> usize {
         self.size.div_ceil(SLAB)
     }
+
+    #[inline(always)]
+    pub(super) fn row<T>(self, x: &[T], i: usize) -> &[T] {
+        &x[i * self.width + self.start..][..self.size]
+    }
+
+    #[inline(always)]
+    pub(super) fn row_mut<T>(self, x: &mut [T], i: usize) -> &mut [T] {
+        &mut x[i * self.width + self.start..][..self.size]
+    }
 }
 
-/// Rows, coordinate by coordinate for each group of `G` of them: `[group][coordinate][G]`; zeros behind the end.
-pub(super) fn grouped<T: Real, const G: usize>(x: &[T], place: Place, factor: T, out: &mut Vec<T>) {
-    let rows = x.len() / place.width.max(1);
-    out.clear();
-    out.resize(rows.next_multiple_of(G) * place.size, T::zero());
-    for (i, row) in x.chunks_exact(place.width).enumerate() {
-        let group = &mut out[i / G * G * place.size..][..G * place.size];
-        let row = &row[place.start..][..place.size];
-        for (to, v) in group.as_chunks_mut::<G>().0.iter_mut().zip(row) {
-            to[i % G] = *v * factor;
+/// R rows from `first` on, one coordinate after the other; zeros behind the end.
+pub(super) fn group<T: Real, const R: usize>(
+    x: &[T],
+    place: Place,
+    (first, count): (usize, usize),
+    factor: T,
+    out: &mut [[T; R]],
+) {
+    if count < R {
+        out.fill([T::zero(); R]);
+    }
+    for r in 0..count.min(R) {
+        for (to, v) in out.iter_mut().zip(place.row(x, first + r)) {
+            to[r] = *v * factor;
         }
     }
 }
 
-/// Rows in slabs of [`SLAB`] coordinates: `[slab][row][SLAB]`, rows up to a multiple of `multiple`.
-pub(super) fn slabs<T: Real>(x: &[T], place: Place, multiple: usize, out: &mut Vec<[T; SLAB]>) {
-    let rows = x.len() / place.width.max(1);
-    let padded = rows.next_multiple_of(multiple);
-    out.clear();
-    out.resize(padded * place.slabs(), [T::zero(); SLAB]);
-    for (i, row) in x.chunks_exact(place.width).enumerate() {
-        let row = &row[place.start..][..place.size];
-        for (s, part) in row.chunks(SLAB).enumerate() {
-            out[s * padded + i][..part.len()].copy_from_slice(part);
-        }
-    }
+/// All rows in blocks of [`LANES`], the coordinates of a block one after the other; zeros behind the end.
+pub(super) struct Blocks<'a, T> {
+    pub(super) x: &'a [T],
+    pub(super) place: Place,
+    pub(super) factor: T,
+    pub(super) out: &'a mut [[T; LANES]],
 }
 
-/// [`slabs`] back to rows of a sample.
-pub(super) fn unpack<T: Real>(slabs: &[[T; SLAB]], place: Place, x: &mut [T]) {
-    let padded = slabs.len() / place.slabs().max(1);
-    for (i, row) in x.chunks_exact_mut(place.width).enumerate() {
-        let row = &mut row[place.start..][..place.size];
-        for (s, part) in row.chunks_mut(SLAB).enumerate() {
-            let n = part.len();
-            part.copy_from_slice(&slabs[s * padded + i][..n]);
-        }
-    }
-}
+impl<T: Real> Kernel for Blocks<'_, T> {
+    type Output = ();
 
-/// 0 for keys that exist, -inf for others and behind the end.
-pub(super) fn biases<T: Real>(keys: usize, mask: Option<&[T]>) -> Vec<T> {
-    let mut bias = vec![T::neg_infinity(); keys.next_multiple_of(LANES)];
-    match mask {
-        None => bias[..keys].fill(T::zero()),
-        Some(mask) => {
-            for (bias, m) in bias.iter_mut().zip(mask) {
-                if *m != T::zero() {
-                    *bias = T::zero();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let place = self.place;
+        let rows = self.x.chunks(LANES * place.width.max(1));
+        for (rows, out) in rows.zip(self.out.chunks_exact_mut(place.size)) {
+            for (s, out) in out.chunks_mut(SLAB).enumerate() {
+                let mut part = [[T::zero(); SLAB]; LANES];
+                let rows = rows.chunks_exact(place.width);
+                for (to, row) in part.iter_mut().zip(rows) {
+                    let row = &row[place.start + s * SLAB..];
+                    match row.first_chunk::<SLAB>().filter(|_| out.len() == SLAB) {
+                        Some(whole) => *to = *whole,
+                        None => to[..out.len()].copy_from_slice(&row[..out.len()]),
+                    }
+                }
+                let (halves, _) = part.as_chunks::<SLAB>();
+                let (first, second) = (isa.transposed(&halves[0]), isa.transposed(&halves[1]));
+                for ((out, a), b) in out.iter_mut().zip(&first).zip(&second) {
+                    for i in 0..SLAB {
+                        out[i] = a[i] * self.factor;
+                        out[i + SLAB] = b[i] * self.factor;
+                    }
                 }
             }
         }
     }
-    bias
+}
+
+/// [`Blocks`] back to rows, times a factor.
+pub(super) struct Unblocked<'a, T> {
+    pub(super) blocks: &'a [[T; LANES]],
+    pub(super) place: Place,
+    pub(super) factor: T,
+    pub(super) x: &'a mut [T],
+}
+
+impl<T: Real> Kernel for Unblocked<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let place = self.place;
+        let rows = self.x.chunks_mut(LANES * place.width.max(1));
+        for (rows, block) in rows.zip(self.blocks.chunks_exact(place.size)) {
+            for (s, block) in block.chunks(SLAB).enumerate() {
+                let mut part = [[[T::zero(); SLAB]; SLAB]; 2];
+                for (c, from) in block.iter().enumerate() {
+                    for i in 0..SLAB {
+                        part[0][c][i] = from[i] * self.factor;
+                        part[1][c][i] = from[i + SLAB] * self.factor;
+                    }
+                }
+                let part = [isa.transposed(&part[0]), isa.transposed(&part[1])];
+                let rows = rows.chunks_exact_mut(place.width);
+                for (row, from) in rows.zip(part.as_flattened()) {
+                    let row = &mut row[place.start + s * SLAB..];
+                    match row
+                        .first_chunk_mut::<SLAB>()
+                        .filter(|_| block.len() == SLAB)
+                    {
+                        Some(whole) => *whole = *from,
+                        None => row[..block.len()].copy_from_slice(&from[..block.len()]),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// All rows in slabs of [`SLAB`] coordinates, slab after slab, up to whole blocks of rows.
+pub(super) fn slabs<T: Real>(x: &[T], place: Place, factor: T, out: &mut Vec<[T; SLAB]>) {
+    let rows = x.len() / place.width.max(1);
+    let padded = rows.next_multiple_of(LANES);
+    out.resize(padded * place.slabs(), [T::zero(); SLAB]);
+    for (s, out) in out.chunks_exact_mut(padded).enumerate() {
+        let first = place.start + s * SLAB;
+        let here = SLAB.min(place.size - s * SLAB);
+        for (row, out) in x.chunks_exact(place.width).zip(&mut *out) {
+            match row[first..].first_chunk::<SLAB>().filter(|_| here == SLAB) {
+                Some(whole) => *out = *whole,
+                None => out[..here].copy_from_slice(&row[first..][..here]),
+            }
+            out.iter_mut().for_each(|v| *v *= factor);
+        }
+        out[rows..].fill([T::zero(); SLAB]);
+    }
+}
+
+/// Row r of slabs, to its place.
+pub(super) fn place_row<T: Real, const R: usize>(
+    slabs: &[[[T; SLAB]; R]],
+    r: usize,
+    row: &mut [T],
+) {
+    for (part, from) in row.chunks_mut(SLAB).zip(slabs) {
+        match part.first_chunk_mut::<SLAB>() {
+            Some(whole) => *whole = from[r],
+            None => part.copy_from_slice(&from[r][..part.len()]),
+        }
+    }
+}
+
+/// What the logits of blocks of keys start from: 0 for keys that exist, -inf for others and behind the end.
+pub(super) fn starts<T: Real>(keys: usize, mask: Option<&[T]>) -> Vec<[T; LANES]> {
+    let mut starts = vec![[T::neg_infinity(); LANES]; keys.div_ceil(LANES)];
+    let flat = starts.as_flattened_mut();
+    match mask {
+        None => flat[..keys].fill(T::zero()),
+        Some(mask) => {
+            for (start, m) in flat.iter_mut().zip(mask) {
+                if *m != T::zero() {
+                    *start = T::zero();
+                }
+            }
+        }
+    }
+    starts
 }

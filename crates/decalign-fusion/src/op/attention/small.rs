@@ -3,7 +3,8 @@
 use decalign_core::Real;
 
 use super::Problem;
-use super::head::Rows;
+use super::added::Added;
+use super::head::{Rows, Sums};
 use super::pack::Place;
 
 /// The most keys, and pairs of a query and a key, of a small head.
@@ -18,9 +19,12 @@ pub(super) fn fits(queries: usize, keys: usize) -> bool {
 pub(super) struct Small<'a, T> {
     problem: &'a Problem<T>,
     sample: usize,
+    head: usize,
     place: Place,
+    value_place: Place,
     /// Dropout factors of the head.
     mask: Option<&'a [T]>,
+    added: Option<Added<'a, T>>,
 }
 
 impl<'a, T: Real> Small<'a, T> {
@@ -28,22 +32,18 @@ impl<'a, T: Real> Small<'a, T> {
         problem: &'a Problem<T>,
         (sample, head): (usize, usize),
         mask: Option<&'a [T]>,
+        added: Option<Added<'a, T>>,
     ) -> Self {
         let pairs = problem.size.queries * problem.size.keys;
         Self {
             problem,
             sample,
+            head,
             place: problem.place(head),
+            value_place: problem.value_place(head),
             mask: mask.map(|m| &m[head * pairs..][..pairs]),
+            added,
         }
-    }
-
-    fn row<'b>(&self, x: &'b [T], i: usize) -> &'b [T] {
-        &x[i * self.place.width + self.place.start..][..self.place.size]
-    }
-
-    fn row_mut<'b>(&self, x: &'b mut [T], i: usize) -> &'b mut [T] {
-        &mut x[i * self.place.width + self.place.start..][..self.place.size]
     }
 
     /// Whether query i sees key j.
@@ -66,7 +66,13 @@ impl<'a, T: Real> Small<'a, T> {
         let mut logits = [T::neg_infinity(); MOST];
         for (j, logit) in logits.iter_mut().enumerate().take(self.problem.size.keys) {
             if self.sees(i, j) {
-                *logit = scale * dot(self.row(q, i), self.row(k, j));
+                *logit = scale * dot(self.place.row(q, i), self.place.row(k, j));
+            }
+        }
+        if let Some(added) = self.added {
+            for (logit, v) in logits.iter_mut().zip(added.row(self.head, i)) {
+                let hidden = *logit == T::neg_infinity();
+                *logit = if hidden { *logit } else { *logit + v };
             }
         }
         logits
@@ -98,8 +104,8 @@ impl<'a, T: Real> Small<'a, T> {
                 let scale = sum.recip();
                 for (j, w) in weights[..keys].iter().enumerate() {
                     add(
-                        self.row_mut(out, i),
-                        self.row(v, j),
+                        self.value_place.row_mut(out, i),
+                        self.value_place.row(v, j),
                         *w * scale * self.factor(i, j),
                     );
                 }
@@ -107,28 +113,28 @@ impl<'a, T: Real> Small<'a, T> {
         }
     }
 
-    /// See [`super::rows::Backward`].
-    pub(super) fn backward(
-        &self,
-        rows: &Rows<T>,
-        logs: &[T],
-        (dq, dk, dv): (&mut [T], &mut [T], &mut [T]),
-    ) {
+    /// See [`super::tiles::Backward`].
+    pub(super) fn backward(&self, rows: &Rows<T>, logs: &[T], sums: &mut Sums<T>) {
+        let (place, value_place) = (self.place, self.value_place);
         let keys = self.problem.size.keys;
         for (i, log) in logs.iter().enumerate() {
             let mut p = self.logits(i, rows.q, rows.k);
             let (mut u, mut mean) = ([T::zero(); MOST], T::zero());
-            let g = self.row(rows.g, i);
+            let g = value_place.row(rows.g, i);
             for j in 0..keys {
                 p[j] = (p[j] - *log).exp2();
-                u[j] = dot(g, self.row(rows.v, j)) * self.factor(i, j);
+                u[j] = dot(g, value_place.row(rows.v, j)) * self.factor(i, j);
                 mean += u[j] * p[j];
             }
             for j in 0..keys {
-                let slope = p[j] * (u[j] - mean) * self.problem.scale();
-                add(self.row_mut(dq, i), self.row(rows.k, j), slope);
-                add(self.row_mut(dk, j), self.row(rows.q, i), slope);
-                add(self.row_mut(dv, j), g, p[j] * self.factor(i, j));
+                u[j] = p[j] * (u[j] - mean);
+                let slope = u[j] * self.problem.scale();
+                add(place.row_mut(sums.q, i), place.row(rows.k, j), slope);
+                add(place.row_mut(sums.k, j), place.row(rows.q, i), slope);
+                add(value_place.row_mut(sums.v, j), g, p[j] * self.factor(i, j));
+            }
+            if let Some(added) = self.added.filter(|_| !sums.bias.is_empty()) {
+                added.gather(self.head, i, u.into_iter(), sums.bias);
             }
         }
     }

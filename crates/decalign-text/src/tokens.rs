@@ -1,0 +1,107 @@
+//! Texts as numbers of words.
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::{Error, Result};
+
+/// A batch of texts as numbers of tokens.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// (B, T) of u32.
+    pub ids: Tensor,
+    /// (B, T) of u8, 0 behind the end of a text.
+    pub mask: Tensor,
+    /// (B, T) of u32: which segment a token belongs to.
+    pub segments: Tensor,
+}
+
+impl Tokens {
+    /// Texts of one segment, filled up to the longest with `padding`.
+    ///
+    /// # Errors
+    /// When there is no text, or none has a token.
+    pub fn from_ids(texts: &[Vec<u32>], padding: u32) -> Result<Self> {
+        let steps = texts.iter().map(Vec::len).max().unwrap_or(0);
+        if steps == 0 {
+            return Err(Error::invalid("no text has a token"));
+        }
+        let shape = (texts.len(), steps);
+        let (mut ids, mut mask) = (Vec::new(), Vec::new());
+        for text in texts {
+            ids.extend(text);
+            ids.resize(ids.len() + steps - text.len(), padding);
+            mask.resize(mask.len() + text.len(), 1u8);
+            mask.resize(ids.len(), 0);
+        }
+        Ok(Self {
+            ids: Tensor::from_vec(ids, shape, &Device::Cpu)?,
+            mask: Tensor::from_vec(mask, shape, &Device::Cpu)?,
+            segments: Tensor::zeros(shape, DType::U32, &Device::Cpu)?,
+        })
+    }
+
+    /// The rows of the release's files, (B, 3, T) of numbers of any type: token numbers, then attention mask and
+    /// segments in either order. Of these two, summed over the batch, the larger is the mask, the first on a tie.
+    ///
+    /// # Errors
+    /// When the shape differs or a number is not a whole one from 0 on.
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// let rows = Tensor::new(&[[[2i64, 7, 3, 0], [0, 0, 0, 0], [1, 1, 1, 0]]], &Device::Cpu)?;
+    /// let tokens = decalign_text::Tokens::from_rows(&rows)?;
+    /// assert_eq!(tokens.mask.to_vec2::<u8>()?, [[1, 1, 1, 0]]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_rows(rows: &Tensor) -> Result<Self> {
+        let (batch, three, steps) = rows.dims3().unwrap_or((0, 0, 0));
+        if three != 3 || steps == 0 {
+            return Err(Error::invalid(format!(
+                "token text: expected (B, 3, T): token numbers, attention mask, segments; got {:?}",
+                rows.dims()
+            )));
+        }
+        let numbers = rows.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        let whole = |v: &f64| *v >= 0.0 && v.fract() == 0.0 && *v < f64::from(u32::MAX);
+        if let Some(v) = numbers.iter().find(|v| !whole(v)) {
+            let message = format!("token text: {v} is no whole number from 0 on");
+            return Err(Error::invalid(message));
+        }
+        let row = |i: usize| -> Vec<u32> {
+            let samples = numbers.chunks_exact(3 * steps);
+            let part = |sample: &[f64]| sample[i * steps..(i + 1) * steps].to_vec();
+            samples.flat_map(part).map(|v| v as u32).collect()
+        };
+        let total = |row: &[u32]| row.iter().map(|v| u64::from(*v)).sum::<u64>();
+        let (mut mask, mut segments) = (row(1), row(2));
+        if total(&segments) > total(&mask) {
+            std::mem::swap(&mut mask, &mut segments);
+        }
+        let mask: Vec<u8> = mask.into_iter().map(|v| u8::from(v != 0)).collect();
+        let shape = (batch, steps);
+        Ok(Self {
+            ids: Tensor::from_vec(row(0), shape, &Device::Cpu)?,
+            mask: Tensor::from_vec(mask, shape, &Device::Cpu)?,
+            segments: Tensor::from_vec(segments, shape, &Device::Cpu)?,
+        })
+    }
+
+    /// Samples and steps.
+    ///
+    /// # Errors
+    /// When the three do not have one shape (B, T).
+    pub fn dims(&self) -> Result<(usize, usize)> {
+        let fits = self.ids.rank() == 2
+            && self.ids.dims() == self.mask.dims()
+            && self.ids.dims() == self.segments.dims();
+        if !fits {
+            return Err(Error::invalid(format!(
+                "tokens: expected one shape (B, T), got ids {:?}, mask {:?}, segments {:?}",
+                self.ids.dims(),
+                self.mask.dims(),
+                self.segments.dims()
+            )));
+        }
+        Ok(self.ids.dims2()?)
+    }
+}

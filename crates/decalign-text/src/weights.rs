@@ -1,0 +1,61 @@
+//! Weights of a folder.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor, Var};
+use decalign_core::nn::Parameters;
+
+use crate::{Error, Result};
+
+/// Gives every parameter whose name begins with `prefix` the tensor that `model.safetensors` of the folder has under
+/// the rest of its name, alone or behind `bert.`; the pooler's may be absent.
+///
+/// # Errors
+/// When the file cannot be read, a tensor is missing or has another shape; nothing is changed then.
+pub fn load_weights(parameters: &Parameters, prefix: &str, folder: impl AsRef<Path>) -> Result<()> {
+    let path = folder.as_ref().join("model.safetensors");
+    if !path.exists() {
+        let message = "not there; convert the weights to safetensors, other files are not read";
+        return Err(Error::file(&path, message));
+    }
+    let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
+        .map_err(|error| Error::file(&path, error))?;
+    let mut found: Vec<(Var, Tensor)> = Vec::new();
+    for (name, var) in parameters.named() {
+        let Some(name) = name.strip_prefix(prefix) else {
+            continue;
+        };
+        let Some(tensor) = find(&tensors, name) else {
+            if name.starts_with("pooler.") {
+                continue;
+            }
+            let message = format!("{name}: missing; is this the file of a BERT?");
+            return Err(Error::file(&path, message));
+        };
+        if tensor.dims() != var.dims() {
+            let (got, want) = (tensor.dims(), var.dims());
+            let message = format!("{name}: shape {got:?}, config.json makes it {want:?}");
+            return Err(Error::file(&path, message));
+        }
+        let tensor = tensor.to_dtype(var.dtype())?.to_device(var.device())?;
+        found.push((var, tensor));
+    }
+    for (var, tensor) in found {
+        var.set(&tensor)?;
+    }
+    Ok(())
+}
+
+/// A tensor by name, or by what older files call it.
+fn find<'a>(tensors: &'a HashMap<String, Tensor>, name: &str) -> Option<&'a Tensor> {
+    let older = match name.rsplit_once("LayerNorm.") {
+        Some((scope, "weight")) => format!("{scope}LayerNorm.gamma"),
+        Some((scope, _)) => format!("{scope}LayerNorm.beta"),
+        None => name.to_owned(),
+    };
+    [name, &older].iter().find_map(|name| {
+        let behind = || tensors.get(&format!("bert.{name}"));
+        tensors.get(*name).or_else(behind)
+    })
+}
