@@ -106,7 +106,7 @@ pub(crate) struct Train {
     /// Seeds to train at the same time; they share the threads. Results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) jobs: usize,
-    /// Memory that seeds trained at the same time may take, in GiB: as many run as fit, one at least
+    /// With --jobs: memory that the program may take, in GiB; as many seeds run as fit, one at least
     #[arg(long, value_name = "GIB", allow_negative_numbers = true)]
     pub(crate) memory: Option<f64>,
     /// Write TensorBoard event files

@@ -305,6 +305,14 @@ fn what_cannot_be_resumed_is_said() {
             "train --resume one --jobs 0",
             "--jobs 0: expected 1 or more",
         ),
+        (
+            "train --resume one --memory 1",
+            "--memory: nothing to limit",
+        ),
+        (
+            "train --resume one --jobs 2 --memory -1",
+            "--memory -1: expected GiB",
+        ),
     ] {
         let output = command(folder, line).output().unwrap();
         let err = String::from_utf8_lossy(&output.stderr);

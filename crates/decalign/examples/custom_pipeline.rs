@@ -7,7 +7,9 @@ use candle_core::{DType, Device, Tensor, Var};
 use decalign::core::nn::{Init, Mode, Parameters, linear};
 use decalign::data::Sequence;
 use decalign::decouple::{Decoupled, Decoupler, cosine_squared};
-use decalign::fusion::{Attention, CrossModalEncoder, Encoder, LayerSettings, Stream, mean_pool};
+use decalign::fusion::{
+    Attention, CrossModalEncoder, Encoder, EncoderSettings, LayerSettings, Stream, mean_pool,
+};
 use decalign::metrics::Benchmark;
 use decalign::mmd::{Estimator, Kernel, Mmd};
 use decalign::objective::cross_entropy;
@@ -48,21 +50,17 @@ impl Pipeline {
         };
         let projections: decalign::core::Result<_> =
             data.modalities().iter().map(projection).collect();
-        let settings = LayerSettings {
-            width: WIDTH,
-            heads: 2,
-            attention_dropout: 0.0,
-            relu_dropout: 0.1,
+        let layer = LayerSettings {
+            activation_dropout: 0.1,
             residual_dropout: 0.1,
+            ..LayerSettings::new(WIDTH, 2)
         };
-        let encoder = |name: &&str| {
-            Encoder::new(
-                &parameters.scope(format!("encode_{name}")),
-                1,
-                settings,
-                0.1,
-            )
+        let settings = EncoderSettings {
+            embed_dropout: 0.1,
+            ..EncoderSettings::new(1, layer)
         };
+        let encoder =
+            |name: &&str| Encoder::new(&parameters.scope(format!("encode_{name}")), settings);
         let encoders: decalign::core::Result<_> = NAMES.iter().map(encoder).collect();
         Ok(Self {
             projections: projections?,
@@ -90,12 +88,7 @@ impl Model for Pipeline {
             .map(project)
             .collect();
         let parts = self.decoupler.forward_all(&features?)?;
-        let stream = |part: &Decoupled| {
-            Some(Stream {
-                features: part.unique.clone(),
-                mask: None,
-            })
-        };
+        let stream = |part: &Decoupled| Some(Stream::new(part.unique.clone()));
         let streams: Vec<_> = parts.iter().map(stream).collect();
         let encoded = self.encoder.forward(&streams, Attention::Cross, mode)?;
         let pool = |x: &Tensor| mean_pool(x, None);

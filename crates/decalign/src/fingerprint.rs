@@ -1,5 +1,6 @@
 //! What a data set is recognised by.
 
+use decalign_core::Elements;
 use decalign_data::{Dataset, Labels, Part};
 
 use crate::Result;
@@ -24,7 +25,7 @@ pub fn fingerprint(data: &Dataset) -> Result<String> {
         content.text("modality");
         content.text(modality.name());
         content.counts([modality.steps(), modality.width()].into_iter());
-        content.floats(&modality.features().flatten_all()?.to_vec1::<f32>()?);
+        content.floats(&Elements::<f32>::new(modality.features())?);
         content.counts(modality.lengths().unwrap_or_default().iter().copied());
     }
     match data.labels() {

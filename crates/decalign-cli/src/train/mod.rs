@@ -56,6 +56,10 @@ pub(crate) fn run(arguments: Train) -> Done {
         return Err(Failure::bad_input("--jobs 0: expected 1 or more"));
     }
     let budget = match arguments.memory {
+        Some(_) if arguments.jobs == 1 => {
+            let message = "--memory: nothing to limit, add --jobs 2 or more";
+            return Err(Failure::bad_input(message));
+        }
         Some(gib) if gib > 0.0 && gib < 1e9 => Some((gib * f64::from(1 << 30)) as u64),
         Some(gib) => {
             let message = format!("--memory {gib}: expected GiB, more than 0");
