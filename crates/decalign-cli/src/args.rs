@@ -95,7 +95,7 @@ pub(crate) struct Train {
     /// Go on with a run that was interrupted; it ends as if it had not been
     #[arg(long, value_name = "RUN", conflicts_with_all = BEGIN)]
     pub(crate) resume: Option<PathBuf>,
-    /// Seconds after which a state is saved within an epoch (at its end, always)
+    /// Seconds after which a state is saved within an epoch (at its end, once a second at most)
     #[arg(
         long,
         value_name = "SECONDS",

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use decalign::Result;
 use decalign::train::{EpochReport, Flow, Observer, Start, StepReport};
@@ -23,6 +24,8 @@ pub(crate) struct Progress<'a> {
     folder: PathBuf,
     record: Record,
     history: Vec<EpochReport>,
+    /// When the tables of epochs were.
+    written: Instant,
     events: Option<Events>,
     stop: &'a Stop,
     gate: &'a Gate,
@@ -54,15 +57,16 @@ impl<'a> Progress<'a> {
             folder: folder.to_owned(),
             record,
             history: Vec::new(),
+            written: Instant::now(),
             events: None,
             stop,
             gate,
         }
     }
 
-    /// The record as it is now.
-    pub(crate) fn finish(self) -> Record {
-        self.record.clone()
+    /// The record as it is now, and the epochs that are done.
+    pub(crate) fn finish(mut self) -> (Record, Vec<EpochReport>) {
+        (self.record.clone(), std::mem::take(&mut self.history))
     }
 
     fn say(&self, line: &str) {
@@ -145,7 +149,11 @@ impl Observer for Progress<'_> {
         ));
         self.gate.measured();
         self.history.push(report.clone());
-        write_epochs(&self.folder, &self.history)?;
+        // Epochs of less than a second need not wait for the disk each; in the end they are written.
+        if self.written.elapsed() >= Duration::from_secs(1) {
+            write_epochs(&self.folder, &self.history)?;
+            self.written = Instant::now();
+        }
         if let Some(events) = &mut self.events {
             events.epoch(report)?;
         }

@@ -137,7 +137,9 @@ fn a_run_can_be_paused_at_every_step_with_other_threads() {
 #[test]
 fn states_that_are_damaged_or_of_another_run_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let keep = Keep::at(folder.path()).identity("one");
+    let keep = Keep::at(folder.path())
+        .identity("one")
+        .every(std::time::Duration::ZERO);
     let mut pause = Pause {
         after: Some(6),
         ..Pause::default()

@@ -66,7 +66,7 @@ pub(super) fn train(job: &Job<'_>, seed: u64, folder: &RunFolder) -> Done<Ended>
     let shown = (config.num_epochs, job.named);
     let mut progress = Progress::new(record, shown, &folder.path, (job.stop, job.gate));
     let outcome = trainer.run_resumable(Some(&folder.checkpoint()), &keep, &mut progress);
-    let mut record = progress.finish();
+    let (mut record, epochs) = progress.finish();
     match outcome {
         Ok(outcome) => {
             record.seconds.phases = outcome.phases;
@@ -82,6 +82,7 @@ pub(super) fn train(job: &Job<'_>, seed: u64, folder: &RunFolder) -> Done<Ended>
             record.error = Some(error.to_string());
             // Where this fails too, the first failure is the one to tell.
             let _ = folder.write_json(RUN, &record);
+            let _ = write_epochs(&folder.path, &epochs);
             Err(explain(error, folder))
         }
     }
@@ -111,7 +112,7 @@ fn finish(
         test: outcome.test.clone(),
         intervals: intervals(trainer.benchmark(), "test", &read.scores, &read.labels),
     };
-    // Killed after the last epoch, the table of epochs may lack it.
+    // The last epochs may not be in it yet.
     write_epochs(&folder.path, &outcome.epochs)?;
     folder.write_json(METRICS, &figures)?;
     record.parameters = Some(figures.parameters);

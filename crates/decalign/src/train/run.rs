@@ -148,7 +148,10 @@ impl<'a, M: Model, C: Criterion<M>> Run<'a, M, C> {
             || p.epoch >= self.fit.settings.epochs;
         p.epoch += 1;
         p.step = 0;
-        self.save()?;
+        let last = self.progress.ended || flow == Flow::Pause;
+        if last || self.keep.is_due_after_epoch(self.saved.elapsed()) {
+            self.save()?;
+        }
         match flow {
             Flow::Pause => Err(Error::interrupted(
                 self.progress.epoch - 1,

@@ -30,8 +30,8 @@ const VERSION: u32 = 1;
 ///
 /// The state is all that the rest of the run depends on: parameters, the optimiser's means, the learning rate's
 /// schedule, the best model so far, the history, and the place in the order of batches. Random numbers are drawn
-/// by seed, epoch and step, so their generators have no other state. It is saved at the end of every epoch and,
-/// where epochs are long, between steps. A run that goes on ends with the same bits as one that was
+/// by seed, epoch and step, so their generators have no other state. It is saved at the end of every epoch (once
+/// a second at most) and, where epochs are long, between steps. A run that goes on ends with the same bits as one that was
 /// not interrupted.
 ///
 /// ```
@@ -65,7 +65,8 @@ impl Keep {
         }
     }
 
-    /// Saves between steps when so much time has passed since the last save; one minute without.
+    /// Saves between steps when so much time has passed since the last save; one minute without. Zero saves after every
+    /// step and every epoch.
     pub fn every(self, every: Duration) -> Self {
         Self { every, ..self }
     }
@@ -114,6 +115,11 @@ impl Keep {
 
     pub(super) fn is_due(&self, since: Duration) -> bool {
         self.folder.is_some() && since >= self.every
+    }
+
+    /// Epochs of less than a second need not wait for the disk each.
+    pub(super) fn is_due_after_epoch(&self, since: Duration) -> bool {
+        self.folder.is_some() && since >= self.every.min(Duration::from_secs(1))
     }
 
     /// Saves a state beside the one before it.
