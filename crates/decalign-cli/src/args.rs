@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Start with `decalign train`: it trains on embedded data in a few seconds.\n\
-    Exit status: 0 done, 1 a run or a verification failed, 2 the input is bad."
+    Exit status: 0 done, 1 a run or a verification failed, 2 the input is bad, 130 stopped by Ctrl-C."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -20,8 +20,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Train a model; on the embedded digits when no data is given
     Train(Train),
-    /// Compute a benchmark's figures for a trained model
+    /// Compute a benchmark's figures for a trained model, with intervals
     Evaluate(Evaluate),
+    /// Compare two runs on the same samples, with intervals
+    Compare(Compare),
     /// Predict with a trained model, one row a sample
     Predict(Predict),
     /// Turn a data set into the project's container, into npz, or into a pickle
@@ -87,13 +89,30 @@ pub(crate) struct Encode {
     pub(crate) threads: Option<usize>,
 }
 
+/// What is settled when a run begins.
+const BEGIN: [&str; 11] = [
+    "config",
+    "preset",
+    "set",
+    "modalities",
+    "split",
+    "seeds",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "run_dir",
+    "tensorboard",
+];
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     decalign train\n  \
     decalign train --modalities fou,kar,pix --seeds 1 2 3\n  \
     decalign train --dataset mine.safetensors --set nlevels=2 --epochs 50\n  \
-    decalign train --dataset mosi.safetensors --preset mosi --split bc\n\n\
-    Writes config.json, epochs.csv, metrics.json and best.safetensors to the run's folder.")]
+    decalign train --dataset mosi.safetensors --preset mosi --split bc\n  \
+    decalign train --resume runs/mfeat\n\n\
+    Writes the model, its predictions and figures, the history of epochs, and what is needed to repeat or\n\
+    resume the run to the run's folder (docs/runs.md). Ctrl-C finishes the step and saves; again, it stops at once.")]
 pub(crate) struct Train {
     /// A file or folder of data (docs/data-format.md), or `mfeat`, the embedded digits
     #[arg(long, value_name = "FILE")]
@@ -128,6 +147,26 @@ pub(crate) struct Train {
     /// Where the results go [default: runs/<dataset_name>, numbered]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) run_dir: Option<PathBuf>,
+    /// Go on with a run that was interrupted; it ends as if it had not been
+    #[arg(long, value_name = "RUN", conflicts_with_all = BEGIN)]
+    pub(crate) resume: Option<PathBuf>,
+    /// Seconds after which a state is saved within an epoch (at its end, once a second at most)
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60.0,
+        allow_negative_numbers = true
+    )]
+    pub(crate) save_every: f64,
+    /// Seeds to train at the same time; they share the threads. Results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) jobs: usize,
+    /// With --jobs: memory that the program may take, in GiB; as many seeds run as fit, one at least
+    #[arg(long, value_name = "GIB", allow_negative_numbers = true)]
+    pub(crate) memory: Option<f64>,
+    /// Write TensorBoard event files
+    #[arg(long)]
+    pub(crate) tensorboard: bool,
     /// Print the results as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -177,6 +216,28 @@ pub(crate) struct Evaluate {
     #[arg(long)]
     pub(crate) part: Option<Samples>,
     /// Print the figures as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Both runs must be done, on the same test samples. Differences are second minus first; intervals are\n\
+    paired bootstrap intervals at 95 %, over samples (bias-corrected and accelerated), or over seeds\n\
+    and samples where a run has several seeds (percentiles)."
+)]
+pub(crate) struct Compare {
+    /// The folder of a run, such as runs/mfeat
+    pub(crate) first: PathBuf,
+    /// The folder of another
+    pub(crate) second: PathBuf,
+    /// How many times samples are drawn
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub(crate) replicates: usize,
+    /// Decides the draws
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print the comparison as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

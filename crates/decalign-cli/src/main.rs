@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod compare;
 mod config;
 mod convert;
 mod encode;
@@ -10,7 +11,7 @@ mod inspect;
 mod output;
 mod predict;
 mod progress;
-mod run_folder;
+mod run;
 mod source;
 mod table;
 mod train;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Predict(arguments) => predict::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
