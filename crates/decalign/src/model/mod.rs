@@ -15,6 +15,8 @@ mod branches;
 mod naming;
 mod projection;
 
+use alignment::nothing;
+
 pub use alignment::Alignment;
 pub use naming::parameter_key;
 
@@ -26,7 +28,7 @@ use decalign_data::Sequence;
 use decalign_decouple::{Decoupled, Decoupler, cosine_squared};
 use decalign_fusion::{CrossModalEncoder, Encoder, LayerSettings, mean_pool};
 
-use crate::config::ModelConfig;
+use crate::config::{Component, ModelConfig};
 use crate::{Error, Result};
 use projection::Projection;
 
@@ -36,7 +38,8 @@ pub struct DecAlign {
     config: ModelConfig,
     parameters: Parameters,
     projections: Vec<Projection>,
-    decoupler: Decoupler,
+    /// `None` when decoupling is left out.
+    decoupler: Option<Decoupler>,
     encoder: CrossModalEncoder,
     distribution: Vec<DistributionEncoder>,
     head: [Tensor; 2],
@@ -146,7 +149,10 @@ impl DecAlign {
         Ok(Self {
             config: config.clone(),
             projections,
-            decoupler: Decoupler::new(&parameters, &keys, d)?,
+            decoupler: match config.has(Component::Decoupling) {
+                true => Some(Decoupler::new(&parameters, &keys, d)?),
+                false => None,
+            },
             encoder: CrossModalEncoder::new(encoders)?,
             distribution,
             head: dense(&parameters.scope("out_layer"), inputs, config.outputs)?,
@@ -193,7 +199,7 @@ impl DecAlign {
             let mode = mode.child(place::INPUT).child(i as u64);
             let project = || projection.forward(sequence, &self.config, mode);
             let (x, mask) = phase("projection", project)?;
-            parts.push(phase("decoupling", || self.decoupler.forward(i, &x))?);
+            parts.push(phase("decoupling", || self.decouple(i, x))?);
             masks.push(mask);
         }
         let pool = |x: &Tensor, i: usize| mean_pool(x, masks[i].as_ref());
@@ -222,13 +228,9 @@ impl DecAlign {
         let prediction = linear(&dropped, &self.head[0], Some(&self.head[1]))?;
         let (mut alignment, mut distribution) = (None, Vec::new());
         if let (Some(heterogeneous), Some(mut homogeneous)) = (done.next(), done.next()) {
-            let angle = |i: &usize| cosine_squared(&parts[*i].unique, &parts[*i].common);
-            let angles: decalign_core::Result<Vec<Tensor>> =
-                phase("decoupling", || active.iter().map(angle).collect());
-            let angles = angles?;
             distribution = homogeneous.split_off(1);
             alignment = Some(Alignment {
-                decoupling: Tensor::stack(&angles, 0)?.mean(0)?,
+                decoupling: phase("decoupling", || self.decoupling_loss(&active, &parts))?,
                 heterogeneous: heterogeneous[0].clone(),
                 homogeneous: homogeneous[0].clone(),
             });
@@ -240,6 +242,34 @@ impl DecAlign {
             parts,
             distribution,
         })
+    }
+
+    /// The parts of modality `i`; both are its features when decoupling is left out.
+    fn decouple(&self, i: usize, x: Tensor) -> decalign_core::Result<Decoupled> {
+        match &self.decoupler {
+            Some(decoupler) => decoupler.forward(i, &x),
+            None => Ok(Decoupled {
+                unique: x.clone(),
+                common: x,
+            }),
+        }
+    }
+
+    /// `L_dec`: mean squared cosine between the parts of active modalities.
+    fn decoupling_loss(
+        &self,
+        active: &[usize],
+        parts: &[Decoupled],
+    ) -> decalign_core::Result<Tensor> {
+        if self.decoupler.is_none() {
+            return nothing(&parts[0].unique);
+        }
+        let angle = |i: &usize| cosine_squared(&parts[*i].unique, &parts[*i].common);
+        let angles: Vec<Tensor> = active
+            .iter()
+            .map(angle)
+            .collect::<decalign_core::Result<_>>()?;
+        Ok(Tensor::stack(&angles, 0)?.mean(0)?)
     }
 
     /// The modalities that take part.
