@@ -1,14 +1,20 @@
 //! The program `decalign`: train, evaluate, predict with, verify and time models.
 
+mod ablate;
 mod args;
+mod baselines;
 mod bench;
 mod config;
 mod evaluate;
+mod experiment;
+mod jobs;
 mod output;
 mod predict;
 mod progress;
 mod run_folder;
+mod settings;
 mod source;
+mod sweep;
 mod table;
 mod train;
 mod verify;
@@ -24,6 +30,9 @@ fn main() -> ExitCode {
     keep_candle_to_one_thread();
     let done = match Arguments::parse().command {
         Command::Train(arguments) => train::run(arguments),
+        Command::Ablate(arguments) => ablate::run(arguments),
+        Command::Sweep(arguments) => sweep::run(arguments),
+        Command::Baselines(arguments) => baselines::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Predict(arguments) => predict::run(arguments),
         Command::Config(arguments) => config::run(arguments),

@@ -22,6 +22,8 @@ mod resolve;
 mod resolved;
 
 pub use check::check_batches;
-pub use keys::{ClassWeight, Component, Config, CostReduction, Mode, Semantics, TaskLoss, TrainMode};
+pub use keys::{
+    ClassWeight, Component, Config, CostReduction, Mode, Semantics, TaskLoss, TrainMode,
+};
 pub use preset::PRESETS;
 pub use resolved::{ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved, Task};

@@ -2,7 +2,9 @@
 
 use decalign_data::{Dataset, Labels};
 
-use super::{Component, Config, ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved};
+use super::{
+    Component, Config, ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved,
+};
 use super::{Semantics, Task, TaskLoss, TrainMode};
 use crate::{Error, Result};
 

@@ -25,7 +25,7 @@ pub struct Alignment {
 }
 
 /// How far marginals may be from what they should be when native transport stops.
-const TRANSPORT_TOLERANCE: f64 = 1e-4;
+pub(super) const TRANSPORT_TOLERANCE: f64 = 1e-4;
 
 /// `L_hete = L_ot + L_local` of pooled unique parts, (B, d) each.
 ///
@@ -49,7 +49,8 @@ pub(super) fn heterogeneous(unique: &[Tensor], config: &ModelConfig) -> Result<T
     })
 }
 
-fn transport(fits: &[UnrolledFit], config: &ModelConfig) -> Result<Tensor> {
+/// The transport of all modalities' prototypes onto one another.
+pub(super) fn problem(fits: &[UnrolledFit], config: &ModelConfig) -> Result<MultiMarginalProblem> {
     let reduction = reduction(config);
     let mass = fits
         .iter()
@@ -66,7 +67,11 @@ fn transport(fits: &[UnrolledFit], config: &ModelConfig) -> Result<Tensor> {
             )?);
         }
     }
-    let problem = MultiMarginalProblem::pairwise(&mass, &costs)?;
+    MultiMarginalProblem::pairwise(&mass, &costs)
+}
+
+fn transport(fits: &[UnrolledFit], config: &ModelConfig) -> Result<Tensor> {
+    let problem = problem(fits, config)?;
     let (epsilon, sweeps) = (config.transport_epsilon, config.transport_iterations);
     Ok(match config.semantics {
         Semantics::Reference => KernelSinkhorn::new(epsilon, sweeps)?.loss(&problem)?,

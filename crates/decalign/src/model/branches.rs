@@ -57,10 +57,14 @@ impl DecAlign {
     /// `L_hete` of the pooled unique parts.
     pub(super) fn heterogeneous_branch(&self, unique: Vec<Tensor>) -> Branch<'_> {
         Branch::new(unique, Vec::new(), |unique| {
-            Ok(vec![match self.aligns(unique.len(), Component::Heterogeneous) {
-                true => heterogeneous(unique, &self.config).map_err(in_loss("heterogeneous"))?,
-                false => nothing(&unique[0])?,
-            }])
+            Ok(vec![
+                match self.aligns(unique.len(), Component::Heterogeneous) {
+                    true => {
+                        heterogeneous(unique, &self.config).map_err(in_loss("heterogeneous"))?
+                    }
+                    false => nothing(&unique[0])?,
+                },
+            ])
         })
     }
 

@@ -12,12 +12,14 @@
 
 mod alignment;
 mod branches;
+mod inspect;
 mod naming;
 mod projection;
 
 use alignment::nothing;
 
 pub use alignment::Alignment;
+pub use inspect::{Pooled, Prototypes};
 pub use naming::parameter_key;
 
 use candle_core::{DType, Device, Tensor, Var};

@@ -36,9 +36,7 @@ impl LowRankFusion {
         Ok(Self {
             embeddings: plan.modalities.iter().map(embed).collect::<Result<_>>()?,
             factors: factors?,
-            weights: plan
-                .parameters
-                .get("rank_weights", (1, rank, 1), init(1))?,
+            weights: plan.parameters.get("rank_weights", (1, rank, 1), init(1))?,
             bias: plan
                 .parameters
                 .get("bias", (1, plan.outputs), Init::Constant(0.0))?,

@@ -55,8 +55,9 @@ impl Mult {
             .iter()
             .map(|name| encoder(format!("memory_{name}"), gathered));
         let all = gathered * count;
-        let project =
-            |(name, inputs): &(String, usize)| plan.dense(&format!("project_{name}"), *inputs, width);
+        let project = |(name, inputs): &(String, usize)| {
+            plan.dense(&format!("project_{name}"), *inputs, width)
+        };
         Ok(Self {
             projections: plan.modalities.iter().map(project).collect::<Result<_>>()?,
             memory: memory.collect::<Result<_>>()?,
@@ -72,13 +73,7 @@ impl Mult {
     }
 
     /// What modality `i` gathers from the others, (B, (M - 1) d).
-    fn gather(
-        &self,
-        i: usize,
-        x: &[Tensor],
-        sequences: &[Sequence],
-        mode: Mode,
-    ) -> Result<Tensor> {
+    fn gather(&self, i: usize, x: &[Tensor], sequences: &[Sequence], mode: Mode) -> Result<Tensor> {
         let others = (0..x.len()).filter(|j| *j != i);
         let mut gathered = Vec::with_capacity(x.len() - 1);
         for (encoder, j) in self.cross[i].iter().zip(others) {
@@ -116,7 +111,11 @@ fn positions(steps: usize, width: usize, device: &Device) -> Result<Tensor> {
     let angle = |step: usize, i: usize| {
         let frequency = 10_000f64.powf(-((i / 2 * 2) as f64) / width as f64);
         let angle = step as f64 * frequency;
-        if i.is_multiple_of(2) { angle.sin() } else { angle.cos() }
+        if i.is_multiple_of(2) {
+            angle.sin()
+        } else {
+            angle.cos()
+        }
     };
     let all = (0..steps).flat_map(|step| (0..width).map(move |i| angle(step, i)));
     let scale = (width as f64).sqrt();

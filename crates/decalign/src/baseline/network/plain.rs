@@ -60,11 +60,7 @@ impl Late {
             ))
         };
         Ok(Self {
-            members: plan
-                .modalities
-                .iter()
-                .map(member)
-                .collect::<Result<_>>()?,
+            members: plan.modalities.iter().map(member).collect::<Result<_>>()?,
             dropout: plan.settings.dropout,
         })
     }

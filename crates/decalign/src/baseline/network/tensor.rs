@@ -34,8 +34,9 @@ impl TensorFusion {
         };
         let width = plan.settings.width;
         let cells = (embedding + 1).pow(count);
-        let embed =
-            |(name, inputs): &(String, usize)| plan.dense(&format!("embed_{name}"), *inputs, embedding);
+        let embed = |(name, inputs): &(String, usize)| {
+            plan.dense(&format!("embed_{name}"), *inputs, embedding)
+        };
         Ok(Self {
             embeddings: plan.modalities.iter().map(embed).collect::<Result<_>>()?,
             fused: [
