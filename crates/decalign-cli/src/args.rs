@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Sweep(Sweep),
     /// Train the methods of the literature beside the model
     Baselines(Baselines),
+    /// Make one HTML page of runs and experiments: figures, intervals, the hardest samples
+    Report(Report),
     /// Compute a benchmark's figures for a trained model
     Evaluate(Evaluate),
     /// Predict with a trained model, one row a sample
@@ -145,6 +147,26 @@ pub(crate) struct Baselines {
     pub(crate) without_model: bool,
     #[command(flatten)]
     pub(crate) experiment: Experiment,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    decalign report runs/mfeat\n  \
+    decalign report runs/mfeat runs/mfeat-ablation runs/mfeat-sweep --out all.html --figures all\n\n\
+    The page needs no network and no scripts. Folders are those of train, ablate, sweep and baselines.")]
+pub(crate) struct Report {
+    /// Folders of runs and experiments
+    #[arg(required = true, value_name = "RUN")]
+    pub(crate) runs: Vec<PathBuf>,
+    /// The page
+    #[arg(long, short, value_name = "FILE", default_value = "report.html")]
+    pub(crate) out: PathBuf,
+    /// The data of the runs [default: what each was trained on]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) dataset: Option<PathBuf>,
+    /// Write SVG, CSV and JSON of every figure to this folder too
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) figures: Option<PathBuf>,
 }
 
 /// Several settings with several seeds.

@@ -11,6 +11,7 @@ mod jobs;
 mod output;
 mod predict;
 mod progress;
+mod report;
 mod run_folder;
 mod settings;
 mod source;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Ablate(arguments) => ablate::run(arguments),
         Command::Sweep(arguments) => sweep::run(arguments),
         Command::Baselines(arguments) => baselines::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Predict(arguments) => predict::run(arguments),
         Command::Config(arguments) => config::run(arguments),

@@ -19,6 +19,12 @@ enum Repr {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// A run does not say what data it was trained on.
+    pub fn missing_data(folder: &Path, dataset: &str) -> Self {
+        let message = format!("trained on {dataset}, which is not here; give its file with --dataset");
+        Self::file(folder, message)
+    }
+
     pub(crate) fn file(path: &Path, message: impl std::fmt::Display) -> Self {
         let (path, message) = (path.display().to_string(), message.to_string());
         Self(Box::new(Repr::File { path, message }))

@@ -181,7 +181,7 @@ impl Experiment {
         for metric in shown {
             columns.extend([metric.clone(), format!("{metric} dev")]);
             if compared {
-                columns.extend([format!("{metric} diff"), "from".to_owned(), "to".to_owned()]);
+                columns.extend(["diff", "from", "to"].map(|what| format!("{metric} {what}")));
             }
         }
         columns.push("parameters".to_owned());

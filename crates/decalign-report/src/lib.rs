@@ -6,6 +6,7 @@
 //! | [`Experiment`], [`Row`], [`Single`] | settings, seeds and their figures: ablations, sweeps, baselines |
 //! | [`figures_of`] | the figures of an experiment |
 //! | [`Figure`], [`Table`] | a drawing with its numbers; SVG, CSV, JSON |
+//! | [`Found`], [`Run`], [`Report`] | folders read; one self-contained HTML page |
 //! | [`bootstrap`] | intervals of figures, and of their differences |
 //!
 //! ```
@@ -17,17 +18,24 @@
 
 mod chart;
 mod colour;
+mod embedding;
+mod error;
 mod experiment;
 mod figure;
 mod node;
+mod page;
+mod run;
 mod samples;
 mod section;
 mod statistics;
 mod table;
 
+pub use error::{Error, Result};
 pub use experiment::{Difference, Experiment, Figures, Kind, Row, Single};
 pub use figure::Figure;
+pub use page::Report;
+pub use run::{Found, Run};
 pub use samples::{class_accuracy, labels};
-pub use section::figures_of;
+pub use section::{Section, figures_of};
 pub use statistics::{Interval, bootstrap, mean_and_deviation};
 pub use table::{Cell, Table};

@@ -126,7 +126,7 @@ fn class_radar(experiment: &Experiment) -> Option<Figure> {
         .iter()
         .flat_map(|s| s.points.iter().map(|p| p.1))
         .fold(1.0, f64::min);
-    let low = ((least * 20.0).floor() / 20.0 - 0.05).clamp(0.0, 0.9);
+    let low = centre(least);
     let mut data = Table::new(
         std::iter::once("class".to_owned()).chain(series.iter().map(|s| s.name.clone())),
     );
@@ -145,6 +145,12 @@ fn class_radar(experiment: &Experiment) -> Option<Figure> {
             "Share of each class's samples that are right, mean over seeds. The centre is {low:.2}."
         ))
     })
+}
+
+/// What the centre of a radar stands for: a round number below the least.
+pub(super) fn centre(least: f64) -> f64 {
+    let round = [0.9, 0.8, 0.6, 0.4, 0.2];
+    round.into_iter().find(|low| *low < least - 0.01).unwrap_or(0.0)
 }
 
 /// Two figures against one another, as large as the model.
@@ -196,7 +202,7 @@ fn bubbles(experiment: &Experiment) -> Option<Figure> {
 }
 
 /// Area by the logarithm: models differ by orders of magnitude.
-fn radius(parameters: usize) -> f64 {
+pub(super) fn radius(parameters: usize) -> f64 {
     3.0 + 2.0 * ((parameters + 1) as f64).log10().max(0.0).sqrt() * 1.6
 }
 
