@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: Baselines) -> Done {
         Some(&[1, 2, 3]),
     )?;
     let mut rows = simple(&session)?;
-    rows.extend(networks(&session)?);
+    rows.extend(networks(&session, arguments.settings.epochs)?);
     if !arguments.without_model {
         let settings = [("DecAlign".to_owned(), session.config.clone())];
         let finished = session.train(&settings)?;
@@ -56,9 +56,13 @@ fn simple(session: &Session) -> Done<Vec<Row>> {
 }
 
 /// Every network with every seed, one row a network.
-fn networks(session: &Session) -> Done<Vec<Row>> {
+fn networks(session: &Session, epochs: Option<usize>) -> Done<Vec<Row>> {
     let (data, device) = (&session.data, &session.device);
-    let settings = BaselineSettings::default();
+    let default = BaselineSettings::default();
+    let settings = BaselineSettings {
+        epochs: epochs.unwrap_or(default.epochs),
+        ..default
+    };
     let methods = Method::ALL;
     let seeds = session.seeds.len();
     let job = |i: usize| -> Done<BaselineOutcome> {

@@ -21,7 +21,9 @@ impl From<decalign_report::Error> for Failure {
 
 pub(crate) fn run(arguments: args::Report) -> Done {
     let open = |folder: &PathBuf| -> Done<Found> {
-        Ok(Found::open(folder, |config| dataset(&arguments, folder, config))?)
+        Ok(Found::open(folder, |config| {
+            dataset(&arguments, folder, config)
+        })?)
     };
     let found: Vec<Found> = arguments.runs.iter().map(open).collect::<Done<_>>()?;
     let name = |folder: &PathBuf| {
@@ -31,11 +33,18 @@ pub(crate) fn run(arguments: args::Report) -> Done {
     let names: Vec<String> = arguments.runs.iter().map(name).collect();
     let report = Report::new(format!("Report on {}", names.join(", ")), found)?;
     write_atomic(&arguments.out, report.html().as_bytes())?;
-    let mut said = format!("{} figures in {}\n", report.figures().count(), arguments.out.display());
+    let mut said = format!(
+        "{} figures in {}\n",
+        report.figures().count(),
+        arguments.out.display()
+    );
     if let Some(folder) = &arguments.figures {
         let figures: Vec<_> = report.figures().cloned().collect();
         write_figures(folder, &figures)?;
-        write_atomic(&folder.join("report.json"), (to_json(&report.json())? + "\n").as_bytes())?;
+        write_atomic(
+            &folder.join("report.json"),
+            (to_json(&report.json())? + "\n").as_bytes(),
+        )?;
         said += &format!("SVG, CSV and JSON of each in {}\n", folder.display());
     }
     print(&said)
@@ -43,7 +52,11 @@ pub(crate) fn run(arguments: args::Report) -> Done {
 
 /// The data of a run: what is given, what the run says it was trained on, or the embedded one by
 /// its name.
-fn dataset(arguments: &args::Report, folder: &Path, config: &Config) -> decalign_report::Result<Dataset> {
+fn dataset(
+    arguments: &args::Report,
+    folder: &Path,
+    config: &Config,
+) -> decalign_report::Result<Dataset> {
     let open = |path: &Path| -> decalign_report::Result<Dataset> { Ok(Dataset::open(path)?) };
     if let Some(path) = &arguments.dataset {
         return match path == Path::new(source::EMBEDDED) && !path.exists() {
@@ -56,7 +69,10 @@ fn dataset(arguments: &args::Report, folder: &Path, config: &Config) -> decalign
     }
     match config.dataset_name == source::EMBEDDED {
         true => Ok(Dataset::mfeat()?),
-        false => Err(decalign_report::Error::missing_data(folder, &config.dataset_name)),
+        false => Err(decalign_report::Error::missing_data(
+            folder,
+            &config.dataset_name,
+        )),
     }
 }
 

@@ -28,13 +28,21 @@ pub(crate) fn principal_components(x: &[f64], width: usize) -> (Vec<[f64; 2]>, [
             return (vec![0.0; width], 0.0);
         };
         let axis: Vec<f64> = (0..width).map(|i| vectors[i * width + c]).collect();
-        let largest = axis.iter().copied().fold(0.0, |a: f64, v| if v.abs() > a.abs() { v } else { a });
+        let largest = axis
+            .iter()
+            .copied()
+            .fold(0.0, |a: f64, v| if v.abs() > a.abs() { v } else { a });
         let sign = if largest < 0.0 { -1.0 } else { 1.0 };
-        (axis.iter().map(|v| v * sign).collect(), values[c] / total.max(f64::MIN_POSITIVE))
+        (
+            axis.iter().map(|v| v * sign).collect(),
+            values[c] / total.max(f64::MIN_POSITIVE),
+        )
     };
     let ((a, first), (b, second)) = (axis(0), axis(1));
     let along = |row: &[f64], axis: &[f64]| row.iter().zip(axis).map(|(u, v)| u * v).sum();
-    let points = centred.chunks_exact(width).map(|row| [along(row, &a), along(row, &b)]);
+    let points = centred
+        .chunks_exact(width)
+        .map(|row| [along(row, &a), along(row, &b)]);
     (points.collect(), [first, second])
 }
 
@@ -44,7 +52,10 @@ fn eigen(mut a: Vec<f64>, d: usize) -> (Vec<f64>, Vec<f64>) {
     let mut v = vec![0.0; d * d];
     (0..d).for_each(|i| v[i * d + i] = 1.0);
     for _ in 0..100 {
-        let off: f64 = (0..d).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[i * d + j].powi(2)).sum();
+        let off: f64 = (0..d)
+            .flat_map(|i| (0..i).map(move |j| (i, j)))
+            .map(|(i, j)| a[i * d + j].powi(2))
+            .sum();
         let on: f64 = (0..d).map(|i| a[i * d + i].powi(2)).sum();
         if off <= 1e-24 * on {
             break;
@@ -89,7 +100,11 @@ pub(crate) fn t_sne(x: &[f64], width: usize) -> Vec<[f64; 2]> {
     let start: Vec<f64> = start.iter().flatten().map(|v| v * scale).collect();
     let samples: Vec<&[f64]> = x.chunks_exact(width).collect();
     let distance = |a: &&[f64], b: &&[f64]| {
-        a.iter().zip(*b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
+        a.iter()
+            .zip(*b)
+            .map(|(a, b)| (a - b) * (a - b))
+            .sum::<f64>()
+            .sqrt()
     };
     let fit = || {
         let mut embedding = bhtsne::tSNE::<f64, &[f64], 2>::new(&samples);
@@ -135,9 +150,12 @@ mod tests {
         let points = t_sne(&x, 5);
         assert_eq!(points, t_sne(&x, 5));
         let nearest = |i: usize| {
-            let distance = |j: usize| (points[i][0] - points[j][0]).hypot(points[i][1] - points[j][1]);
+            let distance =
+                |j: usize| (points[i][0] - points[j][0]).hypot(points[i][1] - points[j][1]);
             let others = (0..60).filter(|j| *j != i);
-            others.min_by(|a, b| distance(*a).total_cmp(&distance(*b))).unwrap_or(i)
+            others
+                .min_by(|a, b| distance(*a).total_cmp(&distance(*b)))
+                .unwrap_or(i)
         };
         assert!((0..60).all(|i| (nearest(i) < 30) == (i < 30)));
     }

@@ -21,7 +21,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A run does not say what data it was trained on.
     pub fn missing_data(folder: &Path, dataset: &str) -> Self {
-        let message = format!("trained on {dataset}, which is not here; give its file with --dataset");
+        let message =
+            format!("trained on {dataset}, which is not here; give its file with --dataset");
         Self::file(folder, message)
     }
 

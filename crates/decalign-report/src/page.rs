@@ -61,10 +61,15 @@ impl Report {
             .child(Node::with_text("title", &self.title))
             .child(Node::new("style").child(Node::Raw(STYLE.to_owned())));
         let links = self.sections.iter().enumerate();
-        let links = links.map(|(i, s)| Node::with_text("a", &s.title).set("href", format!("#section-{i}")));
+        let links =
+            links.map(|(i, s)| Node::with_text("a", &s.title).set("href", format!("#section-{i}")));
         let sections = self.sections.iter().enumerate().map(|(i, s)| section(i, s));
         // In a script no text may end the script.
-        let data = self.json().to_string().replace("</", "<\\/").replace("<!--", "<\\!--");
+        let data = self
+            .json()
+            .to_string()
+            .replace("</", "<\\/")
+            .replace("<!--", "<\\!--");
         let body = Node::new("body")
             .child(Node::with_text("h1", &self.title))
             .child(Node::new("nav").children(links))
@@ -82,10 +87,16 @@ impl Report {
     /// The numbers of all figures and tables, by section and name.
     pub fn json(&self) -> Value {
         let section = |s: &Section| {
-            let figures: Map<String, Value> =
-                s.figures.iter().map(|f| (f.name.clone(), f.data.json())).collect();
-            let tables: Map<String, Value> =
-                s.tables.iter().map(|(name, t)| (name.clone(), t.json())).collect();
+            let figures: Map<String, Value> = s
+                .figures
+                .iter()
+                .map(|f| (f.name.clone(), f.data.json()))
+                .collect();
+            let tables: Map<String, Value> = s
+                .tables
+                .iter()
+                .map(|(name, t)| (name.clone(), t.json()))
+                .collect();
             json!({ "title": s.title, "tables": tables, "figures": figures })
         };
         json!({ "title": self.title, "sections": self.sections.iter().map(section).collect::<Vec<_>>() })

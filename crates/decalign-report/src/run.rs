@@ -59,10 +59,14 @@ impl Found {
     ///
     /// # Errors
     /// When there is no run, or it does not fit the data; the message names the file.
-    pub fn open(folder: &Path, data: impl Fn(&decalign::config::Config) -> Result<Dataset>) -> Result<Self> {
+    pub fn open(
+        folder: &Path,
+        data: impl Fn(&decalign::config::Config) -> Result<Dataset>,
+    ) -> Result<Self> {
         let experiment = folder.join("experiment.json");
         if experiment.exists() {
-            let text = std::fs::read_to_string(&experiment).map_err(|e| Error::file(&experiment, e))?;
+            let text =
+                std::fs::read_to_string(&experiment).map_err(|e| Error::file(&experiment, e))?;
             let read = serde_json::from_str(&text).map_err(|e| Error::file(&experiment, e))?;
             return Ok(Self::Experiment(Box::new(read)));
         }
@@ -94,9 +98,15 @@ impl Found {
         };
         let labels = labels(&data, &rows);
         if labels.is_empty() {
-            return Err(Error::file(folder, "the data has no labels, nothing to report on"));
+            return Err(Error::file(
+                folder,
+                "the data has no labels, nothing to report on",
+            ));
         }
-        let name = folder.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into_owned());
+        let name = folder.file_name().map_or_else(
+            || folder.display().to_string(),
+            |n| n.to_string_lossy().into_owned(),
+        );
         Ok(Self::Run(Run {
             name,
             labels,
@@ -116,8 +126,15 @@ fn places(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     let entries = std::fs::read_dir(folder).map_err(|e| Error::file(folder, e))?;
     let seed = |path: PathBuf| -> Option<(u64, PathBuf)> {
-        let name = path.file_name()?.to_str()?.strip_prefix("seed-")?.parse().ok()?;
-        path.join("best.safetensors").exists().then_some((name, path))
+        let name = path
+            .file_name()?
+            .to_str()?
+            .strip_prefix("seed-")?
+            .parse()
+            .ok()?;
+        path.join("best.safetensors")
+            .exists()
+            .then_some((name, path))
     };
     let mut seeds: Vec<(u64, PathBuf)> = entries.flatten().filter_map(|e| seed(e.path())).collect();
     seeds.sort();
@@ -128,7 +145,8 @@ fn places(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn nothing(folder: &Path) -> Error {
-    let message = "no run here; expected best.safetensors, seed-N/best.safetensors or experiment.json";
+    let message =
+        "no run here; expected best.safetensors, seed-N/best.safetensors or experiment.json";
     Error::file(folder, message)
 }
 
@@ -139,12 +157,17 @@ impl Epochs {
             return Ok(Self::default());
         }
         let text = std::fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+        let mut reader = csv::ReaderBuilder::new()
+            .flexible(true)
+            .from_reader(text.as_bytes());
         let header = reader.headers().map_err(|e| Error::file(path, e))?;
         let columns: Vec<String> = header.iter().map(str::to_owned).collect();
         let mut rows = Vec::new();
         for record in reader.records().map_while(|r| r.ok()) {
-            let row: Vec<f64> = record.iter().map(|v| v.parse().unwrap_or(f64::NAN)).collect();
+            let row: Vec<f64> = record
+                .iter()
+                .map(|v| v.parse().unwrap_or(f64::NAN))
+                .collect();
             if row.len() < columns.len() {
                 break;
             }

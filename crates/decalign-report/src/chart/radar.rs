@@ -29,7 +29,15 @@ pub(crate) fn radar(title: &str, corners: &[String], series: &[Series], low: f64
         let v = low + (1.0 - low) * f64::from(ring) / 4.0;
         drawing.push(polygon(&vec![v; corners.len()]).set("stroke", "#dddddd"));
         let (x, y) = place(0, v);
-        drawing.push(label(x + 3.0, y - 2.0, "start", format!("{v:.3}").trim_end_matches('0')).set("font-size", 10));
+        drawing.push(
+            label(
+                x + 3.0,
+                y - 2.0,
+                "start",
+                format!("{v:.3}").trim_end_matches('0'),
+            )
+            .set("font-size", 10),
+        );
     }
     for (i, name) in corners.iter().enumerate() {
         let (x, y) = place(i, 1.0);

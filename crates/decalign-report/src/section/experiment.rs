@@ -150,7 +150,10 @@ fn class_radar(experiment: &Experiment) -> Option<Figure> {
 /// What the centre of a radar stands for: a round number below the least.
 pub(super) fn centre(least: f64) -> f64 {
     let round = [0.9, 0.8, 0.6, 0.4, 0.2];
-    round.into_iter().find(|low| *low < least - 0.01).unwrap_or(0.0)
+    round
+        .into_iter()
+        .find(|low| *low < least - 0.01)
+        .unwrap_or(0.0)
 }
 
 /// Two figures against one another, as large as the model.

@@ -38,7 +38,9 @@ pub(crate) fn sections(found: Vec<Found>) -> Result<Vec<Section>> {
     let mut sections = Vec::new();
     let (table, intervals) = metrics::table(&runs);
     if !runs.is_empty() {
-        let figures = metrics::bubbles(&runs, &intervals).into_iter().chain(predictions::classes(&runs));
+        let figures = metrics::bubbles(&runs, &intervals)
+            .into_iter()
+            .chain(predictions::classes(&runs));
         sections.push(Section {
             title: "Runs".to_owned(),
             tables: vec![("figures on the test part".to_owned(), table)],
@@ -54,7 +56,10 @@ pub(crate) fn sections(found: Vec<Found>) -> Result<Vec<Section>> {
         figures.extend(alignment::prototypes(run)?);
         sections.push(Section {
             title: format!("Run {}", run.name),
-            tables: vec![("the hardest samples of the test part".to_owned(), predictions::hardest(run))],
+            tables: vec![(
+                "the hardest samples of the test part".to_owned(),
+                predictions::hardest(run),
+            )],
             figures,
         });
     }

@@ -12,7 +12,10 @@ use crate::table::{Cell, Table};
 
 /// The confusion matrix of classes or of rounded scores; predicted against true scores.
 pub(super) fn confusion(run: &Run) -> Vec<Figure> {
-    let scores = run.seeds.iter().flat_map(|s| s.scores.chunks_exact(run.width()));
+    let scores = run
+        .seeds
+        .iter()
+        .flat_map(|s| s.scores.chunks_exact(run.width()));
     let truth = run.labels.iter().cycle();
     match (run.classes.is_empty(), run.benchmark) {
         (false, _) => {
@@ -37,17 +40,27 @@ fn matrix(run: &Run, names: &[String], pairs: impl Iterator<Item = (usize, usize
     }
     let mut data = Table::new(["label", "prediction", "count"]);
     for (i, count) in counts.iter().enumerate() {
-        data.push(vec![names[i / n].as_str().into(), names[i % n].as_str().into(), (*count).into()]);
+        data.push(vec![
+            names[i / n].as_str().into(),
+            names[i % n].as_str().into(),
+            (*count).into(),
+        ]);
     }
     let title = "confusion matrix";
-    let drawing = heat(&format!("{title} of {}", run.name), &Heat {
-        rows: names.to_vec(),
-        columns: names.to_vec(),
-        values: counts.iter().map(|c| Some(*c as f64)).collect(),
-        names: ["label".to_owned(), "prediction".to_owned()],
-        by_row: true,
-    });
-    let caption = format!("Samples of the test part, {} summed; shades are shares of a label.", seeds(run));
+    let drawing = heat(
+        &format!("{title} of {}", run.name),
+        &Heat {
+            rows: names.to_vec(),
+            columns: names.to_vec(),
+            values: counts.iter().map(|c| Some(*c as f64)).collect(),
+            names: ["label".to_owned(), "prediction".to_owned()],
+            by_row: true,
+        },
+    );
+    let caption = format!(
+        "Samples of the test part, {} summed; shades are shares of a label.",
+        seeds(run)
+    );
     Figure::new(&format!("confusion-{}", run.name), title, drawing, data).caption(caption)
 }
 
@@ -57,11 +70,23 @@ fn scatter(run: &Run) -> Figure {
     for (y, p) in run.labels.iter().zip(&run.seeds[0].scores) {
         let (x, y) = (f64::from(*y), f64::from(*p));
         data.push(vec![x.into(), y.into()]);
-        dots.push(Dot { x, y, radius: 2.5, name: String::new() });
+        dots.push(Dot {
+            x,
+            y,
+            radius: 2.5,
+            name: String::new(),
+        });
     }
     let title = "predictions against labels";
-    let cloud = Cloud { name: "test samples".to_owned(), dots };
-    let drawing = points(&format!("{title} of {}", run.name), ["label", "prediction"], &[cloud]);
+    let cloud = Cloud {
+        name: "test samples".to_owned(),
+        dots,
+    };
+    let drawing = points(
+        &format!("{title} of {}", run.name),
+        ["label", "prediction"],
+        &[cloud],
+    );
     let caption = format!("Test part, seed {}.", run.seeds[0].checkpoint.config.seed);
     Figure::new(&format!("scatter-{}", run.name), title, drawing, data).caption(caption)
 }
@@ -90,11 +115,20 @@ pub(super) fn calibration(run: &Run) -> Option<Figure> {
     }
     let (bins, error) = reliability(&confidence, &right);
     let mut data = Table::new(["confidence", "right", "samples"]);
-    bins.iter().for_each(|b| data.push(vec![b.predicted.into(), b.observed.into(), b.count.into()]));
+    bins.iter()
+        .for_each(|b| data.push(vec![b.predicted.into(), b.observed.into(), b.count.into()]));
     let point = |b: &Bin| (b.predicted, b.observed);
-    let series = Series { name: run.name.clone(), points: bins.iter().map(point).collect() };
+    let series = Series {
+        name: run.name.clone(),
+        points: bins.iter().map(point).collect(),
+    };
     let title = format!("calibration of {}", run.name);
-    let drawing = lines(&title, ["confidence", "share that is right"], &[series], true);
+    let drawing = lines(
+        &title,
+        ["confidence", "share that is right"],
+        &[series],
+        true,
+    );
     let caption = format!(
         "Ten bins of confidence on the test part, {}. On the dashed line confidence is right. Expected calibration error {error:.4}.",
         seeds(run)
@@ -105,27 +139,42 @@ pub(super) fn calibration(run: &Run) -> Option<Figure> {
 /// Means of ten groups of samples with rising predictions.
 fn score_calibration(run: &Run, name: &str) -> Figure {
     let scores = run.seeds.iter().flat_map(|s| s.scores.iter());
-    let mut pairs: Vec<(f64, f64)> =
-        scores.zip(run.labels.iter().cycle()).map(|(p, y)| (f64::from(*p), f64::from(*y))).collect();
+    let mut pairs: Vec<(f64, f64)> = scores
+        .zip(run.labels.iter().cycle())
+        .map(|(p, y)| (f64::from(*p), f64::from(*y)))
+        .collect();
     pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
     let groups: Vec<(f64, f64)> = pairs
         .chunks(pairs.len().div_ceil(10).max(1))
         .map(|g| {
             let n = g.len() as f64;
-            (g.iter().map(|p| p.0).sum::<f64>() / n, g.iter().map(|p| p.1).sum::<f64>() / n)
+            (
+                g.iter().map(|p| p.0).sum::<f64>() / n,
+                g.iter().map(|p| p.1).sum::<f64>() / n,
+            )
         })
         .collect();
     let mut data = Table::new(["mean prediction", "mean label"]);
-    groups.iter().for_each(|(p, y)| data.push(vec![(*p).into(), (*y).into()]));
+    groups
+        .iter()
+        .for_each(|(p, y)| data.push(vec![(*p).into(), (*y).into()]));
     let equal = groups.iter().map(|g| (g.0, g.0)).collect();
     let series = [
-        Series { name: run.name.clone(), points: groups },
-        Series { name: "where both are equal".to_owned(), points: equal },
+        Series {
+            name: run.name.clone(),
+            points: groups,
+        },
+        Series {
+            name: "where both are equal".to_owned(),
+            points: equal,
+        },
     ];
     let title = format!("calibration of {}", run.name);
     let drawing = lines(&title, ["mean prediction", "mean label"], &series, false);
-    Figure::new(name, "calibration", drawing, data)
-        .caption(format!("Ten groups of test samples with rising predictions, {}.", seeds(run)))
+    Figure::new(name, "calibration", drawing, data).caption(format!(
+        "Ten groups of test samples with rising predictions, {}.",
+        seeds(run)
+    ))
 }
 
 fn probabilities(scores: &[f32]) -> Vec<f64> {
@@ -137,23 +186,44 @@ fn probabilities(scores: &[f32]) -> Vec<f64> {
 
 /// Accuracy by class of all runs, in one radar.
 pub(super) fn classes(runs: &[Run]) -> Option<Figure> {
-    let names = &runs.iter().find(|r| r.classes.len() >= 3 && r.classes.len() <= 24)?.classes;
+    let names = &runs
+        .iter()
+        .find(|r| r.classes.len() >= 3 && r.classes.len() <= 24)?
+        .classes;
     let mut series = Vec::new();
     for run in runs.iter().filter(|r| r.classes == *names).take(6) {
-        let each: Vec<Vec<f64>> =
-            run.seeds.iter().map(|s| class_accuracy(&run.data, &run.rows, &s.scores)).collect();
+        let each: Vec<Vec<f64>> = run
+            .seeds
+            .iter()
+            .map(|s| class_accuracy(&run.data, &run.rows, &s.scores))
+            .collect();
         let mean = |c: usize| each.iter().map(|a| a[c]).sum::<f64>() / each.len() as f64;
         let points = (0..names.len()).map(|c| (c as f64, mean(c))).collect();
-        series.push(Series { name: run.name.clone(), points });
+        series.push(Series {
+            name: run.name.clone(),
+            points,
+        });
     }
-    let low = centre(series.iter().flat_map(|s| s.points.iter().map(|p| p.1)).fold(1.0, f64::min));
-    let mut data = Table::new(std::iter::once("class").chain(series.iter().map(|s| s.name.as_str())));
+    let low = centre(
+        series
+            .iter()
+            .flat_map(|s| s.points.iter().map(|p| p.1))
+            .fold(1.0, f64::min),
+    );
+    let mut data =
+        Table::new(std::iter::once("class").chain(series.iter().map(|s| s.name.as_str())));
     for (c, name) in names.iter().enumerate() {
         let values = series.iter().map(|s| Cell::from(s.points[c].1));
-        data.push(std::iter::once(Cell::from(name.as_str())).chain(values).collect());
+        data.push(
+            std::iter::once(Cell::from(name.as_str()))
+                .chain(values)
+                .collect(),
+        );
     }
     let drawing = radar("accuracy by class", names, &series, low);
-    let caption = format!("Share of each class's test samples that are right, mean over seeds. The centre is {low}.");
+    let caption = format!(
+        "Share of each class's test samples that are right, mean over seeds. The centre is {low}."
+    );
     Some(Figure::new("classes-runs", "accuracy by class", drawing, data).caption(caption))
 }
 
@@ -187,7 +257,10 @@ pub(super) fn hardest(run: &Run) -> Table {
             true => (f64::from(run.labels[i]).into(), f64::from(scores[0]).into()),
             false => {
                 let name = |c: usize| run.classes.get(c).cloned().unwrap_or_else(|| c.to_string());
-                (name(run.labels[i] as usize).into(), name(largest(scores)).into())
+                (
+                    name(run.labels[i] as usize).into(),
+                    name(largest(scores)).into(),
+                )
             }
         };
         let mut cells = vec![row.into(), label, prediction, loss.into()];

@@ -13,10 +13,26 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
     let number = seed.checkpoint.config.seed;
     let totals = ["train_total", "train_task", "valid_loss"];
     let known = |c: &&String| c.starts_with("train_") && !totals.contains(&c.as_str());
-    let parts: Vec<&str> = seed.epochs.columns.iter().filter(known).map(String::as_str).collect();
+    let parts: Vec<&str> = seed
+        .epochs
+        .columns
+        .iter()
+        .filter(known)
+        .map(String::as_str)
+        .collect();
     let drawn = [
-        ("losses", "losses", totals.to_vec(), "Means over samples, of training and of validation"),
-        ("components", "components of the objective", parts, "Means over training samples, before their weights"),
+        (
+            "losses",
+            "losses",
+            totals.to_vec(),
+            "Means over samples, of training and of validation",
+        ),
+        (
+            "components",
+            "components of the objective",
+            parts,
+            "Means over training samples, before their weights",
+        ),
     ];
     drawn
         .into_iter()
@@ -28,7 +44,9 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
 }
 
 fn one(run: &Run, epochs: &Epochs, name: &str, title: &str, columns: &[&str]) -> Option<Figure> {
-    let there = columns.iter().filter(|c| epochs.columns.iter().any(|known| known == *c));
+    let there = columns
+        .iter()
+        .filter(|c| epochs.columns.iter().any(|known| known == *c));
     let series: Vec<Series> = there
         .map(|column| Series {
             name: column.replace("train_", "").replace('_', " "),
@@ -36,11 +54,22 @@ fn one(run: &Run, epochs: &Epochs, name: &str, title: &str, columns: &[&str]) ->
         })
         .collect();
     let first = series.first()?;
-    let mut data = Table::new(std::iter::once("epoch").chain(series.iter().map(|s| s.name.as_str())));
+    let mut data =
+        Table::new(std::iter::once("epoch").chain(series.iter().map(|s| s.name.as_str())));
     for (i, (epoch, _)) in first.points.iter().enumerate() {
         let values = series.iter().map(|s| Cell::from(s.points[i].1));
         data.push(std::iter::once(Cell::from(*epoch)).chain(values).collect());
     }
-    let drawing = lines(&format!("{title} of {}", run.name), ["epoch", "loss"], &series, false);
-    Some(Figure::new(&format!("{name}-{}", run.name), title, drawing, data))
+    let drawing = lines(
+        &format!("{title} of {}", run.name),
+        ["epoch", "loss"],
+        &series,
+        false,
+    );
+    Some(Figure::new(
+        &format!("{name}-{}", run.name),
+        title,
+        drawing,
+        data,
+    ))
 }
