@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use candle_core::Device;
 use decalign::config::Config;
 use decalign::metrics::Benchmark;
-use decalign::train::{EpochReport, Observer, Outcome, Trainer};
+use decalign::train::{EpochReport, Outcome, Silent, Trainer};
 use decalign::{Checkpoint, Dataset, Predictor};
-use decalign_data::Part;
+use decalign_data::{Error, Part, write_atomic};
 use decalign_report::{Figures, Single, class_accuracy};
 use serde::{Deserialize, Serialize};
 
 use crate::output::{Done, FAILED, Failure, to_json};
-use crate::run_folder::{EpochsFile, RunFolder};
 
 /// One setting and one seed.
 #[derive(Clone, Debug)]
@@ -80,9 +80,9 @@ impl Workshop<'_> {
     fn job(&self, job: &Job, data: &str) -> Done<(Finished, bool)> {
         let trainer = Trainer::new(&job.config, self.data, self.device)?;
         let folder = self.folder(job, trainer.config(), data)?;
-        if let Some(single) = finished(&folder.path, trainer.config(), data) {
-            let checkpoint = Checkpoint::open(folder.checkpoint())?;
-            let (predictions, _) = self.predict(checkpoint)?;
+        let checkpoint = folder.join("best.safetensors");
+        if let Some(single) = finished(&folder, trainer.config(), data) {
+            let (predictions, _) = self.predict(Checkpoint::open(&checkpoint)?)?;
             return Ok((
                 Finished {
                     single,
@@ -91,36 +91,33 @@ impl Workshop<'_> {
                 true,
             ));
         }
-        folder.write("config.json", &(trainer.config().to_json()? + "\n"))?;
-        let mut epochs = Epochs(folder.epochs_file()?);
-        let outcome = trainer.run(Some(&folder.checkpoint()), &mut epochs)?;
-        let finished = self.describe(outcome, job, &folder.path)?;
+        std::fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
+        let write = |name: &str, text: &str| write_atomic(&folder.join(name), text.as_bytes());
+        write("config.json", &(trainer.config().to_json()? + "\n"))?;
+        let start = Instant::now();
+        let outcome = trainer.run(Some(&checkpoint), &mut Silent)?;
+        let seconds = start.elapsed().as_secs_f64();
+        write("epochs.csv", &epochs(&outcome.epochs)?)?;
+        let finished = self.describe(outcome, job, &folder, seconds)?;
         let record = Record {
             data: data.to_owned(),
             single: finished.single.clone(),
         };
         // Last: it says that the rest is whole.
-        folder.write("metrics.json", &(to_json(&record)? + "\n"))?;
+        write("metrics.json", &(to_json(&record)? + "\n"))?;
         Ok((finished, false))
     }
 
     /// `NAME-KEY/seed-N`: the key tells configurations and data apart.
-    fn folder(&self, job: &Job, resolved: &Config, data: &str) -> Done<RunFolder> {
+    fn folder(&self, job: &Job, resolved: &Config, data: &str) -> Done<PathBuf> {
         let unseeded = Config {
             seed: 0,
             ..resolved.clone()
         };
         let key = fnv1a(format!("{data}{}", unseeded.to_json()?).bytes(), FNV_START) as u32;
-        let safe = |c: char| {
-            if c.is_alphanumeric() || "-_.=+".contains(c) {
-                c
-            } else {
-                '-'
-            }
-        };
-        let name: String = job.name.chars().map(safe).take(80).collect();
+        let name: String = safe(&job.name).chars().take(80).collect();
         let path = self.root.join(format!("{name}-{key:08x}"));
-        RunFolder::at(path.join(format!("seed-{}", job.config.seed)))
+        Ok(path.join(format!("seed-{}", job.config.seed)))
     }
 
     fn predict(&self, checkpoint: Checkpoint) -> Done<(Vec<f32>, Vec<f64>)> {
@@ -133,7 +130,7 @@ impl Workshop<'_> {
         Ok((scores, classes))
     }
 
-    fn describe(&self, outcome: Outcome, job: &Job, folder: &Path) -> Done<Finished> {
+    fn describe(&self, outcome: Outcome, job: &Job, folder: &Path, seconds: f64) -> Done<Finished> {
         let parameters = outcome.checkpoint.weights.values();
         let parameters = parameters.map(|w| w.elem_count()).sum();
         let mut valid = Figures::from(&outcome.valid);
@@ -152,7 +149,7 @@ impl Workshop<'_> {
             test: Figures::from(&outcome.test),
             class_accuracy,
             parameters,
-            seconds: outcome.seconds,
+            seconds,
             folder: Some(inside.display().to_string()),
         };
         Ok(Finished {
@@ -171,13 +168,20 @@ fn finished(folder: &Path, config: &Config, data: &str) -> Option<Single> {
         .then_some(record.single)
 }
 
-/// Writes the table of epochs and says nothing.
-struct Epochs(EpochsFile);
-
-impl Observer for Epochs {
-    fn epoch(&mut self, report: &EpochReport) -> decalign::Result<()> {
-        self.0.write(report)
+/// The table of epochs.
+fn epochs(reports: &[EpochReport]) -> Done<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let header = reports.first().map(EpochReport::header);
+    let rows = reports.iter().map(EpochReport::row);
+    let failed = |error: csv::Error| Failure {
+        message: error.to_string(),
+        code: FAILED,
+    };
+    for row in header.into_iter().chain(rows) {
+        writer.write_record(row).map_err(failed)?;
     }
+    let bytes = writer.into_inner().unwrap_or_default();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// `f(0), ..., f(n - 1)` in order, computed by as many workers as there are threads, each with its
@@ -279,7 +283,14 @@ fn fingerprint(data: &Dataset) -> Done<String> {
 /// The folder asked for, or `runs/<name>`.
 pub(crate) fn root(asked: Option<&Path>, name: &str) -> PathBuf {
     asked.map_or_else(
-        || Path::new("runs").join(crate::run_folder::safe(name)),
+        || Path::new("runs").join(safe(name).trim_matches('.')),
         Path::to_owned,
     )
+}
+
+/// A name that a folder can have.
+fn safe(name: &str) -> String {
+    let safe = |c: char| c.is_alphanumeric() || "-_.=+".contains(c);
+    let each = name.chars().map(|c| if safe(c) { c } else { '-' });
+    each.take(100).collect()
 }

@@ -41,6 +41,13 @@ pub(crate) fn run(arguments: args::Report) -> Done {
     if let Some(folder) = &arguments.figures {
         let figures: Vec<_> = report.figures().cloned().collect();
         write_figures(folder, &figures)?;
+        #[cfg(feature = "png")]
+        if arguments.png {
+            for figure in &figures {
+                let file = folder.join(format!("{}.png", figure.name));
+                write_atomic(&file, &figure.png()?)?;
+            }
+        }
         write_atomic(
             &folder.join("report.json"),
             (to_json(&report.json())? + "\n").as_bytes(),

@@ -37,8 +37,7 @@ impl RunFolder {
         Self::at(self.path.join(format!("seed-{seed}")))
     }
 
-    /// A folder that is there or is made.
-    pub(crate) fn at(path: PathBuf) -> Done<Self> {
+    fn at(path: PathBuf) -> Done<Self> {
         fs::create_dir_all(&path).map_err(|error| Error::io(&path, error))?;
         Ok(Self { path })
     }
@@ -62,9 +61,8 @@ impl RunFolder {
     }
 }
 
-/// A data set's name as the name of a folder.
-pub(crate) fn safe(name: &str) -> String {
-    // It may hold what a path must not.
+fn free(parent: &Path, name: &str) -> PathBuf {
+    // A data set's name may hold what a path must not.
     let name: String = name
         .chars()
         .map(|c| {
@@ -77,14 +75,11 @@ pub(crate) fn safe(name: &str) -> String {
         .collect();
     // Nor may it be empty, a folder above, or longer than a file system takes.
     let name: String = name.trim_matches('.').chars().take(100).collect();
-    match name.is_empty() {
-        true => "run".to_owned(),
-        false => name,
-    }
-}
-
-fn free(parent: &Path, name: &str) -> PathBuf {
-    let name = safe(name);
+    let name = if name.is_empty() {
+        "run".to_owned()
+    } else {
+        name
+    };
     let numbered = (2..).map(|i| parent.join(format!("{name}-{i}")));
     let mut paths = std::iter::once(parent.join(&name)).chain(numbered);
     paths

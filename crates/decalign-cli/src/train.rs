@@ -1,5 +1,7 @@
 //! `decalign train`.
 
+use std::path::Path;
+
 use candle_core::Device;
 use decalign::Dataset;
 use decalign::baseline::{Baseline, baselines};
@@ -12,13 +14,27 @@ use crate::args::Train;
 use crate::output::{Done, Failure, print, print_json, to_json};
 use crate::progress::Progress;
 use crate::run_folder::RunFolder;
-use crate::{settings, source, table};
+use crate::{source, table};
 
 pub(crate) fn run(arguments: Train) -> Done {
     let device = source::machine(&arguments.machine)?;
-    let config = settings::config(&arguments.settings)?;
-    let data = settings::dataset(&arguments.settings)?;
-    let seeds = settings::seeds(&arguments.seeds, &[config.seed])?;
+    let config = config(&arguments)?;
+    let data = source::dataset(
+        arguments
+            .dataset
+            .as_deref()
+            .unwrap_or(Path::new(source::EMBEDDED)),
+    )?;
+    let seeds = match arguments.seeds.as_slice() {
+        [] => vec![config.seed],
+        seeds => seeds.to_vec(),
+    };
+    if let Some(i) = (1..seeds.len()).find(|i| seeds[..*i].contains(&seeds[*i])) {
+        return Err(Failure::bad_input(format!(
+            "--seeds: {} is given twice",
+            seeds[i]
+        )));
+    }
     // Everything that can be wrong with the input is found before a folder is made.
     Trainer::new(&config, &data, &device)?;
     let baselines = baselines(&config, &data)?;
@@ -50,6 +66,40 @@ pub(crate) fn run(arguments: Train) -> Done {
         true => print_json(&summary),
         false => print(&tabulate(&outcomes, &baselines, &folder)),
     }
+}
+
+/// Preset, file or defaults, then what the command line changes.
+fn config(arguments: &Train) -> Done<Config> {
+    let embedded = arguments
+        .dataset
+        .as_deref()
+        .is_none_or(|p| p == Path::new(source::EMBEDDED));
+    let mut config = match (&arguments.config, &arguments.preset) {
+        (Some(path), _) => Config::open(path)?,
+        (None, Some(name)) => Config::preset(name)?,
+        (None, None) if embedded => Config::preset(source::EMBEDDED)?,
+        (None, None) => {
+            // A file named after a benchmark gets its figures.
+            let stem = arguments.dataset.as_deref().and_then(Path::file_stem);
+            let dataset_name = stem.map(|s| s.to_string_lossy().into_owned());
+            let default = Config::default();
+            Config {
+                dataset_name: dataset_name.unwrap_or(default.dataset_name.clone()),
+                ..default
+            }
+        }
+    };
+    for assignment in &arguments.set {
+        config.set(assignment)?;
+    }
+    if !arguments.modalities.is_empty() {
+        config.modalities = Some(arguments.modalities.clone());
+    }
+    config.split = arguments.split.clone().or(config.split);
+    config.num_epochs = arguments.epochs.unwrap_or(config.num_epochs);
+    config.batch_size = arguments.batch_size.unwrap_or(config.batch_size);
+    config.learning_rate = arguments.learning_rate.unwrap_or(config.learning_rate);
+    Ok(config)
 }
 
 fn train(config: &Config, data: &Dataset, device: &Device, folder: &RunFolder) -> Done<Outcome> {

@@ -26,6 +26,11 @@ impl Error {
         Self::file(folder, message)
     }
 
+    #[cfg(feature = "png")]
+    pub(crate) fn figure(name: &str, message: impl std::fmt::Display) -> Self {
+        Self::file(Path::new(name), message)
+    }
+
     pub(crate) fn file(path: &Path, message: impl std::fmt::Display) -> Self {
         let (path, message) = (path.display().to_string(), message.to_string());
         Self(Box::new(Repr::File { path, message }))

@@ -24,6 +24,8 @@ mod experiment;
 mod figure;
 mod node;
 mod page;
+#[cfg(feature = "png")]
+mod png;
 mod run;
 mod samples;
 mod section;

@@ -100,6 +100,14 @@ fn check(report: &Report, expected: &[&str]) {
         assert!(marks(figure) > 0, "{} shows no data", figure.name);
         assert!(!figure.data.rows.is_empty(), "{}", figure.name);
     }
+    #[cfg(feature = "png")]
+    for figure in report.figures().take(2) {
+        assert!(
+            figure.png().unwrap().starts_with(b"\x89PNG"),
+            "{}",
+            figure.name
+        );
+    }
     let mut unique = names.clone();
     unique.sort_unstable();
     unique.dedup();

@@ -162,6 +162,12 @@ fn many_modalities_fit_or_are_refused() {
         &CPU,
     );
     let error = refused.unwrap_err().to_string();
+    let none = BaselineSettings {
+        rank: 0,
+        ..settings(1)
+    };
+    let refused = train_baseline(Method::LowRankFusion, &none, &config, &views(2), &CPU);
+    assert!(refused.unwrap_err().to_string().contains("rank is 0"));
     assert!(
         error.contains("20 modalities") && error.contains("fewer"),
         "{error}"

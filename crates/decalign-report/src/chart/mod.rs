@@ -61,7 +61,7 @@ pub(crate) fn label(x: f64, y: f64, anchor: &str, text: &str) -> Node {
 
 /// How wide a text is, about: the drawing must not depend on installed fonts.
 pub(crate) fn text_width(text: &str) -> f64 {
-    6.7 * text.chars().count() as f64
+    7.2 * text.chars().count() as f64
 }
 
 /// A text cut to a number of characters.

@@ -107,6 +107,30 @@ impl Default for BaselineSettings {
     }
 }
 
+impl BaselineSettings {
+    fn check(&self) -> Result<()> {
+        let counts = [
+            ("width", self.width),
+            ("heads", self.heads),
+            ("layers", self.layers),
+            ("rank", self.rank),
+            ("epochs", self.epochs),
+        ];
+        if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            let message = format!("baseline settings: {name} is 0, must be at least 1");
+            return Err(Error::invalid(message));
+        }
+        let rates = [("learning_rate", self.learning_rate), ("clip", self.clip)];
+        match rates.into_iter().find(|(_, v)| !(*v > 0.0)) {
+            Some((name, v)) => {
+                let message = format!("baseline settings: {name} is {v}, must be positive");
+                Err(Error::invalid(message))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// How the training of a baseline network ended.
 #[derive(Clone, Debug)]
 pub struct BaselineOutcome {
@@ -154,6 +178,7 @@ pub fn train_baseline(
     device: &Device,
 ) -> Result<BaselineOutcome> {
     let start = Instant::now();
+    settings.check()?;
     let ready = Ready::new(config, data, device)?;
     let parameters = Parameters::new(config.seed, DType::F32, device);
     let model = &ready.resolved.model;
