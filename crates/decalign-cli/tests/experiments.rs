@@ -174,7 +174,7 @@ fn baselines_stand_beside_the_model() {
         assert!(ended.out.contains(row), "{}", ended.out);
     }
     let figure = read(folder, "runs/mfeat-baselines/figures/bubbles.svg");
-    assert_eq!(figure.matches("class=\"mark\"").count(), 10);
+    assert_eq!(figure.matches("class=\"mark\"").count(), 9);
     works(folder, "report runs/mfeat-baselines");
     assert!(read(folder, "report.html").contains("MISA"));
 }

@@ -34,7 +34,7 @@ pub(crate) fn radar(title: &str, corners: &[String], series: &[Series], low: f64
                 x + 3.0,
                 y - 2.0,
                 "start",
-                format!("{v:.3}").trim_end_matches('0'),
+                format!("{v:.3}").trim_end_matches(['0', '.']),
             )
             .set("font-size", 10),
         );

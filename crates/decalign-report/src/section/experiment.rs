@@ -65,12 +65,18 @@ fn differences(experiment: &Experiment) -> Option<Figure> {
     })
 }
 
+/// Rows that figures show: what uses no feature lies so far off that it would hide all differences.
+fn drawn(experiment: &Experiment) -> impl Iterator<Item = &Row> {
+    let featureless = |row: &&Row| !["majority class", "median"].contains(&row.name.as_str());
+    experiment.rows.iter().filter(featureless)
+}
+
 /// Mean over seeds of the first figure, and every seed.
 fn means(experiment: &Experiment) -> Option<Figure> {
     let metric = experiment.metrics().into_iter().next()?;
     let mut data = Table::new(["method", "mean", "deviation", "seeds"]);
     let mut spans = Vec::new();
-    for row in &experiment.rows {
+    for row in drawn(experiment) {
         let Some((mean, deviation)) = row.test(&metric) else {
             continue;
         };
@@ -95,7 +101,7 @@ fn means(experiment: &Experiment) -> Option<Figure> {
     let drawing = intervals(&title, &format!("{metric}, test part"), &spans, None);
     (!spans.is_empty()).then(|| {
         Figure::new("methods", &title, drawing, data)
-            .caption("Mean over seeds and one sample deviation; grey dots are seeds.")
+            .caption("Mean over seeds and one sample deviation; grey dots are seeds. What uses no feature is in the table alone.")
     })
 }
 
@@ -171,7 +177,7 @@ fn bubbles(experiment: &Experiment) -> Option<Figure> {
     let (x, y) = pairs.into_iter().find(|(x, y)| has(x) && has(y))?;
     let mut data = Table::new(["model", x, y, "parameters"]);
     let mut clouds: Vec<Cloud> = Vec::new();
-    for row in &experiment.rows {
+    for row in drawn(experiment) {
         let (Some((a, _)), Some((b, _))) = (row.test(x), row.test(y)) else {
             continue;
         };

@@ -83,7 +83,8 @@ pub(super) fn spans(run: &str, found: &[Interval]) -> Option<Figure> {
 
 /// The two leading figures of all runs against one another, as large as the models.
 pub(super) fn bubbles(runs: &[Run], found: &[(String, Vec<Interval>)]) -> Option<Figure> {
-    let (_, first) = found.first()?;
+    // One bubble would be compared with nothing.
+    let (_, first) = found.first().filter(|_| found.len() > 1)?;
     let (x, y) = (first.first()?.metric.clone(), first.get(1)?.metric.clone());
     let mut data = Table::new([
         "run".to_owned(),
