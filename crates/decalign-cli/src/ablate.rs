@@ -1,7 +1,8 @@
 //! `decalign ablate`.
 
 use decalign::config::{Component, Config};
-use decalign_report::{Difference, Kind, Row, bootstrap};
+use decalign::metrics::{Bootstrap, Paired};
+use decalign_report::{Difference, Kind, Row};
 use serde_json::{Map, json};
 
 use crate::args::Ablate;
@@ -38,9 +39,6 @@ const VARIANTS: [(&str, &str, &[Component]); 10] = {
 /// of the preset mosi.
 const CONTRASTIVE: f64 = 0.003;
 
-/// How many times the test part is resampled.
-const RESAMPLES: usize = 1000;
-
 pub(crate) fn run(arguments: Ablate) -> Done {
     let mut session = Session::open(
         &arguments.settings,
@@ -69,29 +67,23 @@ pub(crate) fn run(arguments: Ablate) -> Done {
     let predictions =
         |of: &[Finished]| of.iter().map(|f| f.predictions.clone()).collect::<Vec<_>>();
     let full = predictions(&finished[0]);
-    let row = |(i, ((name, group, config), runs)): (usize, (&Variant, &Vec<Finished>))| {
-        let compared = (i > 0).then(|| {
-            let runs = predictions(runs);
-            bootstrap(
-                benchmark,
-                &labels,
-                &runs,
-                Some(&full),
-                RESAMPLES,
-                session.config.seed,
-            )
-        });
-        Row {
-            name: name.clone(),
-            group: (*group).to_owned(),
-            settings: Map::from_iter([("without".to_owned(), json!(config.without))]),
-            runs: runs.iter().map(|f| f.single.clone()).collect(),
-            differences: compared
-                .into_iter()
-                .flatten()
-                .map(Difference::from)
-                .collect(),
-        }
+    let compare = |runs: &[Finished]| -> Vec<Difference> {
+        let pair = Paired {
+            first: &full,
+            second: &predictions(runs),
+            same_seeds: true,
+            labels: &labels,
+        };
+        let compared = Bootstrap::default().compare(benchmark, &pair);
+        let each = compared.iter().map(|(name, d)| Difference::new(name, d));
+        each.collect()
+    };
+    let row = |(i, ((name, group, config), runs)): (usize, (&Variant, &Vec<Finished>))| Row {
+        name: name.clone(),
+        group: (*group).to_owned(),
+        settings: Map::from_iter([("without".to_owned(), json!(config.without))]),
+        runs: runs.iter().map(|f| f.single.clone()).collect(),
+        differences: if i > 0 { compare(runs) } else { Vec::new() },
     };
     let rows = variants
         .iter()

@@ -18,6 +18,7 @@ pub(crate) fn run(arguments: Baselines) -> Done {
         "baselines",
         Some(&[1, 2, 3]),
     )?;
+    session.begin()?;
     let mut rows = simple(&session)?;
     rows.extend(networks(&session, arguments.settings.epochs)?);
     if !arguments.without_model {

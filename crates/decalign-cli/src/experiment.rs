@@ -1,6 +1,7 @@
 //! What ablations, sweeps and baselines have in common.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use candle_core::Device;
 use decalign::Dataset;
@@ -13,6 +14,7 @@ use decalign_report::{Experiment, Figure, Kind, Row, figures_of};
 use crate::args;
 use crate::jobs::{Finished, Job, Workshop, root};
 use crate::output::{Done, print, print_json, to_json};
+use crate::run::folder::RunFolder;
 use crate::{settings, source};
 
 /// An experiment about to run.
@@ -24,6 +26,8 @@ pub(crate) struct Session {
     pub(crate) folder: PathBuf,
     pub(crate) threads: Option<usize>,
     json: bool,
+    /// Holds the folder once it is there, so that no other process runs in it.
+    held: OnceLock<RunFolder>,
 }
 
 impl Session {
@@ -45,11 +49,23 @@ impl Session {
             folder: root(experiment.run_dir.as_deref(), &name),
             threads: experiment.machine.threads,
             json: experiment.json,
+            held: OnceLock::new(),
             config,
             data,
             device,
             seeds,
         })
+    }
+
+    /// Makes the folder and holds it.
+    pub(crate) fn begin(&self) -> Done {
+        let made = std::fs::create_dir_all(&self.folder);
+        made.map_err(|error| Error::io(&self.folder, error))?;
+        if self.held.get().is_none() {
+            // Nobody else has set it: a session is in one thread's hands.
+            let _ = self.held.set(RunFolder::open(&self.folder)?);
+        }
+        Ok(())
     }
 
     /// Trains every setting with every seed.
@@ -58,6 +74,7 @@ impl Session {
         for (_, config) in settings {
             Trainer::new(config, &self.data, &self.device)?;
         }
+        self.begin()?;
         let jobs: Vec<Job> = settings
             .iter()
             .flat_map(|(name, config)| {

@@ -9,7 +9,7 @@ use candle_core::Device;
 use decalign::config::Config;
 use decalign::metrics::Benchmark;
 use decalign::train::{EpochReport, Outcome, Silent, Trainer};
-use decalign::{Checkpoint, Dataset, Predictor};
+use decalign::{Checkpoint, Dataset, Predictor, fingerprint};
 use decalign_data::{Error, Part, write_atomic};
 use decalign_report::{Figures, Single, class_accuracy};
 use serde::{Deserialize, Serialize};
@@ -140,7 +140,7 @@ impl Workshop<'_> {
             .find(|e| e.epoch == outcome.best_epoch);
         valid
             .0
-            .extend(best.map(|e| ("loss".to_owned(), e.validation_loss)));
+            .extend(best.map(|e| ("loss".to_owned(), e.valid_loss)));
         let (predictions, class_accuracy) = self.predict(outcome.checkpoint)?;
         let inside = folder.strip_prefix(self.root).unwrap_or(folder);
         let single = Single {
@@ -255,29 +255,6 @@ fn fnv1a(bytes: impl Iterator<Item = u8>, start: u64) -> u64 {
     bytes.fold(start, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
-}
-
-/// Tells data apart: features, labels and splits.
-fn fingerprint(data: &Dataset) -> Done<String> {
-    let mut hash = FNV_START;
-    for modality in data.modalities() {
-        let features = modality.features().flatten_all();
-        let numbers = features.and_then(|x| x.to_vec1::<f32>());
-        let numbers = numbers.map_err(decalign::Error::from)?;
-        hash = fnv1a(modality.name().bytes(), hash);
-        hash = fnv1a(numbers.into_iter().flat_map(f32::to_le_bytes), hash);
-    }
-    let rows: Vec<usize> = (0..data.len()).collect();
-    let labels = decalign_report::labels(data, &rows);
-    hash = fnv1a(labels.into_iter().flat_map(f32::to_le_bytes), hash);
-    for split in data.split_names() {
-        for part in [Part::Train, Part::Valid, Part::Test] {
-            // A part may be empty.
-            let rows = data.part(Some(split), part).unwrap_or_default();
-            hash = fnv1a(rows.into_iter().flat_map(usize::to_le_bytes), hash);
-        }
-    }
-    Ok(format!("{hash:016x}"))
 }
 
 /// The folder asked for, or `runs/<name>`.

@@ -4,6 +4,7 @@ mod ablate;
 mod args;
 mod baselines;
 mod bench;
+mod compare;
 mod config;
 mod evaluate;
 mod experiment;
@@ -12,7 +13,7 @@ mod output;
 mod predict;
 mod progress;
 mod report;
-mod run_folder;
+mod run;
 mod settings;
 mod source;
 mod sweep;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Baselines(arguments) => baselines::run(arguments),
         Command::Report(arguments) => report::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Predict(arguments) => predict::run(arguments),
         Command::Config(arguments) => config::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),

@@ -18,6 +18,9 @@ pub(crate) const FAILED: u8 = 1;
 /// The status when the input is bad.
 pub(crate) const BAD_INPUT: u8 = 2;
 
+/// The status of a run that Ctrl-C stopped.
+pub(crate) const STOPPED: u8 = 130;
+
 impl Failure {
     pub(crate) fn bad_input(message: impl Into<String>) -> Self {
         Self {
@@ -32,6 +35,7 @@ impl From<decalign::Error> for Failure {
         use decalign::ErrorKind as Kind;
         let code = match error.kind() {
             Kind::Diverged | Kind::Numerical => FAILED,
+            Kind::Interrupted => STOPPED,
             _ => BAD_INPUT,
         };
         Self {

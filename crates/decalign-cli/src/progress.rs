@@ -1,51 +1,134 @@
-//! What is seen of a training run while it lasts.
+//! What is seen of a training run while it lasts, and what is written of it.
 
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 
 use decalign::Result;
-use decalign::train::{EpochReport, Observer};
+use decalign::train::{EpochReport, Flow, Observer, Start, StepReport};
+use decalign_data::{Error, write_atomic};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::run_folder::EpochsFile;
+use crate::run::events::Events;
+use crate::run::folder::write_epochs;
+use crate::run::record::{RUN, Record, Session, instruction_set, now};
+use crate::train::{Gate, Stop};
 
-/// Shows a bar on a terminal, a line an epoch anywhere, and writes the table of epochs.
-pub(crate) struct Progress {
+/// Shows a bar on a terminal and a line an epoch anywhere, writes the tables of epochs, and pauses the run when it is
+/// asked to.
+pub(crate) struct Progress<'a> {
     bar: Option<ProgressBar>,
+    /// Before every line.
+    name: String,
     epochs: usize,
-    file: EpochsFile,
+    folder: PathBuf,
+    record: Record,
+    history: Vec<EpochReport>,
+    events: Option<Events>,
+    stop: &'a Stop,
+    gate: &'a Gate,
 }
 
-impl Progress {
-    pub(crate) fn new(seed: u64, epochs: usize, file: EpochsFile) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+impl<'a> Progress<'a> {
+    /// `named`: one of several at the same time, whose lines say whose they are and which have no bar.
+    pub(crate) fn new(
+        record: Record,
+        (epochs, named): (usize, bool),
+        folder: &Path,
+        (stop, gate): (&'a Stop, &'a Gate),
+    ) -> Self {
+        let seed = record.seed.map(|seed| seed.to_string()).unwrap_or_default();
+        let bar = (std::io::stderr().is_terminal() && !named).then(|| {
             let style =
                 ProgressStyle::with_template("seed {prefix} {bar:30} {msg} {elapsed}/{duration}");
-            let bar = ProgressBar::new(0).with_prefix(seed.to_string());
+            let bar = ProgressBar::new(0).with_prefix(seed.clone());
             bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
-        Self { bar, epochs, file }
+        Self {
+            bar,
+            name: if named {
+                format!("seed {seed}  ")
+            } else {
+                String::new()
+            },
+            epochs,
+            folder: folder.to_owned(),
+            record,
+            history: Vec::new(),
+            events: None,
+            stop,
+            gate,
+        }
+    }
+
+    /// The record as it is now.
+    pub(crate) fn finish(self) -> Record {
+        self.record.clone()
     }
 
     fn say(&self, line: &str) {
+        let line = format!("{}{line}", self.name);
         match &self.bar {
             Some(bar) => bar.println(line),
             None => eprintln!("{line}"),
         }
     }
+
+    fn flow(&self) -> Flow {
+        match self.stop.is_set() {
+            true => Flow::Pause,
+            false => Flow::Continue,
+        }
+    }
 }
 
-impl Observer for Progress {
-    fn step(&mut self, epoch: usize, step: usize, steps: usize) {
+impl Observer for Progress<'_> {
+    fn begin(&mut self, start: &Start<'_>) -> Result<()> {
+        if let Some(damaged) = &start.damaged {
+            self.say(&format!("note: {damaged}"));
+        }
+        if start.epoch > 1 || start.step > 0 {
+            let done = match (start.epoch > self.epochs, start.step) {
+                (true, _) => "all epochs are done".to_owned(),
+                (_, 0) => format!("going on with epoch {}", start.epoch),
+                (_, step) => format!("going on with epoch {} after step {step}", start.epoch),
+            };
+            self.say(&done);
+        }
+        self.history = start.epochs.to_vec();
+        write_epochs(&self.folder, &self.history)?;
+        if self.record.tensorboard {
+            self.events = Some(Events::create(&self.folder, start)?);
+        }
+        self.record.status = crate::run::record::Status::Running;
+        self.record.error = None;
+        self.record.sessions.push(Session {
+            started: now(),
+            epoch: start.epoch,
+            step: start.step,
+            threads: rayon::current_num_threads(),
+            instruction_set: instruction_set(),
+        });
+        let path = self.folder.join(RUN);
+        let text = serde_json::to_string_pretty(&self.record);
+        let text = text.map_err(|error| Error::io(&path, error.into()))? + "\n";
+        Ok(write_atomic(&path, text.as_bytes())?)
+    }
+
+    fn step(&mut self, report: &StepReport<'_>) -> Result<Flow> {
         if let Some(bar) = &self.bar {
+            let StepReport {
+                epoch, step, steps, ..
+            } = *report;
             bar.set_length((self.epochs * steps) as u64);
             bar.set_position(((epoch - 1) * steps + step) as u64);
             bar.set_message(format!("epoch {epoch}/{}", self.epochs));
         }
+        Ok(self.flow())
     }
 
-    fn epoch(&mut self, report: &EpochReport) -> Result<()> {
+    fn epoch(&mut self, report: &EpochReport) -> Result<Flow> {
         let figures: Vec<String> = report
-            .validation
+            .valid
             .iter()
             .take(3)
             .map(|(name, value)| format!("{name} {value:.4}"))
@@ -54,17 +137,23 @@ impl Observer for Progress {
             "epoch {:>3}/{}  train {:.4}  valid {:.4}  {}  {:.2} s{}",
             report.epoch,
             self.epochs,
-            report.training[5],
-            report.validation_loss,
+            report.total(),
+            report.valid_loss,
             figures.join("  "),
             report.seconds,
             if report.best { "  best" } else { "" }
         ));
-        self.file.write(report)
+        self.gate.measured();
+        self.history.push(report.clone());
+        write_epochs(&self.folder, &self.history)?;
+        if let Some(events) = &mut self.events {
+            events.epoch(report)?;
+        }
+        Ok(self.flow())
     }
 }
 
-impl Drop for Progress {
+impl Drop for Progress<'_> {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

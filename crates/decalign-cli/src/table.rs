@@ -1,22 +1,5 @@
 //! Tables for people.
 
-use decalign::metrics::Metrics;
-
-/// One row a name, one column a metric.
-pub(crate) fn metrics(rows: &[(String, Metrics)]) -> String {
-    let Some((_, first)) = rows.first() else {
-        return String::new();
-    };
-    let header = first.iter().map(|(name, _)| name.to_owned()).collect();
-    let cell = |m: &Metrics| m.iter().map(|(_, value)| format!("{value:.4}")).collect();
-    lines(
-        header,
-        rows.iter()
-            .map(|(name, m)| (name.clone(), cell(m)))
-            .collect(),
-    )
-}
-
 /// Columns as wide as their widest cell.
 pub(crate) fn lines(header: Vec<String>, rows: Vec<(String, Vec<String>)>) -> String {
     let name_width = rows

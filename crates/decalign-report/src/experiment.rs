@@ -1,9 +1,10 @@
 //! What several settings with several seeds came to: ablations, sweeps, baselines.
 
+use decalign::metrics::Interval;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::statistics::{Interval, mean_and_deviation};
+use crate::statistics::mean_and_deviation;
 use crate::table::{Cell, Table};
 
 /// What the settings have in common.
@@ -98,13 +99,19 @@ pub struct Difference {
     pub high: f64,
 }
 
-impl From<Interval> for Difference {
-    fn from(i: Interval) -> Self {
+impl Difference {
+    /// From a comparison with the first row's runs.
+    pub fn new(metric: &str, compared: &decalign::metrics::Difference) -> Self {
+        let Interval {
+            estimate,
+            low,
+            high,
+        } = compared.difference;
         Self {
-            metric: i.metric,
-            value: i.value,
-            low: i.low,
-            high: i.high,
+            metric: metric.to_owned(),
+            value: estimate,
+            low,
+            high,
         }
     }
 }

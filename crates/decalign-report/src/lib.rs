@@ -7,7 +7,6 @@
 //! | [`figures_of`] | the figures of an experiment |
 //! | [`Figure`], [`Table`] | a drawing with its numbers; SVG, CSV, JSON |
 //! | [`Found`], [`Run`], [`Report`] | folders read; one self-contained HTML page |
-//! | [`bootstrap`] | intervals of figures, and of their differences |
 //!
 //! ```
 //! use decalign_report::{Cell, Table};
@@ -39,5 +38,5 @@ pub use page::Report;
 pub use run::{Found, Run};
 pub use samples::{class_accuracy, labels};
 pub use section::{Section, figures_of};
-pub use statistics::{Interval, bootstrap, mean_and_deviation};
+pub use statistics::mean_and_deviation;
 pub use table::{Cell, Table};

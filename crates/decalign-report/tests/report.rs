@@ -7,23 +7,11 @@ use std::process::Command;
 use candle_core::Device;
 use decalign::Dataset;
 use decalign::config::Config;
-use decalign::train::{EpochReport, Observer, Trainer};
+use decalign::train::{EpochReport, Silent, Trainer};
 use decalign_data::{Labels, Part};
 use decalign_report::{Figure, Found, Report, figures_of};
 
-/// Writes what `decalign train` writes.
-struct Epochs(Vec<String>);
-
-impl Observer for Epochs {
-    fn epoch(&mut self, report: &EpochReport) -> decalign::Result<()> {
-        if self.0.is_empty() {
-            self.0.push(report.header().join(","));
-        }
-        self.0.push(report.row().join(","));
-        Ok(())
-    }
-}
-
+/// Leaves what `decalign train` leaves.
 fn train(folder: &Path, data: &Dataset, sets: &[&str]) {
     let mut config = Config::default();
     let base = [
@@ -36,12 +24,17 @@ fn train(folder: &Path, data: &Dataset, sets: &[&str]) {
         .chain(sets)
         .for_each(|set| config.set(set).unwrap());
     std::fs::create_dir_all(folder).unwrap();
-    let mut epochs = Epochs(Vec::new());
     let trainer = Trainer::new(&config, data, &Device::Cpu).unwrap();
-    trainer
-        .run(Some(&folder.join("best.safetensors")), &mut epochs)
-        .unwrap();
-    std::fs::write(folder.join("epochs.csv"), epochs.0.join("\n") + "\n").unwrap();
+    let file = folder.join("best.safetensors");
+    let outcome = trainer.run(Some(&file), &mut Silent).unwrap();
+    let header = outcome.epochs.first().map(EpochReport::header);
+    let rows = outcome.epochs.iter().map(EpochReport::row);
+    let lines: Vec<String> = header
+        .into_iter()
+        .chain(rows)
+        .map(|r| r.join(","))
+        .collect();
+    std::fs::write(folder.join("epochs.csv"), lines.join("\n") + "\n").unwrap();
 }
 
 /// The digits as scores, with words that could break a page.

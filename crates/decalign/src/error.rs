@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Invalid,
     /// Training met a loss or gradient that is not finite.
     Diverged,
+    /// A run was told to pause; it can be resumed.
+    Interrupted,
     /// Something this version cannot do.
     Unsupported,
     /// A numerical operation failed.
@@ -42,6 +44,8 @@ enum Repr {
         epoch: usize,
         step: usize,
     },
+    #[error("stopped after step {step} of epoch {epoch}")]
+    Interrupted { epoch: usize, step: usize },
     #[error("{0}")]
     Unsupported(String),
     #[error(transparent)]
@@ -79,6 +83,10 @@ impl Error {
         Repr::Diverged { what, epoch, step }.into()
     }
 
+    pub(crate) fn interrupted(epoch: usize, step: usize) -> Self {
+        Repr::Interrupted { epoch, step }.into()
+    }
+
     pub(crate) fn unsupported(message: impl Into<String>) -> Self {
         Repr::Unsupported(message.into()).into()
     }
@@ -90,6 +98,7 @@ impl Error {
             Repr::File { .. } | Repr::Data(_) => ErrorKind::File,
             Repr::Invalid(_) => ErrorKind::Invalid,
             Repr::Diverged { .. } => ErrorKind::Diverged,
+            Repr::Interrupted { .. } => ErrorKind::Interrupted,
             Repr::Unsupported(_) => ErrorKind::Unsupported,
             Repr::Numerical(_) => ErrorKind::Numerical,
         }

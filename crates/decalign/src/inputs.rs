@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use decalign_data::{Dataset, Standardizer};
 
 use crate::Result;
 use crate::config::Config;
-use crate::model::DecAlign;
-use crate::objective::{Objective, numbers, scalar};
+use crate::objective::{numbers, scalar};
+use crate::train::Model;
 use decalign_core::nn::Mode;
 
 /// The modalities of the configuration, without NaN and infinities.
@@ -60,29 +60,31 @@ pub(crate) fn standardize<'a>(
 pub(crate) struct Evaluated {
     /// The predictions, sample by sample.
     pub(crate) predictions: Vec<f32>,
-    /// Mean over batches of the task loss, the last, smaller batch counting as much; 0 without an
-    /// objective.
+    /// Mean over batches of the task loss, the last, smaller batch counting as much; 0 where there
+    /// is none.
     pub(crate) loss: f64,
 }
 
-/// Runs a model over samples in their order.
-pub(crate) fn evaluate(
-    model: &DecAlign,
+/// The loss of predictions, given labels.
+pub(crate) type TaskLoss<'a> = dyn Fn(&Tensor, &Tensor) -> Result<Tensor> + 'a;
+
+/// Runs a model over samples in their order, in batches of the given size, type and device.
+pub(crate) fn evaluate<M: Model>(
+    model: &M,
     data: &Dataset,
     rows: &[usize],
-    batch_size: usize,
-    objective: Option<&Objective>,
-    device: &Device,
+    (batch_size, dtype, device): (usize, DType, &Device),
+    task: Option<&TaskLoss<'_>>,
 ) -> Result<Evaluated> {
-    let dtype: DType = model.parameters().dtype();
-    let mut predictions = Vec::with_capacity(rows.len() * model.config().outputs);
+    let mut predictions = Vec::new();
     let (mut loss, mut batches) = (0.0, 0usize);
     for rows in rows.chunks(batch_size.max(1)) {
         let batch = data.batch(rows, dtype, device)?;
-        let output = model.forward(&batch.sequences, false, Mode::Inference)?;
-        predictions.extend(numbers(&output.prediction)?.into_iter().map(|v| v as f32));
-        if let (Some(objective), Some(labels)) = (objective, &batch.labels) {
-            loss += scalar(&objective.task(&output.prediction, labels)?)?;
+        let output = model.forward(&batch.sequences, Mode::Inference)?;
+        let prediction = model.prediction(&output);
+        predictions.extend(numbers(prediction)?.into_iter().map(|v| v as f32));
+        if let (Some(task), Some(labels)) = (task, &batch.labels) {
+            loss += scalar(&task(prediction, labels)?)?;
         }
         batches += 1;
     }

@@ -28,8 +28,8 @@
 //! | [`model`] | the network: projection, decoupling, fusion, the alignment losses |
 //! | [`objective`] | task, contrastive and total loss |
 //! | [`optim`] | Adam with L2, clipping, plateau schedule, early stopping |
-//! | [`train`] | epochs, validation, the best checkpoint |
-//! | [`metrics`] | the benchmarks' figures |
+//! | [`train`] | epochs, validation, the best checkpoint, resuming; any model, any objective |
+//! | [`metrics`] | the benchmarks' figures, bootstrap intervals and comparisons |
 //! | [`checkpoint`], [`Predictor`] | files of trained models, predictions |
 //! | [`baseline`] | what a model has to beat |
 //! | [`verify`] | the model held against recorded numbers of the PyTorch release |
@@ -41,6 +41,7 @@ pub mod baseline;
 pub mod checkpoint;
 pub mod config;
 mod error;
+mod fingerprint;
 mod inputs;
 pub mod metrics;
 pub mod model;
@@ -53,6 +54,7 @@ pub mod verify;
 pub use checkpoint::Checkpoint;
 pub use decalign_data::Dataset;
 pub use error::{Error, ErrorKind, Result};
+pub use fingerprint::fingerprint;
 pub use predict::{Predictions, Predictor};
 
 pub use decalign_core as core;

@@ -67,13 +67,20 @@ impl Predictor {
     /// When a modality is missing, has another width than in training, or is not finite.
     pub fn predict(&self, data: &Dataset, rows: &[usize]) -> Result<Predictions> {
         let data = self.fit(data)?;
-        let batch = self.checkpoint.config.batch_size;
-        let done = inputs::evaluate(&self.model, &data, rows, batch, None, &self.device)?;
-        Ok(Predictions {
-            scores: done.predictions,
-            classes: self.checkpoint.classes.clone(),
-            width: self.model.config().outputs,
-        })
+        let dtype = self.model.parameters().dtype();
+        let batch = (self.checkpoint.config.batch_size, dtype, &self.device);
+        let done = inputs::evaluate(&self.model, &data, rows, batch, None)?;
+        let classes = self.checkpoint.classes.clone();
+        Ok(Predictions::new(
+            done.predictions,
+            classes,
+            self.model.config().outputs,
+        ))
+    }
+
+    /// The figures that predictions are judged by.
+    pub fn benchmark(&self) -> Benchmark {
+        self.benchmark
     }
 
     /// The benchmark's figures on the samples `rows`.
@@ -81,6 +88,15 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::predict`], and when the data has no labels or labels of another kind.
     pub fn evaluate(&self, data: &Dataset, rows: &[usize]) -> Result<Metrics> {
+        let (predictions, labels) = self.judge(data, rows)?;
+        Ok(self.benchmark.evaluate(&predictions.scores, &labels))
+    }
+
+    /// Predictions and labels of the samples `rows`.
+    ///
+    /// # Errors
+    /// As [`Predictor::evaluate`].
+    pub fn judge(&self, data: &Dataset, rows: &[usize]) -> Result<(Predictions, Vec<f32>)> {
         let Some(labels) = data.labels() else {
             return Err(Error::invalid(format!(
                 "{}: labels: missing, nothing to evaluate against",
@@ -92,9 +108,7 @@ impl Predictor {
             .config
             .clone()
             .fit_labels(labels, data.origin())?;
-        let predictions = self.predict(data, rows)?;
-        let labels = inputs::labels(data, rows);
-        Ok(self.benchmark.evaluate(&predictions.scores, &labels))
+        Ok((self.predict(data, rows)?, inputs::labels(data, rows)))
     }
 
     /// The data as the model takes it.
@@ -121,6 +135,20 @@ impl Predictor {
 }
 
 impl Predictions {
+    /// `width` scores a sample: one, or one a class of the given names.
+    pub(crate) fn new(scores: Vec<f32>, classes: Vec<String>, width: usize) -> Self {
+        Self {
+            scores,
+            classes,
+            width,
+        }
+    }
+
+    /// The scores of all samples, one after the other.
+    pub fn all_scores(&self) -> &[f32] {
+        &self.scores
+    }
+
     /// How many samples.
     pub fn len(&self) -> usize {
         self.scores.len() / self.width.max(1)

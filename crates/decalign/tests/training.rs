@@ -3,62 +3,15 @@
 
 use candle_core::{Device, Tensor};
 use decalign::config::Config;
-use decalign::core::random::Stream;
-use decalign::data::{Dataset, Labels, Modality, Part};
-use decalign::train::{EpochReport, Observer, Silent, Trainer};
+use decalign::data::{Dataset, Modality, Part};
+use decalign::train::{EpochReport, Flow, Observer, Silent, Trainer};
 use decalign::{Checkpoint, ErrorKind, Predictor};
 
+mod common;
+
+use common::{clouds, small};
+
 const CPU: Device = Device::Cpu;
-
-/// Three classes, seen through `views` noisy views of two steps; the last of them has lengths.
-fn clouds(views: usize) -> Dataset {
-    let n = 72;
-    let class = |i: usize| i % 3;
-    let modality = |view: usize| {
-        let width = 4 + view;
-        let noise = Stream::new(5, view as u64).normal(n * 2 * width);
-        let value = |i: usize| {
-            let (sample, feature) = (i / (2 * width), i % width);
-            let signal = if feature % 3 == class(sample) {
-                1.5
-            } else {
-                0.0
-            };
-            (signal + noise[i]) as f32
-        };
-        let features: Vec<f32> = (0..n * 2 * width).map(value).collect();
-        let features = Tensor::from_vec(features, (n, 2, width), &CPU).unwrap();
-        let lengths = (view + 1 == views).then(|| (0..n).map(|i| i % 3).collect());
-        Modality::new(format!("view{view}"), &features, lengths).unwrap()
-    };
-    let part = |i: usize| match i / 24 {
-        0 => Some(Part::Train),
-        1 if i < 36 => Some(Part::Valid),
-        1 => Some(Part::Train),
-        _ => Some(Part::Test),
-    };
-    let labels = Labels::classes((0..n).map(|i| class(i) as u32).collect());
-    Dataset::new("clouds", (0..views).map(modality).collect())
-        .unwrap()
-        .with_labels(labels)
-        .unwrap()
-        .with_split("", (0..n).map(part).collect())
-        .unwrap()
-}
-
-fn small(sets: &[&str]) -> Config {
-    let mut config = Config::default();
-    let base = [
-        "dst_feature_dim_nheads=12,3",
-        "nlevels=1",
-        "num_prototypes=3",
-        "batch_size=10",
-    ];
-    for set in base.iter().chain(&["num_epochs=4"]).chain(sets) {
-        config.set(set).unwrap();
-    }
-    config
-}
 
 fn error(config: &Config, data: &Dataset) -> String {
     let trainer = Trainer::new(config, data, &CPU);
@@ -263,10 +216,10 @@ fn nan_features_stop_before_training_unless_replaced() {
 struct Count(usize);
 
 impl Observer for Count {
-    fn epoch(&mut self, report: &EpochReport) -> decalign::Result<()> {
+    fn epoch(&mut self, report: &EpochReport) -> decalign::Result<Flow> {
         assert_eq!(report.header().len(), report.row().len());
         self.0 += 1;
-        Ok(())
+        Ok(Flow::Continue)
     }
 }
 
@@ -350,10 +303,20 @@ fn damaged_checkpoints_are_errors() {
             .contains("broken.safetensors")
     );
     assert!(open(b"").unwrap_err().contains("not a safetensors file"));
-    // A byte of the header at a time: an error or the same model, never a panic.
-    for at in (0..600).step_by(7) {
+    // Any bit: the checksum covers the whole file, itself included.
+    let every = (0..600).chain((600..bytes.len()).step_by(997));
+    for (i, at) in every.enumerate() {
         let mut damaged = bytes.clone();
-        damaged[at] ^= 0x15;
-        let _ = open(&damaged);
+        damaged[at] ^= 1 << (i % 8);
+        let message = open(&damaged).unwrap_err();
+        assert!(
+            message.contains("broken.safetensors: "),
+            "byte {at}: {message}"
+        );
     }
+    let cut = open(&bytes[..bytes.len() - 1]).unwrap_err();
+    assert!(
+        cut.contains("damaged: its content is not what its checksum says"),
+        "{cut}"
+    );
 }

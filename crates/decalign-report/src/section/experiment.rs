@@ -59,7 +59,7 @@ fn differences(experiment: &Experiment) -> Option<Figure> {
     let drawing = intervals(&title, &axis, &spans, Some(0.0));
     (!spans.is_empty()).then(|| {
         Figure::new("differences", &title, drawing, data).caption(
-            "Mean over seeds; whiskers hold 95 % of a paired bootstrap over the test part. Left of the \
+            "Mean over seeds; whiskers are 95 % intervals of a paired bootstrap over seeds and test samples. Left of the \
              dashed line the figure is smaller than the whole model's.",
         )
     })

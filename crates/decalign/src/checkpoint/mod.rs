@@ -2,19 +2,22 @@
 //!
 //! Tensors carry the names of the release's state dict, so the file is also a plain file of
 //! weights. Its header holds one entry, `decalign`: the configuration as resolved, the
-//! standardisation and the names of the classes, as JSON.
+//! standardisation, the names of the classes, and a checksum of the whole file, as JSON.
 
+mod seal;
 mod weights;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use decalign_data::{Standardizer, write_atomic};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use weights::from_buffer;
+pub(crate) use seal::{seal, verify};
+pub(crate) use weights::from_buffer;
 pub use weights::read_tensors;
 
 use crate::config::Config;
@@ -46,6 +49,10 @@ struct Header {
     config: Config,
     standardizer: Option<Standardizer>,
     classes: Vec<String>,
+    /// Files of other programs need not have one.
+    #[serde(default, skip_serializing)]
+    #[allow(dead_code)]
+    checksum: Option<String>,
 }
 
 impl Checkpoint {
@@ -60,21 +67,24 @@ impl Checkpoint {
             config: self.config.clone(),
             standardizer: self.standardizer.clone(),
             classes: self.classes.clone(),
+            checksum: None,
         };
-        let text = serde_json::to_string(&header).map_err(|error| Error::file(path, error))?;
-        let header = HashMap::from([(KEY.to_owned(), text)]);
-        let bytes = safetensors::serialize(&self.weights, Some(header))
-            .map_err(|error| Error::file(path, error))?;
+        let header = serde_json::to_value(&header).map_err(|error| Error::file(path, error))?;
+        let Value::Object(header) = header else {
+            return Err(Error::file(path, "its header is no JSON object"));
+        };
+        let bytes = seal(path, &self.weights, KEY, header)?;
         Ok(write_atomic(path, &bytes)?)
     }
 
     /// Reads a file.
     ///
     /// # Errors
-    /// When the file cannot be read or is not a checkpoint of this program.
+    /// When the file cannot be read, is not a checkpoint of this program, or was damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
+        verify(path, &bytes)?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes)
             .map_err(|error| Error::file(path, format!("not a safetensors file: {error}")))?;
         let text = metadata

@@ -46,7 +46,7 @@ pub fn read_tensors(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> 
 }
 
 /// The tensors of the bytes of a safetensors file; `path` stands in errors.
-pub(super) fn from_buffer(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+pub(crate) fn from_buffer(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
     let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)
         .map_err(|error| Error::file(path, format!("not a safetensors file: {error}")))?;
     Ok(tensors.into_iter().collect())

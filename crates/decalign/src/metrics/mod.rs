@@ -3,14 +3,18 @@
 //! Names follow the benchmarks' own: `Acc_2`, `F1_score`, `MAE`, `Corr`, ... What they mean is in
 //! [`Benchmark`].
 
+mod bootstrap;
 mod classes;
+mod normal;
 mod scores;
 mod statistics;
 
+use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::config::{Mode, TrainMode};
 
+pub use bootstrap::{Bootstrap, Difference, Interval, Method, Paired};
 pub use statistics::{accuracy, macro_f1, pearson, weighted_f1};
 
 /// Named figures in the order in which they are shown.
@@ -50,6 +54,29 @@ impl Serialize for Metrics {
     }
 }
 
+impl<'de> Deserialize<'de> for Metrics {
+    /// Takes the names of all benchmarks.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let map = serde_json::Map::deserialize(deserializer)?;
+        let known: Vec<&'static str> = Benchmark::ALL
+            .iter()
+            .flat_map(|benchmark| benchmark.evaluate(&[], &[]).0)
+            .map(|(name, _)| name)
+            .collect();
+        let figure = |(name, value): (String, serde_json::Value)| {
+            let known = known.iter().find(|known| **known == name);
+            match (known, value.as_f64()) {
+                (Some(name), Some(value)) => Ok((*name, value)),
+                _ => Err(D::Error::custom(format!("{name}: {value} is no metric"))),
+            }
+        };
+        map.into_iter()
+            .map(figure)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
 /// Which figures a data set is judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Benchmark {
@@ -78,6 +105,38 @@ pub enum Benchmark {
 }
 
 impl Benchmark {
+    /// Every benchmark.
+    pub const ALL: [Self; 6] = [
+        Self::Mosi,
+        Self::Sims,
+        Self::ThreeClasses,
+        Self::Iemocap,
+        Self::Regression,
+        Self::Classification,
+    ];
+
+    /// The name that files call it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mosi => "mosi",
+            Self::Sims => "sims",
+            Self::ThreeClasses => "three-classes",
+            Self::Iemocap => "iemocap",
+            Self::Regression => "regression",
+            Self::Classification => "classification",
+        }
+    }
+
+    /// The benchmark of a [`name`](Self::name).
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.name() == name)
+    }
+
+    /// Whether it judges scores, not classes.
+    pub fn is_regression(self) -> bool {
+        matches!(self, Self::Mosi | Self::Sims | Self::Regression)
+    }
+
     /// The benchmark of a data set's name.
     pub fn of(dataset_name: &str, mode: TrainMode, classes: usize) -> Self {
         let name = dataset_name.to_lowercase();

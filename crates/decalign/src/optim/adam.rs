@@ -1,14 +1,15 @@
 //! Adam with L2 weight decay.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Var};
+use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor, Var, WithDType};
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, for_blocks, parallel};
 
 use super::clip_gradient_norm;
-use crate::Result;
+use crate::{Error, Result};
 
 /// The settings of [`Adam`] that stay the same during training.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,6 +126,103 @@ impl Adam {
         let updates = parallel::map(self.parameters.len(), 20 * elements, update);
         updates.into_iter().collect::<candle_core::Result<()>>()?;
         Ok(norm)
+    }
+}
+
+/// The names of what a parameter's state consists of.
+const STATE: [&str; 3] = ["gradient", "square", "steps"];
+
+impl Adam {
+    /// The state, to be saved: `gradient.<name>` and `square.<name>`, the running means of parameter `<name>`, and
+    /// `steps.<name>`, how many steps they have seen; none of parameters that were never reached.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut state = BTreeMap::new();
+        for Parameter { name, moments, .. } in &self.parameters {
+            let moments = moments.lock().unwrap_or_else(PoisonError::into_inner);
+            if moments.steps == 0 {
+                continue;
+            }
+            let [gradient, square] = match moments.double.gradient.is_empty() {
+                true => moments.single.tensors()?,
+                false => moments.double.tensors()?,
+            };
+            let steps = Tensor::new(&[i64::from(moments.steps)], &Device::Cpu)?;
+            for (what, tensor) in STATE.iter().zip([gradient, square, steps]) {
+                state.insert(format!("{what}.{name}"), tensor);
+            }
+        }
+        Ok(state)
+    }
+
+    /// Goes on from a state that was saved.
+    ///
+    /// # Errors
+    /// When it is not one of these parameters; nothing is changed then.
+    pub fn restore(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        let mut restored = Vec::with_capacity(self.parameters.len());
+        let mut used = 0;
+        for Parameter { name, variable, .. } in &self.parameters {
+            let [gradient, square, steps] = STATE.map(|what| state.get(&format!("{what}.{name}")));
+            let moments = match (gradient, square, steps) {
+                (None, None, None) => Moments::default(),
+                (Some(gradient), Some(square), Some(steps)) => {
+                    used += STATE.len();
+                    Moments::of([gradient, square], steps, variable)
+                        .map_err(|error| Error::invalid(format!("state of {name}: {error}")))?
+                }
+                _ => return Err(Error::invalid(format!("state of {name}: not complete"))),
+            };
+            restored.push(moments);
+        }
+        if used != state.len() {
+            return Err(Error::invalid(
+                "state of a parameter that the model does not have",
+            ));
+        }
+        for (parameter, moments) in self.parameters.iter_mut().zip(restored) {
+            parameter.moments = Mutex::new(moments);
+        }
+        Ok(())
+    }
+}
+
+impl Moments {
+    fn of(means: [&Tensor; 2], steps: &Tensor, variable: &Var) -> Result<Self> {
+        let count = variable.elem_count();
+        let fits = |mean: &&Tensor| mean.dims() == [count] && mean.dtype() == variable.dtype();
+        let steps = match steps.to_vec1::<i64>()?[..] {
+            [steps] if means.iter().all(fits) => i32::try_from(steps).ok(),
+            _ => None,
+        };
+        let Some(steps) = steps.filter(|steps| *steps > 0) else {
+            return Err(Error::invalid("not of this parameter's size and type"));
+        };
+        let mut moments = Self {
+            steps,
+            ..Self::default()
+        };
+        match variable.dtype() {
+            candle_core::DType::F64 => moments.double = Means::of(means)?,
+            _ => moments.single = Means::of(means)?,
+        }
+        Ok(moments)
+    }
+}
+
+impl<T: WithDType> Means<T> {
+    fn tensors(&self) -> Result<[Tensor; 2]> {
+        let tensor = |numbers: &Vec<T>| Tensor::new(numbers.as_slice(), &Device::Cpu);
+        Ok([tensor(&self.gradient)?, tensor(&self.square)?])
+    }
+
+    fn of([gradient, square]: [&Tensor; 2]) -> Result<Self> {
+        Ok(Self {
+            gradient: gradient.to_vec1()?,
+            square: square.to_vec1()?,
+        })
     }
 }
 

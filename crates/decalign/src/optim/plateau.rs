@@ -1,5 +1,7 @@
 //! What a validation metric decides: the learning rate, and when to stop.
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::Mode;
 
 /// Whether one value of a metric is better than another.
@@ -8,7 +10,7 @@ pub type Goal = Mode;
 /// Multiplies the learning rate by `factor` when a metric has not improved for more than
 /// `patience` epochs, as PyTorch's `ReduceLROnPlateau` with its defaults (relative threshold
 /// 1e-4).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReduceOnPlateau {
     goal: Goal,
     factor: f64,
@@ -34,6 +36,11 @@ impl ReduceOnPlateau {
         }
     }
 
+    /// What to multiply the learning rate by.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
     /// Takes the metric of an epoch and returns what to multiply the learning rate by from now on.
     pub fn observe(&mut self, metric: f64) -> f64 {
         let improved = match (self.best, self.goal) {
@@ -56,7 +63,7 @@ impl ReduceOnPlateau {
 }
 
 /// Remembers the best epoch and stops `patience` epochs after it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EarlyStopping {
     goal: Goal,
     patience: usize,

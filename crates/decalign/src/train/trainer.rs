@@ -1,21 +1,21 @@
-//! A training run.
+//! A training run of DecAlign.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
 
-use candle_core::{DType, Device};
-use decalign_data::{BatchSampler, Dataset, Labels, Part, Standardizer};
+use candle_core::{DType, Device, Tensor};
+use decalign_data::{Dataset, Labels, Standardizer};
 
-use super::epoch::Epoch;
-use super::{EpochReport, Observer};
+use super::{
+    EpochReport, Fit, Flow, Judged, Keep, Observer, Phases, Start, StepReport, TrainSettings,
+};
 use crate::checkpoint::Checkpoint;
-use crate::config::{ClassWeight, Config, Mode, Resolved, Task, check_batches};
+use crate::config::{ClassWeight, Config, Resolved, Task, check_batches};
 use crate::inputs;
 use crate::metrics::{Benchmark, Metrics};
 use crate::model::DecAlign;
 use crate::objective::{Objective, class_weights};
-use crate::optim::{Adam, AdamSettings, EarlyStopping, ReduceOnPlateau};
-use crate::{Error, Result};
+use crate::{Error, Predictions, Result};
 
 /// Data and settings that fit one another, ready to train.
 ///
@@ -36,11 +36,8 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Trainer {
     settings: Resolved,
-    data: Dataset,
+    fit: Fit,
     standardizer: Option<Standardizer>,
-    rows: [Vec<usize>; 3],
-    benchmark: Benchmark,
-    device: Device,
 }
 
 /// How a run ended.
@@ -56,6 +53,12 @@ pub struct Outcome {
     pub valid: Metrics,
     /// Figures of the best model on the test part.
     pub test: Metrics,
+    /// Its predictions of the validation part, in the order of [`Trainer::rows`].
+    pub valid_predictions: Predictions,
+    /// Its predictions of the test part.
+    pub test_predictions: Predictions,
+    /// Wall time by phase.
+    pub phases: Phases,
     /// Wall time of training, without the test.
     pub seconds: f64,
 }
@@ -75,36 +78,32 @@ impl Trainer {
             )));
         }
         let settings = config.resolve(&data)?;
-        let part = |part| data.part(config.split.as_deref(), part);
-        let rows = [part(Part::Train)?, part(Part::Valid)?, part(Part::Test)?];
-        check_batches(&settings.model, rows[0].len())?;
-        let standardizer = inputs::standardizer(&data, &rows[0], config)?;
-        let data = inputs::standardize(&data, standardizer.as_ref())?.into_owned();
-        let benchmark = settings.benchmark();
-        let trainer = Self {
+        let split = config.split.as_deref();
+        let how = TrainSettings::from(&settings.config);
+        let mut fit = Fit::new(how, &data, split, settings.benchmark(), device)?;
+        check_batches(&settings.model, fit.rows[0].len())?;
+        let standardizer = inputs::standardizer(&data, &fit.rows[0], config)?;
+        fit.data = inputs::standardize(&data, standardizer.as_ref())?.into_owned();
+        Ok(Self {
             settings,
-            data,
+            fit,
             standardizer,
-            rows,
-            benchmark,
-            device: device.clone(),
-        };
-        trainer.criterion(
-            &config.selection_metric,
-            config.selection_mode,
-            "selection_metric",
-        )?;
-        trainer.criterion(
-            &config.scheduler_metric,
-            config.scheduler_mode,
-            "scheduler_metric",
-        )?;
-        Ok(trainer)
+        })
     }
 
     /// The configuration with everything filled in.
     pub fn config(&self) -> &Config {
         &self.settings.config
+    }
+
+    /// The samples of the training, validation and test part.
+    pub fn rows(&self) -> &[Vec<usize>; 3] {
+        self.fit.rows()
+    }
+
+    /// The figures that predictions are judged by.
+    pub fn benchmark(&self) -> Benchmark {
+        self.fit.benchmark()
     }
 
     /// Trains until the last epoch or until the validation metric has stopped improving.
@@ -115,123 +114,59 @@ impl Trainer {
     /// When a loss or gradient is not finite (the file then holds the last good model), or the
     /// file cannot be written.
     pub fn run(&self, file: Option<&Path>, observer: &mut dyn Observer) -> Result<Outcome> {
-        let start = Instant::now();
-        let config = self.config();
-        let model = DecAlign::new(&self.settings.model, config.seed, DType::F32, &self.device)?;
+        self.run_resumable(file, &Keep::nothing(), observer)
+    }
+
+    /// As [`Trainer::run`], with a state to go on from when the run is interrupted.
+    ///
+    /// # Errors
+    /// As [`Trainer::run`] and [`Fit::run`].
+    pub fn run_resumable(
+        &self,
+        file: Option<&Path>,
+        keep: &Keep,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome> {
+        let seed = self.config().seed;
+        let model = DecAlign::new(&self.settings.model, seed, DType::F32, &self.fit.device)?;
         let objective = Objective::new(&self.settings.objective, self.class_weights());
-        let mut adam = Adam::new(
-            model.variables(),
-            AdamSettings::new(config.weight_decay, config.clip),
-        );
-        let sampler = BatchSampler::new(self.rows[0].clone(), config.batch_size, config.seed)?;
-        let (selection, goal) = self.criterion(
-            &config.selection_metric,
-            config.selection_mode,
-            "selection_metric",
-        )?;
-        let mut stopping = EarlyStopping::new(goal, config.early_stop_patience);
-        let (watched, goal) = self.criterion(
-            &config.scheduler_metric,
-            config.scheduler_mode,
-            "scheduler_metric",
-        )?;
-        let mut schedule = ReduceOnPlateau::new(goal, config.factor, config.scheduler_patience);
-        let (data, device) = (&self.data, &self.device);
-        let pass = Epoch {
-            model: &model,
-            objective: &objective,
-            data,
-            sampler: &sampler,
-            config,
-            device,
+        let mut saver = Saver {
+            trainer: self,
+            file,
+            observer,
         };
-        let (mut scale, mut best, mut epochs) = (1.0, None, Vec::new());
-        for epoch in 1..=config.num_epochs {
-            let begun = Instant::now();
-            let trained = pass.run(epoch, scale, &mut adam, observer)?;
-            let (loss, metrics) = self.measure(&model, &self.rows[1], Some(&objective))?;
-            if !loss.is_finite() {
-                return Err(Error::diverged(
-                    format!("the validation loss is {loss}"),
-                    epoch,
-                    sampler.len(),
-                ));
-            }
-            let metric = |name: &Option<&str>| name.map_or(Some(loss), |name| metrics.get(name));
-            let is_best = stopping.observe(epoch, metric(&selection).unwrap_or(f64::NAN));
-            if is_best {
-                let checkpoint = self.checkpoint(&model)?;
-                file.map(|file| checkpoint.save(file)).transpose()?;
-                best = Some((epoch, checkpoint));
-            }
-            let report = EpochReport {
-                epoch,
-                learning_rate: scale * config.learning_rate,
-                training: trained.losses,
-                gradient_norm: trained.gradient_norm,
-                validation_loss: loss,
-                validation: metrics.clone(),
-                best: is_best,
-                seconds: begun.elapsed().as_secs_f64(),
-            };
-            observer.epoch(&report)?;
-            epochs.push(report);
-            scale = schedule.observe(metric(&watched).unwrap_or(f64::NAN));
-            if stopping.exhausted(epoch) {
-                break;
-            }
-        }
-        let seconds = start.elapsed().as_secs_f64();
-        let Some((best_epoch, checkpoint)) = best else {
-            return Err(Error::invalid(
-                "the validation metric was never a number: no model to keep",
-            ));
+        let fitted = self.fit.run(&model, &objective, keep, &mut saver)?;
+        let predictions = |judged: &Judged| {
+            let outputs = self.settings.model.outputs;
+            Predictions::new(judged.predictions.clone(), self.classes(), outputs)
         };
-        let best_model = checkpoint.model(&self.device)?;
-        let (_, valid) = self.measure(&best_model, &self.rows[1], None)?;
-        let (_, test) = self.measure(&best_model, &self.rows[2], None)?;
+        let phases = fitted.phases;
         Ok(Outcome {
-            checkpoint,
-            best_epoch,
-            epochs,
-            valid,
-            test,
-            seconds,
+            best_epoch: fitted.best_epoch,
+            epochs: fitted.epochs,
+            valid_predictions: predictions(&fitted.valid),
+            test_predictions: predictions(&fitted.test),
+            valid: fitted.valid.metrics,
+            test: fitted.test.metrics,
+            checkpoint: self.checkpoint(fitted.weights),
+            phases,
+            seconds: phases.training + phases.validation + phases.saving,
         })
     }
 
-    /// Loss and figures of a model on some samples.
-    fn measure(
-        &self,
-        model: &DecAlign,
-        rows: &[usize],
-        objective: Option<&Objective>,
-    ) -> Result<(f64, Metrics)> {
-        let batch = self.config().batch_size;
-        let done = inputs::evaluate(model, &self.data, rows, batch, objective, &self.device)?;
-        let labels = inputs::labels(&self.data, rows);
-        Ok((
-            done.loss,
-            self.benchmark.evaluate(&done.predictions, &labels),
-        ))
-    }
-
-    fn checkpoint(&self, model: &DecAlign) -> Result<Checkpoint> {
-        // The optimiser changes parameters in place: copies stay.
-        let weights = model
-            .variables()
-            .into_iter()
-            .map(|(name, var)| Ok((name, var.as_tensor().copy()?)));
-        Ok(Checkpoint {
+    fn checkpoint(&self, weights: BTreeMap<String, Tensor>) -> Checkpoint {
+        Checkpoint {
             config: self.config().clone(),
             standardizer: self.standardizer.clone(),
-            classes: self
-                .data
-                .labels()
-                .map(|l| l.names().to_vec())
-                .unwrap_or_default(),
-            weights: weights.collect::<Result<_>>()?,
-        })
+            classes: self.classes(),
+            weights,
+        }
+    }
+
+    /// The names of the classes; none for scores.
+    fn classes(&self) -> Vec<String> {
+        let labels = self.fit.data.labels();
+        labels.map(|l| l.names().to_vec()).unwrap_or_default()
     }
 
     fn class_weights(&self) -> Option<Vec<f64>> {
@@ -242,35 +177,38 @@ impl Trainer {
         else {
             return None;
         };
-        let Some(Labels::Classes { values, .. }) = self.data.labels() else {
+        let Some(Labels::Classes { values, .. }) = self.fit.data.labels() else {
             return None;
         };
-        let labels: Vec<usize> = self.rows[0]
-            .iter()
-            .map(|row| values[*row] as usize)
-            .collect();
-        Some(class_weights(classes, &labels))
+        let labels = self.fit.rows[0].iter().map(|row| values[*row] as usize);
+        Some(class_weights(classes, &labels.collect::<Vec<_>>()))
+    }
+}
+
+/// Writes every best model so far, and tells everything on.
+struct Saver<'a> {
+    trainer: &'a Trainer,
+    file: Option<&'a Path>,
+    observer: &'a mut dyn Observer,
+}
+
+impl Observer for Saver<'_> {
+    fn begin(&mut self, start: &Start<'_>) -> Result<()> {
+        self.observer.begin(start)
     }
 
-    /// The metric that a key names (`None` for the validation loss) and which way is better.
-    fn criterion<'a>(
-        &self,
-        metric: &'a Option<String>,
-        mode: Option<Mode>,
-        key: &str,
-    ) -> Result<(Option<&'a str>, Mode)> {
-        // The release calls the validation loss by the data set's name.
-        let data_set = &self.config().dataset_name;
-        let is_loss = |name: &str| name == "loss" || name.eq_ignore_ascii_case(data_set);
-        let Some(name) = metric.as_deref().filter(|name| !is_loss(name)) else {
-            return Ok((None, mode.unwrap_or(Mode::Min)));
-        };
-        let known = self.benchmark.evaluate(&[], &[]);
-        if known.get(name).is_none() {
-            let names: Vec<&str> = known.iter().map(|(name, _)| name).collect();
-            let message = format!("{name} is not known; there are loss, {}", names.join(", "));
-            return Err(Error::config(key, message));
+    fn step(&mut self, report: &StepReport<'_>) -> Result<Flow> {
+        self.observer.step(report)
+    }
+
+    fn best(&mut self, epoch: usize, weights: &BTreeMap<String, Tensor>) -> Result<()> {
+        if let Some(file) = self.file {
+            self.trainer.checkpoint(weights.clone()).save(file)?;
         }
-        Ok((Some(name), mode.unwrap_or_else(|| Metrics::mode(name))))
+        self.observer.best(epoch, weights)
+    }
+
+    fn epoch(&mut self, report: &EpochReport) -> Result<Flow> {
+        self.observer.epoch(report)
     }
 }
