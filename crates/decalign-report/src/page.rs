@@ -64,12 +64,8 @@ impl Report {
         let links =
             links.map(|(i, s)| Node::with_text("a", &s.title).set("href", format!("#section-{i}")));
         let sections = self.sections.iter().enumerate().map(|(i, s)| section(i, s));
-        // In a script no text may end the script.
-        let data = self
-            .json()
-            .to_string()
-            .replace("</", "<\\/")
-            .replace("<!--", "<\\!--");
+        // In a script no text may begin or end an element.
+        let data = self.json().to_string().replace('<', "\\u003c");
         let body = Node::new("body")
             .child(Node::with_text("h1", &self.title))
             .child(Node::new("nav").children(links))
