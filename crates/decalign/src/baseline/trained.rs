@@ -121,7 +121,7 @@ impl BaselineSettings {
             return Err(Error::invalid(message));
         }
         let rates = [("learning_rate", self.learning_rate), ("clip", self.clip)];
-        match rates.into_iter().find(|(_, v)| !(*v > 0.0)) {
+        match rates.into_iter().find(|(_, v)| v.is_nan() || *v <= 0.0) {
             Some((name, v)) => {
                 let message = format!("baseline settings: {name} is {v}, must be positive");
                 Err(Error::invalid(message))
