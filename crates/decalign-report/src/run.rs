@@ -16,7 +16,7 @@ use crate::samples::labels;
 #[derive(Debug)]
 pub enum Found {
     /// A run with one seed or several.
-    Run(Run),
+    Run(Box<Run>),
     /// An ablation, a sweep, or baselines.
     Experiment(Box<Experiment>),
 }
@@ -107,7 +107,7 @@ impl Found {
             || folder.display().to_string(),
             |n| n.to_string_lossy().into_owned(),
         );
-        Ok(Self::Run(Run {
+        Ok(Self::Run(Box::new(Run {
             name,
             labels,
             benchmark: first.checkpoint.config.resolve_alone()?.benchmark(),
@@ -115,7 +115,7 @@ impl Found {
             seeds,
             data,
             rows,
-        }))
+        })))
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn sections(found: Vec<Found>) -> Result<Vec<Section>> {
     let (mut runs, mut experiments) = (Vec::new(), Vec::new());
     for one in found {
         match one {
-            Found::Run(run) => runs.push(run),
+            Found::Run(run) => runs.push(*run),
             Found::Experiment(experiment) => experiments.push(*experiment),
         }
     }
