@@ -1,8 +1,12 @@
 //! The command line.
 
+mod experiment;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use experiment::{Ablate, Baselines, Experiment, Report, Settings, Sweep};
 
 /// Cross-modal alignment: train, evaluate, predict with, verify and time DecAlign models.
 #[derive(Debug, Parser)]
@@ -20,6 +24,14 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Train a model; on the embedded digits when no data is given
     Train(Train),
+    /// Train without parts of the method, and tell what each is worth
+    Ablate(Ablate),
+    /// Train with values of settings, and tell which are best
+    Sweep(Sweep),
+    /// Train the methods of the literature beside the model
+    Baselines(Baselines),
+    /// Make one HTML page of runs and experiments: figures, intervals, the hardest samples
+    Report(Report),
     /// Compute a benchmark's figures for a trained model, with intervals
     Evaluate(Evaluate),
     /// Compare two runs on the same samples, with intervals

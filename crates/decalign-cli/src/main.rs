@@ -1,18 +1,25 @@
 //! The program `decalign`: train, evaluate, predict with, verify and time models.
 
+mod ablate;
 mod args;
+mod baselines;
 mod bench;
 mod compare;
 mod config;
 mod convert;
 mod encode;
 mod evaluate;
+mod experiment;
 mod inspect;
+mod jobs;
 mod output;
 mod predict;
 mod progress;
+mod report;
 mod run;
+mod settings;
 mod source;
+mod sweep;
 mod table;
 mod train;
 mod verify;
@@ -32,6 +39,10 @@ fn main() -> ExitCode {
     keep_candle_to_one_thread();
     let done = match Arguments::parse().command {
         Command::Train(arguments) => train::run(arguments),
+        Command::Ablate(arguments) => ablate::run(arguments),
+        Command::Sweep(arguments) => sweep::run(arguments),
+        Command::Baselines(arguments) => baselines::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Predict(arguments) => predict::run(arguments),

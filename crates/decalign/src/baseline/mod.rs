@@ -1,6 +1,16 @@
-//! What a model has to beat: no features at all, and one view with a linear model.
+//! What a model has to beat: no features at all, one view with a linear model, and the networks of
+//! the literature.
+//!
+//! | item | what it is |
+//! |---|---|
+//! | [`baselines`] | the majority class or the median; ridge regression on the best single view |
+//! | [`train_baseline`] | a network of the literature, by [`Method`], on the same split and seed |
 
+mod network;
 mod ridge;
+mod trained;
+
+pub use trained::{BaselineOutcome, BaselineSettings, Method, train_baseline};
 
 use decalign_data::{Dataset, Labels, Modality, Part};
 

@@ -46,6 +46,26 @@ pub enum ClassWeight {
     Balanced,
 }
 
+/// A part of the method that a run can do without, as the paper's ablations do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Component {
+    /// Unique and common parts: without, both are the projected features, and `L_dec` is 0.
+    Decoupling,
+    /// `L_hete` as a whole.
+    Heterogeneous,
+    /// `L_homo` as a whole.
+    Homogeneous,
+    /// The transport between prototypes in `L_hete`; samples still go to prototypes.
+    PrototypeOt,
+    /// The supervised contrastive loss.
+    Contrastive,
+    /// Moment matching in `L_homo`.
+    Moments,
+    /// MMD in `L_homo`.
+    Mmd,
+}
+
 /// How a cost over feature dimensions becomes a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -170,6 +190,9 @@ pub struct Config {
     pub class_weight: ClassWeight,
     /// Weight of the loss of the sign, in regression.
     pub binary_task_weight: f64,
+    /// Parts of the method to leave out: `decoupling`, `heterogeneous`, `homogeneous`,
+    /// `prototype_ot`, `contrastive`, `moments`, `mmd`.
+    pub without: Vec<Component>,
     /// Weight of the decoupling loss.
     pub dec_loss_weight: f64,
     /// Weight of the heterogeneous alignment.
@@ -263,6 +286,7 @@ impl Default for Config {
             smooth_l1_beta: 1.0,
             class_weight: ClassWeight::None,
             binary_task_weight: 0.0,
+            without: Vec::new(),
             dec_loss_weight: 1.0,
             alpha: 0.05,
             beta: 0.05,

@@ -23,7 +23,9 @@ mod resolved;
 mod text;
 
 pub use check::check_batches;
-pub use keys::{ClassWeight, Config, CostReduction, Mode, Semantics, TaskLoss, TrainMode};
+pub use keys::{
+    ClassWeight, Component, Config, CostReduction, Mode, Semantics, TaskLoss, TrainMode,
+};
 pub use preset::PRESETS;
 pub use resolved::{
     ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved, Task, TextEncoderConfig,

@@ -83,10 +83,12 @@ impl Config {
         let text = Value::from(value);
         // What a value means depends on the key: 1 may be a number, a name, or a list of one.
         match self.assign(key, json) {
-            Err(error) => self
-                .assign(key, list())
-                .or_else(|_| self.assign(key, text))
-                .map_err(|_| error),
+            Err(error) => self.assign(key, list()).or_else(|of_list| {
+                // Where a list is what the key takes, the item that is wrong is worth telling.
+                let wants_list = error.to_string().contains("expected a sequence");
+                let told = if wants_list { of_list } else { error };
+                self.assign(key, text).map_err(|_| told)
+            }),
             done => done,
         }
     }

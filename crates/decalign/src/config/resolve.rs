@@ -2,7 +2,9 @@
 
 use decalign_data::{Dataset, Labels};
 
-use super::{Config, ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved};
+use super::{
+    Component, Config, ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved,
+};
 use super::{Semantics, Task, TaskLoss, TrainMode};
 use crate::{Error, Result};
 
@@ -151,6 +153,7 @@ impl Config {
             cross_modal_attention: self.use_cross_modal_attention,
             causal_mask: self.attn_mask,
             sequence_mask: self.use_sequence_mask,
+            without: self.without.clone(),
             outputs: match self.train_mode {
                 Some(TrainMode::Classification) => self.num_classes.unwrap_or(0),
                 _ => 1,
@@ -252,7 +255,10 @@ impl Config {
             dec_loss_weight: self.dec_loss_weight,
             alpha: self.alpha,
             beta: self.beta,
-            ct_weight: self.ct_weight,
+            ct_weight: match self.without.contains(&Component::Contrastive) {
+                true => 0.0,
+                false => self.ct_weight,
+            },
             ct_temperature: self.ct_temperature,
             binary_task_weight: self.binary_task_weight,
         })

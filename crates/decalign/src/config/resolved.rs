@@ -1,6 +1,6 @@
 //! What a model and an objective are built from: valid settings.
 
-use super::{ClassWeight, Config, CostReduction, Semantics, TrainMode};
+use super::{ClassWeight, Component, Config, CostReduction, Semantics, TrainMode};
 use crate::metrics::Benchmark;
 use decalign_text::{BertConfig, Freeze};
 
@@ -94,8 +94,17 @@ pub struct ModelConfig {
     pub causal_mask: bool,
     /// Reference semantics: leave padded steps out.
     pub sequence_mask: bool,
+    /// Parts of the method that are left out.
+    pub without: Vec<Component>,
     /// Numbers the model predicts: 1, or one a class.
     pub outputs: usize,
+}
+
+impl ModelConfig {
+    /// Whether the model has a part of the method.
+    pub fn has(&self, component: Component) -> bool {
+        !self.without.contains(&component)
+    }
 }
 
 /// The loss of regression.
@@ -137,7 +146,7 @@ pub struct ObjectiveConfig {
     pub alpha: f64,
     /// Weight of the homogeneous alignment.
     pub beta: f64,
-    /// Weight of the contrastive loss.
+    /// Weight of the contrastive loss; 0 when it is left out.
     pub ct_weight: f64,
     /// Temperature of the contrastive loss.
     pub ct_temperature: f64,

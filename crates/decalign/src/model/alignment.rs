@@ -11,7 +11,7 @@ use decalign_ot::{
 use decalign_core::Result;
 use decalign_core::profile::phase;
 
-use crate::config::{CostReduction, ModelConfig, Semantics};
+use crate::config::{Component, CostReduction, ModelConfig, Semantics};
 
 /// What pulls unique and common parts apart, and modalities together. Scalars.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct Alignment {
 }
 
 /// How far marginals may be from what they should be when native transport stops.
-const TRANSPORT_TOLERANCE: f64 = 1e-4;
+pub(super) const TRANSPORT_TOLERANCE: f64 = 1e-4;
 
 /// `L_hete = L_ot + L_local` of pooled unique parts, (B, d) each.
 ///
@@ -42,11 +42,15 @@ pub(super) fn heterogeneous(unique: &[Tensor], config: &ModelConfig) -> Result<T
     let fits: Vec<UnrolledFit> = phase("mixtures", || -> Result<_> { fit() })?;
     phase("transport", || {
         let local = samples_to_prototypes(unique, &fits, config)?;
-        Ok((transport(&fits, config)? + local)?)
+        match config.has(Component::PrototypeOt) {
+            true => Ok((transport(&fits, config)? + local)?),
+            false => Ok(local),
+        }
     })
 }
 
-fn transport(fits: &[UnrolledFit], config: &ModelConfig) -> Result<Tensor> {
+/// The transport of all modalities' prototypes onto one another.
+pub(super) fn problem(fits: &[UnrolledFit], config: &ModelConfig) -> Result<MultiMarginalProblem> {
     let reduction = reduction(config);
     let mass = fits
         .iter()
@@ -63,7 +67,11 @@ fn transport(fits: &[UnrolledFit], config: &ModelConfig) -> Result<Tensor> {
             )?);
         }
     }
-    let problem = MultiMarginalProblem::pairwise(&mass, &costs)?;
+    MultiMarginalProblem::pairwise(&mass, &costs)
+}
+
+fn transport(fits: &[UnrolledFit], config: &ModelConfig) -> Result<Tensor> {
+    let problem = problem(fits, config)?;
     let (epsilon, sweeps) = (config.transport_epsilon, config.transport_iterations);
     Ok(match config.semantics {
         Semantics::Reference => KernelSinkhorn::new(epsilon, sweeps)?.loss(&problem)?,
@@ -109,7 +117,22 @@ fn reduction(config: &ModelConfig) -> Reduction {
 /// `L_homo = L_sem + L_mmd` of distribution features, (B, P) each: moments, and biased MMD^2 with
 /// a Gaussian kernel, means over pairs (paper, section 3.4).
 pub(super) fn homogeneous(distribution: &[Tensor], config: &ModelConfig) -> Result<Tensor> {
-    let kernel = Kernel::gaussian_variance(config.mmd_bandwidth)?;
-    let mmd = Mmd::new(kernel, Estimator::Biased).mean_over_pairs(distribution)?;
-    Ok((moment_matching(distribution)? + mmd)?)
+    let mmd = || {
+        let kernel = Kernel::gaussian_variance(config.mmd_bandwidth)?;
+        Mmd::new(kernel, Estimator::Biased).mean_over_pairs(distribution)
+    };
+    match (config.has(Component::Moments), config.has(Component::Mmd)) {
+        (true, true) => {
+            let mmd = mmd()?;
+            Ok((moment_matching(distribution)? + mmd)?)
+        }
+        (true, false) => moment_matching(distribution),
+        (false, true) => mmd(),
+        (false, false) => nothing(&distribution[0]),
+    }
+}
+
+/// A loss of 0.
+pub(super) fn nothing(like: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::zeros((), like.dtype(), like.device())?)
 }

@@ -8,9 +8,9 @@ use decalign_core::profile::phase;
 use decalign_decouple::Decoupled;
 use decalign_fusion::{Attention, Stream, mean_pool};
 
-use super::alignment::{heterogeneous, homogeneous};
+use super::alignment::{heterogeneous, homogeneous, nothing};
 use super::{DecAlign, parameter_key};
-use crate::config::Semantics;
+use crate::config::{Component, Semantics};
 
 impl DecAlign {
     /// The pooled output of each active modality's encoder, in [`pieces`] of the batch: all pieces of the first
@@ -65,10 +65,14 @@ impl DecAlign {
     /// `L_hete` of the pooled unique parts.
     pub(super) fn heterogeneous_branch(&self, unique: Vec<Tensor>) -> Branch<'_> {
         Branch::new(unique, Vec::new(), |unique| {
-            Ok(vec![match self.aligns(unique.len()) {
-                true => heterogeneous(unique, &self.config).map_err(in_loss("heterogeneous"))?,
-                false => nothing(&unique[0])?,
-            }])
+            Ok(vec![
+                match self.aligns(unique.len(), Component::Heterogeneous) {
+                    true => {
+                        heterogeneous(unique, &self.config).map_err(in_loss("heterogeneous"))?
+                    }
+                    false => nothing(&unique[0])?,
+                },
+            ])
         })
     }
 
@@ -95,7 +99,7 @@ impl DecAlign {
                     .zip(common)
                     .map(encode)
                     .collect::<decalign_core::Result<Vec<_>>>()?;
-                let loss = match self.aligns(outputs.len()) {
+                let loss = match self.aligns(outputs.len(), Component::Homogeneous) {
                     true => homogeneous(&outputs, &self.config).map_err(in_loss("homogeneous"))?,
                     false => nothing(&outputs[0])?,
                 };
@@ -111,12 +115,14 @@ impl DecAlign {
         self.parameters.scope(format!("{part}_{key}")).within()
     }
 
-    /// Whether so many active modalities are aligned: the release aligns three or none.
-    fn aligns(&self, active: usize) -> bool {
-        match self.config.semantics {
+    /// Whether so many active modalities are aligned by a part of the method: the release aligns
+    /// three or none.
+    fn aligns(&self, active: usize, component: Component) -> bool {
+        let enough = match self.config.semantics {
             Semantics::Reference => active == 3,
             Semantics::Native => active >= 2,
-        }
+        };
+        enough && self.config.has(component)
     }
 }
 
@@ -143,9 +149,4 @@ fn in_loss(name: &str) -> impl Fn(Error) -> Error {
             error.to_string(),
         )
     }
-}
-
-/// A loss of 0.
-fn nothing(like: &Tensor) -> decalign_core::Result<Tensor> {
-    Ok(Tensor::zeros((), like.dtype(), like.device())?)
 }

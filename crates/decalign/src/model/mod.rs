@@ -12,10 +12,14 @@
 
 mod alignment;
 mod branches;
+mod inspect;
 mod naming;
 mod projection;
 
+use alignment::nothing;
+
 pub use alignment::Alignment;
+pub use inspect::{Pooled, Prototypes};
 pub use naming::parameter_key;
 
 use std::path::Path;
@@ -29,7 +33,7 @@ use decalign_decouple::{Decoupled, Decoupler, cosine_squared};
 use decalign_fusion::{CrossModalEncoder, Encoder, EncoderSettings, LayerSettings, mean_pool};
 use decalign_text::{Bert, Tokens, load_weights};
 
-use crate::config::{ModelConfig, TextEncoderConfig};
+use crate::config::{Component, ModelConfig, TextEncoderConfig};
 use crate::{Error, Result};
 use projection::Projection;
 
@@ -40,7 +44,8 @@ pub struct DecAlign {
     parameters: Parameters,
     text_encoder: Option<Bert>,
     projections: Vec<Projection>,
-    decoupler: Decoupler,
+    /// `None` when decoupling is left out.
+    decoupler: Option<Decoupler>,
     encoder: CrossModalEncoder,
     distribution: Vec<DistributionEncoder>,
     head: [Tensor; 2],
@@ -159,7 +164,10 @@ impl DecAlign {
             config: config.clone(),
             text_encoder,
             projections,
-            decoupler: Decoupler::new(&parameters, &keys, d)?,
+            decoupler: match config.has(Component::Decoupling) {
+                true => Some(Decoupler::new(&parameters, &keys, d)?),
+                false => None,
+            },
             encoder: CrossModalEncoder::new(encoders)?,
             distribution,
             head: dense(&parameters.scope("out_layer"), inputs, config.outputs)?,
@@ -222,7 +230,7 @@ impl DecAlign {
             let mode = mode.child(place::INPUT).child(i as u64);
             let project = || projection.forward(sequence, &self.config, mode);
             let (x, mask) = phase("projection", project)?;
-            parts.push(phase("decoupling", || self.decoupler.forward(i, &x))?);
+            parts.push(phase("decoupling", || self.decouple(i, x))?);
             masks.push(mask);
         }
         let pool = |x: &Tensor, i: usize| mean_pool(x, masks[i].as_ref());
@@ -254,13 +262,9 @@ impl DecAlign {
         let prediction = linear(&dropped, &self.head[0], Some(&self.head[1]))?;
         let (mut alignment, mut distribution) = (None, Vec::new());
         if let (Some(heterogeneous), Some(mut homogeneous)) = (done.next(), done.next()) {
-            let angle = |i: &usize| cosine_squared(&parts[*i].unique, &parts[*i].common);
-            let angles: decalign_core::Result<Vec<Tensor>> =
-                phase("decoupling", || active.iter().map(angle).collect());
-            let angles = angles?;
             distribution = homogeneous.split_off(1);
             alignment = Some(Alignment {
-                decoupling: Tensor::stack(&angles, 0)?.mean(0)?,
+                decoupling: phase("decoupling", || self.decoupling_loss(&active, &parts))?,
                 heterogeneous: heterogeneous[0].clone(),
                 homogeneous: homogeneous[0].clone(),
             });
@@ -285,6 +289,34 @@ impl DecAlign {
             features: bert.forward(&tokens, mode)?,
             mask: Some(tokens.mask),
         }))
+    }
+
+    /// The parts of modality `i`; both are its features when decoupling is left out.
+    fn decouple(&self, i: usize, x: Tensor) -> decalign_core::Result<Decoupled> {
+        match &self.decoupler {
+            Some(decoupler) => decoupler.forward(i, &x),
+            None => Ok(Decoupled {
+                unique: x.clone(),
+                common: x,
+            }),
+        }
+    }
+
+    /// `L_dec`: mean squared cosine between the parts of active modalities.
+    fn decoupling_loss(
+        &self,
+        active: &[usize],
+        parts: &[Decoupled],
+    ) -> decalign_core::Result<Tensor> {
+        if self.decoupler.is_none() {
+            return nothing(&parts[0].unique);
+        }
+        let angle = |i: &usize| cosine_squared(&parts[*i].unique, &parts[*i].common);
+        let angles: Vec<Tensor> = active
+            .iter()
+            .map(angle)
+            .collect::<decalign_core::Result<_>>()?;
+        Ok(Tensor::stack(&angles, 0)?.mean(0)?)
     }
 
     /// The modalities that take part.

@@ -1,0 +1,121 @@
+//! `decalign ablate`.
+
+use decalign::config::{Component, Config};
+use decalign::metrics::{Bootstrap, Paired};
+use decalign_report::{Difference, Kind, Row};
+use serde_json::{Map, json};
+
+use crate::args::Ablate;
+use crate::experiment::Session;
+use crate::jobs::{Finished, test_labels};
+use crate::output::Done;
+
+/// Name, table of the paper, and what is left out.
+const VARIANTS: [(&str, &str, &[Component]); 10] = {
+    use Component as C;
+    [
+        ("full", "full", &[]),
+        ("no homogeneous", "table 3", &[C::Homogeneous]),
+        ("no heterogeneous", "table 3", &[C::Heterogeneous]),
+        ("no decoupling", "table 3", &[C::Decoupling]),
+        (
+            "neither alignment",
+            "table 3",
+            &[C::Homogeneous, C::Heterogeneous],
+        ),
+        (
+            "none of the three",
+            "table 3",
+            &[C::Homogeneous, C::Heterogeneous, C::Decoupling],
+        ),
+        ("no MMD", "table 4", &[C::Mmd]),
+        ("no moments", "table 4", &[C::Moments]),
+        ("no contrastive", "table 4", &[C::Contrastive]),
+        ("no prototype OT", "table 4", &[C::PrototypeOt]),
+    ]
+};
+
+/// Of the contrastive loss where a preset has none, so that there is something to leave out: that
+/// of the preset mosi.
+const CONTRASTIVE: f64 = 0.003;
+
+pub(crate) fn run(arguments: Ablate) -> Done {
+    let mut session = Session::open(
+        &arguments.settings,
+        &arguments.experiment,
+        "ablation",
+        Some(&[1, 2, 3]),
+    )?;
+    let given = arguments
+        .settings
+        .set
+        .iter()
+        .any(|s| s.trim_start().starts_with("ct_weight"));
+    if session.config.ct_weight == 0.0 && !given && arguments.settings.config.is_none() {
+        session.config.ct_weight = CONTRASTIVE;
+        eprintln!(
+            "ct_weight is 0 here; the whole model gets {CONTRASTIVE} (--set ct_weight=0 leaves it)"
+        );
+    }
+    let variants = variants(&session.config);
+    let settings: Vec<(String, Config)> = variants
+        .iter()
+        .map(|(name, _, config)| (name.clone(), config.clone()))
+        .collect();
+    let finished = session.train(&settings)?;
+    let (benchmark, labels) = test_labels(&session.config, &session.data)?;
+    let predictions =
+        |of: &[Finished]| of.iter().map(|f| f.predictions.clone()).collect::<Vec<_>>();
+    let full = predictions(&finished[0]);
+    let compare = |runs: &[Finished]| -> Vec<Difference> {
+        let pair = Paired {
+            first: &full,
+            second: &predictions(runs),
+            same_seeds: true,
+            labels: &labels,
+        };
+        let compared = Bootstrap::default().compare(benchmark, &pair);
+        let each = compared.iter().map(|(name, d)| Difference::new(name, d));
+        each.collect()
+    };
+    let row = |(i, ((name, group, config), runs)): (usize, (&Variant, &Vec<Finished>))| Row {
+        name: name.clone(),
+        group: (*group).to_owned(),
+        settings: Map::from_iter([("without".to_owned(), json!(config.without))]),
+        runs: runs.iter().map(|f| f.single.clone()).collect(),
+        differences: if i > 0 { compare(runs) } else { Vec::new() },
+    };
+    let rows = variants
+        .iter()
+        .zip(&finished)
+        .enumerate()
+        .map(row)
+        .collect();
+    session.finish(&session.experiment(Kind::Ablation, Vec::new(), rows))
+}
+
+/// A name, a group, and the settings.
+type Variant = (String, &'static str, Config);
+
+/// The variants that differ: what the settings leave out already is not left out again.
+fn variants(config: &Config) -> Vec<Variant> {
+    let mut all: Vec<Variant> = Vec::new();
+    for (name, group, without) in VARIANTS {
+        let mut config = config.clone();
+        let gone = |c: &Component, config: &Config| match c {
+            Component::Contrastive => config.ct_weight == 0.0,
+            Component::Homogeneous | Component::Moments | Component::Mmd => config.beta == 0.0,
+            Component::Heterogeneous | Component::PrototypeOt => config.alpha == 0.0,
+            Component::Decoupling => false,
+        };
+        let fresh = |c: &&Component| !config.without.contains(c) && !gone(c, &config);
+        let left_out: Vec<Component> = without.iter().filter(fresh).copied().collect();
+        config.without.extend(left_out);
+        if all.iter().any(|(_, _, other)| *other == config) {
+            eprintln!("{name}: as another one, with these settings; left out");
+            continue;
+        }
+        all.push((name.to_owned(), group, config));
+    }
+    all
+}

@@ -1,0 +1,62 @@
+//! What a command trains on and how, from its arguments.
+
+use std::path::Path;
+
+use decalign::Dataset;
+use decalign::config::Config;
+
+use crate::args::Settings;
+use crate::output::{Done, Failure};
+use crate::source;
+
+/// The data set, the embedded one when none is named.
+pub(crate) fn dataset(arguments: &Settings) -> Done<Dataset> {
+    let named = arguments.dataset.as_deref();
+    source::dataset(named.unwrap_or(Path::new(source::EMBEDDED)))
+}
+
+/// The seeds given, or the default ones.
+pub(crate) fn seeds(given: &[u64], default: &[u64]) -> Done<Vec<u64>> {
+    let seeds = if given.is_empty() { default } else { given };
+    match (1..seeds.len()).find(|i| seeds[..*i].contains(&seeds[*i])) {
+        Some(i) => Err(Failure::bad_input(format!(
+            "--seeds: {} is given twice",
+            seeds[i]
+        ))),
+        None => Ok(seeds.to_vec()),
+    }
+}
+
+/// Preset, file or defaults, then what the command line changes.
+pub(crate) fn config(arguments: &Settings) -> Done<Config> {
+    let embedded = arguments
+        .dataset
+        .as_deref()
+        .is_none_or(|p| p == Path::new(source::EMBEDDED));
+    let mut config = match (&arguments.config, &arguments.preset) {
+        (Some(path), _) => Config::open(path)?,
+        (None, Some(name)) => Config::preset(name)?,
+        (None, None) if embedded => Config::preset(source::EMBEDDED)?,
+        (None, None) => {
+            // A file named after a benchmark gets its figures.
+            let stem = arguments.dataset.as_deref().and_then(Path::file_stem);
+            let dataset_name = stem.map(|s| s.to_string_lossy().into_owned());
+            let default = Config::default();
+            Config {
+                dataset_name: dataset_name.unwrap_or(default.dataset_name.clone()),
+                ..default
+            }
+        }
+    };
+    for assignment in &arguments.set {
+        config.set(assignment)?;
+    }
+    if !arguments.modalities.is_empty() {
+        config.modalities = Some(arguments.modalities.clone());
+    }
+    config.split = arguments.split.clone().or(config.split);
+    config.num_epochs = arguments.epochs.unwrap_or(config.num_epochs);
+    config.batch_size = arguments.batch_size.unwrap_or(config.batch_size);
+    config.learning_rate = arguments.learning_rate.unwrap_or(config.learning_rate);
+    Ok(config)
+}

@@ -1,0 +1,276 @@
+//! What several settings with several seeds came to: ablations, sweeps, baselines.
+
+use decalign::metrics::Interval;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::statistics::mean_and_deviation;
+use crate::table::{Cell, Table};
+
+/// What the settings have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The whole model, and the model without parts of it.
+    Ablation,
+    /// Values of configuration keys.
+    Sweep,
+    /// The model beside other methods.
+    Baselines,
+}
+
+/// Named figures in the order in which they are shown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures(pub Vec<(String, f64)>);
+
+impl Figures {
+    /// The figure of a name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| *v)
+    }
+}
+
+impl From<&decalign::metrics::Metrics> for Figures {
+    fn from(metrics: &decalign::metrics::Metrics) -> Self {
+        Self(metrics.iter().map(|(n, v)| (n.to_owned(), v)).collect())
+    }
+}
+
+impl Serialize for Figures {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Figures {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let map = Map::<String, Value>::deserialize(deserializer)?;
+        // A figure that is not finite is written as null.
+        let figure = |(name, v): (String, Value)| (name, v.as_f64().unwrap_or(f64::NAN));
+        Ok(Self(map.into_iter().map(figure).collect()))
+    }
+}
+
+/// One seed of one setting.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Single {
+    /// The seed.
+    pub seed: u64,
+    /// Figures on the validation part, with `loss` where it is known.
+    pub valid: Figures,
+    /// Figures on the test part.
+    pub test: Figures,
+    /// The share of right predictions of every class, in classification.
+    pub class_accuracy: Vec<f64>,
+    /// Numbers that were learned.
+    pub parameters: usize,
+    /// Wall time of training.
+    pub seconds: f64,
+    /// The folder of the run inside the experiment's, where there is one.
+    pub folder: Option<String>,
+}
+
+/// One setting.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Its name in tables.
+    pub name: String,
+    /// What it belongs to: "full", "table 3", "table 4", ...
+    pub group: String,
+    /// The keys that it changes, and their values.
+    pub settings: Map<String, Value>,
+    /// Every seed.
+    pub runs: Vec<Single>,
+    /// Difference of every figure to the first row, with a paired bootstrap interval.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub differences: Vec<Difference>,
+}
+
+/// How much a figure differs from that of the first row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The metric.
+    pub metric: String,
+    /// This row's mean minus the first row's.
+    pub value: f64,
+    /// Lower end of the 95 % interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+impl Difference {
+    /// From a comparison with the first row's runs.
+    pub fn new(metric: &str, compared: &decalign::metrics::Difference) -> Self {
+        let Interval {
+            estimate,
+            low,
+            high,
+        } = compared.difference;
+        Self {
+            metric: metric.to_owned(),
+            value: estimate,
+            low,
+            high,
+        }
+    }
+}
+
+impl Row {
+    /// Mean and sample deviation over seeds of a figure on the test part.
+    pub fn test(&self, metric: &str) -> Option<(f64, f64)> {
+        statistic(self.runs.iter().map(|r| r.test.get(metric)))
+    }
+
+    /// The same on the validation part.
+    pub fn valid(&self, metric: &str) -> Option<(f64, f64)> {
+        statistic(self.runs.iter().map(|r| r.valid.get(metric)))
+    }
+
+    /// The difference of a figure to the first row.
+    pub fn difference(&self, metric: &str) -> Option<&Difference> {
+        self.differences.iter().find(|d| d.metric == metric)
+    }
+}
+
+fn statistic(values: impl Iterator<Item = Option<f64>>) -> Option<(f64, f64)> {
+    let values: Vec<f64> = values.collect::<Option<_>>()?;
+    (!values.is_empty()).then(|| mean_and_deviation(&values))
+}
+
+/// A table of settings, with all that its figures are drawn from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Experiment {
+    /// What it is.
+    pub kind: Kind,
+    /// The data set's name.
+    pub dataset: String,
+    /// The names of the classes; none for scores.
+    pub classes: Vec<String>,
+    /// The keys that vary, in a sweep.
+    pub keys: Vec<String>,
+    /// The figure that decides which setting is best, on the validation part.
+    pub selection: String,
+    /// Whether a smaller one is better.
+    pub smaller_is_better: bool,
+    /// Every setting.
+    pub rows: Vec<Row>,
+}
+
+impl Experiment {
+    /// The names of the figures on the test part.
+    pub fn metrics(&self) -> Vec<String> {
+        let first = self.rows.iter().find_map(|r| r.runs.first());
+        first.map_or_else(Vec::new, |run| {
+            run.test.0.iter().map(|(n, _)| n.clone()).collect()
+        })
+    }
+
+    /// The setting that validation prefers; `None` when no figure is a number.
+    pub fn best(&self) -> Option<usize> {
+        let sign = if self.smaller_is_better { 1.0 } else { -1.0 };
+        let known = self.rows.iter().enumerate().filter_map(|(i, row)| {
+            let (mean, _) = row.valid(&self.selection)?;
+            mean.is_finite().then_some((i, sign * mean))
+        });
+        known.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(i, _)| i)
+    }
+
+    /// Mean and deviation of every figure, one row a setting; differences where there are any.
+    pub fn table(&self) -> Table {
+        let metrics = self.metrics();
+        let shown = &metrics[..metrics.len().min(5)];
+        let compared = self.rows.iter().any(|r| !r.differences.is_empty());
+        let mut columns = vec!["setting".to_owned(), "seeds".to_owned()];
+        if self.kind == Kind::Sweep {
+            columns.push(format!("valid {}", self.selection));
+        }
+        for metric in shown {
+            columns.extend([metric.clone(), format!("{metric} dev")]);
+            if compared {
+                columns.extend(["diff", "from", "to"].map(|what| format!("{metric} {what}")));
+            }
+        }
+        columns.push("parameters".to_owned());
+        let mut table = Table::new(columns);
+        let best = self.best().filter(|_| self.kind == Kind::Sweep);
+        for (i, row) in self.rows.iter().enumerate() {
+            let mark = if best == Some(i) { " *" } else { "" };
+            let mut cells: Vec<Cell> =
+                vec![format!("{}{mark}", row.name).into(), row.runs.len().into()];
+            if self.kind == Kind::Sweep {
+                cells.push(row.valid(&self.selection).map(|v| v.0).into());
+            }
+            for metric in shown {
+                let known = row.test(metric);
+                cells.extend([known.map(|v| v.0).into(), known.map(|v| v.1).into()]);
+                if compared {
+                    let d = row.difference(metric);
+                    cells.extend(
+                        [d.map(|d| d.value), d.map(|d| d.low), d.map(|d| d.high)].map(Cell::from),
+                    );
+                }
+            }
+            cells.push(
+                row.runs
+                    .first()
+                    .map_or(Cell::Empty, |r| r.parameters.into()),
+            );
+            table.push(cells);
+        }
+        table
+    }
+
+    /// For a terminal: the most telling columns.
+    pub fn text(&self) -> String {
+        let metrics = self.metrics();
+        let compared = self.rows.iter().any(|r| !r.differences.is_empty());
+        let shown = &metrics[..metrics.len().min(3)];
+        let mut columns = vec![self.dataset.clone()];
+        if self.kind == Kind::Sweep {
+            columns.push(format!("valid {}", self.selection));
+        }
+        columns.extend(shown.iter().cloned());
+        if compared {
+            columns.extend(
+                shown
+                    .first()
+                    .map(|m| format!("{m} against {}", self.rows[0].name)),
+            );
+        }
+        let mut table = Table::new(columns);
+        let best = self.best().filter(|_| self.kind == Kind::Sweep);
+        for (i, row) in self.rows.iter().enumerate() {
+            let mark = if best == Some(i) { " *" } else { "" };
+            let mut cells: Vec<Cell> = vec![format!("{}{mark}", row.name).into()];
+            if self.kind == Kind::Sweep {
+                cells.push(spread(row.valid(&self.selection)).into());
+            }
+            cells.extend(shown.iter().map(|m| spread(row.test(m)).into()));
+            if let (true, Some(metric)) = (compared, shown.first()) {
+                let difference =
+                    |d: &Difference| format!("{:+.4} [{:+.4}, {:+.4}]", d.value, d.low, d.high);
+                cells.push(
+                    row.difference(metric)
+                        .map(difference)
+                        .unwrap_or_default()
+                        .into(),
+                );
+            }
+            table.push(cells);
+        }
+        let note = match (self.kind, best) {
+            (Kind::Sweep, Some(_)) => "* best on the validation part\n",
+            _ => "",
+        };
+        table.text() + note
+    }
+}
+
+/// Mean and deviation for people.
+fn spread(known: Option<(f64, f64)>) -> String {
+    known.map_or_else(String::new, |(mean, deviation)| match deviation {
+        0.0 => format!("{mean:.4}"),
+        _ => format!("{mean:.4} ± {deviation:.4}"),
+    })
+}

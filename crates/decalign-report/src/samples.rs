@@ -1,0 +1,45 @@
+//! Labels and predictions of samples.
+
+use decalign_data::{Dataset, Labels};
+
+/// The labels of some samples as numbers; none where the data has none.
+pub fn labels(data: &Dataset, rows: &[usize]) -> Vec<f32> {
+    match data.labels() {
+        Some(Labels::Scores(values)) => rows.iter().map(|r| values[*r]).collect(),
+        Some(Labels::Classes { values, .. }) => rows.iter().map(|r| values[*r] as f32).collect(),
+        None => Vec::new(),
+    }
+}
+
+/// The share of right predictions of every class, in the order of the classes' names; empty for
+/// scores. A class without samples has 0.
+///
+/// # Shapes
+/// `scores`: as many a sample as there are classes, or more.
+pub fn class_accuracy(data: &Dataset, rows: &[usize], scores: &[f32]) -> Vec<f64> {
+    let Some(Labels::Classes { values, names }) = data.labels() else {
+        return Vec::new();
+    };
+    let width = scores.len() / rows.len().max(1);
+    let mut counts = vec![(0usize, 0usize); names.len()];
+    for (row, scores) in rows.iter().zip(scores.chunks_exact(width.max(1))) {
+        let class = values[*row] as usize;
+        counts[class].0 += usize::from(largest(scores) == class);
+        counts[class].1 += 1;
+    }
+    counts
+        .iter()
+        .map(|(hit, n)| *hit as f64 / (*n).max(1) as f64)
+        .collect()
+}
+
+/// The class with the largest score, the first of equals.
+pub(crate) fn largest(scores: &[f32]) -> usize {
+    let mut best = 0;
+    for (class, score) in scores.iter().enumerate() {
+        if *score > scores[best] {
+            best = class;
+        }
+    }
+    best
+}

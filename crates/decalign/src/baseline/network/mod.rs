@@ -1,0 +1,153 @@
+//! The networks that fusion is usually compared by.
+
+mod low_rank;
+mod misa;
+mod mult;
+mod plain;
+mod tensor;
+
+use candle_core::{D, Tensor};
+use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu_dropout, softmax};
+use decalign_data::Sequence;
+use decalign_fusion::mean_pool;
+
+use super::{BaselineSettings, Method};
+use crate::Result;
+use crate::config::ModalityConfig;
+
+/// What a network makes of a batch.
+pub(super) struct Forward {
+    /// (B, outputs) each: one prediction, or one a member of an ensemble.
+    pub(super) members: Vec<Tensor>,
+    /// What is added to the task loss.
+    pub(super) penalty: Option<Tensor>,
+}
+
+impl Forward {
+    fn one(prediction: Tensor) -> Self {
+        Self {
+            members: vec![prediction],
+            penalty: None,
+        }
+    }
+
+    /// The prediction of all members together: the mean of scores, or the logarithm of the mean of
+    /// class probabilities.
+    pub(super) fn prediction(&self) -> Result<Tensor> {
+        if let [only] = self.members.as_slice() {
+            return Ok(only.clone());
+        }
+        let classes = self.members[0].dim(D::Minus1)? > 1;
+        let vote = |x: &Tensor| match classes {
+            true => softmax(x),
+            false => Ok(x.clone()),
+        };
+        let votes: Vec<Tensor> = self
+            .members
+            .iter()
+            .map(vote)
+            .collect::<decalign_core::Result<_>>()?;
+        let mean = Tensor::stack(&votes, 0)?.mean(0)?;
+        Ok(match classes {
+            true => mean.maximum(f32::MIN_POSITIVE)?.log()?,
+            false => mean,
+        })
+    }
+}
+
+/// A network of named modalities.
+pub(super) trait Network {
+    /// One sequence a modality, (B, T_m, D_m).
+    fn forward(&self, sequences: &[Sequence], mode: Mode) -> Result<Forward>;
+}
+
+/// What a network is built for.
+pub(super) struct Plan<'a> {
+    pub(super) parameters: &'a Parameters,
+    /// Names that parameters can have, and widths, one a modality.
+    pub(super) modalities: Vec<(String, usize)>,
+    pub(super) outputs: usize,
+    pub(super) settings: BaselineSettings,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(
+        parameters: &'a Parameters,
+        modalities: &[ModalityConfig],
+        outputs: usize,
+        settings: BaselineSettings,
+    ) -> Self {
+        let modality = |m: &ModalityConfig| (crate::model::parameter_key(&m.name), m.width);
+        Self {
+            parameters,
+            modalities: modalities.iter().map(modality).collect(),
+            outputs,
+            settings,
+        }
+    }
+
+    /// The network of a method.
+    pub(super) fn build(&self, method: Method) -> Result<Box<dyn Network>> {
+        Ok(match method {
+            Method::EarlyLinear => Box::new(plain::Early::linear(self)?),
+            Method::EarlyMlp => Box::new(plain::Early::perceptron(self)?),
+            Method::Late => Box::new(plain::Late::new(self)?),
+            Method::TensorFusion => Box::new(tensor::TensorFusion::new(self)?),
+            Method::LowRankFusion => Box::new(low_rank::LowRankFusion::new(self)?),
+            Method::Mult => Box::new(mult::Mult::new(self)?),
+            Method::Misa => Box::new(misa::Misa::new(self)?),
+        })
+    }
+
+    /// A layer named `scope`.
+    fn dense(&self, scope: &str, inputs: usize, outputs: usize) -> Result<Dense> {
+        Dense::new(&self.parameters.scope(scope), inputs, outputs)
+    }
+
+    /// The widths of all modalities together.
+    fn total(&self) -> usize {
+        self.modalities.iter().map(|(_, width)| width).sum()
+    }
+}
+
+/// Weight and bias of a linear layer.
+struct Dense {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Dense {
+    fn new(parameters: &Parameters, inputs: usize, outputs: usize) -> Result<Self> {
+        let init = Init::KaimingUniform { fan_in: inputs };
+        Ok(Self {
+            weight: parameters.get("weight", (outputs, inputs), init)?,
+            bias: parameters.get("bias", outputs, init)?,
+        })
+    }
+
+    fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(linear(x, &self.weight, Some(&self.bias))?)
+    }
+
+    /// Then a rectifier and dropout.
+    fn hidden(&self, x: &Tensor, dropout: f64, mode: Mode) -> Result<Tensor> {
+        let gate = (dropout, mode);
+        Ok(linear_relu_dropout(
+            x,
+            &self.weight,
+            Some(&self.bias),
+            gate,
+        )?)
+    }
+}
+
+/// A modality's vector: the mean over the steps that exist.
+fn pooled(sequence: &Sequence) -> Result<Tensor> {
+    Ok(mean_pool(&sequence.features, sequence.mask.as_ref())?)
+}
+
+/// `[x; 1]` of every row.
+fn with_one(x: &Tensor) -> Result<Tensor> {
+    let one = Tensor::ones((x.dim(0)?, 1), x.dtype(), x.device())?;
+    Ok(Tensor::cat(&[x, &one], 1)?)
+}

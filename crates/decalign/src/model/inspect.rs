@@ -1,0 +1,82 @@
+//! What a model does inside: pooled parts, prototypes and where their mass goes.
+
+use candle_core::Tensor;
+use decalign_core::nn::Mode;
+use decalign_data::Sequence;
+use decalign_fusion::mean_pool;
+use decalign_gmm::{UnrolledEm, UnrolledFit};
+use decalign_ot::{MultiMarginalSinkhorn, MultiMarginalSolution};
+
+use super::DecAlign;
+use super::alignment::{TRANSPORT_TOLERANCE, problem};
+use crate::Result;
+
+/// The pooled parts of every active modality, (B, d) each.
+#[derive(Clone, Debug)]
+pub struct Pooled {
+    /// What only this modality knows.
+    pub unique: Vec<Tensor>,
+    /// What all modalities share.
+    pub common: Vec<Tensor>,
+}
+
+/// The prototypes of every active modality and the transport between them.
+#[derive(Clone, Debug)]
+pub struct Prototypes {
+    /// One mixture a modality.
+    pub fits: Vec<UnrolledFit>,
+    /// The plan over all modalities.
+    pub plan: MultiMarginalSolution,
+}
+
+/// Sweeps that a plan for looking at may take.
+const SWEEPS: usize = 2000;
+
+impl DecAlign {
+    /// The names of the modalities that take part.
+    pub fn active_modalities(&self) -> Vec<&str> {
+        let active = self.active().into_iter();
+        active
+            .map(|i| self.config.modalities[i].name.as_str())
+            .collect()
+    }
+
+    /// The pooled parts of some samples, as the alignment losses see them.
+    ///
+    /// # Errors
+    /// As [`DecAlign::forward`].
+    pub fn pooled_parts(&self, sequences: &[Sequence]) -> Result<Pooled> {
+        let (mut unique, mut common) = (Vec::new(), Vec::new());
+        for i in self.active() {
+            let (projection, sequence) = (&self.projections[i], &sequences[i]);
+            let (x, mask) = projection.forward(sequence, &self.config, Mode::Inference)?;
+            let part = self.decouple(i, x)?;
+            unique.push(mean_pool(&part.unique, mask.as_ref())?);
+            common.push(mean_pool(&part.common, mask.as_ref())?);
+        }
+        Ok(Pooled { unique, common })
+    }
+
+    /// The mixtures that `L_hete` fits to pooled unique parts, (B, d) each, and the transport
+    /// between their prototypes, solved in the log domain to a marginal error of 1e-4 whatever the
+    /// semantics.
+    ///
+    /// # Errors
+    /// When there are fewer than two modalities, or the parts are not finite.
+    pub fn prototypes(&self, unique: &[Tensor]) -> Result<Prototypes> {
+        let config = &self.config;
+        let em = UnrolledEm::new(
+            config.prototypes,
+            config.em_iterations,
+            config.variance_floor,
+        )?;
+        let fits: Vec<UnrolledFit> = unique
+            .iter()
+            .map(|x| em.fit(x))
+            .collect::<decalign_core::Result<_>>()?;
+        let epsilon = config.transport_epsilon;
+        let solver = MultiMarginalSinkhorn::new(epsilon, TRANSPORT_TOLERANCE, SWEEPS)?;
+        let plan = solver.solve(&problem(&fits, config)?)?;
+        Ok(Prototypes { fits, plan })
+    }
+}
