@@ -33,13 +33,15 @@ pub(crate) fn run(arguments: Convert) -> Done {
         Width::F16 => Precision::F16,
     };
     let bar = bar();
+    let mut bytes = 0;
     let written = data.write(&arguments.output, target, precision, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
+        bytes = total;
     });
     bar.finish_and_clear();
     written?;
-    report(&data, &arguments.output, start);
+    report(&data, &arguments.output, bytes, start);
     Ok(())
 }
 
@@ -85,8 +87,8 @@ fn bar() -> ProgressBar {
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn report(data: &Dataset, path: &Path, start: Instant) {
-    let size = std::fs::metadata(path).map_or(0, |m| m.len()) as f64 / 1e6;
+fn report(data: &Dataset, path: &Path, bytes: u64, start: Instant) {
+    let size = bytes as f64 / 1e6;
     let seconds = start.elapsed().as_secs_f64();
     let names: Vec<String> = data
         .modalities()
@@ -94,7 +96,7 @@ fn report(data: &Dataset, path: &Path, start: Instant) {
         .map(|m| format!("{} {}x{}", m.name(), m.steps(), m.width()))
         .collect();
     eprintln!(
-        "{}: {} samples, {}; {size:.1} MB in {seconds:.2} s, {:.0} MB/s",
+        "{}: {} samples, {}; {size:.1} MB of features in {seconds:.2} s, {:.0} MB/s",
         path.display(),
         data.len(),
         names.join(", "),

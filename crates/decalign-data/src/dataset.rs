@@ -1,6 +1,7 @@
 //! Samples with named modalities, labels and splits.
 
 use candle_core::{DType, Tensor};
+use decalign_core::parallel;
 
 use crate::array::Array;
 use crate::features::Features;
@@ -99,6 +100,45 @@ impl Modality {
     pub(crate) fn set_lengths(&mut self, lengths: Vec<usize>) {
         debug_assert_eq!(lengths.len(), self.features.dims().0);
         self.lengths = Some(lengths);
+    }
+
+    /// The mean over the steps that exist of the samples `rows`, D numbers each; 0 for a sample
+    /// without a step. Nothing else of a file is read.
+    ///
+    /// # Errors
+    /// When a row is not there.
+    pub fn mean_over_steps(&self, rows: &[usize]) -> Result<Vec<f64>> {
+        let (n, steps, width) = self.features.dims();
+        if let Some(row) = rows.iter().find(|row| **row >= n) {
+            return Err(Error::field(
+                "modality",
+                &self.name,
+                format!("sample {row} of {n}"),
+            ));
+        }
+        let chunks: Vec<&[usize]> = rows.chunks(16).collect();
+        let pooled = parallel::map(chunks.len(), rows.len() * steps * width, |i| {
+            let mut means = vec![0.0; chunks[i].len() * width];
+            let numbers = self.features.gather(chunks[i])?;
+            let samples = numbers.chunks_exact(steps * width);
+            for ((row, mean), sample) in chunks[i]
+                .iter()
+                .zip(means.chunks_exact_mut(width))
+                .zip(samples)
+            {
+                let length = self.lengths.as_ref().map_or(steps, |lengths| lengths[*row]);
+                for step in sample.chunks_exact(width).take(length) {
+                    for (mean, v) in mean.iter_mut().zip(step) {
+                        *mean += f64::from(*v) / length as f64;
+                    }
+                }
+            }
+            Ok(means)
+        });
+        pooled
+            .into_iter()
+            .collect::<Result<Vec<Vec<f64>>>>()
+            .map(|p| p.concat())
     }
 
     /// The features, wherever they are.

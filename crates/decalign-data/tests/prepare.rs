@@ -288,3 +288,18 @@ fn moments_of_an_inspection_are_those_of_the_definition() {
             .all(|f| f.severity <= Severity::Note)
     );
 }
+
+#[test]
+fn means_are_over_the_steps_that_exist() {
+    let x = Tensor::arange(0f32, 36.0, &CPU)
+        .unwrap()
+        .reshape((3, 4, 3))
+        .unwrap();
+    let modality = Modality::new("a", &x, Some(vec![2, 0, 4])).unwrap();
+    let means = modality.mean_over_steps(&[2, 1, 0, 0]).unwrap();
+    assert_eq!(
+        means,
+        [28.5, 29.5, 30.5, 0., 0., 0., 1.5, 2.5, 3.5, 1.5, 2.5, 3.5]
+    );
+    assert!(modality.mean_over_steps(&[3]).is_err());
+}

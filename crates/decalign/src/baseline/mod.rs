@@ -133,17 +133,5 @@ impl Targets {
 
 /// The mean over the steps that exist of the samples `rows`, `width` numbers each.
 fn pooled(modality: &Modality, rows: &[usize]) -> Result<Vec<f64>> {
-    let (steps, width) = (modality.steps(), modality.width());
-    let features = modality.features().flatten_all()?.to_vec1::<f32>()?;
-    let mut pooled = vec![0.0; rows.len() * width];
-    for (row, mean) in rows.iter().zip(pooled.chunks_exact_mut(width)) {
-        let length = modality.lengths().map_or(steps, |lengths| lengths[*row]);
-        let sample = &features[row * steps * width..][..length * width];
-        for step in sample.chunks_exact(width) {
-            mean.iter_mut()
-                .zip(step)
-                .for_each(|(m, v)| *m += f64::from(*v) / length as f64);
-        }
-    }
-    Ok(pooled)
+    Ok(modality.mean_over_steps(rows)?)
 }
