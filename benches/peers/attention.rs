@@ -4,7 +4,7 @@
 mod common;
 
 use candle_core::{Device, Tensor, Var};
-use common::{least, named, pool, print};
+use common::{least, named, pool, print, status};
 use decalign_core::Result;
 use decalign_core::nn::Mode;
 use decalign_core::random::Stream;
@@ -63,7 +63,26 @@ fn case((b, l, s, d, heads): (usize, usize, usize, usize, usize), p: f64) -> Res
     Ok(())
 }
 
+/// What a pass forward and backward adds to memory at its peak, twice as long each time.
+fn memory() -> Result<()> {
+    for length in [1024, 2048, 4096, 8192] {
+        let x = normal(1, (1, length, 64))?;
+        let before = status("VmRSS:");
+        let mask = AttentionMask::default();
+        let y = dot_product_attention(&x, &x, &x, 8, mask, (0.0, Mode::Inference))?;
+        y.backward()?;
+        if let (Some(before), Some(peak)) = (before, status("VmHWM:")) {
+            print(
+                &format!("attention memory, L = S = {length}"),
+                peak - before,
+            );
+        }
+    }
+    Ok(())
+}
+
 fn main() -> Result<()> {
+    memory()?;
     for one in CASES {
         case(one, 0.0)?;
     }

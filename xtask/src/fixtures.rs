@@ -14,8 +14,7 @@ pub(crate) fn copy_all(from: &Path) -> Result<(), String> {
     let entries = fs::read_dir(from).map_err(|error| described(from, &error))?;
     for entry in entries.flatten() {
         let name = entry.file_name();
-        // Token text is not supported yet.
-        if name == "standardise" || name == "sims-bert" || !entry.path().is_dir() {
+        if name == "standardise" || !entry.path().is_dir() {
             continue;
         }
         let files = fs::read_dir(entry.path()).map_err(|error| described(from, &error))?;

@@ -1,7 +1,8 @@
-//! Chores of the workspace: `cargo xtask ci`, `cargo xtask fixtures FOLDER`, `cargo xtask minilm`,
+//! Chores of the workspace: `cargo xtask ci`, `cargo xtask nightly`, `cargo xtask fixtures FOLDER`, `cargo xtask minilm`,
 //! `cargo xtask peers NAME`.
 
 mod fixtures;
+mod fuzz;
 mod minilm;
 mod peers;
 
@@ -13,12 +14,15 @@ use std::process::{Command, ExitCode};
 const USAGE: &str = "usage: cargo xtask COMMAND
 
   ci                format, clippy, tests and docs, as .ci/run does
+  nightly           fuzz what reads files, 60 s a target (needs a nightly Rust and cargo-fuzz)
+    --seconds N       N seconds a target
   fixtures FOLDER   copy recorded numbers that the tests need from FOLDER
                     (the output of the PyTorch release, see docs/verify.md)
   minilm            put a small real text encoder into target/minilm, for tests
   peers gmm         time Gaussian mixtures beside scikit-learn on this machine
   peers mmd         time kernel MMD beside NumPy recipes and hyppo on this machine
   peers ot          time optimal transport beside POT and wass on this machine
+  peers step        time a training step and attention beside torch.nn on this machine
     --json            all numbers, as JSON
     --rounds N        programs run N times in turn, the least value counts (3)";
 
@@ -27,6 +31,8 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
         ["ci"] => ci(),
+        ["nightly"] => fuzz::run("60"),
+        ["nightly", "--seconds", seconds] => fuzz::run(seconds),
         ["fixtures", folder] => fixtures::copy_all(Path::new(folder)),
         ["minilm"] => minilm::install(&root()),
         ["peers", name, options @ ..] => peers::run(name, options),

@@ -26,12 +26,67 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Predict with a trained model, one row a sample
     Predict(Predict),
+    /// Turn a data set into the project's container, into npz, or into a pickle
+    Convert(Convert),
+    /// Look a data set over: what is in it, what is wrong with it, what to do
+    Inspect(Inspect),
     /// Print settings as JSON: a start for a file of one's own
     Config(Config),
     /// Hold the model against recorded numbers of another implementation
     Verify(Verify),
     /// Time a training step by its phases, on random data of a benchmark's size
     Bench(Bench),
+    /// Turn transcripts into features, or into tokens to fine-tune on, with a text encoder of your own
+    Encode(Encode),
+}
+
+/// What becomes of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pool {
+    /// The mean of its tokens' states: one step a sample
+    Mean,
+    /// The state of its first token: one step a sample
+    Cls,
+    /// The states of all its tokens
+    Tokens,
+    /// The numbers of its tokens, to fine-tune the encoder on (use_bert)
+    Ids,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    decalign encode mosi.safetensors --encoder minilm --out with-text.safetensors\n  \
+    decalign encode mosi.safetensors --encoder minilm --pool ids --out tokens.safetensors\n  \
+    decalign train --dataset tokens.safetensors --set use_bert=true --set pretrained=minilm\n\n\
+    Nothing is downloaded. The folder holds config.json, model.safetensors and tokenizer.json (or\n\
+    vocab.txt) of a BERT, as the model pages of Hugging Face offer them.")]
+pub(crate) struct Encode {
+    /// A safetensors file (docs/data-format.md) with transcripts
+    pub(crate) data: PathBuf,
+    /// The folder of the text encoder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) encoder: PathBuf,
+    /// The file to write
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Transcripts as JSON lines with "text", and "id" where the data has ids
+    #[arg(long, value_name = "FILE")]
+    pub(crate) texts: Option<PathBuf>,
+    /// The modality to write; one of this name is replaced
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub(crate) name: String,
+    /// What becomes of a text
+    #[arg(long, default_value = "mean")]
+    pub(crate) pool: Pool,
+    /// Divide every vector by its length
+    #[arg(long)]
+    pub(crate) normalize: bool,
+    /// Cut texts at so many tokens [default: what the encoder takes]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<usize>,
+    /// CPU threads; results do not depend on it [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
 }
 
 /// What is settled when a run begins.
@@ -59,7 +114,7 @@ const BEGIN: [&str; 11] = [
     Writes the model, its predictions and figures, the history of epochs, and what is needed to repeat or\n\
     resume the run to the run's folder (docs/runs.md). Ctrl-C finishes the step and saves; again, it stops at once.")]
 pub(crate) struct Train {
-    /// A safetensors file (docs/data-format.md), or `mfeat`, the embedded digits
+    /// A file or folder of data (docs/data-format.md), or `mfeat`, the embedded digits
     #[arg(long, value_name = "FILE")]
     pub(crate) dataset: Option<PathBuf>,
     /// A JSON file of settings, this project's or the PyTorch release's
@@ -135,7 +190,7 @@ pub(crate) struct Machine {
 pub(crate) struct ModelAndData {
     /// A checkpoint, such as runs/mfeat/best.safetensors
     pub(crate) checkpoint: PathBuf,
-    /// A safetensors file (docs/data-format.md), or `mfeat`
+    /// A file or folder of data (docs/data-format.md), or `mfeat`
     pub(crate) data: PathBuf,
     /// The split that parts are taken from [default: that of training]
     #[arg(long, value_name = "NAME")]
@@ -207,6 +262,82 @@ pub(crate) struct Predict {
     /// Write to a file instead of the standard output
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+/// A format to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FileFormat {
+    Safetensors,
+    Npz,
+    Pickle,
+}
+
+/// Bits a feature takes in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Width {
+    F32,
+    F16,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    decalign convert aligned_50.pkl mosi.safetensors\n  \
+    decalign convert mine.npz mine.safetensors --fractions 0.7,0.1,0.2 --grouped --stratified\n  \
+    decalign convert mosi.safetensors mosi.pkl\n\n\
+    docs/data-format.md says what is read. Files are written whole or not at all.")]
+pub(crate) struct Convert {
+    /// Any data that `train` takes
+    #[arg(value_name = "IN")]
+    pub(crate) input: PathBuf,
+    /// The file to write: .safetensors, .npz or .pkl
+    #[arg(value_name = "OUT")]
+    pub(crate) output: PathBuf,
+    /// The format [default: by the name of OUT]
+    #[arg(long)]
+    pub(crate) to: Option<FileFormat>,
+    /// What features are kept in
+    #[arg(long, default_value = "f32")]
+    pub(crate) precision: Width,
+    /// These modalities only, in order
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) modalities: Vec<String>,
+    /// Take zeros at the end of a sequence as padding, where lengths are not given
+    #[arg(long)]
+    pub(crate) zero_tails: bool,
+    /// Take NaN and infinities as 0
+    #[arg(long)]
+    pub(crate) replace_non_finite: bool,
+    /// Keep this split only, as the default one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) split: Option<String>,
+    /// Make a split: shares for training, validation and test
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    pub(crate) fractions: Option<Vec<f64>>,
+    /// Make splits for cross-validation, as many as folds
+    #[arg(long, value_name = "K")]
+    pub(crate) folds: Option<usize>,
+    /// What the made split is called
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) name: String,
+    /// Keep the samples of a group (a video) in one part
+    #[arg(long)]
+    pub(crate) grouped: bool,
+    /// Give each part its share of every class or rounded score
+    #[arg(long)]
+    pub(crate) stratified: bool,
+    /// What chance in a made split depends on
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Findings come with the gravest first, each with what to do about it.")]
+pub(crate) struct Inspect {
+    /// Any data that `train` takes, or `mfeat`
+    pub(crate) data: PathBuf,
+    /// Print everything as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

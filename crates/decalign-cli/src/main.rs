@@ -4,7 +4,10 @@ mod args;
 mod bench;
 mod compare;
 mod config;
+mod convert;
+mod encode;
 mod evaluate;
+mod inspect;
 mod output;
 mod predict;
 mod progress;
@@ -21,6 +24,10 @@ use clap::Parser;
 use args::{Arguments, Command};
 use output::Failure;
 
+/// Steps ask for the same large buffers over and over; this allocator gives those of the step before, already mapped.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     keep_candle_to_one_thread();
     let done = match Arguments::parse().command {
@@ -28,9 +35,12 @@ fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Predict(arguments) => predict::run(arguments),
+        Command::Convert(arguments) => convert::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Config(arguments) => config::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
+        Command::Encode(arguments) => encode::run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use decalign::{Checkpoint, Dataset, Predictor};
-use decalign_data::Part;
+use decalign_data::{PAPER_COUNT, Part};
 
 use crate::args::{Machine, ModelAndData, Samples};
 use crate::output::{Done, Failure};
@@ -17,6 +17,15 @@ pub(crate) fn dataset(path: &Path) -> Done<Dataset> {
     match path == Path::new(EMBEDDED) && !path.exists() {
         true => Ok(Dataset::mfeat()?),
         false => Ok(Dataset::open(path)?),
+    }
+}
+
+/// Says what a split by this name costs, where it costs something.
+pub(crate) fn warn_of_split(name: Option<&str>) {
+    if name == Some(PAPER_COUNT) {
+        eprintln!(
+            "warning: {PAPER_COUNT} chooses the best epoch by the test part; figures come out better than they are"
+        );
     }
 }
 

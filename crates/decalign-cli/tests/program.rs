@@ -256,7 +256,7 @@ fn bad_input_is_one_line_and_status_2() {
         ),
         (
             "train --set use_bert=true",
-            "use_bert: token text is not supported",
+            "use_bert: there is no text among",
         ),
         (
             "train --threads 100000",

@@ -9,6 +9,7 @@
 //! | [`cholesky`] | factors of small positive definite matrices |
 //! | [`op`] | differentiable Candle operations with any number of inputs and outputs |
 //! | [`nn`] | linear, 1-D convolution, layer norm, softmax, dropout, initialisation: with gradients that hold |
+//! | [`mapped`] | files as memory, read-only
 //! | [`profile`] | where time goes, by phases, forward and backward |
 //! | [`random`] | seeded, counter-based random numbers |
 //! | [`gradcheck`], [`agree`] | a gradient against central differences, two implementations against one another |
@@ -33,6 +34,7 @@ pub mod cholesky;
 mod elements;
 mod error;
 pub mod gemm;
+pub mod mapped;
 pub mod nn;
 pub mod op;
 pub mod pairs;

@@ -91,12 +91,12 @@ impl Stream {
     #[inline]
     pub fn bernoulli(self, n: usize, probability: f64, mut f: impl FnMut(usize, bool)) {
         let mut choices = self.choices(probability);
-        let mut numbers = [0; BLOCK];
+        let mut numbers = [[0; 2]; BLOCK];
         for start in (0..n).step_by(BLOCK) {
             let numbers = &mut numbers[..BLOCK.min(n - start)];
             choices.draw(numbers);
             for (i, number) in numbers.iter().enumerate() {
-                f(start + i, choices.of(*number));
+                f(start + i, is_below(*number, choices.below));
             }
         }
     }
@@ -108,12 +108,12 @@ pub struct Choices {
     generator: ChaCha8Rng,
     below: u32,
     /// The generator gives two numbers at a time.
-    spare: Option<u16>,
+    spare: Option<Number>,
 }
 
 impl Choices {
     /// The next numbers of the stream, one a choice: the same however many are drawn at once.
-    pub fn draw(&mut self, numbers: &mut [u16]) {
+    pub fn draw(&mut self, numbers: &mut [Number]) {
         if numbers.is_empty() {
             return;
         }
@@ -121,19 +121,11 @@ impl Choices {
         if let ([first], Some(number)) = (spare, self.spare.take()) {
             *first = number;
         }
-        // Drawn by the block: the generator is fastest so.
-        let mut bytes = [0u8; 2 * BLOCK];
         let (pairs, last) = numbers.split_at_mut(numbers.len() / 2 * 2);
-        for block in pairs.chunks_mut(BLOCK) {
-            let bytes = &mut bytes[..2 * block.len()];
-            self.generator.fill_bytes(bytes);
-            for (number, pair) in block.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *number = u16::from_le_bytes(*pair);
-            }
-        }
+        self.generator.fill_bytes(pairs.as_flattened_mut());
         if let [last] = last {
-            let both = self.generator.next_u32();
-            (*last, self.spare) = (both as u16, Some((both >> 16) as u16));
+            let [a, b, c, d] = self.generator.next_u32().to_le_bytes();
+            (*last, self.spare) = ([a, b], Some([c, d]));
         }
     }
 
@@ -142,15 +134,9 @@ impl Choices {
         self.below
     }
 
-    /// The choice that a number of [`Choices::draw`] stands for.
-    #[inline(always)]
-    pub fn of(&self, number: u16) -> bool {
-        u32::from(number) < self.below
-    }
-
     /// Draws as many choices as there are numbers: each is multiplied by `on` where its choice is true, else by 0.
     pub fn multiply<T: Real>(&mut self, x: &mut [T], on: T) {
-        let mut numbers = [0; BLOCK];
+        let mut numbers = [[0; 2]; BLOCK];
         for x in x.chunks_mut(BLOCK) {
             let numbers = &mut numbers[..x.len()];
             self.draw(numbers);
@@ -165,10 +151,19 @@ impl Choices {
     }
 }
 
+/// 16 random bits, in the order of bytes of the stream.
+pub type Number = [u8; 2];
+
+/// Whether a number is below a bound.
+#[inline(always)]
+pub fn is_below(number: Number, bound: u32) -> bool {
+    u32::from(u16::from_le_bytes(number)) < bound
+}
+
 /// See [`Choices::multiply`].
 struct Multiply<'a, T> {
     x: &'a mut [T],
-    numbers: &'a [u16],
+    numbers: &'a [Number],
     below: u32,
     on: T,
 }
@@ -179,7 +174,7 @@ impl<T: Real> Kernel for Multiply<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self, _: I) {
         for (x, number) in self.x.iter_mut().zip(self.numbers) {
-            *x *= T::kept(self.on, u32::from(*number) < self.below);
+            *x *= T::kept(self.on, is_below(*number, self.below));
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Files that are whole or absent.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::Path;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
@@ -15,47 +15,102 @@ use crate::{Error, Result};
 /// # Errors
 /// When the folder cannot be written; the old file is untouched then.
 pub fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
-    let there = fs::canonicalize(path);
-    let path = there.as_deref().unwrap_or(path);
-    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
-        let written = File::options()
-            .write(true)
-            .open(path)
-            .and_then(|mut f| f.write_all(content));
-        return written.map_err(|error| Error::io(path, error));
-    }
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or_else(|| {
-        Error::io(
-            path,
-            io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file"),
-        )
-    })?;
-    let beside = folder.join(format!(
-        ".{}.{}",
-        name.to_string_lossy(),
-        std::process::id()
-    ));
-    let written = write_synced(&beside, content).and_then(|()| fs::rename(&beside, path));
-    if let Err(error) = written {
-        // The first error is the one to tell; a leftover is only untidy.
-        let _ = fs::remove_file(&beside);
-        return Err(Error::io(path, error));
-    }
-    // The rename itself lasts once the folder is synced; not every file system can.
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
-    }
-    Ok(())
+    let mut file = AtomicFile::create(path)?;
+    file.put(content)?;
+    file.commit()
 }
 
-fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    file.sync_all()
+/// A file that takes its place when it is whole, as [`write_atomic`] does, written piece by piece.
+///
+/// Dropped before [`AtomicFile::commit`], nothing of it remains.
+#[derive(Debug)]
+pub struct AtomicFile {
+    file: File,
+    path: PathBuf,
+    /// Where it is written meanwhile; none for pipes and devices.
+    beside: Option<PathBuf>,
+}
+
+impl AtomicFile {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn create(path: &Path) -> Result<Self> {
+        let there = fs::canonicalize(path);
+        let path = there.as_deref().unwrap_or(path).to_owned();
+        let fail = |error| Error::io(&path, error);
+        if fs::metadata(&path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+            let file = File::options().write(true).open(&path).map_err(fail)?;
+            let beside = None;
+            return Ok(Self { file, path, beside });
+        }
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let Some(name) = path.file_name() else {
+            let kind = io::ErrorKind::InvalidInput;
+            return Err(fail(io::Error::new(kind, "not the name of a file")));
+        };
+        let name = format!(".{}.{}", name.to_string_lossy(), std::process::id());
+        let beside = folder.unwrap_or(Path::new(".")).join(name);
+        let file = File::create(&beside).map_err(fail)?;
+        let beside = Some(beside);
+        Ok(Self { file, path, beside })
+    }
+
+    /// Writes a piece.
+    ///
+    /// # Errors
+    /// When the disk is full or gone.
+    pub fn put(&mut self, content: &[u8]) -> Result<()> {
+        let written = self.file.write_all(content);
+        written.map_err(|error| Error::io(&self.path, error))
+    }
+
+    /// Puts the file in its place.
+    ///
+    /// # Errors
+    /// When that cannot be done; the old file is untouched then.
+    pub fn commit(mut self) -> Result<()> {
+        let Some(beside) = &self.beside else {
+            return Ok(());
+        };
+        let placed = self
+            .file
+            .sync_all()
+            .and_then(|()| fs::rename(beside, &self.path));
+        placed.map_err(|error| Error::io(&self.path, error))?;
+        self.beside = None;
+        // The rename itself lasts once the folder is synced; not every file system can.
+        if let Some(Ok(folder)) = self.path.parent().map(File::open) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, content: &[u8]) -> io::Result<usize> {
+        self.file.write(content)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if let Some(beside) = &self.beside {
+            // There is an error to tell already; a leftover is only untidy.
+            let _ = fs::remove_file(beside);
+        }
+    }
 }
 
 #[cfg(test)]

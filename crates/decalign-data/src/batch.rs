@@ -33,13 +33,10 @@ impl Dataset {
         if let Some(row) = rows.iter().find(|row| **row >= self.len()) {
             return Err(self.error("rows", format!("sample {row} of {}", self.len())));
         }
-        let index: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
-        let index = Tensor::new(index, &Device::Cpu)?;
         let sequence = |modality: &Modality| -> Result<Sequence> {
-            let features = modality
-                .features()
-                .index_select(&index, 0)?
-                .to_dtype(dtype)?;
+            let shape = (rows.len(), modality.steps(), modality.width());
+            let features = modality.source().gather(rows)?;
+            let features = Tensor::from_vec(features, shape, &Device::Cpu)?.to_dtype(dtype)?;
             let mask = modality
                 .lengths()
                 .map(|lengths| mask(lengths, rows, modality.steps()));

@@ -2,14 +2,22 @@
 
 use candle_core::{DType, Tensor};
 
+use crate::array::Array;
+use crate::features::Features;
 use crate::split::Split;
-use crate::{Error, Labels, Part, Result};
+use crate::{Error, Labels, Part, Result, Tokens};
+
+/// A protocol by the name of the public release: the test part of the default split validates, too.
+///
+/// The best epoch is then chosen by the samples that results are reported on: figures come out
+/// better than they are on new samples. For comparison with figures made so, nothing else.
+pub const PAPER_COUNT: &str = "paper_count";
 
 /// One modality of a data set.
 #[derive(Clone, Debug)]
 pub struct Modality {
     name: String,
-    features: Tensor,
+    features: Features,
     lengths: Option<Vec<usize>>,
 }
 
@@ -45,29 +53,33 @@ impl Modality {
             }
         };
         let (n, steps, width) = features.dims3()?;
+        let says = |message| Error::field("modality", &name, message);
         if n * steps * width == 0 {
-            return Err(Error::field(
-                "modality",
-                name,
-                format!("shape {:?} holds nothing", features.shape()),
-            ));
+            return Err(says(format!("shape {:?} holds nothing", features.shape())));
         }
-        if let Some(lengths) = &lengths {
-            if lengths.len() != n {
-                let message = format!("{} lengths for {n} samples", lengths.len());
-                return Err(Error::field("modality", name, message));
-            }
-            if let Some(i) = lengths.iter().position(|l| *l > steps) {
-                let message = format!(
-                    "length {} of sample {i} is above the {steps} steps there are",
-                    lengths[i]
-                );
-                return Err(Error::field("modality", name, message));
-            }
-        }
-        let features = features.to_dtype(DType::F32)?.contiguous()?;
+        check_lengths(lengths.as_deref(), n, steps, says)?;
+        let features = Features::Held(features.to_dtype(DType::F32)?.contiguous()?);
         Ok(Self {
             name,
+            features,
+            lengths,
+        })
+    }
+
+    /// A modality of arrays (n, D) or (n, T, D), one after the other, which stay where they are
+    /// until their numbers are asked for.
+    pub(crate) fn stored(
+        name: &str,
+        blocks: Vec<Array>,
+        lengths: Option<Vec<usize>>,
+        origin: &str,
+    ) -> Result<Self> {
+        let says = |message| Error::field(origin, name, message);
+        let features = Features::stored(blocks, says)?;
+        let (n, steps, _) = features.dims();
+        check_lengths(lengths.as_deref(), n, steps, says)?;
+        Ok(Self {
+            name: name.to_owned(),
             features,
             lengths,
         })
@@ -78,8 +90,19 @@ impl Modality {
         &self.name
     }
 
-    /// (N, T, D) in f32.
+    /// (N, T, D) in f32. Where they lie in a file they are read now, and kept.
     pub fn features(&self) -> &Tensor {
+        self.features.tensor()
+    }
+
+    /// Replaces the lengths by others that fit.
+    pub(crate) fn set_lengths(&mut self, lengths: Vec<usize>) {
+        debug_assert_eq!(lengths.len(), self.features.dims().0);
+        self.lengths = Some(lengths);
+    }
+
+    /// The features, wherever they are.
+    pub(crate) fn source(&self) -> &Features {
         &self.features
     }
 
@@ -90,12 +113,33 @@ impl Modality {
 
     /// D, the number of features a step.
     pub fn width(&self) -> usize {
-        self.features.dims()[2]
+        self.features.dims().2
     }
 
     /// T, the number of steps.
     pub fn steps(&self) -> usize {
-        self.features.dims()[1]
+        self.features.dims().1
+    }
+}
+
+fn check_lengths(
+    lengths: Option<&[usize]>,
+    n: usize,
+    steps: usize,
+    says: impl Fn(String) -> Error,
+) -> Result<()> {
+    let Some(lengths) = lengths else {
+        return Ok(());
+    };
+    if lengths.len() != n {
+        return Err(says(format!("{} lengths for {n} samples", lengths.len())));
+    }
+    match lengths.iter().position(|l| *l > steps) {
+        Some(i) => Err(says(format!(
+            "length {} of sample {i} is above the {steps} steps there are",
+            lengths[i]
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -103,11 +147,14 @@ impl Modality {
 #[derive(Clone, Debug)]
 pub struct Dataset {
     origin: String,
+    samples: usize,
     modalities: Vec<Modality>,
     labels: Option<Labels>,
     splits: Vec<Split>,
     ids: Option<Vec<String>>,
     texts: Option<Vec<String>>,
+    groups: Option<Vec<String>>,
+    tokens: Option<Tokens>,
 }
 
 impl Dataset {
@@ -122,9 +169,9 @@ impl Dataset {
                 "none found: expected floating tensors (N, D) or (N, T, D), one a modality";
             return Err(Error::field(&origin, "modalities", message));
         };
-        let n = first.features.dims()[0];
+        let n = first.features.dims().0;
         for (i, modality) in modalities.iter().enumerate() {
-            let samples = modality.features.dims()[0];
+            let samples = modality.features.dims().0;
             if samples != n {
                 let message = format!("{samples} samples, but {} has {n}", first.name);
                 return Err(Error::field(&origin, &modality.name, message));
@@ -140,14 +187,61 @@ impl Dataset {
                 ));
             }
         }
-        Ok(Self {
+        Ok(Self::bare(origin, n, modalities))
+    }
+
+    /// Samples without features, which have texts.
+    pub(crate) fn without_features(origin: &str, samples: usize) -> Self {
+        Self::bare(origin.to_owned(), samples, Vec::new())
+    }
+
+    /// The same features, tokens and splits; nothing else that is known about samples.
+    pub(crate) fn with_features_only(mut self) -> Self {
+        (self.labels, self.ids, self.texts, self.groups) = (None, None, None, None);
+        self
+    }
+
+    fn bare(origin: String, samples: usize, modalities: Vec<Modality>) -> Self {
+        Self {
             origin,
+            samples,
             modalities,
             labels: None,
             splits: Vec::new(),
             ids: None,
             texts: None,
-        })
+            groups: None,
+            tokens: None,
+        }
+    }
+
+    /// The data set with another modality, or with another one in place of that of its name. A new text comes first.
+    ///
+    /// # Errors
+    /// When the number of its samples is not N.
+    pub fn with_modality(mut self, modality: Modality) -> Result<Self> {
+        self.check_count(&modality.name, modality.features.dims().0)?;
+        let mut own = self.modalities.iter_mut();
+        match own.find(|own| own.name == modality.name) {
+            Some(own) => *own = modality,
+            None if modality.name.starts_with("text") => self.modalities.insert(0, modality),
+            None => self.modalities.push(modality),
+        }
+        Ok(self)
+    }
+
+    /// The data set with its token rows (N, 3, T) as a modality of their name, in place of one of
+    /// features: what a text encoder inside the model takes.
+    ///
+    /// # Errors
+    /// When the data has no tokens.
+    pub fn with_token_modality(self) -> Result<Self> {
+        let Some(tokens) = self.tokens.clone() else {
+            return Err(self.error("tokens", "the data has none"));
+        };
+        let modality =
+            Modality::stored(tokens.name(), tokens.blocks().to_vec(), None, &self.origin)?;
+        self.with_modality(modality)
     }
 
     /// The data set with labels.
@@ -225,6 +319,50 @@ impl Dataset {
         Ok(self)
     }
 
+    /// The data set with the group of each sample, such as the video it is cut from: what must not be
+    /// divided between training and test.
+    ///
+    /// # Errors
+    /// When their number is not N.
+    pub fn with_groups(mut self, groups: Vec<String>) -> Result<Self> {
+        self.check_count("groups", groups.len())?;
+        self.groups = Some(groups);
+        Ok(self)
+    }
+
+    /// The data set with text as tokens: integer arrays (n, 3, T), one after the other.
+    pub(crate) fn with_tokens(self, name: &str, blocks: Vec<Array>) -> Result<Self> {
+        let tokens = Tokens::new(name, blocks, &self.origin)?;
+        self.with_tokens_ready(tokens)
+    }
+
+    pub(crate) fn with_tokens_ready(mut self, tokens: Tokens) -> Result<Self> {
+        let name = tokens.name();
+        self.check_count(&format!("tokens.{name}"), tokens.samples())?;
+        if let Some(there) = &self.tokens {
+            let message = format!("tokens of {} are there too, one is the most", there.name());
+            return Err(self.error(&format!("tokens.{name}"), message));
+        }
+        self.tokens = Some(tokens);
+        Ok(self)
+    }
+
+    /// The data set with the lengths of a modality replaced.
+    ///
+    /// # Errors
+    /// When the modality is not there, or the lengths do not fit it.
+    pub fn with_lengths(mut self, modality: &str, lengths: Option<Vec<usize>>) -> Result<Self> {
+        let origin = self.origin.clone();
+        let Some(found) = self.modalities.iter_mut().find(|m| m.name == modality) else {
+            return Err(self.error(modality, "no such modality"));
+        };
+        let (n, steps, _) = found.features.dims();
+        let says = |message| Error::field(&origin, format!("lengths.{modality}"), message);
+        check_lengths(lengths.as_deref(), n, steps, says)?;
+        found.lengths = lengths;
+        Ok(self)
+    }
+
     fn check_count(&self, field: &str, count: usize) -> Result<()> {
         match count == self.len() {
             true => Ok(()),
@@ -238,7 +376,7 @@ impl Dataset {
 
     /// The number of samples.
     pub fn len(&self) -> usize {
-        self.modalities.first().map_or(0, |m| m.features.dims()[0])
+        self.samples
     }
 
     /// Whether there is no sample.
@@ -256,6 +394,10 @@ impl Dataset {
         &self.modalities
     }
 
+    pub(crate) fn modalities_mut(&mut self) -> &mut [Modality] {
+        &mut self.modalities
+    }
+
     /// The labels, where there are any.
     pub fn labels(&self) -> Option<&Labels> {
         self.labels.as_ref()
@@ -269,6 +411,16 @@ impl Dataset {
     /// One text a sample, where the file has them.
     pub fn texts(&self) -> Option<&[String]> {
         self.texts.as_deref()
+    }
+
+    /// The group of each sample, where the file has them.
+    pub fn groups(&self) -> Option<&[String]> {
+        self.groups.as_deref()
+    }
+
+    /// Text as tokens, where the file has them.
+    pub fn tokens(&self) -> Option<&Tokens> {
+        self.tokens.as_ref()
     }
 
     pub(crate) fn splits(&self) -> &[Split] {
@@ -312,12 +464,17 @@ impl Dataset {
     /// The samples of a part of a split, in order.
     ///
     /// `split` is a split's name with or without `split_`; `None` takes the default one, or the
-    /// only one there is.
+    /// only one there is. [`PAPER_COUNT`] is the default split with the test part in place of the
+    /// validation part.
     ///
     /// # Errors
     /// When the split is not there or the part is empty.
     pub fn part(&self, split: Option<&str>, part: Part) -> Result<Vec<usize>> {
-        let split = self.find_split(split)?;
+        let (split, part) = match (split, self.is_paper_count(split)) {
+            (_, true) if part == Part::Valid => (self.find_split(None)?, Part::Test),
+            (_, true) => (self.find_split(None)?, part),
+            (split, false) => (self.find_split(split)?, part),
+        };
         let rows: Vec<usize> = (0..self.len())
             .filter(|i| split.parts[*i] == Some(part))
             .collect();
@@ -335,7 +492,25 @@ impl Dataset {
     /// # Errors
     /// When it is not there; the message lists those that are.
     pub fn check_split(&self, name: &str) -> Result<()> {
-        self.find_split(Some(name)).map(|_| ())
+        let name = (!self.is_paper_count(Some(name))).then_some(name);
+        self.find_split(name).map(|_| ())
+    }
+
+    /// The same data set with one split only, which becomes the default one.
+    ///
+    /// # Errors
+    /// When the split is not there; the message lists those that are.
+    pub fn with_only_split(mut self, name: &str) -> Result<Self> {
+        let parts = self.find_split(Some(name))?.parts.clone();
+        let field = "split".to_owned();
+        self.splits = vec![Split { field, parts }];
+        Ok(self)
+    }
+
+    /// Whether a name means the protocol, not a split of the data that is called so.
+    fn is_paper_count(&self, name: Option<&str>) -> bool {
+        let field = format!("split_{PAPER_COUNT}");
+        name == Some(PAPER_COUNT) && self.splits.iter().all(|split| split.field != field)
     }
 
     fn find_split(&self, name: Option<&str>) -> Result<&Split> {
@@ -359,11 +534,17 @@ impl Dataset {
             })
     }
 
-    /// The same data set with the features of every modality replaced.
-    pub(crate) fn map_features(&self, f: impl Fn(&str, &Tensor) -> Result<Tensor>) -> Result<Self> {
+    /// The same data set with the features of some modalities replaced: `f` gives none for those
+    /// that stay.
+    pub(crate) fn map_features(
+        &self,
+        f: impl Fn(&Modality) -> Result<Option<Tensor>>,
+    ) -> Result<Self> {
         let mut mapped = self.clone();
         for modality in &mut mapped.modalities {
-            modality.features = f(&modality.name, &modality.features)?;
+            if let Some(features) = f(modality)? {
+                modality.features = Features::Held(features);
+            }
         }
         Ok(mapped)
     }

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use flate2::read::GzDecoder;
 
-use crate::{Dataset, Error, Result};
+use crate::{Dataset, Error, Result, container};
 
 static MFEAT: &[u8] = include_bytes!("../assets/mfeat.safetensors.gz");
 
@@ -22,6 +22,6 @@ impl Dataset {
         let mut bytes = Vec::new();
         let read = GzDecoder::new(MFEAT).read_to_end(&mut bytes);
         read.map_err(|error| Error::format("mfeat", error))?;
-        Self::read(&bytes, "mfeat")
+        container::read(bytes.into(), "mfeat")
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use candle_core::Tensor;
-use decalign_core::Elements;
 
+use crate::features::elements;
 use crate::{Dataset, Error, Result};
 
 /// The numbers of a modality that are NaN or infinite.
@@ -37,18 +37,19 @@ impl Dataset {
     pub fn non_finite(&self) -> Result<Vec<NonFinite>> {
         let mut found = Vec::new();
         for modality in self.modalities() {
-            let (_, steps, width) = modality.features().dims3()?;
-            let numbers = elements(modality.features())?;
-            let mut bad = numbers
-                .iter()
-                .enumerate()
-                .filter(|(_, v)| !v.is_finite())
-                .map(|(i, _)| i);
-            if let Some(i) = bad.next() {
+            let size = modality.steps() * modality.width();
+            let bad = modality.source().pieces(|rows, numbers| {
+                let mut bad = numbers.iter().enumerate().filter(|(_, v)| !v.is_finite());
+                let first = bad.next().map(|(i, _)| rows.start * size + i);
+                first.map(|first| (first, 1 + bad.count()))
+            })?;
+            let bad: Vec<(usize, usize)> = bad.into_iter().flatten().collect();
+            if let Some((i, _)) = bad.first() {
+                let width = modality.width();
                 found.push(NonFinite {
                     modality: modality.name().to_owned(),
-                    count: 1 + bad.count(),
-                    first: (i / (steps * width), i / width % steps, i % width),
+                    count: bad.iter().map(|(_, count)| count).sum(),
+                    first: (i / size, i / width % modality.steps(), i % width),
                 });
             }
         }
@@ -74,22 +75,19 @@ impl Dataset {
     /// # Errors
     /// When memory runs out.
     pub fn replace_non_finite(&self) -> Result<Self> {
-        self.map_features(|_, features| {
+        let bad = self.non_finite()?;
+        self.map_features(|modality| {
+            if bad.iter().all(|bad| bad.modality != modality.name()) {
+                return Ok(None);
+            }
+            let features = modality.features();
             let numbers = elements(features)?;
             let clean: Vec<f32> = numbers
                 .iter()
                 .map(|v| if v.is_finite() { *v } else { 0.0 })
                 .collect();
-            Ok(Tensor::from_vec(
-                clean,
-                features.shape(),
-                features.device(),
-            )?)
+            let clean = Tensor::from_vec(clean, features.shape(), features.device())?;
+            Ok(Some(clean))
         })
     }
-}
-
-/// The numbers of an f32 tensor.
-pub(crate) fn elements(x: &Tensor) -> Result<Elements<'_, f32>> {
-    Elements::new(x).map_err(|error| Error::from(candle_core::Error::from(error)))
 }

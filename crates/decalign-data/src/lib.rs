@@ -17,28 +17,54 @@
 //! # Ok::<(), decalign_data::Error>(())
 //! ```
 //!
-//! Files: [`Dataset::open`] and [`Dataset::save`], a safetensors container that `docs/data-format.md`
-//! of the repository describes. Next: [`Standardizer`], fitted on the training part and applied to
-//! all.
+//! Files: [`Dataset::open`] reads safetensors, npz, npy, pickles in MMSA's layout, folders of tables,
+//! JSON lines and mappings; [`Dataset::write`] writes the project's container, npz and pickles.
+//! `docs/data-format.md` of the repository describes them. Features lie in mapped files until they
+//! are asked for. [`pickle`] and [`array`] are useful alone.
+//!
+//! Before training: [`Dataset::inspect`] says what is wrong and what to do; splits are made by
+//! [`Dataset::with_fractions`] and [`Dataset::with_folds`]; [`Dataset::with_zero_tails`] finds lengths;
+//! [`Standardizer`] is fitted on the training part and applied to all.
 
+pub mod array;
 mod atomic;
 mod batch;
+mod bytes;
 mod container;
 mod dataset;
+mod digest;
 mod embedded;
 mod error;
+mod features;
+mod fields;
 mod finite;
+mod inspect;
 mod labels;
+mod mmsa;
+mod npy;
+mod open;
+pub mod pickle;
+mod prepare;
 mod sampler;
 mod split;
 mod standardize;
+mod text;
+mod tokens;
+mod write;
 
-pub use atomic::write_atomic;
+pub use atomic::{AtomicFile, write_atomic};
 pub use batch::{Batch, Sequence};
-pub use dataset::{Dataset, Modality};
+pub use dataset::{Dataset, Modality, PAPER_COUNT};
+pub use digest::FileDigest;
 pub use error::{Error, Result};
 pub use finite::NonFinite;
+pub use inspect::{Finding, Inspection, LabelSummary, ModalitySummary, Severity, SplitSummary};
 pub use labels::Labels;
+pub use npy::{open_npy, read_npy};
+pub use open::Format;
+pub use prepare::SplitPlan;
 pub use sampler::BatchSampler;
 pub use split::Part;
 pub use standardize::{Standardizer, Statistics};
+pub use tokens::Tokens;
+pub use write::{Precision, Target};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::finite::elements;
+use crate::features::elements;
 use crate::{Dataset, Error, Result};
 
 /// Per feature `(clamp(x, low, high) - mean) / std`, with numbers of the training part for all
@@ -77,11 +77,12 @@ impl Standardizer {
     /// # Errors
     /// When a modality has another width than the one that was fitted.
     pub fn apply(&self, data: &Dataset) -> Result<Dataset> {
-        data.map_features(|name, features| {
+        data.map_features(|modality| {
+            let name = modality.name();
             let Some(statistics) = self.modalities.get(name) else {
-                return Ok(features.clone());
+                return Ok(None);
             };
-            let width = features.dims3()?.2;
+            let (features, width) = (modality.features(), modality.width());
             if statistics.mean.len() != width {
                 let message = format!(
                     "{width} features, standardised with {}",
@@ -93,11 +94,8 @@ impl Standardizer {
             numbers
                 .chunks_exact_mut(width)
                 .for_each(|row| statistics.apply(row));
-            Ok(Tensor::from_vec(
-                numbers,
-                features.shape(),
-                features.device(),
-            )?)
+            let numbers = Tensor::from_vec(numbers, features.shape(), features.device())?;
+            Ok(Some(numbers))
         })
     }
 

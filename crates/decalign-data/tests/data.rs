@@ -178,7 +178,7 @@ fn bad_files_say_which_field_and_what_was_expected() {
         ),
         (
             &[("a", integers(&[1, 2]).unsqueeze(1).unwrap())],
-            "a: expected floating numbers, got I64",
+            "a: expected floating numbers, got i64",
         ),
         (
             &[("a", zeros(&[2, 2])), ("labels", integers(&[0, -1]))],
@@ -190,7 +190,7 @@ fn bad_files_say_which_field_and_what_was_expected() {
         ),
         (
             &[("a", zeros(&[2, 2])), ("split", zeros(&[2]))],
-            "split: expected integers (N), got F32",
+            "split: expected integers (N), got f32",
         ),
         (
             &[("a", zeros(&[2, 2])), ("lengths.a", integers(&[2, 1]))],

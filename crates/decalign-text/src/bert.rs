@@ -143,6 +143,7 @@ impl Bert {
         }
         let d = config.hidden_size;
         let words = look_up(&self.words, &tokens.ids, "token")?;
+        let words = self.without_padding(words, &tokens.ids)?;
         let segments = look_up(&self.segments, &tokens.segments, "segment")?;
         let positions = self.positions.narrow(0, 0, steps)?;
         let x = (words + segments)?.reshape((batch, steps, d))?;
@@ -158,6 +159,19 @@ impl Bert {
             x = layer.forward(&x, mask, mode.child(1 + i as u64))?;
         }
         Ok(x)
+    }
+
+    /// The same words; what fills texts up is never trained, as in PyTorch's embeddings.
+    fn without_padding(&self, words: Tensor, ids: &Tensor) -> Result<Tensor> {
+        if !words.track_op() {
+            return Ok(words);
+        }
+        let rows = (words.dim(0)?, 1);
+        let padding = ids
+            .to_device(words.device())?
+            .eq(self.config.pad_token_id)?;
+        let padding = padding.reshape(rows)?.broadcast_as(words.shape())?;
+        Ok(padding.contiguous()?.where_cond(&words.detach(), &words)?)
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use candle_core::{DType, Tensor};
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
 
+use crate::tokens::Tokens;
 use crate::{Error, Result};
 
 /// The tokeniser of a folder.
@@ -66,6 +68,19 @@ impl Tokenizer {
             .encode_batch_fast(inputs, true)
             .map_err(|error| Error::invalid(format!("tokeniser: {error}")))?;
         Ok(encodings.iter().map(|e| e.get_ids().to_vec()).collect())
+    }
+
+    /// Texts as the release's files hold them: token numbers, attention mask and segments, (N, 3, T) of f32 and
+    /// filled up with `padding`; see [`Tokens::from_rows`].
+    ///
+    /// # Errors
+    /// When there is no text, or one cannot be tokenised.
+    pub fn rows<S: AsRef<str> + Sync>(&self, texts: &[S], padding: u32) -> Result<Tensor> {
+        let tokens = Tokens::from_ids(&self.encode(texts)?, padding)?;
+        let rows = [&tokens.ids, &tokens.mask, &tokens.segments];
+        let rows = rows.map(|row| row.to_dtype(DType::F32));
+        let rows = rows.into_iter().collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Tensor::stack(&rows, 1)?)
     }
 }
 

@@ -133,6 +133,24 @@ fn frozen_parts_have_no_gradient_and_the_same_numbers() -> Result<()> {
 }
 
 #[test]
+fn the_word_that_fills_up_is_not_trained() -> Result<()> {
+    let set = parameters(DType::F64);
+    let bert = Bert::new(&set, &config(), Freeze::Nothing)?;
+    // All states count, that of padding too.
+    let states = bert.forward(&tokens(), Mode::Inference)?;
+    let store = states.sin()?.sum_all()?.backward()?;
+    let named = set.named();
+    let words = named
+        .iter()
+        .find(|(name, _)| name.contains("word_embeddings"))
+        .unwrap();
+    let gradient = store.get(&words.1).unwrap().to_vec2::<f64>()?;
+    assert_eq!(gradient[0], [0.0; 8]);
+    assert!(gradient[9].iter().any(|g| *g != 0.0));
+    Ok(())
+}
+
+#[test]
 fn padding_changes_nothing() -> Result<()> {
     let bert = Bert::new(&parameters(DType::F64), &config(), Freeze::Nothing)?;
     let together = bert.forward(&tokens(), Mode::Inference)?;
@@ -239,6 +257,9 @@ fn texts_become_vectors_and_sequences() -> Result<()> {
     let ids = tokenizer.encode(&texts)?;
     // Cut at six; word pieces; unknown words; capital letters.
     assert_eq!(ids, [vec![2, 4, 6, 7, 9, 3], vec![2, 3], vec![2, 8, 1, 3]]);
+    let rows = Tokens::from_rows(&tokenizer.rows(&texts, 0)?)?;
+    assert_eq!(rows.ids.to_vec2::<u32>()?[2], [2, 8, 1, 3, 0, 0]);
+    assert_eq!(rows.mask.to_vec2::<u8>()?[1], [1, 1, 0, 0, 0, 0]);
     let states = |ids: &[u32]| -> Result<Tensor> {
         let tokens = Tokens::from_ids(&[ids.to_vec()], 0)?;
         Ok(bert.forward(&tokens, Mode::Inference)?.squeeze(0)?)

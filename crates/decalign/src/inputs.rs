@@ -37,9 +37,8 @@ pub(crate) fn standardizer(
     }
     let listed = &config.feature_standardize_modalities;
     let wanted = |name: &str| {
-        listed
-            .as_ref()
-            .is_none_or(|list| list.iter().any(|l| l == name))
+        let listed = listed.as_ref();
+        config.has_features(name) && listed.is_none_or(|list| list.iter().any(|l| l == name))
     };
     let percentiles = config.feature_clip_percentiles.unwrap_or((0.0, 100.0));
     Ok(Some(Standardizer::fit(data, rows, percentiles, wanted)?))

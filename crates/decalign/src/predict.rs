@@ -120,7 +120,8 @@ impl Predictor {
             .iter()
             .zip(&self.model.config().modalities)
         {
-            if modality.width() != expected.width {
+            let numbers = config.has_features(modality.name());
+            if numbers && modality.width() != expected.width {
                 return Err(Error::invalid(format!(
                     "{}: {}: {} features a step, the checkpoint was trained with {}",
                     data.origin(),

@@ -1,6 +1,6 @@
 //! Other programs on the same problems, on this machine.
 //!
-//! A comparison is a list of programs and a table of rows ([`gmm`], [`mmd`], [`ot`]). Each program prints what it
+//! A comparison is a list of programs and a table of rows ([`gmm`], [`mmd`], [`ot`], [`step`]). Each program prints what it
 //! measured ([`measures`]); they run in turn, ours first, several times over, and the least value of
 //! each measurement counts, so that a noisy moment does not decide.
 
@@ -9,6 +9,7 @@ mod measures;
 mod mmd;
 mod ot;
 mod programs;
+mod step;
 mod table;
 
 use measures::Measures;
@@ -27,9 +28,10 @@ pub(crate) fn run(name: &str, options: &[&str]) -> Result<(), String> {
         "gmm" => gmm::comparison()?,
         "mmd" => mmd::comparison()?,
         "ot" => ot::comparison()?,
+        "step" => step::comparison()?,
         _ => {
             return Err(format!(
-                "peers {name}: there are `peers gmm`, `peers mmd` and `peers ot`"
+                "peers {name}: there are `peers gmm`, `peers mmd`, `peers ot` and `peers step`"
             ));
         }
     };

@@ -1,9 +1,12 @@
 //! Programs to compare, made ready once under the target folder.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
 
 use crate::{call, cargo, described, root};
 
@@ -12,7 +15,9 @@ pub(crate) struct Program {
     /// What its measurements are known by.
     pub(crate) name: &'static str,
     path: PathBuf,
-    arguments: Vec<PathBuf>,
+    arguments: Vec<OsString>,
+    /// What it prints, as measurements.
+    read: fn(&str) -> Result<Vec<String>, String>,
 }
 
 /// Libraries behind NumPy read their number of threads from these.
@@ -28,10 +33,7 @@ impl Program {
         let output = command.stderr(Stdio::inherit()).output();
         let output = output.map_err(|error| described(&self.path, &error))?;
         match output.status.success() {
-            true => Ok(String::from_utf8_lossy(&output.stdout)
-                .lines()
-                .map(str::to_owned)
-                .collect()),
+            true => (self.read)(&String::from_utf8_lossy(&output.stdout)),
             false => Err(format!("{}: {}", self.name, output.status)),
         }
     }
@@ -39,21 +41,81 @@ impl Program {
 
 /// Ours: a program of the package `decalign-benches`.
 pub(crate) fn ours(binary: &str) -> Result<Program, String> {
-    cargo(
-        &[
-            "build",
-            "--release",
-            "--package",
-            "decalign-benches",
-            "--bin",
-            binary,
-        ],
-        &[],
-    )?;
+    let path = built("decalign-benches", binary)?;
     Ok(Program {
         name: "decalign",
-        path: executable(&target()?.join("release"), binary),
+        path,
         arguments: Vec::new(),
+        read: lines,
+    })
+}
+
+/// Ours: `decalign bench` of a preset, on two threads and the step on one.
+pub(crate) fn bench(preset: &str) -> Result<Program, String> {
+    let path = built("decalign-cli", "decalign")?;
+    let arguments = [
+        "bench",
+        preset,
+        "--seconds",
+        "4",
+        "--threads",
+        "2",
+        "--json",
+    ];
+    Ok(Program {
+        name: "decalign",
+        path,
+        arguments: arguments.map(OsString::from).to_vec(),
+        read: report,
+    })
+}
+
+fn built(package: &str, binary: &str) -> Result<PathBuf, String> {
+    let arguments = ["build", "--release", "--package", package, "--bin", binary];
+    cargo(&arguments, &[])?;
+    Ok(executable(&target()?.join("release"), binary))
+}
+
+/// One measurement a line.
+fn lines(text: &str) -> Result<Vec<String>, String> {
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// Of the JSON that `decalign bench` prints.
+fn report(text: &str) -> Result<Vec<String>, String> {
+    let wrong = || format!("decalign bench printed what is no report: {text}");
+    let report: Value = serde_json::from_str(text).map_err(|_| wrong())?;
+    let preset = report["preset"].as_str().ok_or_else(wrong)?;
+    let phases = report["phases"].as_array().ok_or_else(wrong)?;
+    let phases = phases.iter().flat_map(|p| [&p["forward"], &p["backward"]]);
+    let alone: f64 = phases.filter_map(Value::as_f64).sum();
+    let number = |key: &str| report[key].as_f64().ok_or_else(wrong);
+    let optimiser = number("optimiser")?;
+    let mut measures = vec![
+        ("step", number("step")? / 1e3),
+        ("step, 1 thread", (alone + optimiser) / 1e3),
+        ("evaluation", number("evaluation")? / 1e3),
+    ];
+    measures.extend(
+        report["peak_memory_mb"]
+            .as_f64()
+            .map(|mb| ("memory", mb * 1e6)),
+    );
+    let line = |(name, value): (&str, f64)| {
+        json!({"name": format!("{preset} {name}"), "value": value}).to_string()
+    };
+    Ok(measures.into_iter().map(line).collect())
+}
+
+/// The layers of `xtask/peers/layers.py`: a preset or `attention`.
+pub(crate) fn torch(what: &str) -> Result<Program, String> {
+    let requirements = include_str!("../../peers/requirements-torch.txt");
+    let script = root().join("xtask/peers/layers.py");
+    Ok(Program {
+        name: "torch",
+        path: environment("venv-torch", "requirements-torch.txt", requirements)?,
+        arguments: vec![script.into(), what.into()],
+        read: lines,
     })
 }
 
@@ -61,8 +123,13 @@ pub(crate) fn ours(binary: &str) -> Result<Program, String> {
 pub(crate) fn python(name: &'static str, script: &str) -> Result<Program, String> {
     Ok(Program {
         name,
-        path: environment()?,
-        arguments: vec![root().join("xtask/peers").join(script)],
+        path: environment(
+            "venv",
+            "requirements.txt",
+            include_str!("../../peers/requirements.txt"),
+        )?,
+        arguments: vec![root().join("xtask/peers").join(script).into()],
+        read: lines,
     })
 }
 
@@ -94,18 +161,18 @@ pub(crate) fn scratch(
         name,
         path: executable(&built.join("release"), &format!("peers-{name}")),
         arguments: Vec::new(),
+        read: lines,
     })
 }
 
-/// The Python of the virtual environment, which is made where it is absent or its requirements
-/// have changed.
-fn environment() -> Result<PathBuf, String> {
-    let folder = peers()?.join("venv");
+/// The Python of a virtual environment, which is made where it is absent or its requirements, a file of
+/// `xtask/peers`, have changed.
+fn environment(name: &str, file: &str, wanted: &str) -> Result<PathBuf, String> {
+    let folder = peers()?.join(name);
     let python = match cfg!(windows) {
         true => folder.join("Scripts").join("python.exe"),
         false => folder.join("bin").join("python"),
     };
-    let wanted = include_str!("../../peers/requirements.txt");
     let installed = folder.join("requirements.txt");
     if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
         return Ok(python);
@@ -117,7 +184,7 @@ fn environment() -> Result<PathBuf, String> {
         "python3 -m venv",
         "install Python 3.11 or later with its venv module",
     )?;
-    let list = root().join("xtask/peers/requirements.txt");
+    let list = root().join("xtask/peers").join(file);
     let mut install = Command::new(&python);
     install.args([
         "-m",
@@ -127,9 +194,13 @@ fn environment() -> Result<PathBuf, String> {
         "--disable-pip-version-check",
         "-r",
     ]);
-    let line = "pip install -r xtask/peers/requirements.txt";
-    call(install.arg(list), line, "the virtual environment is broken")
-        .map_err(|error| format!("{error} (it needs PyPI, or an index that pip is set to)"))?;
+    let line = format!("pip install -r xtask/peers/{file}");
+    call(
+        install.arg(list),
+        &line,
+        "the virtual environment is broken",
+    )
+    .map_err(|error| format!("{error} (it needs PyPI, or an index that pip is set to)"))?;
     write(&installed, wanted)?;
     Ok(python)
 }

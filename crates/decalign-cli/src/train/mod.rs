@@ -109,6 +109,7 @@ impl Order {
         let data = source::dataset(path)?;
         let loading = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
+        source::warn_of_split(config.split.as_deref());
         let trainer = Trainer::new(&config, &data, &device)?;
         let baselines = baselines(&config, &data)?;
         let common = Common {

@@ -15,8 +15,10 @@
 //! [`parallel()`] runs whole parts of a graph at the same time, forward and backward.
 
 mod branches;
+mod split;
 
 pub use branches::{Branch, parallel};
+pub use split::split;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 

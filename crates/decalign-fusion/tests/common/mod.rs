@@ -4,8 +4,10 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
+use decalign_core::nn::Parameters;
 use decalign_core::random::Stream as Random;
 use decalign_core::{Result, agree};
+use decalign_fusion::{Activation, Encoder, EncoderSettings, LayerSettings, Norm, Position};
 
 pub(crate) fn normal(shape: &[usize], number: u64) -> Tensor {
     Random::new(5, number).normal_tensor(shape).unwrap()
@@ -33,4 +35,45 @@ pub(crate) type Run<'a> = &'a dyn Fn(&[Tensor]) -> Result<Vec<Tensor>>;
 /// Holds two implementations equal, values and gradients.
 pub(crate) fn same(inputs: &[Tensor], fused: Run, plain: Run) {
     agree(inputs, (1e-11, 1e-4), fused, plain).unwrap();
+}
+
+const POSITIONS: [Position; 4] = [
+    Position::None,
+    Position::Sinusoidal,
+    Position::Learned { longest: 9 },
+    Position::Rotary,
+];
+
+/// All variants of an encoder of width 4.
+pub(crate) fn variants(dropout: f64) -> Vec<EncoderSettings> {
+    let mut all = Vec::new();
+    for norm in [Norm::Post, Norm::Pre] {
+        for (activation, hidden) in [(Activation::Relu, 16), (Activation::Gelu, 6)] {
+            for position in POSITIONS {
+                let layer = LayerSettings {
+                    hidden,
+                    norm,
+                    activation,
+                    attention_dropout: dropout,
+                    activation_dropout: dropout,
+                    residual_dropout: dropout,
+                    ..LayerSettings::new(4, 2)
+                };
+                all.push(EncoderSettings {
+                    position,
+                    embed_dropout: dropout,
+                    ..EncoderSettings::new(2, layer)
+                });
+            }
+        }
+    }
+    all
+}
+
+pub(crate) fn plain(settings: EncoderSettings) -> Result<Encoder> {
+    Encoder::new(&Parameters::new(3, DType::F64, &Device::Cpu), settings)
+}
+
+pub(crate) fn model() -> EncoderSettings {
+    EncoderSettings::new(2, LayerSettings::new(4, 2))
 }

@@ -164,6 +164,14 @@ impl ModelConfig {
         let each =
             12.0 * d * d * self.layers as f64 + 2.0 * d * d + d * self.distribution_width as f64;
         let parameters = projections + count * (each + 2.0 * d * self.outputs as f64) + d * d;
+        if let Some(encoder) = &self.text_encoder {
+            let parameters = encoder.parameters();
+            if parameters > PARAMETER_LIMIT {
+                let message =
+                    format!("has {parameters:.1e} parameters, more than {PARAMETER_LIMIT:.0e}");
+                return Err(Error::config("bert_config", message));
+            }
+        }
         if parameters > PARAMETER_LIMIT {
             let message = format!(
                 "a model of width {d} with {} layers and {} outputs has {parameters:.1e} parameters, more than {PARAMETER_LIMIT:.0e}",

@@ -1,5 +1,6 @@
 //! Every configuration key, its type, default and meaning.
 
+use decalign_text::BertConfig;
 use serde::{Deserialize, Serialize};
 
 /// How the alignment is computed; see `docs/architecture.md`.
@@ -89,8 +90,16 @@ pub struct Config {
     pub feature_standardize_modalities: Option<Vec<String>>,
     /// The percentiles to clip features to before standardising.
     pub feature_clip_percentiles: Option<(f64, f64)>,
-    /// Text arrives as BERT tokens.
+    /// Text arrives as BERT tokens, and a text encoder is part of the model.
     pub use_bert: bool,
+    /// The folder of the text encoder that training starts from.
+    pub pretrained: Option<String>,
+    /// The sizes of the text encoder, as its `config.json` says them; those of the folder when absent.
+    pub bert_config: Option<BertConfig>,
+    /// Whether the text encoder trains; frozen when false.
+    pub use_finetune: bool,
+    /// Layers of the text encoder, from its input on, that do not train, nor do its embeddings; all train when absent.
+    pub bert_frozen_layers: Option<usize>,
 
     /// `regression` or `classification`; what the labels are when absent.
     pub train_mode: Option<TrainMode>,
@@ -217,6 +226,10 @@ impl Default for Config {
             feature_standardize_modalities: None,
             feature_clip_percentiles: None,
             use_bert: false,
+            pretrained: None,
+            bert_config: None,
+            use_finetune: true,
+            bert_frozen_layers: None,
             train_mode: None,
             num_classes: None,
             dst_feature_dim_nheads: (48, 4),

@@ -20,8 +20,11 @@ mod parse;
 mod preset;
 mod resolve;
 mod resolved;
+mod text;
 
 pub use check::check_batches;
 pub use keys::{ClassWeight, Config, CostReduction, Mode, Semantics, TaskLoss, TrainMode};
 pub use preset::PRESETS;
-pub use resolved::{ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved, Task};
+pub use resolved::{
+    ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved, Task, TextEncoderConfig,
+};

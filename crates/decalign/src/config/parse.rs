@@ -11,7 +11,6 @@ use crate::{Error, Result};
 const WITHOUT_EFFECT: &[&str] = &[
     "alpha1",
     "alpha2",
-    "bert_config",
     "featurePath",
     "feature_A",
     "feature_T",
@@ -22,11 +21,9 @@ const WITHOUT_EFFECT: &[&str] = &[
     "model_name",
     "need_data_aligned",
     "patience",
-    "pretrained",
     "seq_lens",
     "train_samples",
     "transformers",
-    "use_finetune",
     "when",
 ];
 

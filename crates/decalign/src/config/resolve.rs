@@ -20,23 +20,24 @@ impl Config {
             .collect();
         config.modalities = Some(names);
         config.feature_dims = Some(data.modalities().iter().map(|m| m.width()).collect());
+        let tokens = config.token_modality(config.modalities.as_deref().unwrap_or_default())?;
         if let Some(labels) = data.labels() {
             config.fit_labels(labels, data.origin())?;
         }
         let resolved = config.resolve_alone()?;
         let sizes = resolved.model.modalities.iter().zip(data.modalities());
-        for (
-            ModalityConfig {
+        for (i, (modality, there)) in sizes.enumerate() {
+            let ModalityConfig {
                 name, kernel_size, ..
-            },
-            there,
-        ) in sizes
-        {
-            if there.steps() < *kernel_size {
-                let message = format!(
-                    "{kernel_size} steps for {name}, whose sequences have {}",
-                    there.steps()
-                );
+            } = modality;
+            let steps = match tokens == Some(i) {
+                // Three rows of tokens.
+                true => there.width(),
+                false => there.steps(),
+            };
+            if steps < *kernel_size {
+                let message =
+                    format!("{kernel_size} steps for {name}, whose sequences have {steps}");
                 return Err(Error::config("conv1d_kernel_sizes", message));
             }
         }
@@ -55,13 +56,12 @@ impl Config {
             .get_or_insert_with(|| ["text", "audio", "vision"].map(str::to_owned).to_vec());
         let names = names.clone();
         config.train_mode.get_or_insert(TrainMode::Regression);
-        if config.use_bert {
-            let message =
-                "use_bert: token text is not supported by this version, only float features are";
-            return Err(Error::unsupported(message));
-        }
+        let text_encoder = config.text_encoder(&names)?;
         config.check_ranges()?;
-        let model = config.model(&names)?;
+        let model = ModelConfig {
+            text_encoder,
+            ..config.model(&names)?
+        };
         model.check()?;
         let objective = config.objective()?;
         Ok(Resolved {
@@ -130,6 +130,7 @@ impl Config {
         Ok(ModelConfig {
             semantics: self.semantics,
             modalities,
+            text_encoder: None,
             width,
             heads,
             layers: self.nlevels,

@@ -2,6 +2,7 @@
 
 use super::{ClassWeight, Config, CostReduction, Semantics, TrainMode};
 use crate::metrics::Benchmark;
+use decalign_text::{BertConfig, Freeze};
 
 /// One modality of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +19,32 @@ pub struct ModalityConfig {
     pub active: bool,
 }
 
+/// The encoder of token text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextEncoderConfig {
+    /// Its sizes.
+    pub bert: BertConfig,
+    /// What of it does not train.
+    pub freeze: Freeze,
+    /// Which modality is text.
+    pub modality: usize,
+}
+
+impl TextEncoderConfig {
+    /// About how many parameters it has.
+    pub(super) fn parameters(&self) -> f64 {
+        let bert = &self.bert;
+        let (d, hidden) = (bert.hidden_size as f64, bert.intermediate_size as f64);
+        let tables = [
+            bert.vocab_size,
+            bert.max_position_embeddings,
+            bert.type_vocab_size,
+        ];
+        let rows: f64 = tables.iter().map(|rows| *rows as f64).sum();
+        d * rows + bert.num_hidden_layers as f64 * d * (4.0 * d + 2.0 * hidden)
+    }
+}
+
 /// What a model is built from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
@@ -25,6 +52,8 @@ pub struct ModelConfig {
     pub semantics: Semantics,
     /// The modalities, in order.
     pub modalities: Vec<ModalityConfig>,
+    /// The encoder of token text; text is features without.
+    pub text_encoder: Option<TextEncoderConfig>,
     /// Width d of everything after the projection.
     pub width: usize,
     /// Attention heads; they divide d.

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use decalign_core::Error;
 use decalign_core::nn::Mode;
-use decalign_core::op::Branch;
+use decalign_core::op::{Branch, split};
 use decalign_core::profile::phase;
 use decalign_decouple::Decoupled;
 use decalign_fusion::{Attention, Stream, mean_pool};
@@ -13,14 +13,15 @@ use super::{DecAlign, parameter_key};
 use crate::config::Semantics;
 
 impl DecAlign {
-    /// The pooled output of each active modality's encoder.
+    /// The pooled output of each active modality's encoder, in [`pieces`] of the batch: all pieces of the first
+    /// modality, then of the next.
     pub(super) fn fusion_branches<'a>(
         &'a self,
         active: &'a [usize],
         parts: &[Decoupled],
         masks: &'a [Option<Tensor>],
         mode: Mode,
-    ) -> Vec<Branch<'a>> {
+    ) -> decalign_core::Result<Vec<Branch<'a>>> {
         let config = &self.config;
         // The release lets padded steps be attended to (their features are zero).
         let attend_to_all = config.semantics == Semantics::Reference;
@@ -30,28 +31,35 @@ impl DecAlign {
                 causal: config.causal_mask,
             },
         };
-        let features: Vec<Tensor> = active.iter().map(|i| parts[*i].unique.clone()).collect();
-        let branch = |i: usize| {
-            let parameters = self.parameters_of("trans", i);
-            Branch::new(features.clone(), parameters, move |features| {
+        let sizes = pieces(parts)?;
+        let features = active.iter().map(|i| split(&parts[*i].unique, &sizes));
+        let features = features.collect::<decalign_core::Result<Vec<_>>>()?;
+        let branch = |i: usize, piece: usize| {
+            let (first, size) = (sizes[..piece].iter().sum(), sizes[piece]);
+            let mask = move |j: usize| -> decalign_core::Result<Option<Tensor>> {
+                let mask = masks[j].as_ref().map(|mask| mask.narrow(0, first, size));
+                Ok(mask.transpose()?)
+            };
+            let inputs = features.iter().map(|of| of[piece].clone()).collect();
+            let mode = mode.child(piece as u64);
+            Branch::new(inputs, self.parameters_of("trans", i), move |features| {
                 let mut streams = vec![None; masks.len()];
                 for (j, features) in active.iter().zip(features) {
-                    let mask = masks[*j].clone().filter(|_| !attend_to_all);
                     streams[*j] = Some(Stream {
                         features: features.clone(),
-                        mask,
+                        mask: mask(*j)?.filter(|_| !attend_to_all),
                     });
                 }
                 phase("fusion", || {
                     let encoded = self.encoder.encode(i, &streams, attention, mode)?;
-                    encoded
-                        .iter()
-                        .map(|h| mean_pool(h, masks[i].as_ref()))
-                        .collect()
+                    let pooled = encoded.iter().map(|h| mean_pool(h, mask(i)?.as_ref()));
+                    pooled.collect()
                 })
             })
         };
-        active.iter().map(|i| branch(*i)).collect()
+        let pieces = (0..sizes.len()).collect::<Vec<_>>();
+        let of = |i: &usize| pieces.iter().map(|p| branch(*i, *p)).collect::<Vec<_>>();
+        Ok(active.iter().flat_map(of).collect())
     }
 
     /// `L_hete` of the pooled unique parts.
@@ -111,6 +119,20 @@ impl DecAlign {
         }
     }
 }
+
+/// Sizes of the pieces that encoders take a batch in: two of a batch with enough to do, so that three modalities keep two
+/// threads busy to the end. They depend on the batch alone, and so do results.
+fn pieces(parts: &[Decoupled]) -> decalign_core::Result<Vec<usize>> {
+    let size = parts[0].unique.dim(0)?;
+    let most = parts.iter().map(|part| part.unique.elem_count()).max();
+    Ok(match size >= 2 && most >= Some(ENOUGH) {
+        true => vec![size.div_ceil(2), size / 2],
+        false => vec![size],
+    })
+}
+
+/// Numbers of a modality from which on an encoder takes its batch in pieces.
+const ENOUGH: usize = 1 << 15;
 
 /// Says which loss could not be computed.
 fn in_loss(name: &str) -> impl Fn(Error) -> Error {

@@ -18,6 +18,8 @@ mod projection;
 pub use alignment::Alignment;
 pub use naming::parameter_key;
 
+use std::path::Path;
+
 use candle_core::{DType, Device, Tensor, Var};
 use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu_dropout};
 use decalign_core::op::parallel;
@@ -25,8 +27,9 @@ use decalign_core::profile::phase;
 use decalign_data::Sequence;
 use decalign_decouple::{Decoupled, Decoupler, cosine_squared};
 use decalign_fusion::{CrossModalEncoder, Encoder, EncoderSettings, LayerSettings, mean_pool};
+use decalign_text::{Bert, Tokens, load_weights};
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, TextEncoderConfig};
 use crate::{Error, Result};
 use projection::Projection;
 
@@ -35,6 +38,7 @@ use projection::Projection;
 pub struct DecAlign {
     config: ModelConfig,
     parameters: Parameters,
+    text_encoder: Option<Bert>,
     projections: Vec<Projection>,
     decoupler: Decoupler,
     encoder: CrossModalEncoder,
@@ -51,6 +55,8 @@ pub struct ModelOutput {
     pub representation: Tensor,
     /// The alignment losses, when asked for.
     pub alignment: Option<Alignment>,
+    /// The states of the text encoder (B, T, D), where there is one.
+    pub text: Option<Tensor>,
     /// The unique and common parts, one entry a modality, (B, L_m, d) each.
     pub parts: Vec<Decoupled>,
     /// The distribution features z_m, (B, P) each, of active modalities when alignment was asked
@@ -96,6 +102,7 @@ mod place {
     pub(super) const FUSION: u64 = 1;
     pub(super) const DISTRIBUTION: u64 = 2;
     pub(super) const OUTPUT: u64 = 3;
+    pub(super) const TEXT: u64 = 4;
 }
 
 impl DecAlign {
@@ -141,8 +148,16 @@ impl DecAlign {
             )?);
         }
         let inputs = 2 * d * keys.len();
+        let text_encoder = match &config.text_encoder {
+            Some(TextEncoderConfig { bert, freeze, .. }) => {
+                let scope = parameters.scope("text_model").scope("model");
+                Some(Bert::new(&scope, bert, *freeze)?)
+            }
+            None => None,
+        };
         Ok(Self {
             config: config.clone(),
+            text_encoder,
             projections,
             decoupler: Decoupler::new(&parameters, &keys, d)?,
             encoder: CrossModalEncoder::new(encoders)?,
@@ -167,13 +182,22 @@ impl DecAlign {
         self.parameters.named()
     }
 
+    /// Gives the text encoder the weights of a folder.
+    ///
+    /// # Errors
+    /// When they are not there, or not of its sizes.
+    pub fn load_text_encoder(&self, folder: impl AsRef<Path>) -> Result<()> {
+        Ok(load_weights(&self.parameters, "text_model.model.", folder)?)
+    }
+
     /// Runs the model on one sequence a modality, in the order of the configuration.
     ///
     /// The alignment losses are computed when `align` is true: training needs them, prediction
     /// does not.
     ///
     /// # Shapes
-    /// Features (B, T_m, D_m) with T_m at least the modality's kernel size.
+    /// Features (B, T_m, D_m) with T_m at least the modality's kernel size; of token text (B, 3, T), see
+    /// [`Tokens::from_rows`].
     ///
     /// # Errors
     /// When shapes do not fit the configuration, or a batch is too small for the alignment.
@@ -187,7 +211,14 @@ impl DecAlign {
         }
         let mut parts = Vec::new();
         let mut masks = Vec::new();
+        let text = phase("text", || {
+            self.encode_text(sequences, mode.child(place::TEXT))
+        })?;
         for (i, (projection, sequence)) in self.projections.iter().zip(sequences).enumerate() {
+            let sequence = match (&text, &self.config.text_encoder) {
+                (Some(text), Some(encoder)) if encoder.modality == i => text,
+                _ => sequence,
+            };
             let mode = mode.child(place::INPUT).child(i as u64);
             let project = || projection.forward(sequence, &self.config, mode);
             let (x, mask) = phase("projection", project)?;
@@ -201,7 +232,9 @@ impl DecAlign {
             .map(|(i, part)| pool(&part.common, i));
         let common: Vec<Tensor> = common.collect::<decalign_core::Result<_>>()?;
         let active = self.active();
-        let mut branches = self.fusion_branches(&active, &parts, &masks, mode.child(place::FUSION));
+        let fusion = mode.child(place::FUSION);
+        let mut branches = self.fusion_branches(&active, &parts, &masks, fusion)?;
+        let pieces = branches.len() / active.len().max(1);
         if align {
             let unique = active.iter().map(|i| pool(&parts[*i].unique, *i));
             branches.push(self.heterogeneous_branch(unique.collect::<decalign_core::Result<_>>()?));
@@ -210,8 +243,9 @@ impl DecAlign {
         }
         let mut done = parallel(branches)?.into_iter();
         let mut hidden = vec![None; parts.len()];
-        for (i, outputs) in active.iter().zip(done.by_ref()) {
-            hidden[*i] = outputs.into_iter().next();
+        for i in &active {
+            let pooled: Vec<Tensor> = done.by_ref().take(pieces).flatten().collect();
+            hidden[*i] = Some(Tensor::cat(&pooled, 0)?);
         }
         let representation = represent(&hidden, &common)?;
         let dropped = mode
@@ -232,12 +266,25 @@ impl DecAlign {
             });
         }
         Ok(ModelOutput {
+            text: text.map(|text| text.features),
             prediction,
             representation,
             alignment,
             parts,
             distribution,
         })
+    }
+
+    /// The states of token text, and which of them exist.
+    fn encode_text(&self, sequences: &[Sequence], mode: Mode) -> Result<Option<Sequence>> {
+        let (Some(bert), Some(config)) = (&self.text_encoder, &self.config.text_encoder) else {
+            return Ok(None);
+        };
+        let tokens = Tokens::from_rows(&sequences[config.modality].features)?;
+        Ok(Some(Sequence {
+            features: bert.forward(&tokens, mode)?,
+            mask: Some(tokens.mask),
+        }))
     }
 
     /// The modalities that take part.

@@ -52,6 +52,9 @@ impl Projection {
             Semantics::Native => sequence.mask.clone(),
             // The release knows which steps of token text exist; of float text it takes all.
             Semantics::Reference if config.sequence_mask && !is_text => Some(nonzero_steps(x)?),
+            Semantics::Reference if config.sequence_mask && config.text_encoder.is_some() => {
+                sequence.mask.clone()
+            }
             Semantics::Reference => None,
         };
         let Some(mask) = mask else {

@@ -129,6 +129,10 @@ impl Trainer {
     ) -> Result<Outcome> {
         let seed = self.config().seed;
         let model = DecAlign::new(&self.settings.model, seed, DType::F32, &self.fit.device)?;
+        let config = self.config();
+        if let Some(folder) = config.pretrained.as_ref().filter(|_| config.use_bert) {
+            model.load_text_encoder(folder)?;
+        }
         let objective = Objective::new(&self.settings.objective, self.class_weights());
         let mut saver = Saver {
             trainer: self,

@@ -104,6 +104,9 @@ fn default_weights(folder: &Path) -> PathBuf {
 /// Recorded numbers are of passes in which nothing was dropped.
 fn without_dropout(config: &mut Config) {
     config.attn_dropouts = None;
+    if let Some(bert) = &mut config.bert_config {
+        (bert.hidden_dropout_prob, bert.attention_probs_dropout_prob) = (0.0, 0.0);
+    }
     for p in [
         &mut config.attn_dropout,
         &mut config.attn_dropout_a,

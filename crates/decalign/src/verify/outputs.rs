@@ -56,6 +56,9 @@ fn representations(fixture: &Fixture, output: &ModelOutput, tensors: &mut Tensor
     let half = output.representation.dim(D::Minus1)? / 2;
     let mut insert = |name: &str, x: Tensor| tensors.insert(name.to_owned(), x);
     insert("output_logit", output.prediction.clone());
+    if let Some(text) = &output.text {
+        insert("text_features", text.clone());
+    }
     insert("final_rep", output.representation.clone());
     insert(
         "fusion_rep_hete",

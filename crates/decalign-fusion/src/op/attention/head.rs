@@ -1,7 +1,7 @@
 //! The heads of one sample, a few queries at a time.
 
 use decalign_core::Real;
-use decalign_core::random::Choices;
+use decalign_core::random::{Choices, Number};
 use decalign_core::simd::{self, LANES};
 
 use super::Problem;
@@ -46,7 +46,7 @@ pub(super) struct Room<'a, T, const R: usize> {
     starts: Vec<Block<T, R>>,
     /// Where it is drawn which weights stay, head by head and row by row; the numbers of R queries.
     choices: Option<Choices>,
-    numbers: Vec<u16>,
+    numbers: Vec<Number>,
     /// Keys and values, and their gradients, by blocks; in slabs.
     keys: Vec<[T; LANES]>,
     values: Vec<[T; LANES]>,
@@ -71,7 +71,7 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
             start,
             added,
             choices: problem.choices(sample),
-            numbers: vec![0; R * problem.size.keys + LANES],
+            numbers: vec![[0; 2]; R * problem.size.keys + LANES],
             keys: vec![[T::zero(); LANES]; blocks * size],
             values: Vec::new(),
             dk: Vec::new(),
@@ -247,7 +247,7 @@ fn unblock<T: Real>(blocks: &[[T; LANES]], place: Place, factor: T, x: &mut [T])
 
 fn chosen<'a, T>(
     choices: &Option<Choices>,
-    numbers: &'a [u16],
+    numbers: &'a [Number],
     problem: &Problem<T>,
 ) -> Option<Chosen<'a>> {
     choices.as_ref().map(|choices| Chosen {

@@ -4,6 +4,7 @@
 //! side, sums over keys over coordinates. Logits count in base 2.
 
 use decalign_core::Real;
+use decalign_core::random::{Number, is_below};
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 
 use super::pack::SLAB;
@@ -67,7 +68,7 @@ impl<T: Real, const R: usize> Head<'_, T, R> {
 #[derive(Clone, Copy)]
 pub(super) struct Chosen<'a> {
     /// Query after query, and a block more behind the end.
-    pub(super) numbers: &'a [u16],
+    pub(super) numbers: &'a [Number],
     /// How many numbers a query has.
     pub(super) keys: usize,
     pub(super) below: u32,
@@ -77,10 +78,11 @@ impl Chosen<'_> {
     #[inline(always)]
     fn keep<T: Real, const R: usize>(&self, b: usize, x: &mut Block<T, R>) {
         for r in 0..R {
-            let mut numbers = [0; LANES];
+            let mut numbers = [[0; 2]; LANES];
             numbers.copy_from_slice(&self.numbers[r * self.keys + b * LANES..][..LANES]);
             for i in 0..LANES {
-                x[r][i] = T::kept(x[r][i], u32::from(numbers[i]) < self.below);
+                // A factor: the compiler would make a choice of x itself a masked store, which is slow.
+                x[r][i] *= T::kept(T::one(), is_below(numbers[i], self.below));
             }
         }
     }

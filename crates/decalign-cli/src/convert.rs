@@ -1,0 +1,103 @@
+//! `decalign convert`.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Instant;
+
+use decalign::Dataset;
+use decalign_data::{Precision, SplitPlan, Target};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::args::{Convert, FileFormat, Width};
+use crate::output::{Done, Failure};
+use crate::source;
+
+pub(crate) fn run(arguments: Convert) -> Done {
+    let target = match (arguments.to, Target::of(&arguments.output)) {
+        (Some(FileFormat::Safetensors), _) => Target::Container,
+        (Some(FileFormat::Npz), _) => Target::Npz,
+        (Some(FileFormat::Pickle), _) => Target::Pickle,
+        (None, Some(target)) => target,
+        (None, None) => {
+            let message = format!(
+                "{}: which format? Name it .safetensors, .npz or .pkl, or give --to",
+                arguments.output.display()
+            );
+            return Err(Failure::bad_input(message));
+        }
+    };
+    let start = Instant::now();
+    let data = prepare(source::dataset(&arguments.input)?, &arguments)?;
+    let precision = match arguments.precision {
+        Width::F32 => Precision::F32,
+        Width::F16 => Precision::F16,
+    };
+    let bar = bar();
+    let written = data.write(&arguments.output, target, precision, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    written?;
+    report(&data, &arguments.output, start);
+    Ok(())
+}
+
+/// What is asked for besides the format.
+fn prepare(mut data: Dataset, arguments: &Convert) -> Done<Dataset> {
+    if !arguments.modalities.is_empty() {
+        data = data.select(&arguments.modalities)?;
+    }
+    if arguments.zero_tails {
+        data = data.with_zero_tails()?;
+    }
+    if arguments.replace_non_finite {
+        data = data.replace_non_finite()?;
+    }
+    if let Some(name) = &arguments.split {
+        data = data.with_only_split(name)?;
+    }
+    let plan = SplitPlan {
+        grouped: arguments.grouped,
+        stratified: arguments.stratified,
+        seed: arguments.seed,
+    };
+    if let Some(shares) = &arguments.fractions {
+        let [train, valid, test] = shares[..] else {
+            let message = format!("--fractions: expected three numbers, got {}", shares.len());
+            return Err(Failure::bad_input(message));
+        };
+        data = data.with_fractions(&arguments.name, [train, valid, test], plan)?;
+    }
+    if let Some(folds) = arguments.folds {
+        data = data.with_folds(&format!("{}fold", arguments.name), folds, plan)?;
+    }
+    Ok(data)
+}
+
+/// On a terminal; silent elsewhere.
+fn bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn report(data: &Dataset, path: &Path, start: Instant) {
+    let size = std::fs::metadata(path).map_or(0, |m| m.len()) as f64 / 1e6;
+    let seconds = start.elapsed().as_secs_f64();
+    let names: Vec<String> = data
+        .modalities()
+        .iter()
+        .map(|m| format!("{} {}x{}", m.name(), m.steps(), m.width()))
+        .collect();
+    eprintln!(
+        "{}: {} samples, {}; {size:.1} MB in {seconds:.2} s, {:.0} MB/s",
+        path.display(),
+        data.len(),
+        names.join(", "),
+        size / seconds.max(1e-9)
+    );
+}

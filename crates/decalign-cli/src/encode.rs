@@ -1,0 +1,128 @@
+//! `decalign encode`.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Instant;
+
+use candle_core::Tensor;
+use decalign::Dataset;
+use decalign::text::{BertConfig, TextEncoder, TextPooling, Tokenizer};
+use decalign_data::Modality;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use crate::args::{Encode, Pool};
+use crate::output::{Done, Failure};
+use crate::source;
+
+pub(crate) fn run(arguments: Encode) -> Done {
+    source::threads(arguments.threads)?;
+    let place = |path: &Path| std::fs::canonicalize(path).ok();
+    if place(&arguments.out).is_some() && place(&arguments.out) == place(&arguments.data) {
+        let message = format!(
+            "{}: the output would replace the input",
+            arguments.out.display()
+        );
+        return Err(Failure::bad_input(message));
+    }
+    let data = source::dataset(&arguments.data)?;
+    let texts = match &arguments.texts {
+        Some(path) => read_texts(path, &data)?,
+        None => match data.texts() {
+            Some(texts) => texts.to_vec(),
+            None => {
+                let message = format!(
+                    "{}: has no transcripts; give them by --texts",
+                    data.origin()
+                );
+                return Err(Failure::bad_input(message));
+            }
+        },
+    };
+    let start = Instant::now();
+    let (features, lengths) = match arguments.pool {
+        Pool::Ids => token_rows(&arguments, &texts)?,
+        Pool::Mean => encoded(&arguments, &texts, TextPooling::Mean)?,
+        Pool::Cls => encoded(&arguments, &texts, TextPooling::Cls)?,
+        Pool::Tokens => encoded(&arguments, &texts, TextPooling::Tokens)?,
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    let (name, shape) = (&arguments.name, features.dims().to_vec());
+    let modality = Modality::new(name, &features, lengths)?;
+    let data = data.with_modality(modality)?.with_texts(texts)?;
+    data.save(&arguments.out)?;
+    eprintln!(
+        "{} texts in {seconds:.1} s; {name} {shape:?} in {}",
+        data.len(),
+        arguments.out.display()
+    );
+    Ok(())
+}
+
+type Features = (Tensor, Option<Vec<usize>>);
+
+/// What the encoder makes of the texts.
+fn encoded(arguments: &Encode, texts: &[String], pooling: TextPooling) -> Done<Features> {
+    let encoder = TextEncoder::open(&arguments.encoder, arguments.max_tokens, pooling)
+        .map_err(decalign::Error::from)?
+        .normalized(arguments.normalize);
+    let bar = match std::io::stderr().is_terminal() {
+        true => ProgressBar::new(texts.len() as u64),
+        false => ProgressBar::hidden(),
+    };
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} texts {elapsed}/{duration}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let encoded = encoder.encode(texts, |done| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    let encoded = encoded.map_err(decalign::Error::from)?;
+    let lengths = (pooling == TextPooling::Tokens).then_some(encoded.lengths);
+    Ok((encoded.features, lengths))
+}
+
+/// Token numbers, attention mask and segments, as `use_bert` takes them.
+fn token_rows(arguments: &Encode, texts: &[String]) -> Done<Features> {
+    let rows = || -> decalign::text::Result<_> {
+        let config = BertConfig::open(&arguments.encoder)?;
+        let most = config.max_position_embeddings;
+        let longest = arguments.max_tokens.unwrap_or(most).min(most);
+        Tokenizer::open(&arguments.encoder, longest)?.rows(texts, config.pad_token_id)
+    };
+    Ok((rows().map_err(decalign::Error::from)?, None))
+}
+
+/// Transcripts from JSON lines: by id where both have ids, else in the order of the samples.
+fn read_texts(path: &Path, data: &Dataset) -> Done<Vec<String>> {
+    let bad = |message: String| Failure::bad_input(format!("{}: {message}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    let mut found: Vec<(Option<String>, String)> = Vec::new();
+    for (i, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, l)| !l.trim().is_empty())
+    {
+        let value: Value =
+            serde_json::from_str(line).map_err(|error| bad(format!("line {}: {error}", i + 1)))?;
+        let Some(text) = value["text"].as_str() else {
+            let message = format!("line {}: expected an object with \"text\"", i + 1);
+            return Err(bad(message));
+        };
+        let id = value["id"].as_str().map(str::to_owned);
+        found.push((id, text.to_owned()));
+    }
+    if let (Some(ids), true) = (data.ids(), found.iter().all(|(id, _)| id.is_some())) {
+        let by_id: std::collections::HashMap<_, _> = found
+            .into_iter()
+            .filter_map(|(id, text)| Some((id?, text)))
+            .collect();
+        let find = |id: &String| match by_id.get(id) {
+            Some(text) => Ok(text.clone()),
+            None => Err(bad(format!("no text of sample {id}"))),
+        };
+        return ids.iter().map(find).collect();
+    }
+    if found.len() != data.len() {
+        let message = format!("{} texts for {} samples", found.len(), data.len());
+        return Err(bad(message));
+    }
+    Ok(found.into_iter().map(|(_, text)| text).collect())
+}

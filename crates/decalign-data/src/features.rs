@@ -1,0 +1,232 @@
+//! A modality's numbers: a tensor, or arrays in files until somebody asks for them.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{Device, Tensor};
+use decalign_core::{Elements, parallel};
+
+use crate::array::Array;
+use crate::{Error, Result};
+
+/// Numbers a piece has when features are walked through.
+const PIECE: usize = 1 << 18;
+
+/// Samples a piece has, each of `size` numbers; whole cache lines of them in Fortran order.
+fn rows_of(size: usize) -> usize {
+    (PIECE / size).max(1).next_multiple_of(16)
+}
+
+/// Padding may make features this many times larger than they are, and this many numbers more.
+const PADDING: usize = 64;
+const PADDED: usize = 1 << 20;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Features {
+    Held(Tensor),
+    Stored(Arc<Stored>),
+}
+
+/// Samples in arrays, one array after the other.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    blocks: Vec<Array>,
+    /// The first sample of each block, and the number of all.
+    starts: Vec<usize>,
+    steps: usize,
+    width: usize,
+    whole: OnceLock<Tensor>,
+}
+
+impl Features {
+    /// Samples in arrays (n, D) or (n, T, D), one after the other; shorter arrays are padded with
+    /// zeros to the longest T. `says` turns a message into an error that names the field.
+    pub(crate) fn stored(blocks: Vec<Array>, says: impl Fn(String) -> Error) -> Result<Self> {
+        let (mut starts, mut steps, mut width) = (vec![0], 0, None);
+        let mut n = 0usize;
+        for block in &blocks {
+            let element = block.element();
+            if !(element.is_float() || element.is_integer()) {
+                return Err(says(format!("expected numbers, got {}", element.word())));
+            }
+            let (samples, t, d) = match *block.shape() {
+                [n, d] => (n, 1, d),
+                [n, t, d] => (n, t, d),
+                ref other => {
+                    let message = format!("expected shape (N, D) or (N, T, D), got {other:?}");
+                    return Err(says(message));
+                }
+            };
+            if *width.get_or_insert(d) != d {
+                let message = format!("{d} features a step after {} features", width.unwrap_or(0));
+                return Err(says(message));
+            }
+            n += samples;
+            steps = steps.max(t);
+            starts.push(n);
+        }
+        let width = width.unwrap_or(0);
+        let count = n.checked_mul(steps).and_then(|n| n.checked_mul(width));
+        if count.is_none_or(|count| count == 0) {
+            return Err(says(format!("shape [{n}, {steps}, {width}] holds nothing")));
+        }
+        let own: usize = blocks.iter().map(Array::count).sum();
+        if count.is_some_and(|count| count > PADDED + PADDING * own) {
+            let message = format!(
+                "{own} numbers, but {n} samples of {steps} steps of {width} with padding; cut the longest"
+            );
+            return Err(says(message));
+        }
+        Ok(Self::Stored(Arc::new(Stored {
+            blocks,
+            starts,
+            steps,
+            width,
+            whole: OnceLock::new(),
+        })))
+    }
+
+    /// N, T and D.
+    pub(crate) fn dims(&self) -> (usize, usize, usize) {
+        match self {
+            Self::Held(tensor) => match *tensor.dims() {
+                [n, t, d] => (n, t, d),
+                _ => (0, 0, 0),
+            },
+            Self::Stored(stored) => {
+                let n = stored.starts.last().copied().unwrap_or(0);
+                (n, stored.steps, stored.width)
+            }
+        }
+    }
+
+    /// All of them (N, T, D) in f32, kept from then on.
+    pub(crate) fn tensor(&self) -> &Tensor {
+        match self {
+            Self::Held(tensor) => tensor,
+            Self::Stored(stored) => stored.whole.get_or_init(|| {
+                let (n, t, d) = self.dims();
+                let mut numbers = vec![0f32; n * t * d];
+                let rows = rows_of(t * d);
+                parallel::for_each_chunk(&mut numbers, rows * t * d, n * t * d, |i, out| {
+                    stored.read(i * rows..i * rows + out.len() / (t * d), out);
+                });
+                Tensor::from_vec(numbers, (n, t, d), &Device::Cpu)
+                    .expect("as many numbers as the shape has")
+            }),
+        }
+    }
+
+    /// The tensor, if it was asked for before.
+    fn loaded(&self) -> Option<&Tensor> {
+        match self {
+            Self::Held(tensor) => Some(tensor),
+            Self::Stored(stored) => stored.whole.get(),
+        }
+    }
+
+    /// The numbers of some samples, in the order asked for; all must be there.
+    pub(crate) fn gather(&self, rows: &[usize]) -> Result<Vec<f32>> {
+        // A sample in Fortran order lies all over its array: one pass over it all is cheaper.
+        if let Self::Stored(stored) = self
+            && stored.blocks.iter().any(|block| !block.is_dense())
+        {
+            self.tensor();
+        }
+        let (_, t, d) = self.dims();
+        let mut out = vec![0f32; rows.len() * t * d];
+        match (self.loaded(), self) {
+            (Some(tensor), _) => {
+                let numbers = elements(tensor)?;
+                for (out, row) in out.chunks_exact_mut(t * d).zip(rows) {
+                    out.copy_from_slice(&numbers[row * t * d..][..t * d]);
+                }
+            }
+            (None, Self::Stored(stored)) => {
+                for (out, row) in out.chunks_exact_mut(t * d).zip(rows) {
+                    stored.read(*row..*row + 1, out);
+                }
+            }
+            (None, Self::Held(_)) => {}
+        }
+        Ok(out)
+    }
+
+    /// What `f` makes of every piece: a range of samples and their numbers. Several threads share
+    /// the work, results are in order.
+    pub(crate) fn pieces<R: Send>(
+        &self,
+        f: impl Fn(Range<usize>, &[f32]) -> R + Sync + Send,
+    ) -> Result<Vec<R>> {
+        let (n, t, d) = self.dims();
+        let rows = rows_of(t * d);
+        let range = |i: usize| i * rows..((i + 1) * rows).min(n);
+        let (count, work) = (n.div_ceil(rows), n * t * d);
+        Ok(match (self.loaded(), self) {
+            (Some(tensor), _) => {
+                let numbers = elements(tensor)?;
+                let numbers: &[f32] = &numbers;
+                parallel::map(count, work, |i| {
+                    let rows = range(i);
+                    f(rows.clone(), &numbers[rows.start * t * d..rows.end * t * d])
+                })
+            }
+            (None, Self::Stored(stored)) => parallel::map(count, work, |i| {
+                let rows = range(i);
+                let mut numbers = vec![0f32; rows.len() * t * d];
+                stored.read(rows.clone(), &mut numbers);
+                f(rows, &numbers)
+            }),
+            (None, Self::Held(_)) => Vec::new(),
+        })
+    }
+
+    /// The bytes of consecutive samples from `start` on, as many as lie together as f32, where the
+    /// file has them so.
+    pub(crate) fn plain(&self, start: usize, most: usize) -> Option<(usize, &[u8])> {
+        let Self::Stored(stored) = self else {
+            return None;
+        };
+        let (block, row) = stored.find(start);
+        let array = &stored.blocks[block];
+        let rows = most.min(array.rows() - row);
+        let whole = array.row_size() == stored.steps * stored.width;
+        let bytes = whole.then(|| array.plain_f32(row..row + rows)).flatten()?;
+        Some((rows, bytes))
+    }
+}
+
+impl Stored {
+    /// The block of a sample, and its row there.
+    fn find(&self, sample: usize) -> (usize, usize) {
+        let block = self.starts.partition_point(|start| *start <= sample) - 1;
+        (block, sample - self.starts[block])
+    }
+
+    /// Reads samples into `out`, which is zero.
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) {
+        let size = self.steps * self.width;
+        let (mut at, mut out) = (rows.start, out);
+        while at < rows.end {
+            let (block, row) = self.find(at);
+            let array = &self.blocks[block];
+            let count = (rows.end - at).min(array.rows() - row);
+            let (here, rest) = out.split_at_mut(count * size);
+            let own = array.row_size();
+            if own == size {
+                array.read_rows(row..row + count, here);
+            } else {
+                for (i, out) in here.chunks_exact_mut(size).enumerate() {
+                    array.read_rows(row + i..row + i + 1, &mut out[..own]);
+                }
+            }
+            at += count;
+            out = rest;
+        }
+    }
+}
+
+/// The numbers of an f32 tensor.
+pub(crate) fn elements(x: &Tensor) -> Result<Elements<'_, f32>> {
+    Elements::new(x).map_err(|error| Error::from(candle_core::Error::from(error)))
+}
