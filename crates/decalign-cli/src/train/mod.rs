@@ -101,7 +101,6 @@ impl Order {
     fn begin(arguments: &Train, device: Device) -> Done<Self> {
         let config = begin::config(arguments)?;
         let seeds = begin::seeds(arguments, &config)?;
-        source::warn_of_split(config.split.as_deref());
         let path = arguments
             .dataset
             .as_deref()
@@ -110,6 +109,7 @@ impl Order {
         let data = source::dataset(path)?;
         let loading = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
+        source::warn_of_split(config.split.as_deref());
         let trainer = Trainer::new(&config, &data, &device)?;
         let baselines = baselines(&config, &data)?;
         let common = Common {
