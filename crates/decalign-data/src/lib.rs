@@ -20,7 +20,7 @@
 //! Files: [`Dataset::open`] reads safetensors, npz, npy, pickles in MMSA's layout, folders of tables,
 //! JSON lines and mappings; [`Dataset::write`] writes the project's container, npz and pickles.
 //! `docs/data-format.md` of the repository describes them. Features lie in mapped files until they
-//! are asked for. [`pickle`] and [`array`] are useful alone.
+//! are asked for. [`pickle`] and [`mod@array`] are useful alone.
 //!
 //! Before training: [`Dataset::inspect`] says what is wrong and what to do; splits are made by
 //! [`Dataset::with_fractions`] and [`Dataset::with_folds`]; [`Dataset::with_zero_tails`] finds lengths;
