@@ -1,12 +1,16 @@
 //! What a data set is recognised by.
 
+use candle_core::{DType, Device};
 use decalign_core::Elements;
 use decalign_data::{Dataset, Labels, Part};
 
 use crate::Result;
 
-/// The BLAKE3 hash, in hexadecimal digits, of all that a data set holds: features in f32, lengths, labels, splits, ids
-/// and texts. Where it was read from does not count.
+/// Samples read at once.
+const BLOCK: usize = 128;
+
+/// The BLAKE3 hash, in hexadecimal digits, of all that a data set holds: features in f32, tokens, lengths, labels, splits,
+/// ids and texts. Where it was read from does not count.
 ///
 /// ```
 /// # use decalign::{Dataset, fingerprint};
@@ -21,12 +25,16 @@ use crate::Result;
 pub fn fingerprint(data: &Dataset) -> Result<String> {
     let mut content = Content(blake3::Hasher::new());
     content.count(data.len());
-    for modality in data.modalities() {
-        content.text("modality");
-        content.text(modality.name());
-        content.counts([modality.steps(), modality.width()].into_iter());
-        content.floats(&Elements::<f32>::new(modality.features())?);
-        content.counts(modality.lengths().unwrap_or_default().iter().copied());
+    content.modalities(data)?;
+    if let Some(tokens) = data.tokens() {
+        // They are numbers like others here.
+        content.text("tokens");
+        content.modalities(
+            &data
+                .clone()
+                .with_token_modality()?
+                .select(&[tokens.name()])?,
+        )?;
     }
     match data.labels() {
         Some(Labels::Scores(values)) => {
@@ -62,6 +70,23 @@ pub fn fingerprint(data: &Dataset) -> Result<String> {
 struct Content(blake3::Hasher);
 
 impl Content {
+    fn modalities(&mut self, data: &Dataset) -> Result<()> {
+        for modality in data.modalities() {
+            self.text("modality");
+            self.text(modality.name());
+            self.counts([modality.steps(), modality.width()].into_iter());
+            self.counts(modality.lengths().unwrap_or_default().iter().copied());
+        }
+        // By the block: files that are larger than memory are not read into it.
+        let rows: Vec<usize> = (0..data.len()).collect();
+        for rows in rows.chunks(BLOCK) {
+            for sequence in data.batch(rows, DType::F32, &Device::Cpu)?.sequences {
+                self.floats(&Elements::<f32>::new(&sequence.features)?);
+            }
+        }
+        Ok(())
+    }
+
     fn count(&mut self, count: usize) {
         self.0.update(&(count as u64).to_le_bytes());
     }
