@@ -126,36 +126,11 @@ const BEGIN: [&str; 11] = [
     Writes the model, its predictions and figures, the history of epochs, and what is needed to repeat or\n\
     resume the run to the run's folder (docs/runs.md). Ctrl-C finishes the step and saves; again, it stops at once.")]
 pub(crate) struct Train {
-    /// A file or folder of data (docs/data-format.md), or `mfeat`, the embedded digits
-    #[arg(long, value_name = "FILE")]
-    pub(crate) dataset: Option<PathBuf>,
-    /// A JSON file of settings, this project's or the PyTorch release's
-    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
-    pub(crate) config: Option<PathBuf>,
-    /// Named settings: mosi, mosei, sims, iemocap, mfeat
-    #[arg(long, value_name = "NAME")]
-    pub(crate) preset: Option<String>,
-    /// Change one setting, see `decalign config`; may be given again
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(crate) set: Vec<String>,
-    /// The modalities to use, in order
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    pub(crate) modalities: Vec<String>,
-    /// The split of the data to use
-    #[arg(long, value_name = "NAME")]
-    pub(crate) split: Option<String>,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
     /// One run a seed; several give mean and deviation
     #[arg(long, value_name = "SEED", num_args = 1.., value_delimiter = ',')]
     pub(crate) seeds: Vec<u64>,
-    /// Passes over the training part, at most
-    #[arg(long, value_name = "N")]
-    pub(crate) epochs: Option<usize>,
-    /// Samples a batch
-    #[arg(long, value_name = "N")]
-    pub(crate) batch_size: Option<usize>,
-    /// Learning rate of Adam
-    #[arg(long, value_name = "RATE")]
-    pub(crate) learning_rate: Option<f64>,
     /// Where the results go [default: runs/<dataset_name>, numbered]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) run_dir: Option<PathBuf>,

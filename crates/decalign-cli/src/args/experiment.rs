@@ -9,7 +9,7 @@ use super::Machine;
 /// The data, and how to train on it.
 #[derive(Debug, Args)]
 pub(crate) struct Settings {
-    /// A safetensors file (docs/data-format.md), or `mfeat`, the embedded digits
+    /// A file or folder of data (docs/data-format.md), or `mfeat`, the embedded digits
     #[arg(long, value_name = "FILE")]
     pub(crate) dataset: Option<PathBuf>,
     /// A JSON file of settings, this project's or the PyTorch release's

@@ -1,6 +1,5 @@
 //! `decalign train`.
 
-mod begin;
 mod one;
 mod side_by_side;
 mod stop;
@@ -21,6 +20,7 @@ use crate::output::{Done, FAILED, Failure, STOPPED, print, print_json};
 use crate::run::folder::RunFolder;
 use crate::run::metrics::METRICS;
 use crate::run::record::{Common, Data, RUN, Record, Status, instruction_set};
+use crate::settings;
 use crate::source;
 use one::{Ended, Job};
 use side_by_side::side_by_side;
@@ -99,9 +99,10 @@ pub(crate) fn run(arguments: Train) -> Done {
 impl Order {
     /// A new run.
     fn begin(arguments: &Train, device: Device) -> Done<Self> {
-        let config = begin::config(arguments)?;
-        let seeds = begin::seeds(arguments, &config)?;
+        let config = settings::config(&arguments.settings)?;
+        let seeds = settings::seeds(&arguments.seeds, &[config.seed])?;
         let path = arguments
+            .settings
             .dataset
             .as_deref()
             .unwrap_or(Path::new(source::EMBEDDED));
@@ -142,7 +143,7 @@ impl Order {
         let record = Record::open(&folder.path)?;
         let config = Config::open(folder.path.join("config.json"))?;
         let known = &record.data;
-        let path = match (&arguments.dataset, &known.path) {
+        let path = match (&arguments.settings.dataset, &known.path) {
             (Some(path), _) | (None, Some(path)) => path.as_path(),
             (None, None) => Path::new(source::EMBEDDED),
         };
