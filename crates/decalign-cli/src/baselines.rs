@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::args::Baselines;
 use crate::experiment::Session;
-use crate::jobs::side_by_side;
+use crate::jobs::on_all_threads;
 use crate::output::Done;
 
 pub(crate) fn run(arguments: Baselines) -> Done {
@@ -82,7 +82,7 @@ fn networks(session: &Session, epochs: Option<usize>) -> Done<Vec<Row>> {
         );
         Ok(outcome)
     };
-    let outcomes = side_by_side(methods.len() * seeds, session.threads, device, job)?;
+    let outcomes = on_all_threads(methods.len() * seeds, session.threads, device, job)?;
     let rows = data.part(session.config.split.as_deref(), Part::Test)?;
     let single = |(outcome, seed): (&BaselineOutcome, &u64)| Single {
         seed: *seed,

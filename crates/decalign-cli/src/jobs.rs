@@ -1,7 +1,6 @@
 //! Many trainings, side by side; finished ones are found again.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -15,6 +14,7 @@ use decalign_report::{Figures, Single, class_accuracy};
 use serde::{Deserialize, Serialize};
 
 use crate::output::{Done, FAILED, Failure, to_json};
+use crate::side_by_side::{Gate, side_by_side};
 
 /// One setting and one seed.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl Workshop<'_> {
     pub(crate) fn run(&self, jobs: &[Job]) -> Done<Vec<Finished>> {
         let data = fingerprint(self.data)?;
         let done = AtomicUsize::new(0);
-        side_by_side(jobs.len(), self.threads, self.device, |i| {
+        on_all_threads(jobs.len(), self.threads, self.device, |i| {
             let (finished, kept) = self.job(&jobs[i], &data)?;
             let single = &finished.single;
             let figure = single.test.0.first();
@@ -114,9 +114,9 @@ impl Workshop<'_> {
             seed: 0,
             ..resolved.clone()
         };
-        let key = fnv1a(format!("{data}{}", unseeded.to_json()?).bytes(), FNV_START) as u32;
+        let key = blake3::hash(format!("{data}{}", unseeded.to_json()?).as_bytes()).to_hex();
         let name: String = safe(&job.name).chars().take(80).collect();
-        let path = self.root.join(format!("{name}-{key:08x}"));
+        let path = self.root.join(format!("{name}-{}", &key[..8]));
         Ok(path.join(format!("seed-{}", job.config.seed)))
     }
 
@@ -184,57 +184,16 @@ fn epochs(reports: &[EpochReport]) -> Done<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// `f(0), ..., f(n - 1)` in order, computed by as many workers as there are threads, each with its
-/// share of them; one worker on a device that they would have to share. The first error ends it.
-pub(crate) fn side_by_side<R: Send>(
+/// `f(0), ..., f(n - 1)`, as many at a time as there are threads; one on a device that they would have to share.
+pub(crate) fn on_all_threads<R: Send>(
     n: usize,
     threads: Option<usize>,
     device: &Device,
     f: impl Fn(usize) -> Done<R> + Sync,
 ) -> Done<Vec<R>> {
-    let cores = threads.unwrap_or_else(rayon::current_num_threads).max(1);
-    let workers = if device.is_cpu() {
-        cores.min(n).max(1)
-    } else {
-        1
-    };
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
-    let results: Vec<Mutex<Option<R>>> = (0..n).map(|_| Mutex::new(None)).collect();
-    let work = || {
-        while failed.lock().is_ok_and(|f| f.is_none()) {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            if i >= n {
-                return;
-            }
-            match (f(i), results[i].lock(), failed.lock()) {
-                (Ok(result), Ok(mut place), _) => *place = Some(result),
-                (Err(failure), _, Ok(mut failed)) => {
-                    failed.get_or_insert(failure);
-                }
-                _ => return,
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(cores / workers)
-                .build();
-            match pool {
-                Ok(pool) => drop(scope.spawn(move || pool.install(work))),
-                Err(_) => drop(scope.spawn(work)),
-            }
-        }
-    });
-    let stopped = |_| Failure {
-        message: "a worker stopped".to_owned(),
-        code: FAILED,
-    };
-    if let Some(failure) = failed.into_inner().map_err(|_| stopped(()))? {
-        return Err(failure);
-    }
-    let all = results.into_iter().map(|r| r.into_inner().ok().flatten());
-    all.collect::<Option<Vec<R>>>().ok_or_else(|| stopped(()))
+    let cores = threads.unwrap_or_else(rayon::current_num_threads);
+    let jobs = if device.is_cpu() { cores } else { 1 };
+    side_by_side(n, jobs, &Gate::new(None), f)
 }
 
 /// Labels of the test part, and how predictions of it are judged.
@@ -246,15 +205,6 @@ pub(crate) fn test_labels(config: &Config, data: &Dataset) -> Done<(Benchmark, V
     let benchmark = config.resolve(&selected)?.benchmark();
     let rows = data.part(config.split.as_deref(), Part::Test)?;
     Ok((benchmark, decalign_report::labels(data, &rows)))
-}
-
-const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// The 64-bit hash of Fowler, Noll and Vo.
-fn fnv1a(bytes: impl Iterator<Item = u8>, start: u64) -> u64 {
-    bytes.fold(start, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// The folder asked for, or `runs/<name>`.

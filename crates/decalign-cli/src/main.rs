@@ -18,6 +18,7 @@ mod progress;
 mod report;
 mod run;
 mod settings;
+mod side_by_side;
 mod source;
 mod sweep;
 mod table;

@@ -12,7 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::run::events::Events;
 use crate::run::folder::write_epochs;
 use crate::run::record::{RUN, Record, Session, instruction_set, now};
-use crate::train::{Gate, Stop};
+use crate::side_by_side::Gate;
+use crate::train::Stop;
 
 /// Shows a bar on a terminal and a line an epoch anywhere, writes the tables of epochs, and pauses the run when it is
 /// asked to.

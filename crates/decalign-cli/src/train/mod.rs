@@ -1,7 +1,6 @@
 //! `decalign train`.
 
 mod one;
-mod side_by_side;
 mod stop;
 mod summary;
 
@@ -21,12 +20,11 @@ use crate::run::folder::RunFolder;
 use crate::run::metrics::METRICS;
 use crate::run::record::{Common, Data, RUN, Record, Status, instruction_set};
 use crate::settings;
+use crate::side_by_side::{Gate, side_by_side};
 use crate::source;
 use one::{Ended, Job};
-use side_by_side::side_by_side;
 use summary::Summary;
 
-pub(crate) use side_by_side::Gate;
 pub(crate) use stop::Stop;
 
 /// A command that is ready to run: everything that can be wrong with the input has been found.
@@ -211,7 +209,8 @@ impl Order {
         if let [seed] = self.seeds[..] {
             return Ok(vec![one::train(&job, seed, &self.folder)?]);
         }
-        side_by_side(&self.seeds, jobs, gate, |seed| {
+        side_by_side(self.seeds.len(), jobs, gate, |i| {
+            let seed = self.seeds[i];
             let done = one::train(&job, seed, &self.folder.seed(seed)?);
             if done.is_err() {
                 // The others save and end.

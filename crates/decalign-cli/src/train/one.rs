@@ -8,7 +8,6 @@ use decalign::train::{Keep, Outcome, Trainer};
 use decalign::{Dataset, ErrorKind};
 
 use super::classes;
-use super::side_by_side::Gate;
 use super::stop::Stop;
 use crate::output::{Done, Failure};
 use crate::progress::Progress;
@@ -16,6 +15,7 @@ use crate::run::folder::{RunFolder, write_epochs};
 use crate::run::metrics::{Figures, METRICS, intervals};
 use crate::run::predictions::{self, Read, TEST, VALID};
 use crate::run::record::{Common, RUN, Record, Status};
+use crate::side_by_side::Gate;
 
 /// What all runs of one command have in common.
 pub(super) struct Job<'a> {

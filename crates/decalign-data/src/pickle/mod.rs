@@ -28,7 +28,6 @@ mod heap;
 mod item;
 mod machine;
 mod memo;
-#[allow(dead_code)]
 mod opcode;
 mod reader;
 mod reduce;

@@ -50,9 +50,8 @@ struct Header {
     standardizer: Option<Standardizer>,
     classes: Vec<String>,
     /// Files of other programs need not have one.
-    #[serde(default, skip_serializing)]
-    #[allow(dead_code)]
-    checksum: Option<String>,
+    #[serde(default, skip_serializing, rename = "checksum")]
+    _checksum: Option<String>,
 }
 
 impl Checkpoint {
@@ -67,7 +66,7 @@ impl Checkpoint {
             config: self.config.clone(),
             standardizer: self.standardizer.clone(),
             classes: self.classes.clone(),
-            checksum: None,
+            _checksum: None,
         };
         let header = serde_json::to_value(&header).map_err(|error| Error::file(path, error))?;
         let Value::Object(header) = header else {

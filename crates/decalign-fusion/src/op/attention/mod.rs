@@ -212,12 +212,8 @@ fn backward_by<T: Real, const R: usize>(
         Elements::new(&gradient)?,
     ];
     let bias = b.inputs.get(3).map(|bias| bias_of(bias, s)).transpose()?;
-    let mut gradients: Vec<Vec<T>> = (0..3)
-        .map(|i| vec![T::zero(); b.inputs[i].elem_count()])
-        .collect();
-    let [dq, dk, dv] = &mut gradients[..] else {
-        unreachable!("three are made")
-    };
+    let zeros = |i: usize| vec![T::zero(); b.inputs[i].elem_count()];
+    let (mut dq, mut dk, mut dv) = (zeros(0), zeros(1), zeros(2));
     let rows = |count: usize, width: usize| (count * width).max(1);
     let pieces = dq.chunks_mut(rows(s.queries, s.width));
     let pieces = pieces.zip(dk.chunks_mut(rows(s.keys, s.width)));
@@ -244,14 +240,12 @@ fn backward_by<T: Real, const R: usize>(
             None
         }
     };
-    gradients.extend(dbias);
-    let device = gradient.device();
-    let tensor = |(x, input): (Vec<T>, &Tensor)| Tensor::from_vec(x, input.dims(), device);
-    let mut all = vec![None; b.inputs.len()];
-    for (place, given) in all.iter_mut().zip(gradients.into_iter().zip(b.inputs)) {
-        *place = Some(tensor(given)?);
-    }
-    Ok(all)
+    let gradients = [Some(dq), Some(dk), Some(dv), dbias];
+    let tensor = |(x, input): (Option<Vec<T>>, &Tensor)| {
+        let tensor = x.map(|x| Tensor::from_vec(x, input.dims(), gradient.device()));
+        Ok(tensor.transpose()?)
+    };
+    gradients.into_iter().zip(b.inputs).map(tensor).collect()
 }
 
 /// Gradients of one sample.

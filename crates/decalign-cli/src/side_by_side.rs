@@ -1,4 +1,4 @@
-//! Several seeds at the same time, within a budget of threads and memory.
+//! Several trainings at the same time, within a budget of threads and memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use crate::output::{Done, FAILED, Failure};
 
-/// Calls `train` for every seed, at most `jobs` at a time, each on its share of the threads. The first failure in the
-/// order of the seeds counts; seeds that were not begun by then are left.
-pub(super) fn side_by_side<T: Send>(
-    seeds: &[u64],
+/// `train(0), ..., train(n - 1)`, at most `jobs` at a time, each on its share of the threads. The first failure in their
+/// order counts; those that were not begun by then are left.
+pub(crate) fn side_by_side<T: Send>(
+    n: usize,
     jobs: usize,
     gate: &Gate,
-    train: impl Fn(u64) -> Done<T> + Sync,
+    train: impl Fn(usize) -> Done<T> + Sync,
 ) -> Done<Vec<T>> {
-    let jobs = jobs.clamp(1, seeds.len().max(1));
+    let jobs = jobs.clamp(1, n.max(1));
     if jobs == 1 {
-        return seeds.iter().map(|seed| train(*seed)).collect();
+        return (0..n).map(train).collect();
     }
     let threads = (rayon::current_num_threads() / jobs).max(1);
     let next = AtomicUsize::new(0);
     let failed = AtomicUsize::new(0);
-    let done: Vec<Mutex<Option<Done<T>>>> = seeds.iter().map(|_| Mutex::new(None)).collect();
+    let done: Vec<Mutex<Option<Done<T>>>> = (0..n).map(|_| Mutex::new(None)).collect();
     let work = |number: usize| -> Done {
         // What a run takes is known when the first ends, whether or not it came to its first epoch.
         let known = Measured(gate);
@@ -32,10 +32,10 @@ pub(super) fn side_by_side<T: Send>(
         })?;
         while gate.admits(number) && failed.load(Ordering::SeqCst) == 0 {
             let i = next.fetch_add(1, Ordering::SeqCst);
-            let Some(seed) = seeds.get(i) else {
+            if i >= n {
                 break;
-            };
-            let result = pool.install(|| train(*seed));
+            }
+            let result = pool.install(|| train(i));
             known.0.measured();
             failed.fetch_add(usize::from(result.is_err()), Ordering::SeqCst);
             *lock(&done[i]) = Some(result);
@@ -54,7 +54,7 @@ pub(super) fn side_by_side<T: Send>(
                 })
         })
     });
-    let mut all = Vec::with_capacity(seeds.len());
+    let mut all = Vec::with_capacity(n);
     let results = done
         .into_iter()
         .map(|d| d.into_inner().unwrap_or_else(PoisonError::into_inner));
