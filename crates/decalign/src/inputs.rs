@@ -11,12 +11,16 @@ use crate::objective::{numbers, scalar};
 use crate::train::Model;
 use decalign_core::nn::Mode;
 
-/// The modalities of the configuration, without NaN and infinities.
+/// The modalities of the configuration, without NaN and infinities; with a text encoder in the model, text as the data's
+/// tokens, where it has some.
 pub(crate) fn select(data: &Dataset, config: &Config) -> Result<Dataset> {
-    let data = match &config.modalities {
-        Some(names) => data.select(names)?,
-        None => data.clone(),
-    };
+    let mut data = data.clone();
+    if config.use_bert && data.tokens().is_some() {
+        data = data.with_token_modality()?;
+    }
+    if let Some(names) = &config.modalities {
+        data = data.select(names)?;
+    }
     match config.replace_non_finite {
         true => Ok(data.replace_non_finite()?),
         false => {

@@ -195,3 +195,35 @@ fn what_does_not_fit_is_named() {
     std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
     fails(&[], "model.safetensors: not there");
 }
+
+#[test]
+fn tokens_of_a_public_file_reach_the_encoder() {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../decalign-data/tests/fixtures/pickle/tokens-protocol4.pkl"
+    );
+    let data = Dataset::open(file).unwrap();
+    assert!(data.tokens().is_some() && data.modalities().iter().all(|m| m.name() != "text"));
+    let mut config = Config::default();
+    let small = r#"bert_config={"vocab_size": 31000, "hidden_size": 8, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "intermediate_size": 12, "max_position_embeddings": 64,
+        "type_vocab_size": 31000}"#;
+    let plain = [
+        "use_bert=true",
+        "dst_feature_dim_nheads=8,2",
+        "nlevels=1",
+        "num_prototypes=2",
+    ];
+    for assignment in plain
+        .iter()
+        .chain(&["num_epochs=1", "replace_non_finite=true", small])
+    {
+        config.set(assignment).unwrap();
+    }
+    let trainer = Trainer::new(&config, &data, &Device::Cpu).unwrap();
+    let outcome = trainer.run(None, &mut Silent).unwrap();
+    let words = "text_model.model.embeddings.word_embeddings.weight";
+    assert!(outcome.checkpoint.weights.contains_key(words));
+    let predictor = Predictor::new(outcome.checkpoint, &Device::Cpu).unwrap();
+    assert!(predictor.predict(&data, &[0, 1]).is_ok());
+}
