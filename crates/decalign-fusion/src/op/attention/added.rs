@@ -67,16 +67,16 @@ impl<'a, T: Real> Added<'a, T> {
         (0..self.keys).map(move |j| self.numbers[start + j * self.key] * log2_e)
     }
 
-    /// Adds a query's slopes to where its bias came from.
+    /// Adds a query's slopes, those of keys from `first` on, to where its bias came from.
     pub(super) fn gather(
         self,
-        head: usize,
-        query: usize,
+        (head, query): (usize, usize),
+        first: usize,
         slopes: impl Iterator<Item = T>,
         sums: &mut [T],
     ) {
         let start = head * self.head + query * self.query;
-        for (j, slope) in slopes.take(self.keys).enumerate() {
+        for (j, slope) in (first..self.keys).zip(slopes) {
             sums[start + j * self.key] += slope;
         }
     }

@@ -1,13 +1,19 @@
-//! The heads of one sample, a few queries at a time.
+//! The heads of one sample, some queries and some keys at a time.
+
+use std::ops::Range;
 
 use decalign_core::Real;
-use decalign_core::random::{Choices, Number};
+use decalign_core::random::Choices;
 use decalign_core::simd::{self, LANES};
 
 use super::Problem;
 use super::added::Added;
+use super::group::{Group, Keys};
 use super::pack::{self, Blocks, Place, SLAB, Unblocked};
-use super::tiles::{Backward, Block, Chosen, Forward, Head, Slab};
+use super::tiles::Block;
+
+/// How many groups of queries pass over keys while those are near.
+const GROUPS: usize = 16;
 
 /// The rows of one sample: queries, keys, values, the result and its gradient.
 pub(super) struct Rows<'a, T> {
@@ -39,48 +45,41 @@ impl<T> Sums<'_, T> {
 }
 
 /// What the heads of a sample need, kept from one to the next.
+///
+/// Keys are taken a few blocks at a time, as many as the nearest memory holds with all that belongs to them, and
+/// each time some [groups](Group) of queries pass over them.
 pub(super) struct Room<'a, T, const R: usize> {
-    /// What logits start from, and what is added to them for R queries.
+    /// What logits start from, and what is added to them.
     start: Vec<[T; LANES]>,
     added: Option<Added<'a, T>>,
-    starts: Vec<Block<T, R>>,
-    /// Where it is drawn which weights stay, head by head and row by row; the numbers of R queries.
+    /// Where it is drawn which weights stay, head by head and row by row.
     choices: Option<Choices>,
-    numbers: Vec<Number>,
     /// Keys and values, and their gradients, by blocks; in slabs.
     keys: Vec<[T; LANES]>,
     values: Vec<[T; LANES]>,
     dk: Vec<[T; LANES]>,
     dv: Vec<[T; LANES]>,
     slabs: Vec<[T; SLAB]>,
-    /// Of R queries: themselves, gradients, weights or slopes, results in slabs.
-    queries: Vec<[T; R]>,
-    gradients: Vec<[T; R]>,
+    groups: Vec<Group<T, R>>,
+    /// Weights or slopes of one group.
     weights: Vec<Block<T, R>>,
-    out: Vec<Slab<T, R>>,
 }
 
 impl<'a, T: Real, const R: usize> Room<'a, T, R> {
     pub(super) fn new(problem: &Problem<T>, sample: usize, added: Option<Added<'a, T>>) -> Self {
         let start = problem.starts(sample);
-        let blocks = start.len();
-        let (size, value_size) = (problem.place(0).size, problem.value_place(0).size);
-        let block = |count| vec![[[T::zero(); LANES]; R]; count];
+        let groups = problem.size.queries.div_ceil(R).min(GROUPS);
         Self {
-            starts: block(if added.is_some() { blocks } else { 0 }),
+            keys: vec![[T::zero(); LANES]; start.len() * problem.place(0).size],
+            weights: vec![[[T::zero(); LANES]; R]; start.len()],
             start,
             added,
             choices: problem.choices(sample),
-            numbers: vec![[0; 2]; R * problem.size.keys + LANES],
-            keys: vec![[T::zero(); LANES]; blocks * size],
             values: Vec::new(),
             dk: Vec::new(),
             dv: Vec::new(),
             slabs: Vec::new(),
-            queries: vec![[T::zero(); R]; size],
-            gradients: vec![[T::zero(); R]; value_size],
-            weights: block(blocks),
-            out: Vec::new(),
+            groups: (0..groups).map(|_| Group::new()).collect(),
         }
     }
 
@@ -94,28 +93,21 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
         logs: &mut [T],
     ) {
         let (place, value_place) = (problem.place(head), problem.value_place(head));
-        self.block_keys(k, place);
+        block_rows(k, place, T::one(), &mut self.keys);
         pack::slabs(v, value_place, problem.make_up(), &mut self.slabs);
-        self.out.resize(value_place.slabs(), [[T::zero(); SLAB]; R]);
-        for (group, logs) in logs.chunks_mut(R).enumerate() {
-            let rows = (group * R, logs.len());
-            self.prepare(problem, head, q, rows);
-            let done = simd::dispatch(Forward {
-                head: Head {
-                    queries: &self.queries,
-                    keys: &self.keys,
-                    start: &self.start,
-                    starts: self.added.is_some().then_some(&self.starts),
-                    causal: problem.causal.then_some(rows.0),
-                },
-                values: &self.slabs,
-                chosen: chosen(&self.choices, &self.numbers, problem),
-                weights: &mut self.weights,
-                out: &mut self.out,
-            });
-            for (r, log) in logs.iter_mut().enumerate() {
-                *log = done[r];
-                pack::place_row(&self.out, r, value_place.row_mut(out, rows.0 + r));
+        let at_once = blocks_at_once::<T>(place.size + value_place.size);
+        for (pass, logs) in logs.chunks_mut(GROUPS * R).enumerate() {
+            let count = self.prepare(problem, head, q, (pass * GROUPS * R, logs.len()));
+            let groups = &mut self.groups[..count];
+            groups.iter_mut().for_each(|group| group.begin(value_place));
+            for blocks in pieces(self.start.len(), at_once) {
+                let keys = keys_of(&self.keys, &self.start, &self.slabs, blocks);
+                for group in &mut *groups {
+                    group.forward(problem, &keys, &mut self.weights);
+                }
+            }
+            for (group, logs) in groups.iter().zip(logs.chunks_mut(R)) {
+                group.end(value_place, out, logs);
             }
         }
     }
@@ -130,61 +122,44 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
         sums: &mut Sums<T>,
     ) {
         let (place, value_place) = (problem.place(head), problem.value_place(head));
-        self.block_keys(given.k, place);
-        self.values
-            .resize(self.start.len() * value_place.size, [T::zero(); LANES]);
-        simd::dispatch(Blocks {
-            x: given.v,
-            place: value_place,
-            factor: problem.make_up(),
-            out: &mut self.values,
-        });
+        block_rows(given.k, place, T::one(), &mut self.keys);
+        let rows = self.start.len() * value_place.size;
+        self.values.resize(rows, [T::zero(); LANES]);
+        block_rows(given.v, value_place, problem.make_up(), &mut self.values);
         pack::slabs(given.k, place, T::one(), &mut self.slabs);
         for (sums, like) in [(&mut self.dk, &self.keys), (&mut self.dv, &self.values)] {
             sums.clear();
             sums.resize(like.len(), [T::zero(); LANES]);
         }
-        self.out.resize(place.slabs(), [[T::zero(); SLAB]; R]);
-        for (group, of_group) in logs.chunks(R).enumerate() {
-            let rows = (group * R, of_group.len());
-            self.prepare(problem, head, given.q, rows);
-            pack::group(given.g, value_place, rows, T::one(), &mut self.gradients);
-            // Behind the end weights are 0.
-            let (mut logs, mut mean) = ([T::infinity(); R], [T::zero(); R]);
-            logs[..rows.1].copy_from_slice(of_group);
-            for r in 0..rows.1 {
-                let (g, out) = (
-                    value_place.row(given.g, rows.0 + r),
-                    value_place.row(given.out, rows.0 + r),
-                );
-                mean[r] = g.iter().zip(out).map(|(g, y)| *g * *y).sum();
+        let at_once = blocks_at_once::<T>(3 * place.size + 2 * value_place.size);
+        for (pass, logs) in logs.chunks(GROUPS * R).enumerate() {
+            let count = self.prepare(problem, head, given.q, (pass * GROUPS * R, logs.len()));
+            let groups = &mut self.groups[..count];
+            for (group, logs) in groups.iter_mut().zip(logs.chunks(R)) {
+                group.begin(place);
+                group.take_results(value_place, given, logs);
             }
-            simd::dispatch(Backward {
-                head: Head {
-                    queries: &self.queries,
-                    keys: &self.keys,
-                    start: &self.start,
-                    starts: self.added.is_some().then_some(&self.starts),
-                    causal: problem.causal.then_some(rows.0),
-                },
-                logs,
-                mean,
-                gradients: &self.gradients,
-                values: &self.values,
-                key_slabs: &self.slabs,
-                scale: problem.scale(),
-                chosen: chosen(&self.choices, &self.numbers, problem),
-                slopes: &mut self.weights,
-                dq: &mut self.out,
-                dk: &mut self.dk,
-                dv: &mut self.dv,
-            });
-            for r in 0..rows.1 {
-                pack::place_row(&self.out, r, place.row_mut(sums.q, rows.0 + r));
-                if let Some(added) = self.added.filter(|_| !sums.bias.is_empty()) {
-                    let slopes = self.weights.iter().flat_map(|block| block[r]);
-                    added.gather(head, rows.0 + r, slopes, sums.bias);
+            for blocks in pieces(self.start.len(), at_once) {
+                let keys = keys_of(&self.keys, &self.start, &self.slabs, blocks.clone());
+                let of = |size: usize| blocks.start * size..blocks.end * size;
+                let (of_k, of_v) = (of(place.size), of(value_place.size));
+                let (values, slopes) = (&self.values[of_v.clone()], &mut self.weights);
+                let slopes = &mut slopes[..blocks.len()];
+                for group in &mut *groups {
+                    let gradients = (&mut self.dk[of_k.clone()], &mut self.dv[of_v.clone()]);
+                    group.backward(problem, &keys, values, slopes, gradients);
+                    let Some(added) = self.added.filter(|_| !sums.bias.is_empty()) else {
+                        continue;
+                    };
+                    for r in 0..group.queries.count {
+                        let (query, first) = (group.queries.first + r, blocks.start * LANES);
+                        let slopes = slopes.iter().flat_map(|block| block[r]);
+                        added.gather((head, query), first, slopes, sums.bias);
+                    }
                 }
+            }
+            for group in groups {
+                group.put(place, [problem.scale(); R], sums.q);
             }
         }
         // Queries were multiplied by the scale and log2 e.
@@ -192,48 +167,64 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
         unblock(&self.dv, value_place, problem.make_up(), sums.v);
     }
 
-    fn block_keys(&mut self, k: &[T], place: Place) {
-        simd::dispatch(Blocks {
-            x: k,
-            place,
-            factor: T::one(),
-            out: &mut self.keys,
-        });
-    }
-
-    /// What R queries need: themselves, what their logits start from, which of their weights stay.
+    /// Makes groups of `count` queries from `first` on, and gives their number.
     fn prepare(
         &mut self,
         problem: &Problem<T>,
         head: usize,
         q: &[T],
         (first, count): (usize, usize),
-    ) {
-        let scale = problem.scale() * T::of(std::f64::consts::LOG2_E);
-        pack::group(
-            q,
-            problem.place(head),
-            (first, count),
-            scale,
-            &mut self.queries,
-        );
-        if let Some(choices) = &mut self.choices {
-            choices.draw(&mut self.numbers[..count * problem.size.keys]);
-        }
-        let Some(added) = &self.added else {
-            return;
-        };
-        for (starts, start) in self.starts.iter_mut().zip(&self.start) {
-            // Behind the end too, where the last group's numbers are.
-            starts.fill(*start);
-        }
-        for r in 0..count {
-            let places = self.starts.iter_mut().flat_map(|block| &mut block[r]);
-            for (to, v) in places.zip(added.row(head, first + r)) {
-                *to = if *to < T::zero() { *to } else { v };
+    ) -> usize {
+        let groups = count.div_ceil(R);
+        for (g, group) in self.groups[..groups].iter_mut().enumerate() {
+            let rows = (first + g * R, R.min(count - g * R));
+            let queries = &mut group.queries;
+            queries.take(problem, head, q, rows, self.choices.as_mut());
+            if let Some(added) = self.added {
+                queries.add(added, head, &self.start);
             }
         }
+        groups
     }
+}
+
+/// How many blocks of keys are taken at once, `numbers` being what each key has.
+fn blocks_at_once<T>(numbers: usize) -> usize {
+    // Of 32 KiB, the rest being the queries'.
+    (65_536 / (numbers * LANES * size_of::<T>()).max(1)).max(1)
+}
+
+/// `0..count` in pieces of `size`.
+fn pieces(count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count)
+        .step_by(size)
+        .map(move |first| first..count.min(first + size))
+}
+
+/// Some of all blocks, and what belongs to them.
+fn keys_of<'a, T>(
+    keys: &'a [[T; LANES]],
+    start: &'a [[T; LANES]],
+    slabs: &'a [[T; SLAB]],
+    blocks: Range<usize>,
+) -> Keys<'a, T> {
+    let all = start.len().max(1);
+    let of = |length: usize| blocks.start * (length / all)..blocks.end * (length / all);
+    Keys {
+        keys: &keys[of(keys.len())],
+        start: &start[blocks.clone()],
+        slabs: &slabs[of(slabs.len())],
+        blocks,
+    }
+}
+
+fn block_rows<T: Real>(x: &[T], place: Place, factor: T, out: &mut [[T; LANES]]) {
+    simd::dispatch(Blocks {
+        x,
+        place,
+        factor,
+        out,
+    });
 }
 
 fn unblock<T: Real>(blocks: &[[T; LANES]], place: Place, factor: T, x: &mut [T]) {
@@ -243,16 +234,4 @@ fn unblock<T: Real>(blocks: &[[T; LANES]], place: Place, factor: T, x: &mut [T])
         factor,
         x,
     });
-}
-
-fn chosen<'a, T>(
-    choices: &Option<Choices>,
-    numbers: &'a [Number],
-    problem: &Problem<T>,
-) -> Option<Chosen<'a>> {
-    choices.as_ref().map(|choices| Chosen {
-        numbers,
-        keys: problem.size.keys,
-        below: choices.below(),
-    })
 }

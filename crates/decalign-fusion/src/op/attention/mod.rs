@@ -9,6 +9,7 @@ use decalign_core::random::{Choices, Stream};
 use decalign_core::{Elements, Real, Result, parallel, with_real};
 
 mod added;
+mod group;
 mod head;
 mod pack;
 mod small;

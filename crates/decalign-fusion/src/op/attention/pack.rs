@@ -131,35 +131,42 @@ impl<T: Real> Kernel for Unblocked<'_, T> {
     }
 }
 
-/// All rows in slabs of [`SLAB`] coordinates, slab after slab, up to whole blocks of rows.
+/// All rows by blocks of [`LANES`], the rows of a block in slabs of [`SLAB`] coordinates, slab after slab.
 pub(super) fn slabs<T: Real>(x: &[T], place: Place, factor: T, out: &mut Vec<[T; SLAB]>) {
     let rows = x.len() / place.width.max(1);
-    let padded = rows.next_multiple_of(LANES);
-    out.resize(padded * place.slabs(), [T::zero(); SLAB]);
-    for (s, out) in out.chunks_exact_mut(padded).enumerate() {
-        let first = place.start + s * SLAB;
-        let here = SLAB.min(place.size - s * SLAB);
-        for (row, out) in x.chunks_exact(place.width).zip(&mut *out) {
-            match row[first..].first_chunk::<SLAB>().filter(|_| here == SLAB) {
-                Some(whole) => *out = *whole,
-                None => out[..here].copy_from_slice(&row[first..][..here]),
+    out.clear();
+    out.resize(
+        rows.next_multiple_of(LANES) * place.slabs(),
+        [T::zero(); SLAB],
+    );
+    let blocks = x.chunks(LANES * place.width.max(1));
+    for (rows, out) in blocks.zip(out.chunks_exact_mut(LANES * place.slabs())) {
+        for (s, out) in out.chunks_exact_mut(LANES).enumerate() {
+            let first = place.start + s * SLAB;
+            let here = SLAB.min(place.size - s * SLAB);
+            for (row, out) in rows.chunks_exact(place.width).zip(out) {
+                match row[first..].first_chunk::<SLAB>().filter(|_| here == SLAB) {
+                    Some(whole) => *out = *whole,
+                    None => out[..here].copy_from_slice(&row[first..][..here]),
+                }
+                out.iter_mut().for_each(|v| *v *= factor);
             }
-            out.iter_mut().for_each(|v| *v *= factor);
         }
-        out[rows..].fill([T::zero(); SLAB]);
     }
 }
 
-/// Row r of slabs, to its place.
+/// Row r of slabs times a factor, to its place.
 pub(super) fn place_row<T: Real, const R: usize>(
     slabs: &[[[T; SLAB]; R]],
     r: usize,
+    factor: T,
     row: &mut [T],
 ) {
     for (part, from) in row.chunks_mut(SLAB).zip(slabs) {
+        let from = from[r].map(|v| v * factor);
         match part.first_chunk_mut::<SLAB>() {
-            Some(whole) => *whole = from[r],
-            None => part.copy_from_slice(&from[r][..part.len()]),
+            Some(whole) => *whole = from,
+            None => part.copy_from_slice(&from[..part.len()]),
         }
     }
 }

@@ -134,7 +134,7 @@ impl<'a, T: Real> Small<'a, T> {
                 add(value_place.row_mut(sums.v, j), g, p[j] * self.factor(i, j));
             }
             if let Some(added) = self.added.filter(|_| !sums.bias.is_empty()) {
-                added.gather(self.head, i, u.into_iter(), sums.bias);
+                added.gather((self.head, i), 0, u.into_iter(), sums.bias);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A few queries against all keys, forward and backward: the tiles of attention.
+//! A few queries against some blocks of keys, forward and backward: the tiles of attention.
 //!
 //! `R` queries and [`LANES`] keys at a time, twelve vectors of sums. Sums over coordinates run over keys side by
 //! side, sums over keys over coordinates. Logits count in base 2.
@@ -15,7 +15,7 @@ pub(super) type Block<T, const R: usize> = [[T; LANES]; R];
 /// Numbers of R queries in a slab of coordinates.
 pub(super) type Slab<T, const R: usize> = [[T; SLAB]; R];
 
-/// R queries and the keys of their head.
+/// R queries and some blocks of their head's keys.
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a, T, const R: usize> {
     /// One coordinate after the other, times scale and log2 e.
@@ -28,15 +28,19 @@ pub(super) struct Head<'a, T, const R: usize> {
     pub(super) starts: Option<&'a [Block<T, R>]>,
     /// The first query's number, where no query sees a later key.
     pub(super) causal: Option<usize>,
+    /// The number of the first block.
+    pub(super) first: usize,
 }
 
 impl<T: Real, const R: usize> Head<'_, T, R> {
-    /// How many blocks of keys some of the queries see.
+    /// How many of the blocks some of the queries see.
     fn blocks(&self) -> usize {
-        match self.causal {
-            Some(first) => self.start.len().min((first + R).div_ceil(LANES)),
-            None => self.start.len(),
-        }
+        let all = self.start.len();
+        let Some(query) = self.causal else {
+            return all;
+        };
+        let seen = (query + R).div_ceil(LANES);
+        all.min(seen.saturating_sub(self.first))
     }
 
     /// The logits of a block of keys.
@@ -52,10 +56,11 @@ impl<T: Real, const R: usize> Head<'_, T, R> {
             block(self.keys, b, self.queries.len()),
             start,
         );
-        if let Some(first) = self.causal.filter(|first| (b + 1) * LANES > *first) {
+        let key = (self.first + b) * LANES;
+        if let Some(query) = self.causal.filter(|query| key + LANES > *query) {
             for r in 0..R {
                 for i in 0..LANES {
-                    let later = b * LANES + i > first + r;
+                    let later = key + i > query + r;
                     x[r][i] = if later { T::neg_infinity() } else { x[r][i] };
                 }
             }
@@ -128,28 +133,24 @@ fn add_product<T: Real, I: Isa, const R: usize>(
     }
 }
 
-/// `sum_j w[j][r] y[j]` over all blocks, of one slab or of two; with one, even and odd keys are summed apart, so that there are as
-/// many sums.
+/// Adds `sum_j w[j][r] y[j]` over all blocks, in two places of the slabs of each; if they are the same, even and odd keys
+/// are summed apart, so that there are as many sums.
 #[inline(always)]
 fn over_keys<T: Real, I: Isa, const R: usize>(
     isa: I,
     w: &[Block<T, R>],
-    y: (&[[T; SLAB]], &[[T; SLAB]]),
+    (y, slabs, places): (&[[T; SLAB]], usize, (usize, usize)),
     step: usize,
+    (mut first, mut second): (Slab<T, R>, Slab<T, R>),
 ) -> (Slab<T, R>, Slab<T, R>) {
-    let (mut first, mut second) = ([[T::zero(); SLAB]; R], [[T::zero(); SLAB]; R]);
-    let blocks =
-        y.0.as_chunks::<LANES>()
-            .0
-            .iter()
-            .zip(y.1.as_chunks::<LANES>().0);
-    for (w, (a, b)) in w.iter().zip(blocks) {
+    for (w, y) in w.iter().zip(y.chunks_exact(slabs * LANES)) {
+        let y = y.as_chunks::<LANES>().0;
+        let (a, b) = (&y[places.0], &y[places.1]);
         for j in (0..LANES).step_by(step) {
             let k = j + step - 1;
+            // Both sums of a weight before the next weight: there are no registers for all R.
             for r in 0..R {
                 isa.add_scaled(w[r][j], &a[j], &mut first[r]);
-            }
-            for r in 0..R {
                 isa.add_scaled(w[r][k], &b[k], &mut second[r]);
             }
         }
@@ -157,116 +158,191 @@ fn over_keys<T: Real, I: Isa, const R: usize>(
     (first, second)
 }
 
-/// `out[r] = factor[r] sum_j w[j][r] y[j]`, slabs being stored one after the other.
+/// `out[r] += sum_j w[j][r] y[j]`, slabs of `out` being stored one after the other, those of y block by block.
 #[inline(always)]
 fn all_over_keys<T: Real, I: Isa, const R: usize>(
     isa: I,
     w: &[Block<T, R>],
     y: &[[T; SLAB]],
-    factor: &[T; R],
     out: &mut [Slab<T, R>],
 ) {
-    let keys = y.len() / out.len().max(1);
+    let slabs = out.len();
     for (s, out) in out.chunks_mut(2).enumerate() {
-        let first = &y[2 * s * keys..][..keys];
         match out {
             [a, b] => {
-                let sums = over_keys(isa, w, (first, &y[(2 * s + 1) * keys..][..keys]), 1);
-                (*a, *b) = (scaled(sums.0, factor), scaled(sums.1, factor));
+                let places = (2 * s, 2 * s + 1);
+                (*a, *b) = over_keys(isa, w, (y, slabs, places), 1, (*a, *b));
             }
             rest => {
-                let (mut a, b) = over_keys(isa, w, (first, first), 2);
+                let (places, zero) = ((2 * s, 2 * s), [[T::zero(); SLAB]; R]);
+                let (mut a, b) = over_keys(isa, w, (y, slabs, places), 2, (rest[0], zero));
                 for r in 0..R {
                     for i in 0..SLAB {
                         a[r][i] += b[r][i];
                     }
                 }
-                rest[0] = scaled(a, factor);
+                rest[0] = a;
             }
         }
     }
 }
 
-#[inline(always)]
-fn scaled<T: Real, const R: usize>(mut x: Slab<T, R>, factor: &[T; R]) -> Slab<T, R> {
-    for r in 0..R {
-        for i in 0..SLAB {
-            x[r][i] *= factor[r];
-        }
-    }
-    x
+/// What R queries have seen of their keys.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<T, const R: usize> {
+    /// The largest logits.
+    most: [T; SLAB],
+    /// The sums of weights by lanes, each divided by two to the power of the largest logit.
+    sums: Block<T, R>,
 }
 
-/// Results of R queries, and the base-2 logarithms of their weights' sums.
+impl<T: Real, const R: usize> Seen<T, R> {
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
+        Self {
+            most: [T::neg_infinity(); SLAB],
+            sums: [[T::zero(); LANES]; R],
+        }
+    }
+
+    /// For each query what its results are to be multiplied by, and the base-2 logarithm of its sum of weights.
+    pub(super) fn end(&self) -> ([T; R], [T; R]) {
+        // Where nothing was seen, weights are 0 and not NaN.
+        let (mut scale, mut logs) = ([T::zero(); R], [T::infinity(); R]);
+        for r in 0..R {
+            let sum = simd::total(self.sums[r]);
+            if sum != T::zero() {
+                (scale[r], logs[r]) = (sum.recip(), shift(self.most[r]) + sum.log2());
+            }
+        }
+        (scale, logs)
+    }
+}
+
+/// What logits are counted from: the largest, if there is one.
+#[inline(always)]
+fn shift<T: Real>(most: T) -> T {
+    if most == T::neg_infinity() {
+        T::zero()
+    } else {
+        most
+    }
+}
+
+/// Results of R queries, still to be divided by their weights' sums: those over the keys seen so far, and these.
 pub(super) struct Forward<'a, T, const R: usize> {
     pub(super) head: Head<'a, T, R>,
-    /// Slab after slab; where weights are dropped, times what makes up for it.
+    /// Where weights are dropped, times what makes up for it.
     pub(super) values: &'a [[T; SLAB]],
     pub(super) chosen: Option<Chosen<'a>>,
-    /// Room for the weights of all blocks.
+    /// Room for the weights of the blocks.
     pub(super) weights: &'a mut [Block<T, R>],
+    pub(super) seen: &'a mut Seen<T, R>,
     /// Slab after slab.
     pub(super) out: &'a mut [Slab<T, R>],
 }
 
 impl<T: Real, const R: usize> Kernel for Forward<'_, T, R> {
-    type Output = [T; R];
+    type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> [T; R] {
+    fn run<I: Isa>(self, isa: I) {
         let weights = &mut self.weights[..self.head.blocks()];
         let mut most = [[T::neg_infinity(); LANES]; R];
         for (b, w) in weights.iter_mut().enumerate() {
             let x = self.head.logits(isa, b);
             for r in 0..R {
-                for i in 0..LANES {
-                    // NaN is taken.
-                    let keep = most[r][i] >= x[r][i];
-                    most[r][i] = if keep { most[r][i] } else { x[r][i] };
-                }
+                larger(&mut most[r], &x[r]);
             }
             *w = x;
         }
-        let mut shift = [T::zero(); R];
-        for r in 0..R {
-            let largest = largest(&most[r]);
-            // Where there is nothing to see, weights are 0 and not NaN.
-            shift[r] = if largest == T::neg_infinity() {
-                T::zero()
-            } else {
-                largest
-            };
-        }
-        let mut sums = [[T::zero(); LANES]; R];
+        let before = self.seen.most;
+        let most = largest(isa, &most, before);
+        rescale(isa, (&before, &most), &mut self.seen.sums, self.out);
+        self.seen.most = most;
+        let mut sums = self.seen.sums;
         for (b, w) in weights.iter_mut().enumerate() {
             for r in 0..R {
+                let shift = shift(most[r]);
                 for i in 0..LANES {
-                    w[r][i] = simd::exp2_below_value(isa, w[r][i] - shift[r]);
+                    w[r][i] = simd::exp2_below_value(isa, w[r][i] - shift);
                 }
                 for i in 0..LANES {
                     sums[r][i] += w[r][i];
                 }
             }
             if let Some(chosen) = &self.chosen {
-                chosen.keep(b, w);
+                chosen.keep(self.head.first + b, w);
             }
         }
-        let (mut scale, mut logs) = ([T::zero(); R], [T::infinity(); R]);
-        for r in 0..R {
-            let sum = simd::total(sums[r]);
-            if sum != T::zero() {
-                (scale[r], logs[r]) = (sum.recip(), shift[r] + sum.log2());
-            }
-        }
-        all_over_keys(isa, weights, self.values, &scale, self.out);
-        logs
+        self.seen.sums = sums;
+        all_over_keys(isa, weights, self.values, self.out);
     }
 }
 
-/// The largest of some numbers; NaN where there is one.
-fn largest<T: Real>(x: &[T; LANES]) -> T {
-    x.iter()
-        .fold(T::neg_infinity(), |a, v| if a >= *v { a } else { *v })
+/// The larger of two numbers, place by place.
+#[inline(always)]
+fn larger<T: Real, const N: usize>(a: &mut [T; N], b: &[T; N]) {
+    for i in 0..N {
+        a[i] = if a[i] >= b[i] { a[i] } else { b[i] };
+    }
+}
+
+/// The largest number of each row, and of what was there before.
+#[inline(always)]
+fn largest<T: Real, I: Isa, const R: usize>(
+    isa: I,
+    rows: &Block<T, R>,
+    mut before: [T; SLAB],
+) -> [T; SLAB] {
+    let mut halves = [[T::neg_infinity(); SLAB]; SLAB];
+    for r in 0..R {
+        for i in 0..SLAB {
+            let (a, b) = (rows[r][i], rows[r][i + SLAB]);
+            halves[r][i] = if a >= b { a } else { b };
+        }
+    }
+    for column in &isa.transposed(&halves) {
+        larger(&mut before, column);
+    }
+    before
+}
+
+/// Counts what was summed so far from a new largest logit.
+#[inline(always)]
+fn rescale<T: Real, I: Isa, const R: usize>(
+    isa: I,
+    (before, now): (&[T; SLAB], &[T; SLAB]),
+    sums: &mut Block<T, R>,
+    out: &mut [Slab<T, R>],
+) {
+    let mut factors = [T::zero(); SLAB];
+    let mut same = true;
+    for r in 0..R {
+        // Sums of nothing are 0 whatever they are counted from.
+        if before[r] != now[r] && before[r] != T::neg_infinity() {
+            factors[r] = before[r] - now[r];
+            same = false;
+        }
+    }
+    if same {
+        return;
+    }
+    for factor in &mut factors {
+        *factor = simd::exp2_below_value(isa, *factor);
+    }
+    for r in 0..R {
+        for v in &mut sums[r] {
+            *v *= factors[r];
+        }
+    }
+    for out in out {
+        for r in 0..R {
+            for v in &mut out[r] {
+                *v *= factors[r];
+            }
+        }
+    }
 }
 
 /// Gradients of R queries: P being their weights, D the factors of dropout, G the gradient of the result,
@@ -282,13 +358,11 @@ pub(super) struct Backward<'a, T, const R: usize> {
     pub(super) gradients: &'a [[T; R]],
     /// As the keys; where weights are dropped, times what makes up for it.
     pub(super) values: &'a [[T; LANES]],
-    /// Slab after slab.
     pub(super) key_slabs: &'a [[T; SLAB]],
-    pub(super) scale: T,
     pub(super) chosen: Option<Chosen<'a>>,
     /// dS comes back here, block after block.
     pub(super) slopes: &'a mut [Block<T, R>],
-    /// Slab after slab.
+    /// Of the keys so far and these, slab after slab.
     pub(super) dq: &'a mut [Slab<T, R>],
     /// As keys and values.
     pub(super) dk: &'a mut [[T; LANES]],
@@ -313,7 +387,7 @@ impl<T: Real, const R: usize> Kernel for Backward<'_, T, R> {
             let values = block(self.values, b, value_size);
             let mut u = product(isa, self.gradients, values, [[T::zero(); LANES]; R]);
             if let Some(chosen) = &self.chosen {
-                chosen.keep(b, &mut u);
+                chosen.keep(self.head.first + b, &mut u);
             }
             for r in 0..R {
                 for i in 0..LANES {
@@ -324,11 +398,11 @@ impl<T: Real, const R: usize> Kernel for Backward<'_, T, R> {
             let dk = &mut self.dk[b * size..][..size];
             add_product(isa, self.head.queries, &u, dk);
             if let Some(chosen) = &self.chosen {
-                chosen.keep(b, &mut p);
+                chosen.keep(self.head.first + b, &mut p);
             }
             let dv = &mut self.dv[b * value_size..][..value_size];
             add_product(isa, self.gradients, &p, dv);
         }
-        all_over_keys(isa, seen, self.key_slabs, &[self.scale; R], self.dq);
+        all_over_keys(isa, seen, self.key_slabs, self.dq);
     }
 }

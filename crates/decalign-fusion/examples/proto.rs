@@ -1,0 +1,103 @@
+//! What `cargo xtask peers step` measures of attention alone, a JSON object a line.
+#![allow(clippy::unwrap_used)]
+
+use candle_core::{Device, Tensor, Var};
+
+use decalign_core::Result;
+use decalign_core::nn::Mode;
+use decalign_core::random::Stream;
+use decalign_fusion::{AttentionMask, dot_product_attention};
+
+/// Batch, queries, keys, width, heads; those of xtask/peers/layers.py.
+const CASES: [(usize, usize, usize, usize, usize); 6] = [
+    (32, 50, 100, 64, 8),
+    (32, 50, 100, 64, 4),
+    (8, 1024, 1024, 64, 1),
+    (8, 1024, 1024, 64, 2),
+    (8, 1024, 1024, 64, 4),
+    (8, 1024, 1024, 64, 8),
+];
+
+/// The model's own: many heads, and weights dropped out.
+const DROPPED: [(usize, usize, usize, usize, usize); 2] =
+    [(32, 50, 100, 64, 8), (24, 39, 455, 32, 8)];
+
+fn normal(seed: u64, shape: (usize, usize, usize)) -> Result<Var> {
+    let x = Stream::new(seed, 0).normal_tensor(shape)?;
+    Ok(Var::from_tensor(
+        &x.to_dtype(candle_core::DType::F32)?
+            .to_device(&Device::Cpu)?,
+    )?)
+}
+
+fn case((b, l, s, d, heads): (usize, usize, usize, usize, usize), p: f64) -> Result<()> {
+    let (q, k, v) = (
+        normal(1, (b, l, d))?,
+        normal(2, (b, s, d))?,
+        normal(3, (b, s, d))?,
+    );
+    let attend = |q: &Tensor, k: &Tensor, v: &Tensor| {
+        let mode = Mode::Training(Stream::new(5, 0));
+        dot_product_attention(q, k, v, heads, AttentionMask::default(), (p, mode)).unwrap()
+    };
+    let plain = [&q, &k, &v].map(|x| x.as_detached_tensor());
+    let dropped = if p > 0.0 { ", dropout" } else { "" };
+    for threads in [1] {
+        let name = format!("attention B {b}, L {l}, S {s}, d {d}, {heads} heads{dropped}");
+        let name = match threads {
+            2 => name,
+            _ => format!("{name}, {}", named(threads)),
+        };
+        pool(threads).install(|| {
+            let forward = least(12, || drop(attend(&plain[0], &plain[1], &plain[2])));
+            print(&format!("{name}: forward"), forward);
+            let both = least(12, || {
+                // The gradient of the sum of all results: ones.
+                attend(&q, &k, &v).backward().unwrap();
+            });
+            print(&format!("{name}: both"), both);
+        });
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    if let Some(i) = std::env::args().nth(1) {
+        let i: usize = i.parse().unwrap();
+        for _ in 0..40 {
+            if i < 6 {
+                case(CASES[i], 0.0)?;
+            } else {
+                case(DROPPED[i - 6], 0.1)?;
+            }
+        }
+        return Ok(());
+    }
+    for one in CASES {
+        case(one, 0.0)?;
+    }
+    for one in DROPPED {
+        case(one, 0.1)?;
+    }
+    Ok(())
+}
+fn print(name: &str, value: f64) {
+    println!(r#"{{"name": "{name}", "value": {value}}}"#)
+}
+fn least(times: usize, mut run: impl FnMut()) -> f64 {
+    let once = |_| {
+        let start = std::time::Instant::now();
+        run();
+        start.elapsed().as_secs_f64()
+    };
+    (0..times).map(once).fold(f64::INFINITY, f64::min)
+}
+fn pool(threads: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .unwrap()
+}
+fn named(threads: usize) -> String {
+    format!("{threads} thread")
+}

@@ -1,0 +1,216 @@
+//! R queries, and what they gather on their way over the keys.
+
+use std::ops::Range;
+
+use decalign_core::Real;
+use decalign_core::random::{Choices, Number};
+use decalign_core::simd::{self, LANES};
+
+use super::Problem;
+use super::added::Added;
+use super::head::Rows;
+use super::pack::{self, Place, SLAB};
+use super::tiles::{Backward, Block, Chosen, Forward, Head, Seen, Slab};
+
+/// Some blocks of a head's keys and what belongs to them.
+#[derive(Clone)]
+pub(super) struct Keys<'a, T> {
+    pub(super) blocks: Range<usize>,
+    pub(super) keys: &'a [[T; LANES]],
+    /// What logits start from.
+    pub(super) start: &'a [[T; LANES]],
+    /// What is summed over keys: values, and in the backward pass the keys.
+    pub(super) slabs: &'a [[T; SLAB]],
+}
+
+/// R queries, or fewer behind the end.
+pub(super) struct Queries<T, const R: usize> {
+    /// The first one's number, and how many there are.
+    pub(super) first: usize,
+    pub(super) count: usize,
+    /// One coordinate after the other, times scale and log2 e.
+    coordinates: Vec<[T; R]>,
+    /// What the logits start from, where something is added to them.
+    starts: Vec<Block<T, R>>,
+    /// Of all weights, where some are dropped: those below the bound stay.
+    numbers: Vec<Number>,
+    below: Option<u32>,
+}
+
+impl<T: Real, const R: usize> Queries<T, R> {
+    /// Takes `rows` of `q`, and draws which of their weights stay.
+    pub(super) fn take(
+        &mut self,
+        problem: &Problem<T>,
+        head: usize,
+        q: &[T],
+        rows: (usize, usize),
+        choices: Option<&mut Choices>,
+    ) {
+        (self.first, self.count) = rows;
+        let place = problem.place(head);
+        let scale = problem.scale() * T::of(std::f64::consts::LOG2_E);
+        self.coordinates.resize(place.size, [T::zero(); R]);
+        pack::group(q, place, rows, scale, &mut self.coordinates);
+        if let Some(choices) = choices {
+            let keys = problem.size.keys;
+            // A block is read behind the end.
+            self.numbers.resize(R * keys + LANES, [0; 2]);
+            choices.draw(&mut self.numbers[..self.count * keys]);
+            self.below = Some(choices.below());
+        }
+    }
+
+    /// Takes in what is added to the logits; `start` is what they start from otherwise.
+    pub(super) fn add(&mut self, added: Added<T>, head: usize, start: &[[T; LANES]]) {
+        self.starts.clear();
+        // Behind the end too, where the last group's numbers are.
+        self.starts.extend(start.iter().map(|start| [*start; R]));
+        for r in 0..self.count {
+            let places = self.starts.iter_mut().flat_map(|block| &mut block[r]);
+            for (to, v) in places.zip(added.row(head, self.first + r)) {
+                *to = if *to < T::zero() { *to } else { v };
+            }
+        }
+    }
+
+    fn before<'a>(&'a self, problem: &Problem<T>, keys: &Keys<'a, T>) -> Head<'a, T, R> {
+        Head {
+            queries: &self.coordinates,
+            keys: keys.keys,
+            start: keys.start,
+            starts: self.starts.get(keys.blocks.clone()),
+            causal: problem.causal.then_some(self.first),
+            first: keys.blocks.start,
+        }
+    }
+
+    fn chosen(&self, problem: &Problem<T>) -> Option<Chosen<'_>> {
+        self.below.map(|below| Chosen {
+            numbers: &self.numbers,
+            keys: problem.size.keys,
+            below,
+        })
+    }
+}
+
+/// The gradient of R results, and what they were.
+struct Results<T, const R: usize> {
+    /// One coordinate after the other.
+    gradients: Vec<[T; R]>,
+    /// Of the sums of weights.
+    logs: [T; R],
+    /// The gradient times the result.
+    mean: [T; R],
+}
+
+/// R queries on their way over the keys.
+pub(super) struct Group<T, const R: usize> {
+    pub(super) queries: Queries<T, R>,
+    results: Results<T, R>,
+    seen: Seen<T, R>,
+    /// Sums over the keys seen, in slabs: results, or gradients of the queries.
+    sums: Vec<Slab<T, R>>,
+}
+
+impl<T: Real, const R: usize> Group<T, R> {
+    pub(super) fn new() -> Self {
+        Self {
+            queries: Queries {
+                first: 0,
+                count: 0,
+                coordinates: Vec::new(),
+                starts: Vec::new(),
+                numbers: Vec::new(),
+                below: None,
+            },
+            results: Results {
+                gradients: Vec::new(),
+                logs: [T::zero(); R],
+                mean: [T::zero(); R],
+            },
+            seen: Seen::new(),
+            sums: Vec::new(),
+        }
+    }
+
+    /// Before the first keys; `place` is that of the sums.
+    pub(super) fn begin(&mut self, place: Place) {
+        self.seen = Seen::new();
+        self.sums.clear();
+        self.sums.resize(place.slabs(), [[T::zero(); SLAB]; R]);
+    }
+
+    /// Takes what the backward pass needs of the results.
+    pub(super) fn take_results(&mut self, place: Place, given: &Rows<T>, logs: &[T]) {
+        let (results, queries) = (&mut self.results, &self.queries);
+        results.gradients.resize(place.size, [T::zero(); R]);
+        let rows = (queries.first, queries.count);
+        pack::group(given.g, place, rows, T::one(), &mut results.gradients);
+        // Behind the end weights are 0.
+        (results.logs, results.mean) = ([T::infinity(); R], [T::zero(); R]);
+        results.logs[..logs.len()].copy_from_slice(logs);
+        for r in 0..queries.count {
+            let (g, y) = (
+                place.row(given.g, queries.first + r),
+                place.row(given.out, queries.first + r),
+            );
+            results.mean[r] = g.iter().zip(y).map(|(g, y)| *g * *y).sum();
+        }
+    }
+
+    pub(super) fn forward(
+        &mut self,
+        problem: &Problem<T>,
+        keys: &Keys<T>,
+        weights: &mut [Block<T, R>],
+    ) {
+        simd::dispatch(Forward {
+            head: self.queries.before(problem, keys),
+            values: keys.slabs,
+            chosen: self.queries.chosen(problem),
+            weights,
+            seen: &mut self.seen,
+            out: &mut self.sums,
+        });
+    }
+
+    /// Slopes come back in `slopes`; gradients of keys and values are added to.
+    pub(super) fn backward(
+        &mut self,
+        problem: &Problem<T>,
+        keys: &Keys<T>,
+        values: &[[T; LANES]],
+        slopes: &mut [Block<T, R>],
+        (dk, dv): (&mut [[T; LANES]], &mut [[T; LANES]]),
+    ) {
+        simd::dispatch(Backward {
+            head: self.queries.before(problem, keys),
+            logs: self.results.logs,
+            mean: self.results.mean,
+            gradients: &self.results.gradients,
+            values,
+            key_slabs: keys.slabs,
+            chosen: self.queries.chosen(problem),
+            slopes,
+            dq: &mut self.sums,
+            dk,
+            dv,
+        });
+    }
+
+    /// Puts results in their places and gives the logarithms of the weights' sums.
+    pub(super) fn end(&self, place: Place, out: &mut [T], logs: &mut [T]) {
+        let (scale, of_group) = self.seen.end();
+        logs.copy_from_slice(&of_group[..logs.len()]);
+        self.put(place, scale, out);
+    }
+
+    /// Puts the sums, each times a factor, in their places.
+    pub(super) fn put(&self, place: Place, factors: [T; R], out: &mut [T]) {
+        for r in 0..self.queries.count {
+            let row = place.row_mut(out, self.queries.first + r);
+            pack::place_row(&self.sums, r, factors[r], row);
+        }
+    }
+}
