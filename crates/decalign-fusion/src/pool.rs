@@ -5,6 +5,7 @@ use decalign_core::nn::{Init, Mode, Parameters};
 use decalign_core::{Error, Result};
 
 use crate::attention::{AttentionMask, dot_product_attention};
+use crate::op;
 use crate::stream::Stream;
 
 /// How a sequence becomes a vector.
@@ -122,22 +123,17 @@ fn dims(x: &Tensor) -> Result<(usize, usize, usize)> {
 /// The mean over time, or over the steps that exist: `sum_t m_t x_t / max(sum_t m_t, 1)`.
 ///
 /// # Shapes
-/// `x` (B, T, d), `mask` (B, T); the result is (B, d). A sequence without steps gives zeros.
+/// `x` (B, T, d), `mask` (B, T), which carries no gradient; the result is (B, d). A sequence without steps gives zeros.
 ///
 /// # Errors
 /// When the shapes do not fit.
 pub fn mean_pool(x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     let (batch, steps, width) = dims(x)?;
-    let Some(mask) = mask else {
-        return match steps {
-            1 => Ok(x.reshape((batch, width))?),
-            _ => Ok(x.mean(1)?),
-        };
-    };
-    let mask = checked(x, mask)?;
-    let count = mask.sum_keepdim(1)?.maximum(1.0)?;
-    let sum = x.broadcast_mul(&mask.unsqueeze(2)?)?.sum(1)?;
-    Ok(sum.broadcast_div(&count)?)
+    let mask = mask.map(|mask| checked(x, mask)).transpose()?;
+    match (&mask, steps) {
+        (None, 1) => Ok(x.reshape((batch, width))?),
+        (mask, _) => op::mean::mean(x, mask.as_ref(), (batch, steps, width)),
+    }
 }
 
 /// The largest of each feature over the steps that exist; of equal ones the first has the gradient.

@@ -209,3 +209,16 @@ fn drop_weights(
     let mask = Tensor::from_vec(mask, weights.dims(), weights.device())?;
     Ok((weights * mask.to_dtype(weights.dtype())?)?)
 }
+
+/// See [`crate::mean_pool`].
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn mean_pool(x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    let Some(mask) = mask else {
+        return Ok(x.mean(1)?);
+    };
+    let count = mask.sum_keepdim(1)?.maximum(1.0)?;
+    let sum = x.broadcast_mul(&mask.unsqueeze(2)?)?.sum(1)?;
+    Ok(sum.broadcast_div(&count)?)
+}

@@ -40,6 +40,17 @@ fn inputs((b, l, s): (usize, usize, usize), (d, e): (usize, usize), bias: &[usiz
 }
 
 #[test]
+fn a_bias_reaches_keys_that_are_not_taken_at_once() {
+    let inputs = inputs((2, 7, 150), (128, 128), &[1, 7, 150]);
+    let run = |f: Attend| move |x: &[Tensor]| attend(f, x, 1, (true, None), (0.0, Mode::Inference));
+    same(
+        &inputs,
+        &run(dot_product_attention),
+        &run(reference::dot_product_attention),
+    );
+}
+
+#[test]
 fn a_bias_of_every_shape_has_its_gradient() -> Result<()> {
     // Small heads are loops, larger ones tiles.
     for (l, s) in [(2, 3), (3, 9)] {

@@ -8,8 +8,8 @@ use decalign_core::nn::Mode;
 use decalign_core::random::Stream as Random;
 use decalign_core::{Result, gradcheck};
 use decalign_fusion::{
-    AttentionMask, attention_weights, dot_product_attention, gelu, project, project_context,
-    reference, residual_norm, rotate,
+    AttentionMask, attention_weights, dot_product_attention, gelu, mean_pool, project,
+    project_context, reference, residual_norm, rotate,
 };
 
 mod common;
@@ -75,7 +75,7 @@ fn a_query_without_keys_gives_zeros_and_zero_gradients() -> Result<()> {
 
 #[test]
 fn attention_of_every_size_equals_the_reference() -> Result<()> {
-    // Blocks and groups that are full and not, heads of one slab and of several, all that is left out.
+    // Blocks, pieces and groups that are full and not, heads of one slab and of several, all that is left out.
     let training = Mode::Training(Random::new(1, 2));
     for (l, keys, width, heads) in [
         (1, 1, 3, 1),
@@ -87,6 +87,8 @@ fn attention_of_every_size_equals_the_reference() -> Result<()> {
         (50, 100, 32, 4),
         (20, 40, 18, 2),
         (5, 9, 128, 1),
+        // More keys than are taken at once, and more queries than pass over them.
+        (105, 301, 64, 1),
     ] {
         let inputs = [
             normal(&[2, l, width], 0),
@@ -189,6 +191,23 @@ fn projections() -> Result<()> {
     gradcheck(&same_input, 1e-8, |x| {
         Ok(project(&x[0], &x[0], &x[0], &x[1], &x[2])?.to_vec())
     })
+}
+
+#[test]
+fn means_over_time() -> Result<()> {
+    let some = Tensor::new(&[[1f64, 0.0, 1.0, 1.0], [0.0; 4]], &Device::Cpu)?;
+    for mask in [None, Some(&some)] {
+        let inputs = [normal(&[2, 4, 3], 0)];
+        let fused = |x: &[Tensor]| Ok(vec![mean_pool(&x[0], mask)?]);
+        same(&inputs, &fused, &|x| {
+            let mask = mask.map(|mask| mask.to_dtype(x[0].dtype())).transpose()?;
+            Ok(vec![reference::mean_pool(&x[0], mask.as_ref())?])
+        });
+        gradcheck(&inputs, 1e-8, fused)?;
+    }
+    let nothing = mean_pool(&normal(&[1, 4, 3], 0), Some(&some.narrow(0, 1, 1)?))?;
+    assert_eq!(nothing.to_vec2::<f64>()?, [[0.0; 3]]);
+    Ok(())
 }
 
 #[test]

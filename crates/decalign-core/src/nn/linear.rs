@@ -125,15 +125,9 @@ fn forward<T: Real>(
     gate: Option<Gate>,
 ) -> Vec<T> {
     let rows = x.len() / n.max(1);
-    let mut y = vec![T::zero(); rows * m];
-    if let Some(bias) = bias {
-        y.chunks_exact_mut(m)
-            .for_each(|row| row.copy_from_slice(bias));
-    }
-    let store = if bias.is_some() {
-        Store::Add
-    } else {
-        Store::Write
+    let (mut y, store) = match bias {
+        Some(bias) => (bias.repeat(rows), Store::Add),
+        None => (vec![T::zero(); rows * m], Store::Write),
     };
     matmul(
         &mut y,

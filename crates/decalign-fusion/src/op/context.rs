@@ -1,4 +1,4 @@
-//! Keys and values of all layers from a context that does not change: one product each.
+//! Keys and values of all layers from a context that does not change, as one operation.
 
 use candle_core::Tensor;
 use decalign_core::gemm::{Matrix, Store, matmul};
@@ -53,44 +53,29 @@ fn fused<T: Real>(
     layers: &[(&Tensor, &Tensor)],
     d: usize,
 ) -> Result<Vec<[Tensor; 2]>> {
-    let mut outputs: Vec<Vec<Output>> = Vec::with_capacity(2);
+    let mut all: Vec<Output> = Vec::with_capacity(2 * layers.len());
     for (x, part) in x.iter().zip([KEYS, VALUES]) {
-        let weights = stacked::<T>(layers, part, d)?;
-        let wide = layers.len() * d;
-        let numbers = Elements::<T>::new(x)?;
+        let (numbers, shape) = (Elements::<T>::new(x)?, x.dims());
         let rows = numbers.len() / d.max(1);
-        let mut y = vec![T::zero(); rows * wide];
-        if part == VALUES && wide > 0 {
-            let mut biases = Vec::with_capacity(wide);
-            for (_, bias) in layers {
-                biases.extend_from_slice(&Elements::<T>::new(bias)?[part * d..(part + 1) * d]);
-            }
-            y.chunks_exact_mut(wide)
-                .for_each(|row| row.copy_from_slice(&biases));
+        for (weight, bias) in layers {
+            let (mut y, store) = match part {
+                VALUES => {
+                    let bias = Elements::<T>::new(bias)?;
+                    (bias[part * d..(part + 1) * d].repeat(rows), Store::Add)
+                }
+                _ => (vec![T::zero(); rows * d], Store::Write),
+            };
+            let weight = Elements::<T>::new(weight)?;
+            let (w, x) = (of_part(&weight, part, d), Matrix::new(&numbers, rows, d));
+            matmul(&mut y, d, x, w.t(), store);
+            all.push(Output::new(y, shape));
         }
-        let weights = Matrix::new(&weights, wide, d).t();
-        matmul(
-            &mut y,
-            wide,
-            Matrix::new(&numbers, rows, d),
-            weights,
-            Store::Add,
-        );
-        let of_layer = |l: usize| {
-            let mut one = Vec::with_capacity(rows * d);
-            for row in y.chunks_exact(wide.max(1)) {
-                one.extend_from_slice(&row[l * d..(l + 1) * d]);
-            }
-            Output::new(one, x.dims())
-        };
-        outputs.push((0..layers.len()).map(of_layer).collect());
     }
     let inputs: Vec<&Tensor> = x
         .into_iter()
         .chain(layers.iter().flat_map(|(w, b)| [*w, *b]))
         .collect();
     let count = layers.len();
-    let all = outputs.into_iter().flatten().collect();
     let y = record("context_projection", &inputs, all, move |b| {
         backward::<T>(b, count, d)
     })?;
@@ -98,64 +83,43 @@ fn fused<T: Real>(
     Ok(pairs.collect())
 }
 
-/// One of the three parts of all layers' weights, (layers d, d).
-fn stacked<T: Real>(layers: &[(&Tensor, &Tensor)], part: usize, d: usize) -> Result<Vec<T>> {
-    let mut all = Vec::with_capacity(layers.len() * d * d);
-    for (weight, _) in layers {
-        all.extend_from_slice(&Elements::<T>::new(weight)?[part * d * d..(part + 1) * d * d]);
-    }
-    Ok(all)
+/// One of the three parts of a layer's weights.
+fn of_part<T: Real>(weight: &[T], part: usize, d: usize) -> Matrix<'_, T> {
+    Matrix::new(&weight[part * d * d..(part + 1) * d * d], d, d)
 }
 
 fn backward<T: Real>(b: &Backward, count: usize, d: usize) -> Result<InputGradients> {
-    let wide = count * d;
-    let layers: Vec<(&Tensor, &Tensor)> = b.inputs[2..]
-        .chunks_exact(2)
-        .map(|pair| (&pair[0], &pair[1]))
-        .collect();
     let mut gradients = vec![None; b.inputs.len()];
     let mut dw = vec![vec![T::zero(); 3 * d * d]; count];
     let mut db = vec![vec![T::zero(); 3 * d]; count];
     for (i, part) in [KEYS, VALUES].into_iter().enumerate() {
         let x = Elements::<T>::new(&b.inputs[i])?;
         let rows = x.len() / d.max(1);
-        let mut g = vec![T::zero(); rows * wide];
+        let mut dx = vec![T::zero(); if b.needed[i] { x.len() } else { 0 }];
+        let mut store = Store::Write;
         for l in 0..count {
             let Some(gradient) = &b.gradients[i * count + l] else {
                 continue;
             };
             let given = Elements::<T>::new(gradient)?;
-            for (to, from) in g.chunks_exact_mut(wide).zip(given.chunks_exact(d)) {
-                to[l * d..(l + 1) * d].copy_from_slice(from);
+            let g = Matrix::new(&given, rows, d);
+            if b.needed[i] {
+                let weight = Elements::<T>::new(&b.inputs[2 + 2 * l])?;
+                matmul(&mut dx, d, g, of_part(&weight, part, d), store);
+                store = Store::Add;
+            }
+            let dw = &mut dw[l][part * d * d..(part + 1) * d * d];
+            matmul(dw, d, g.t(), Matrix::new(&x, rows, d), Store::Write);
+            if part == VALUES {
+                let db = &mut db[l][part * d..(part + 1) * d];
+                for row in given.chunks_exact(d.max(1)) {
+                    db.iter_mut().zip(row).for_each(|(sum, v)| *sum += *v);
+                }
             }
         }
         if b.needed[i] {
-            let weights = stacked::<T>(&layers, part, d)?;
-            let mut dx = vec![T::zero(); x.len()];
-            let weights = Matrix::new(&weights, wide, d);
-            matmul(
-                &mut dx,
-                d,
-                Matrix::new(&g, rows, wide),
-                weights,
-                Store::Write,
-            );
             let like = &b.inputs[i];
             gradients[i] = Some(Tensor::from_vec(dx, like.dims(), like.device())?);
-        }
-        let mut all = vec![T::zero(); wide * d];
-        let g_t = Matrix::new(&g, rows, wide).t();
-        matmul(&mut all, d, g_t, Matrix::new(&x, rows, d), Store::Write);
-        for (dw, one) in dw.iter_mut().zip(all.chunks_exact((d * d).max(1))) {
-            dw[part * d * d..(part + 1) * d * d].copy_from_slice(one);
-        }
-        if part == VALUES {
-            for row in g.chunks_exact(wide.max(1)) {
-                for (db, row) in db.iter_mut().zip(row.chunks_exact(d)) {
-                    let sums = db[part * d..].iter_mut().zip(row);
-                    sums.for_each(|(sum, v)| *sum += *v);
-                }
-            }
         }
     }
     let device = b.inputs[0].device();

@@ -1,0 +1,71 @@
+//! The mean over the steps of a sequence.
+
+use candle_core::Tensor;
+use decalign_core::op::{Output, record_one};
+use decalign_core::{Elements, Real, Result, parallel, with_real};
+
+use crate::reference;
+
+/// `sum_t m_t x_t / max(sum_t m_t, 1)`; the mask, which carries no gradient, is of the type of x.
+pub(crate) fn mean(
+    x: &Tensor,
+    mask: Option<&Tensor>,
+    dims: (usize, usize, usize),
+) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return reference::mean_pool(x, mask);
+    }
+    with_real!("x", x, T => fused::<T>(x, mask, dims))
+}
+
+fn fused<T: Real>(
+    x: &Tensor,
+    mask: Option<&Tensor>,
+    (batch, steps, width): (usize, usize, usize),
+) -> Result<Tensor> {
+    let shares: Vec<T> = match mask {
+        None => vec![T::one() / T::of(steps as f64); batch * steps],
+        Some(mask) => shares(&Elements::<T>::new(mask)?, steps),
+    };
+    let size = steps * width;
+    let mut y = vec![T::zero(); batch * width];
+    {
+        let x = Elements::<T>::new(x)?;
+        parallel::for_each_chunk(&mut y, width.max(1), batch * size, |b, y| {
+            let rows = x[b * size..][..size].chunks_exact(width.max(1));
+            for (row, share) in rows.zip(&shares[b * steps..]) {
+                for (y, x) in y.iter_mut().zip(row) {
+                    *y += *share * *x;
+                }
+            }
+        });
+    }
+    record_one(
+        "mean_pool",
+        &[x],
+        Output::new(y, (batch, width)),
+        move |b| {
+            let gradient = b.gradient(0)?;
+            let g = Elements::<T>::new(&gradient)?;
+            let mut dx = Vec::with_capacity(batch * size);
+            for (g, shares) in g.chunks_exact(width.max(1)).zip(shares.chunks_exact(steps)) {
+                for share in shares {
+                    dx.extend(g.iter().map(|g| *g * *share));
+                }
+            }
+            let dx = Tensor::from_vec(dx, (batch, steps, width), gradient.device())?;
+            Ok(vec![Some(dx)])
+        },
+    )
+}
+
+/// What each step counts for.
+fn shares<T: Real>(mask: &[T], steps: usize) -> Vec<T> {
+    let mut shares = mask.to_vec();
+    for row in shares.chunks_exact_mut(steps) {
+        let count: T = row.iter().copied().sum();
+        let count = if count > T::one() { count } else { T::one() };
+        row.iter_mut().for_each(|m| *m /= count);
+    }
+    shares
+}
