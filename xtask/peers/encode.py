@@ -8,7 +8,7 @@ import json
 import sys
 import time
 
-THREADS = 2
+THREADS = 2  # as many as decalign gets
 BATCH = 32
 
 
