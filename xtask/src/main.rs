@@ -19,6 +19,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   fixtures FOLDER   copy recorded numbers that the tests need from FOLDER
                     (the output of the PyTorch release, see docs/verify.md)
   minilm            put a small real text encoder into target/minilm, for tests
+  peers encode      time sentence embeddings beside transformers on this machine
   peers gmm         time Gaussian mixtures beside scikit-learn on this machine
   peers mmd         time kernel MMD beside NumPy recipes and hyppo on this machine
   peers ot          time optimal transport beside POT and wass on this machine

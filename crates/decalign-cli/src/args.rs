@@ -96,6 +96,9 @@ pub(crate) struct Encode {
     /// Cut texts at so many tokens [default: what the encoder takes]
     #[arg(long, value_name = "N")]
     pub(crate) max_tokens: Option<usize>,
+    /// Print number of texts, shape and seconds as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
     /// CPU threads; results do not depend on it [default: one a core]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,

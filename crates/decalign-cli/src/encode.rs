@@ -9,10 +9,10 @@ use decalign::Dataset;
 use decalign::text::{BertConfig, TextEncoder, TextPooling, Tokenizer};
 use decalign_data::Modality;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::args::{Encode, Pool};
-use crate::output::{Done, Failure};
+use crate::output::{Done, Failure, print_json};
 use crate::source;
 
 pub(crate) fn run(arguments: Encode) -> Done {
@@ -51,6 +51,9 @@ pub(crate) fn run(arguments: Encode) -> Done {
     let modality = Modality::new(name, &features, lengths)?;
     let data = data.with_modality(modality)?.with_texts(texts)?;
     data.save(&arguments.out)?;
+    if arguments.json {
+        return print_json(&json!({"texts": data.len(), "shape": shape, "seconds": seconds}));
+    }
     eprintln!(
         "{} texts in {seconds:.1} s; {name} {shape:?} in {}",
         data.len(),

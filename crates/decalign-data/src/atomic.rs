@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use crate::{Error, Result};
 
@@ -29,6 +31,36 @@ pub struct AtomicFile {
     path: PathBuf,
     /// Where it is written meanwhile; none for pipes and devices.
     beside: Option<PathBuf>,
+    /// Bytes since the disk was last asked to take them.
+    waiting: usize,
+    syncing: Option<Syncing>,
+}
+
+/// Bytes that wait before the disk is asked to take them: while it does, more are written.
+const EARLY: usize = 16 << 20;
+
+/// A thread that has a file synced while it is written.
+#[derive(Debug)]
+struct Syncing {
+    ask: SyncSender<()>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Syncing {
+    fn begin(file: &File) -> io::Result<Self> {
+        let file = file.try_clone()?;
+        let (ask, asked) = sync_channel(1);
+        let work = move || asked.iter().try_for_each(|()| file.sync_data());
+        let thread = std::thread::Builder::new().spawn(work)?;
+        Ok(Self { ask, thread })
+    }
+
+    /// Waits; an error that the system tells once is not to be lost.
+    fn end(self) -> io::Result<()> {
+        drop(self.ask);
+        let broken = |_| Err(io::Error::other("syncing ended early"));
+        self.thread.join().unwrap_or_else(broken)
+    }
 }
 
 impl AtomicFile {
@@ -42,8 +74,7 @@ impl AtomicFile {
         let fail = |error| Error::io(&path, error);
         if fs::metadata(&path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
             let file = File::options().write(true).open(&path).map_err(fail)?;
-            let beside = None;
-            return Ok(Self { file, path, beside });
+            return Ok(Self::begin(file, path, None));
         }
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
         let Some(name) = path.file_name() else {
@@ -53,8 +84,17 @@ impl AtomicFile {
         let name = format!(".{}.{}", name.to_string_lossy(), std::process::id());
         let beside = folder.unwrap_or(Path::new(".")).join(name);
         let file = File::create(&beside).map_err(fail)?;
-        let beside = Some(beside);
-        Ok(Self { file, path, beside })
+        Ok(Self::begin(file, path, Some(beside)))
+    }
+
+    fn begin(file: File, path: PathBuf, beside: Option<PathBuf>) -> Self {
+        Self {
+            file,
+            path,
+            beside,
+            waiting: 0,
+            syncing: None,
+        }
     }
 
     /// Writes a piece.
@@ -62,7 +102,7 @@ impl AtomicFile {
     /// # Errors
     /// When the disk is full or gone.
     pub fn put(&mut self, content: &[u8]) -> Result<()> {
-        let written = self.file.write_all(content);
+        let written = self.write_all(content);
         written.map_err(|error| Error::io(&self.path, error))
     }
 
@@ -71,12 +111,12 @@ impl AtomicFile {
     /// # Errors
     /// When that cannot be done; the old file is untouched then.
     pub fn commit(mut self) -> Result<()> {
+        let early = self.syncing.take().map_or(Ok(()), Syncing::end);
         let Some(beside) = &self.beside else {
             return Ok(());
         };
-        let placed = self
-            .file
-            .sync_all()
+        let placed = early
+            .and_then(|()| self.file.sync_all())
             .and_then(|()| fs::rename(beside, &self.path));
         placed.map_err(|error| Error::io(&self.path, error))?;
         self.beside = None;
@@ -90,7 +130,19 @@ impl AtomicFile {
 
 impl Write for AtomicFile {
     fn write(&mut self, content: &[u8]) -> io::Result<usize> {
-        self.file.write(content)
+        let written = self.file.write(content)?;
+        self.waiting += written;
+        if self.waiting >= EARLY && self.beside.is_some() {
+            self.waiting = 0;
+            if self.syncing.is_none() {
+                self.syncing = Some(Syncing::begin(&self.file)?);
+            }
+            // Where it is busy it is asked again after as many bytes.
+            if let Some(syncing) = &self.syncing {
+                let _ = syncing.ask.try_send(());
+            }
+        }
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -133,6 +185,24 @@ mod tests {
         );
         assert_eq!(fs::read(&path)?, b"old");
         assert_eq!(fs::read_dir(folder.path())?.count(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn a_large_file_is_whole() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("large");
+        let piece: Vec<u8> = (0..EARLY + 7).map(|i| i as u8).collect();
+        let mut file = AtomicFile::create(&path).unwrap();
+        (0..3).for_each(|_| file.put(&piece).unwrap());
+        assert!(!path.exists());
+        file.commit().unwrap();
+        assert_eq!(fs::read(&path)?, piece.repeat(3));
+        // Given up half way, nothing remains.
+        let mut file = AtomicFile::create(&folder.path().join("lost")).unwrap();
+        file.put(&piece).unwrap();
+        drop(file);
+        assert_eq!(fs::read_dir(folder.path())?.count(), 1);
         Ok(())
     }
 

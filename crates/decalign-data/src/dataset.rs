@@ -119,19 +119,15 @@ impl Modality {
         let chunks: Vec<&[usize]> = rows.chunks(16).collect();
         let pooled = parallel::map(chunks.len(), rows.len() * steps * width, |i| {
             let mut means = vec![0.0; chunks[i].len() * width];
-            let numbers = self.features.gather(chunks[i])?;
-            let samples = numbers.chunks_exact(steps * width);
-            for ((row, mean), sample) in chunks[i]
-                .iter()
-                .zip(means.chunks_exact_mut(width))
-                .zip(samples)
-            {
+            for (row, mean) in chunks[i].iter().zip(means.chunks_exact_mut(width)) {
                 let length = self.lengths.as_ref().map_or(steps, |lengths| lengths[*row]);
+                let sample = self.features.sample(*row)?;
                 for step in sample.chunks_exact(width).take(length) {
                     for (mean, v) in mean.iter_mut().zip(step) {
-                        *mean += f64::from(*v) / length as f64;
+                        *mean += f64::from(*v);
                     }
                 }
+                mean.iter_mut().for_each(|v| *v /= length.max(1) as f64);
             }
             Ok(means)
         });
@@ -139,6 +135,26 @@ impl Modality {
             .into_iter()
             .collect::<Result<Vec<Vec<f64>>>>()
             .map(|p| p.concat())
+    }
+
+    /// What `f` makes of every piece of the features: a range of samples and their numbers. Several threads
+    /// share the work, results are in order; pieces depend on the shape alone. Features that lie in a file are
+    /// read where they lie, and not kept.
+    ///
+    /// # Errors
+    /// When the features cannot be read.
+    ///
+    /// ```
+    /// let digits = decalign_data::Dataset::mfeat()?;
+    /// let counts = digits.modalities()[0].pieces(|samples, numbers| (samples.len(), numbers.len()))?;
+    /// assert_eq!(counts.iter().map(|(samples, _)| samples).sum::<usize>(), 2000);
+    /// # Ok::<(), decalign_data::Error>(())
+    /// ```
+    pub fn pieces<R: Send>(
+        &self,
+        f: impl Fn(std::ops::Range<usize>, &[f32]) -> R + Sync + Send,
+    ) -> Result<Vec<R>> {
+        self.features.pieces(f)
     }
 
     /// The features, wherever they are.

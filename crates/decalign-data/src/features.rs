@@ -1,5 +1,6 @@
 //! A modality's numbers: a tensor, or arrays in files until somebody asks for them.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -36,6 +37,7 @@ pub(crate) struct Stored {
     steps: usize,
     width: usize,
     whole: OnceLock<Tensor>,
+    non_finite: OnceLock<Option<(usize, usize)>>,
 }
 
 impl Features {
@@ -83,6 +85,7 @@ impl Features {
             steps,
             width,
             whole: OnceLock::new(),
+            non_finite: OnceLock::new(),
         })))
     }
 
@@ -173,12 +176,60 @@ impl Features {
             }
             (None, Self::Stored(stored)) => parallel::map(count, work, |i| {
                 let rows = range(i);
+                if let Some(numbers) = self.in_place(rows.clone()) {
+                    return f(rows, numbers);
+                }
                 let mut numbers = vec![0f32; rows.len() * t * d];
                 stored.read(rows.clone(), &mut numbers);
                 f(rows, &numbers)
             }),
             (None, Self::Held(_)) => Vec::new(),
         })
+    }
+
+    /// The numbers of consecutive samples where they lie, if the file has them as memory does.
+    fn in_place(&self, rows: Range<usize>) -> Option<&[f32]> {
+        let (count, bytes) = self.plain(rows.start, rows.len())?;
+        let numbers = bytemuck::try_cast_slice(bytes).ok()?;
+        (count == rows.len()).then_some(numbers)
+    }
+
+    /// The numbers of one sample, which must be there; where they lie, if possible.
+    pub(crate) fn sample(&self, row: usize) -> Result<Cow<'_, [f32]>> {
+        if self.loaded().is_none()
+            && let Some(numbers) = self.in_place(row..row + 1)
+        {
+            return Ok(Cow::Borrowed(numbers));
+        }
+        Ok(Cow::Owned(self.gather(&[row])?))
+    }
+
+    /// NaN and infinities: the place of the first among all numbers, and how many. Files are looked
+    /// through once.
+    pub(crate) fn non_finite(&self) -> Result<Option<(usize, usize)>> {
+        let known = match self {
+            Self::Held(_) => None,
+            Self::Stored(stored) => Some(&stored.non_finite),
+        };
+        if let Some(known) = known.and_then(OnceLock::get) {
+            return Ok(*known);
+        }
+        let (_, t, d) = self.dims();
+        let found = self.pieces(|rows, numbers| {
+            if all_finite(numbers) {
+                return None;
+            }
+            let mut bad = (0..numbers.len()).filter(|i| !numbers[*i].is_finite());
+            let first = bad.next()?;
+            Some((rows.start * t * d + first, 1 + bad.count()))
+        })?;
+        let found: Vec<(usize, usize)> = found.into_iter().flatten().collect();
+        let all = found.first().map(|(first, _)| *first);
+        let all = all.map(|first| (first, found.iter().map(|(_, count)| count).sum()));
+        if let Some(known) = known {
+            let _ = known.set(all);
+        }
+        Ok(all)
     }
 
     /// The bytes of consecutive samples from `start` on, as many as lie together as f32, where the
@@ -224,6 +275,15 @@ impl Stored {
             out = rest;
         }
     }
+}
+
+/// Whether no number is NaN or infinite. Without a branch a number, so that it is vector code.
+fn all_finite(numbers: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    let bad = |v: &f32| u32::from(v.to_bits() & EXPONENT == EXPONENT);
+    numbers
+        .chunks(1 << 12)
+        .all(|block| block.iter().fold(0, |all, v| all | bad(v)) == 0)
 }
 
 /// The numbers of an f32 tensor.

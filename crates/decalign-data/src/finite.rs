@@ -37,19 +37,16 @@ impl Dataset {
     pub fn non_finite(&self) -> Result<Vec<NonFinite>> {
         let mut found = Vec::new();
         for modality in self.modalities() {
-            let size = modality.steps() * modality.width();
-            let bad = modality.source().pieces(|rows, numbers| {
-                let mut bad = numbers.iter().enumerate().filter(|(_, v)| !v.is_finite());
-                let first = bad.next().map(|(i, _)| rows.start * size + i);
-                first.map(|first| (first, 1 + bad.count()))
-            })?;
-            let bad: Vec<(usize, usize)> = bad.into_iter().flatten().collect();
-            if let Some((i, _)) = bad.first() {
-                let width = modality.width();
+            if let Some((first, count)) = modality.source().non_finite()? {
+                let (steps, width) = (modality.steps(), modality.width());
                 found.push(NonFinite {
                     modality: modality.name().to_owned(),
-                    count: bad.iter().map(|(_, count)| count).sum(),
-                    first: (i / size, i / width % modality.steps(), i % width),
+                    count,
+                    first: (
+                        first / (steps * width),
+                        first / width % steps,
+                        first % width,
+                    ),
                 });
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use decalign_core::parallel;
 use serde::{Deserialize, Serialize};
 
 use crate::features::elements;
@@ -34,6 +35,12 @@ pub struct Statistics {
 /// Deviations are not taken below this: a constant feature becomes 0.
 const STD_FLOOR: f64 = 1e-6;
 
+/// Numbers that one thread standardises at once.
+const PIECE: usize = 1 << 16;
+
+/// Features that one thread looks at once.
+const COLUMNS: usize = 16;
+
 impl Standardizer {
     /// The statistics of the samples `rows` of every modality that `wanted` accepts.
     ///
@@ -60,13 +67,10 @@ impl Standardizer {
             let numbers = elements(modality.features())?;
             let (steps, width) = (modality.steps(), modality.width());
             let sample = |row: &usize| &numbers[row * steps * width..][..steps * width];
-            let rows: Vec<&[f32]> = rows
-                .iter()
-                .flat_map(|row| sample(row).chunks_exact(width))
-                .collect();
+            let samples: Vec<&[f32]> = rows.iter().map(sample).collect();
             modalities.insert(
                 modality.name().to_owned(),
-                Statistics::of(&rows, width, percentiles),
+                Statistics::of(&samples, width, percentiles),
             );
         }
         Ok(Self { modalities })
@@ -91,9 +95,11 @@ impl Standardizer {
                 return Err(data.error(name, message));
             }
             let mut numbers = elements(features)?.to_vec();
-            numbers
-                .chunks_exact_mut(width)
-                .for_each(|row| statistics.apply(row));
+            let (piece, work) = (width * (PIECE / width).max(1), 4 * numbers.len());
+            parallel::for_each_chunk(&mut numbers, piece, work, |_, rows| {
+                rows.chunks_exact_mut(width)
+                    .for_each(|row| statistics.apply(row));
+            });
             let numbers = Tensor::from_vec(numbers, features.shape(), features.device())?;
             Ok(Some(numbers))
         })
@@ -135,28 +141,29 @@ impl Standardizer {
 }
 
 impl Statistics {
-    fn of(rows: &[&[f32]], width: usize, percentiles: (f64, f64)) -> Self {
-        let mut all = Self {
-            low: vec![],
-            high: vec![],
-            mean: vec![],
-            std: vec![],
-        };
-        let n = rows.len() as f64;
-        for feature in 0..width {
-            let mut column: Vec<f32> = rows.iter().map(|row| row[feature]).collect();
-            column.sort_unstable_by(f32::total_cmp);
-            let low = percentile(&column, percentiles.0);
-            let high = percentile(&column, percentiles.1);
-            let clipped = || column.iter().map(|v| f64::from(v.max(low).min(high)));
-            let mean = clipped().sum::<f64>() / n;
-            let variance = clipped().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
-            all.low.push(low);
-            all.high.push(high);
-            all.mean.push(mean as f32);
-            all.std.push(variance.sqrt().max(STD_FLOOR) as f32);
+    /// Of all steps of some samples.
+    fn of(samples: &[&[f32]], width: usize, percentiles: (f64, f64)) -> Self {
+        let numbers: usize = samples.iter().map(|sample| sample.len()).sum();
+        let rows = numbers / width.max(1);
+        // A few features at once: a cache line of a step is then read once.
+        let blocks = parallel::map(width.div_ceil(COLUMNS), 20 * numbers, |i| {
+            let features = i * COLUMNS..width.min((i + 1) * COLUMNS);
+            let mut columns = vec![Vec::with_capacity(rows); features.len()];
+            for step in samples.iter().flat_map(|s| s.chunks_exact(width)) {
+                for (column, v) in columns.iter_mut().zip(&step[features.clone()]) {
+                    column.push(*v);
+                }
+            }
+            let summary = |column: &mut Vec<f32>| Summary::of(column, percentiles);
+            columns.iter_mut().map(summary).collect::<Vec<_>>()
+        });
+        let list = |of: fn(&Summary) -> f32| blocks.iter().flatten().map(of).collect();
+        Self {
+            low: list(|s| s.low),
+            high: list(|s| s.high),
+            mean: list(|s| s.mean),
+            std: list(|s| s.std),
         }
-        all
     }
 
     fn apply(&self, row: &mut [f32]) {
@@ -172,13 +179,40 @@ impl Statistics {
     }
 }
 
-/// Linear interpolation between the neighbours of position `p / 100 * (n - 1)`.
-fn percentile(sorted: &[f32], p: f64) -> f32 {
-    let position = p / 100.0 * (sorted.len() - 1) as f64;
-    let (below, share) = (position.floor(), position.fract());
-    let (a, b) = (
-        f64::from(sorted[below as usize]),
-        f64::from(sorted[position.ceil() as usize]),
-    );
+/// The numbers of one feature.
+struct Summary {
+    low: f32,
+    high: f32,
+    mean: f32,
+    std: f32,
+}
+
+impl Summary {
+    /// Of a column that holds something; its order is lost.
+    fn of(column: &mut [f32], percentiles: (f64, f64)) -> Self {
+        let low = percentile(column, percentiles.0);
+        let high = percentile(column, percentiles.1);
+        let n = column.len() as f64;
+        let clipped = || column.iter().map(|v| f64::from(v.max(low).min(high)));
+        let mean = clipped().sum::<f64>() / n;
+        let variance = clipped().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n;
+        Self {
+            low,
+            high,
+            mean: mean as f32,
+            std: variance.sqrt().max(STD_FLOOR) as f32,
+        }
+    }
+}
+
+/// Linear interpolation between the neighbours of position `p / 100 * (n - 1)` in sorted order.
+fn percentile(column: &mut [f32], p: f64) -> f32 {
+    let position = p / 100.0 * (column.len() - 1) as f64;
+    let (below, share) = (position.floor() as usize, position.fract());
+    let (_, a, rest) = column.select_nth_unstable_by(below, f32::total_cmp);
+    let a = f64::from(*a);
+    let next = rest.iter().copied().min_by(f32::total_cmp);
+    // Without a share the neighbour does not count, and behind the last there is none.
+    let b = next.filter(|_| share > 0.0).map_or(a, f64::from);
     (a + (b - a) * share) as f32
 }

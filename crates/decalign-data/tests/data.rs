@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use decalign_data::{Dataset, Labels, Modality, Part, Standardizer};
+use decalign_data::{Dataset, Labels, Modality, Part, Precision, Standardizer, Target};
 use proptest::prelude::*;
 
 const CPU: Device = Device::Cpu;
@@ -250,6 +250,68 @@ fn non_finite_features_are_counted_located_and_replaced() {
     let clean = data.replace_non_finite().unwrap();
     clean.check_finite().unwrap();
     assert_eq!(numbers(clean.modalities()[0].features()), [0.0; 12]);
+}
+
+#[test]
+fn a_file_is_looked_through_where_it_lies() {
+    // Several pieces, of f32 (in place) and of f16 (converted).
+    let (n, d) = (700, 1000);
+    let mut values: Vec<f32> = (0..n * d).map(|i| (i % 256) as f32).collect();
+    values[4095] = f32::NEG_INFINITY;
+    values[450 * d + 3] = f32::NAN;
+    let features = Tensor::from_vec(values.clone(), (n, d), &CPU).unwrap();
+    let modality = Modality::new("a", &features, None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    for precision in [Precision::F32, Precision::F16] {
+        let data = Dataset::new("d", vec![modality.clone()]).unwrap();
+        let written = data.write(&path, Target::Container, precision, &mut |_, _| ());
+        written.unwrap();
+        let read = Dataset::open(&path).unwrap();
+        // The second time it is known.
+        for _ in 0..2 {
+            let found = read.non_finite().unwrap();
+            assert_eq!((found[0].count, found[0].first), (2, (4, 0, 95)));
+        }
+        let pieces = read.modalities()[0].pieces(|rows, numbers| (rows, numbers.to_vec()));
+        let pieces = pieces.unwrap();
+        assert!(pieces.len() > 2);
+        assert!(pieces.windows(2).all(|p| p[0].0.end == p[1].0.start));
+        let bits = |numbers: &[f32]| numbers.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let all: Vec<f32> = pieces
+            .into_iter()
+            .flat_map(|(_, numbers)| numbers)
+            .collect();
+        assert_eq!(bits(&all), bits(&values));
+    }
+}
+
+#[test]
+fn percentiles_are_those_of_sorted_columns() {
+    let (n, d) = (37, 19);
+    let value = |i: usize| ((i * 7919) % 1009) as f32 / 100.0;
+    let values: Vec<f32> = (0..n * d).map(value).collect();
+    let features = Tensor::from_vec(values.clone(), (n, 1, d), &CPU).unwrap();
+    let data = Dataset::new("d", vec![Modality::new("a", &features, None).unwrap()]).unwrap();
+    let rows: Vec<usize> = (0..n).collect();
+    for (low, high) in [(0.0, 100.0), (10.0, 90.0), (50.0, 51.0)] {
+        let fitted = Standardizer::fit(&data, &rows, (low, high), |_| true).unwrap();
+        let got = fitted.statistics("a").unwrap();
+        for j in 0..d {
+            let mut column: Vec<f64> = (0..n).map(|i| f64::from(values[i * d + j])).collect();
+            column.sort_by(f64::total_cmp);
+            let at = |p: f64| {
+                let x = p / 100.0 * (n - 1) as f64;
+                let (a, b) = (column[x.floor() as usize], column[x.ceil() as usize]);
+                a + (b - a) * x.fract()
+            };
+            assert!((f64::from(got.low[j]) - at(low)).abs() < 1e-5);
+            assert!((f64::from(got.high[j]) - at(high)).abs() < 1e-5);
+            let clipped = column.iter().map(|v| v.clamp(at(low), at(high)));
+            let mean = clipped.sum::<f64>() / n as f64;
+            assert!((f64::from(got.mean[j]) - mean).abs() < 1e-5);
+        }
+    }
 }
 
 #[test]

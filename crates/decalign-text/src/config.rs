@@ -88,6 +88,18 @@ fn dropout() -> f64 {
     0.1
 }
 
+/// `config.json` of a folder.
+pub(crate) fn read_config(folder: &Path) -> Result<serde_json::Value> {
+    if !folder.is_dir() {
+        let message = "no such folder; nothing is downloaded: put config.json, model.safetensors and \
+                       tokenizer.json (or vocab.txt) of a BERT into a folder and give its path";
+        return Err(Error::file(folder, message));
+    }
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
+    serde_json::from_str(&text).map_err(|error| Error::file(&path, error))
+}
+
 impl BertConfig {
     /// Reads `config.json` of a folder.
     ///
@@ -95,15 +107,9 @@ impl BertConfig {
     /// When there is no such folder or file, or it is not the configuration of a BERT.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        if !folder.is_dir() {
-            let message = "no such folder; nothing is downloaded: put config.json, model.safetensors and \
-                           tokenizer.json (or vocab.txt) of a BERT into a folder and give its path";
-            return Err(Error::file(folder, message));
-        }
         let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
-        let config: Self =
-            serde_json::from_str(&text).map_err(|error| Error::file(&path, error))?;
+        let config: Self = serde_json::from_value(read_config(folder)?)
+            .map_err(|error| Error::file(&path, error))?;
         config.check().map_err(|error| Error::file(&path, error))?;
         Ok(config)
     }

@@ -10,7 +10,7 @@ use decalign_core::parallel;
 use decalign_fusion::mean_pool;
 
 use crate::bert::{Bert, Freeze};
-use crate::config::BertConfig;
+use crate::config::{BertConfig, read_config};
 use crate::tokenizer::Tokenizer;
 use crate::tokens::Tokens;
 use crate::weights::load_weights;
@@ -51,12 +51,86 @@ pub struct Encoded {
 }
 
 /// A tokeniser and a frozen encoder, on the CPU in f32.
+///
+/// The encoder is the one that `model_type` in the folder's `config.json` names: `bert`, and with the feature
+/// `encoders` also `distilbert`, `roberta`, `xlm-roberta`, `modernbert` and `deberta-v2`.
 #[derive(Clone, Debug)]
 pub struct TextEncoder {
     tokenizer: Tokenizer,
-    bert: Bert,
+    model: Model,
     pooling: TextPooling,
     normalize: bool,
+}
+
+/// An encoder in use.
+#[derive(Clone, Debug)]
+enum Model {
+    Bert(Bert),
+    #[cfg(feature = "encoders")]
+    Other(crate::frozen::Frozen),
+}
+
+/// What stands for the other architectures in messages.
+const OTHERS: &str = "distilbert, roberta, xlm-roberta, modernbert, deberta-v2";
+
+impl Model {
+    fn open(folder: &Path) -> Result<Self> {
+        let value = read_config(folder)?;
+        let path = folder.join("config.json");
+        // Without a type it is for BERT's configuration to say what is missing.
+        let kind = value["model_type"].as_str().unwrap_or("bert");
+        if kind == "bert" {
+            let config = BertConfig::open(folder)?;
+            let parameters = Parameters::new(0, DType::F32, &Device::Cpu);
+            let bert = Bert::blank(&parameters, &config, Freeze::Everything)?;
+            load_weights(&parameters, "", folder)?;
+            return Ok(Self::Bert(bert));
+        }
+        #[cfg(feature = "encoders")]
+        if let Some(frozen) = crate::frozen::Frozen::open(folder, kind, &value)? {
+            return Ok(Self::Other(frozen));
+        }
+        let remedy = match cfg!(feature = "encoders") {
+            true => "",
+            false => " in a program built with --features encoders",
+        };
+        let message = format!("model_type is {kind}: expected bert, or{remedy} one of {OTHERS}");
+        Err(Error::file(&path, message))
+    }
+
+    /// The most tokens of a text.
+    fn longest(&self) -> usize {
+        match self {
+            Self::Bert(bert) => bert.config().max_position_embeddings,
+            #[cfg(feature = "encoders")]
+            Self::Other(frozen) => frozen.longest(),
+        }
+    }
+
+    fn width(&self) -> usize {
+        match self {
+            Self::Bert(bert) => bert.config().hidden_size,
+            #[cfg(feature = "encoders")]
+            Self::Other(frozen) => frozen.width(),
+        }
+    }
+
+    /// The token that fills texts up.
+    fn padding(&self) -> u32 {
+        match self {
+            Self::Bert(bert) => bert.config().pad_token_id,
+            #[cfg(feature = "encoders")]
+            Self::Other(frozen) => frozen.padding(),
+        }
+    }
+
+    fn forward(&self, tokens: &Tokens) -> Result<Tensor> {
+        match self {
+            Self::Bert(bert) => bert.forward(tokens, Mode::Inference),
+            #[cfg(feature = "encoders")]
+            Self::Other(frozen) => frozen.forward(tokens),
+        }
+    }
 }
 
 /// Tokens that are encoded at once: as many as keep a core's caches busy with one product.
@@ -66,15 +140,15 @@ impl TextEncoder {
     /// From a folder; texts are cut at `longest` tokens, or at what the encoder takes.
     ///
     /// # Errors
-    /// When the folder is not that of a BERT with its tokeniser.
+    /// When the folder is not that of a known encoder with its tokeniser.
     pub fn open(
         folder: impl AsRef<Path>,
         longest: Option<usize>,
         pooling: TextPooling,
     ) -> Result<Self> {
         let folder = folder.as_ref();
-        let config = BertConfig::open(folder)?;
-        let most = config.max_position_embeddings;
+        let model = Model::open(folder)?;
+        let most = model.longest();
         let longest = longest.unwrap_or(most);
         if longest > most {
             let message = format!(
@@ -82,13 +156,9 @@ impl TextEncoder {
             );
             return Err(Error::file(folder, message));
         }
-        let tokenizer = Tokenizer::open(folder, longest)?;
-        let parameters = Parameters::new(0, DType::F32, &Device::Cpu);
-        let bert = Bert::blank(&parameters, &config, Freeze::Everything)?;
-        load_weights(&parameters, "", folder)?;
         Ok(Self {
-            tokenizer,
-            bert,
+            tokenizer: Tokenizer::open(folder, longest)?,
+            model,
             pooling,
             normalize: false,
         })
@@ -100,9 +170,9 @@ impl TextEncoder {
         self
     }
 
-    /// The encoder.
-    pub fn bert(&self) -> &Bert {
-        &self.bert
+    /// Features a vector has.
+    pub fn width(&self) -> usize {
+        self.model.width()
     }
 
     /// The tokeniser.
@@ -135,7 +205,7 @@ impl TextEncoder {
             TextPooling::Tokens => tokens.iter().map(Vec::len).max().unwrap_or(0),
             _ => 1,
         };
-        let width = self.bert.config().hidden_size;
+        let width = self.width();
         let mut features = vec![0f32; texts.len() * steps * width];
         for (i, row) in batches.iter().flatten().zip(states.iter().flatten()) {
             features[i * steps * width..][..row.len()].copy_from_slice(row);
@@ -150,8 +220,8 @@ impl TextEncoder {
     /// The numbers of each text of a batch.
     fn encode_batch(&self, tokens: &[Vec<u32>], batch: &[usize]) -> Result<Vec<Vec<f32>>> {
         let texts: Vec<Vec<u32>> = batch.iter().map(|i| tokens[*i].clone()).collect();
-        let batch = Tokens::from_ids(&texts, self.bert.config().pad_token_id)?;
-        let states = self.bert.forward(&batch, Mode::Inference)?;
+        let batch = Tokens::from_ids(&texts, self.model.padding())?;
+        let states = self.model.forward(&batch)?;
         let rows = match self.pooling {
             TextPooling::Mean => mean_pool(&states, Some(&batch.mask))?.to_vec2::<f32>()?,
             TextPooling::Cls => states.narrow(1, 0, 1)?.squeeze(1)?.to_vec2::<f32>()?,
@@ -162,7 +232,7 @@ impl TextEncoder {
                     .collect()
             }
         };
-        let width = self.bert.config().hidden_size;
+        let width = self.width();
         Ok(match self.normalize {
             true => rows.into_iter().map(|row| unit(row, width)).collect(),
             false => rows,

@@ -1,7 +1,8 @@
 //! Text encoders: BERT that can be fine-tuned, its tokeniser, and sentence embeddings, from local folders.
 //!
 //! A folder is one of the Hugging Face kind: `config.json`, `model.safetensors`, and `tokenizer.json` or `vocab.txt`.
-//! BERT, MiniLM and Chinese BERT are of this architecture. Nothing is downloaded.
+//! BERT, MiniLM and Chinese BERT are of this architecture. Nothing is downloaded. With the feature `encoders`
+//! [`TextEncoder`] also takes DistilBERT, RoBERTa, XLM-RoBERTa, ModernBERT and DeBERTa, frozen, by candle-transformers.
 //!
 //! | item | what it is |
 //! |---|---|
@@ -33,6 +34,8 @@ mod bert;
 mod config;
 mod encoder;
 mod error;
+#[cfg(feature = "encoders")]
+mod frozen;
 mod tokenizer;
 mod tokens;
 mod weights;

@@ -86,6 +86,30 @@ impl Tokens {
         })
     }
 
+    /// The same texts without the steps that none of them has, down to one.
+    ///
+    /// # Errors
+    /// When the three do not have one shape (B, T).
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// let rows = Tensor::new(&[[[2i64, 3, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]], &Device::Cpu)?;
+    /// assert_eq!(decalign_text::Tokens::from_rows(&rows)?.trimmed()?.dims()?, (1, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn trimmed(&self) -> Result<Self> {
+        let (_, steps) = self.dims()?;
+        let mask = self.mask.to_dtype(DType::U8)?.to_vec2::<u8>()?;
+        let length = |row: &Vec<u8>| row.iter().rposition(|v| *v != 0).map_or(0, |i| i + 1);
+        let longest = mask.iter().map(length).max().unwrap_or(steps).max(1);
+        let cut = |x: &Tensor| x.narrow(1, 0, longest);
+        Ok(Self {
+            ids: cut(&self.ids)?,
+            mask: cut(&self.mask)?,
+            segments: cut(&self.segments)?,
+        })
+    }
+
     /// Samples and steps.
     ///
     /// # Errors

@@ -8,19 +8,27 @@ use decalign_core::nn::Parameters;
 
 use crate::{Error, Result};
 
+/// Where weights are.
+const FILE: &str = "model.safetensors";
+
+/// The tensors of a folder.
+pub(crate) fn tensors(folder: &Path) -> Result<HashMap<String, Tensor>> {
+    let path = folder.join(FILE);
+    if !path.exists() {
+        let message = "not there; convert the weights to safetensors, other files are not read";
+        return Err(Error::file(&path, message));
+    }
+    candle_core::safetensors::load(&path, &Device::Cpu).map_err(|error| Error::file(&path, error))
+}
+
 /// Gives every parameter whose name begins with `prefix` the tensor that `model.safetensors` of the folder has under
 /// the rest of its name, alone or behind `bert.`; the pooler's may be absent.
 ///
 /// # Errors
 /// When the file cannot be read, a tensor is missing or has another shape; nothing is changed then.
 pub fn load_weights(parameters: &Parameters, prefix: &str, folder: impl AsRef<Path>) -> Result<()> {
-    let path = folder.as_ref().join("model.safetensors");
-    if !path.exists() {
-        let message = "not there; convert the weights to safetensors, other files are not read";
-        return Err(Error::file(&path, message));
-    }
-    let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
-        .map_err(|error| Error::file(&path, error))?;
+    let path = folder.as_ref().join(FILE);
+    let tensors = tensors(folder.as_ref())?;
     let mut found: Vec<(Var, Tensor)> = Vec::new();
     for (name, var) in parameters.named() {
         let Some(name) = name.strip_prefix(prefix) else {

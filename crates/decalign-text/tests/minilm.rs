@@ -106,3 +106,33 @@ fn fine_tuning_reaches_every_layer() -> Result<()> {
     );
     Ok(())
 }
+
+#[cfg(feature = "encoders")]
+#[test]
+fn states_are_those_of_candle_transformers() -> Result<()> {
+    use candle_transformers::models::bert::{BertModel, Config};
+    let Some(folder) = folder() else {
+        return Ok(());
+    };
+    let weights = folder.join("model.safetensors");
+    let weights = candle_core::safetensors::load(weights, &Device::Cpu).unwrap();
+    let weights = candle_nn::VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);
+    let config = std::fs::read(folder.join("config.json")).unwrap();
+    let config: Config = serde_json::from_slice(&config).unwrap();
+    let theirs = BertModel::load(weights, &config).unwrap();
+    let encoder = TextEncoder::open(&folder, None, TextPooling::Tokens)?;
+    let ids = encoder.tokenizer().encode(&SENTENCES)?;
+    let tokens = Tokens::from_ids(&ids, 0)?;
+    let theirs = theirs
+        .forward(&tokens.ids, &tokens.segments, Some(&tokens.mask))
+        .unwrap();
+    let ours = encoder.encode(&SENTENCES, |_| ())?.features;
+    let mut most = 0.0;
+    for (i, ids) in ids.iter().enumerate() {
+        let of = |x: &Tensor| x.get(i).unwrap().narrow(0, 0, ids.len()).unwrap();
+        most = distance(&of(&ours), &of(&theirs)).max(most);
+    }
+    eprintln!("largest difference: {most:.1e}");
+    assert!(most < 1e-4);
+    Ok(())
+}

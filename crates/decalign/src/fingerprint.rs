@@ -1,13 +1,8 @@
 //! What a data set is recognised by.
 
-use candle_core::{DType, Device};
-use decalign_core::Elements;
 use decalign_data::{Dataset, Labels, Part};
 
 use crate::Result;
-
-/// Samples read at once.
-const BLOCK: usize = 128;
 
 /// The BLAKE3 hash, in hexadecimal digits, of all that a data set holds: features in f32, tokens, lengths, labels, splits,
 /// ids and texts. Where it was read from does not count.
@@ -76,12 +71,9 @@ impl Content {
             self.text(modality.name());
             self.counts([modality.steps(), modality.width()].into_iter());
             self.counts(modality.lengths().unwrap_or_default().iter().copied());
-        }
-        // By the block: files that are larger than memory are not read into it.
-        let rows: Vec<usize> = (0..data.len()).collect();
-        for rows in rows.chunks(BLOCK) {
-            for sequence in data.batch(rows, DType::F32, &Device::Cpu)?.sequences {
-                self.floats(&Elements::<f32>::new(&sequence.features)?);
+            // Each piece has its own hash, so that several threads can work.
+            for piece in modality.pieces(|_, numbers| hash(numbers))? {
+                self.0.update(piece.as_bytes());
             }
         }
         Ok(())
@@ -103,12 +95,19 @@ impl Content {
 
     fn floats(&mut self, values: &[f32]) {
         self.count(values.len());
-        // By the block: the hash is fastest so.
-        let mut bytes = Vec::with_capacity(1 << 16);
-        for block in values.chunks(1 << 14) {
-            bytes.clear();
-            bytes.extend(block.iter().flat_map(|v| v.to_le_bytes()));
-            self.0.update(&bytes);
-        }
+        self.0.update(hash(values).as_bytes());
     }
+}
+
+/// Of numbers, little-endian.
+fn hash(values: &[f32]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    if cfg!(target_endian = "little") {
+        hasher.update(bytemuck::cast_slice(values));
+    } else {
+        values.iter().for_each(|v| {
+            hasher.update(&v.to_le_bytes());
+        });
+    }
+    hasher.finalize()
 }

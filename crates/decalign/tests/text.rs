@@ -32,6 +32,11 @@ fn encoder(folder: &Path) -> HashMap<String, Tensor> {
 
 /// Texts whose second word says the score, and audio that does not.
 fn data() -> Dataset {
+    data_of(5)
+}
+
+/// The same, filled up to so many steps.
+fn data_of(steps: usize) -> Dataset {
     let n = 200;
     let words = Stream::new(1, 1).uniform(n * 5, 4.0, 12.0);
     let (mut rows, mut scores) = (Vec::new(), Vec::new());
@@ -39,12 +44,13 @@ fn data() -> Dataset {
         let mut ids: Vec<f32> = text.iter().map(|w| w.floor() as f32).collect();
         ids[0] = 2.0;
         scores.push(if ids[1] < 8.0 { -1.0 } else { 1.0 });
-        ids[4] = 0.0;
-        rows.extend(ids);
-        rows.extend([1.0, 1.0, 1.0, 1.0, 0.0]);
-        rows.extend([0.0; 5]);
+        let mut mask = vec![1.0; 4];
+        ids.truncate(4);
+        [&mut ids, &mut mask].map(|row| row.resize(steps, 0.0));
+        rows.extend(ids.iter().chain(&mask));
+        rows.resize(rows.len() + steps, 0.0);
     }
-    let text = Tensor::from_vec(rows, (n, 3, 5), &Device::Cpu).unwrap();
+    let text = Tensor::from_vec(rows, (n, 3, steps), &Device::Cpu).unwrap();
     let audio = Stream::new(1, 2).normal_tensor((n, 4, 3)).unwrap();
     let modalities = vec![
         Modality::new("text", &text, None).unwrap(),
@@ -157,6 +163,19 @@ fn a_checkpoint_predicts_without_the_folder() {
     // The score is in the text, and was learned.
     let metrics = read.evaluate(&data, &rows).unwrap();
     assert!(metrics.get("Corr").unwrap() > 0.7, "{metrics:?}");
+}
+
+#[test]
+fn what_fills_texts_up_is_not_computed() {
+    let folder = tempfile::tempdir().unwrap();
+    encoder(folder.path());
+    let predictor = Predictor::new(train(folder.path(), &[]), &Device::Cpu).unwrap();
+    let rows: Vec<usize> = (0..20).collect();
+    let of = |steps: usize| predictor.predict(&data_of(steps), &rows).unwrap();
+    // More steps than the encoder has positions for.
+    let (short, long) = (of(5), of(9));
+    rows.iter()
+        .for_each(|i| assert_eq!(short.scores(*i), long.scores(*i)));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Other programs on the same problems, on this machine.
 //!
-//! A comparison is a list of programs and a table of rows ([`gmm`], [`mmd`], [`ot`], [`step`]). Each program prints what it
+//! A comparison is a list of programs and a table of rows ([`encode`], [`gmm`], [`mmd`], [`ot`], [`step`]). Each program prints what it
 //! measured ([`measures`]); they run in turn, ours first, several times over, and the least value of
 //! each measurement counts, so that a noisy moment does not decide.
 
+mod encode;
 mod gmm;
 mod measures;
 mod mmd;
@@ -25,13 +26,14 @@ struct Comparison {
 pub(crate) fn run(name: &str, options: &[&str]) -> Result<(), String> {
     let (json, rounds) = parse(options)?;
     let comparison = match name {
+        "encode" => encode::comparison()?,
         "gmm" => gmm::comparison()?,
         "mmd" => mmd::comparison()?,
         "ot" => ot::comparison()?,
         "step" => step::comparison()?,
         _ => {
             return Err(format!(
-                "peers {name}: there are `peers gmm`, `peers mmd`, `peers ot` and `peers step`"
+                "peers {name}: there are `peers encode`, `peers gmm`, `peers mmd`, `peers ot` and `peers step`"
             ));
         }
     };

@@ -229,3 +229,68 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::create_dir_all(folder).map_err(|error| described(folder, &error))?;
     fs::write(path, text).map_err(|error| described(path, &error))
 }
+
+/// Texts to encode, which peers/encode.py writes, and the encoder.
+fn texts(python: &Path) -> Result<[PathBuf; 2], String> {
+    crate::minilm::install(&root())?;
+    let texts = peers()?.join("texts.jsonl");
+    let mut write = Command::new(python);
+    write.arg(root().join("xtask/peers/encode.py"));
+    write.arg("texts").arg(&texts);
+    call(
+        &mut write,
+        "encode.py texts",
+        "the virtual environment is broken",
+    )?;
+    Ok([root().join("target/minilm"), texts])
+}
+
+/// Ours: `decalign encode` on two threads.
+pub(crate) fn encoding() -> Result<Program, String> {
+    let path = built("decalign-cli", "decalign")?;
+    let [encoder, texts] = texts(&environment_of_transformers()?)?;
+    let out = peers()?.join("encoded.safetensors");
+    let mut arguments: Vec<OsString> = vec!["encode".into(), texts.into(), "--encoder".into()];
+    arguments.extend([encoder.into(), "--out".into(), out.into()]);
+    arguments.extend(["--threads", "2", "--json"].map(OsString::from));
+    Ok(Program {
+        name: "decalign",
+        path,
+        arguments,
+        read: |text| {
+            let wrong = || format!("decalign encode printed what is no report: {text}");
+            let report: Value = serde_json::from_str(text).map_err(|_| wrong())?;
+            let seconds = report["seconds"].as_f64().ok_or_else(wrong)?;
+            Ok(vec![
+                json!({"name": "encode", "value": seconds}).to_string(),
+            ])
+        },
+    })
+}
+
+/// `transformers` on the same texts.
+pub(crate) fn transformers() -> Result<Program, String> {
+    let path = environment_of_transformers()?;
+    let [encoder, texts] = texts(&path)?;
+    let script = root().join("xtask/peers/encode.py");
+    Ok(Program {
+        name: "transformers",
+        path,
+        arguments: vec![
+            script.into(),
+            "measure".into(),
+            encoder.into(),
+            texts.into(),
+        ],
+        read: lines,
+    })
+}
+
+fn environment_of_transformers() -> Result<PathBuf, String> {
+    let requirements = include_str!("../../peers/requirements-transformers.txt");
+    environment(
+        "venv-transformers",
+        "requirements-transformers.txt",
+        requirements,
+    )
+}

@@ -95,7 +95,7 @@ pub(crate) struct Machine {
 pub(crate) struct Seconds {
     /// Reading the data.
     pub(crate) loading: f64,
-    /// Standardisation, baselines.
+    /// Standardisation, fingerprint.
     pub(crate) preparing: f64,
     #[serde(flatten)]
     pub(crate) phases: Phases,

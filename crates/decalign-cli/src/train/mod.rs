@@ -8,11 +8,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use candle_core::Device;
-use decalign::baseline::{Baseline, baselines};
+use decalign::baseline::baselines;
 use decalign::config::Config;
 use decalign::metrics::Benchmark;
 use decalign::train::Trainer;
 use decalign::{Dataset, fingerprint};
+use decalign_data::Modality;
 
 use crate::args::Train;
 use crate::output::{Done, FAILED, Failure, STOPPED, print, print_json};
@@ -29,11 +30,10 @@ pub(crate) use stop::Stop;
 
 /// A command that is ready to run: everything that can be wrong with the input has been found.
 struct Order {
-    config: Config,
     data: Dataset,
-    device: Device,
+    /// For every seed.
+    trainer: Trainer,
     seeds: Vec<u64>,
-    baselines: Vec<Baseline>,
     common: Common,
     folder: RunFolder,
     /// Of the folder.
@@ -75,7 +75,8 @@ pub(crate) fn run(arguments: Train) -> Done {
     let benchmark = Benchmark::from_name(&order.record.benchmark);
     let summary = Summary {
         ended: &ended,
-        baselines: &order.baselines,
+        // Not before: training is not to wait for them.
+        baselines: &baselines(order.trainer.config(), &order.data)?,
         folder: &order.folder.path,
         benchmark: benchmark.ok_or_else(|| {
             let message = format!("{RUN}: no benchmark is named {}", order.record.benchmark);
@@ -110,10 +111,14 @@ impl Order {
         let begun = Instant::now();
         source::warn_of_split(config.split.as_deref());
         let trainer = Trainer::new(&config, &data, &device)?;
-        let baselines = baselines(&config, &data)?;
         let common = Common {
             device: arguments.machine.device.clone(),
-            data: Data::new(path, &data, fingerprint(&data)?, &trainer),
+            data: Data::new(
+                path,
+                &data,
+                fingerprint(&used(&data, trainer.config())?)?,
+                &trainer,
+            ),
             tensorboard: arguments.tensorboard,
             loading,
             preparing: begun.elapsed().as_secs_f64(),
@@ -124,11 +129,9 @@ impl Order {
         // Last: from here on the run can be resumed.
         folder.write_json(RUN, &record)?;
         Ok(Self {
-            config,
             data,
-            device,
+            trainer,
             seeds,
-            baselines,
             common,
             folder,
             record,
@@ -149,7 +152,7 @@ impl Order {
         let data = source::dataset(path)?;
         let loading = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        let print = fingerprint(&data)?;
+        let print = fingerprint(&used(&data, &config)?)?;
         if print != known.fingerprint {
             let message = format!(
                 "{}: not the data that {} was begun with (its fingerprint is {}, not {}); give that with --dataset",
@@ -167,8 +170,7 @@ impl Order {
                 instruction_set()
             );
         }
-        Trainer::new(&config, &data, &device)?;
-        let baselines = baselines(&config, &data)?;
+        let trainer = Trainer::new(&config, &data, &device)?;
         let common = Common {
             device: arguments.machine.device.clone(),
             data: known.clone(),
@@ -178,10 +180,8 @@ impl Order {
         };
         Ok(Self {
             seeds: record.seeds(),
-            config,
             data,
-            device,
-            baselines,
+            trainer,
             common,
             folder,
             record,
@@ -197,9 +197,8 @@ impl Order {
         gate: &Gate,
     ) -> Done<Vec<Ended>> {
         let job = Job {
-            config: &self.config,
+            trainer: &self.trainer,
             data: &self.data,
-            device: &self.device,
             common: &self.common,
             save_every,
             stop,
@@ -237,6 +236,20 @@ impl Order {
         }
         failure
     }
+}
+
+/// What a run depends on: its modalities. Others are not read.
+fn used(data: &Dataset, config: &Config) -> Done<Dataset> {
+    let Some(names) = &config.modalities else {
+        return Ok(data.clone());
+    };
+    // With a text encoder text may be there as tokens alone.
+    let there = data.modalities().iter().map(Modality::name);
+    let there: Vec<&str> = there.collect();
+    let names: Vec<&String> = (names.iter())
+        .filter(|name| there.contains(&name.as_str()))
+        .collect();
+    Ok(data.select(&names)?)
 }
 
 /// The names of the classes; none for scores.

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use candle_core::Device;
-use decalign::config::Config;
 use decalign::train::{Keep, Outcome, Trainer};
 use decalign::{Dataset, ErrorKind};
 
@@ -19,9 +17,8 @@ use crate::side_by_side::Gate;
 
 /// What all runs of one command have in common.
 pub(super) struct Job<'a> {
-    pub(super) config: &'a Config,
+    pub(super) trainer: &'a Trainer,
     pub(super) data: &'a Dataset,
-    pub(super) device: &'a Device,
     pub(super) common: &'a Common,
     pub(super) save_every: Duration,
     pub(super) stop: &'a Stop,
@@ -47,11 +44,7 @@ pub(super) fn train(job: &Job<'_>, seed: u64, folder: &RunFolder) -> Done<Ended>
     {
         return ended(job, folder);
     }
-    let config = Config {
-        seed,
-        ..job.config.clone()
-    };
-    let trainer = Trainer::new(&config, job.data, job.device)?;
+    let trainer = job.trainer.clone().with_seed(seed);
     let text = trainer.config().to_json()? + "\n";
     let record = match record {
         Some(record) => record,
@@ -63,7 +56,7 @@ pub(super) fn train(job: &Job<'_>, seed: u64, folder: &RunFolder) -> Done<Ended>
     let keep = Keep::at(&folder.path)
         .every(job.save_every)
         .identity(format!("{}\n{text}", job.common.data.fingerprint));
-    let shown = (config.num_epochs, job.named);
+    let shown = (trainer.config().num_epochs, job.named);
     let mut progress = Progress::new(record, shown, &folder.path, (job.stop, job.gate));
     let outcome = trainer.run_resumable(Some(&folder.checkpoint()), &keep, &mut progress);
     let (mut record, epochs) = progress.finish();

@@ -12,6 +12,7 @@ mod trained;
 
 pub use trained::{BaselineOutcome, BaselineSettings, Method, train_baseline};
 
+use decalign_core::parallel;
 use decalign_data::{Dataset, Labels, Modality, Part};
 
 use crate::Result;
@@ -58,11 +59,15 @@ pub fn baselines(config: &Config, data: &Dataset) -> Result<Vec<Baseline>> {
     let mut best: Option<(f64, &str, Vec<f32>)> = None;
     for modality in data.modalities() {
         let inputs = ridge::Inputs::new(modality, &rows[0])?;
-        for strength in STRENGTHS {
-            let fit = inputs.fit(&targets.training, targets.width, strength);
-            let error = targets.error(&fit.predict(modality, &rows[1])?, &data, &rows[1]);
+        let [valid, test] = [pooled(modality, &rows[1])?, pooled(modality, &rows[2])?];
+        let fits = parallel::map(STRENGTHS.len(), usize::MAX, |i| {
+            let fit = inputs.fit(&targets.training, targets.width, STRENGTHS[i]);
+            let error = targets.error(&fit.predict(&valid), &data, &rows[1]);
+            (error, fit)
+        });
+        for (error, fit) in fits {
             if best.as_ref().is_none_or(|(least, ..)| error < *least) {
-                best = Some((error, modality.name(), fit.predict(modality, &rows[2])?));
+                best = Some((error, modality.name(), fit.predict(&test)));
             }
         }
     }

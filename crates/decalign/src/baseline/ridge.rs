@@ -96,24 +96,21 @@ impl Inputs {
 }
 
 impl Ridge<'_> {
-    /// One row of outputs a sample.
-    pub(super) fn predict(&self, modality: &Modality, rows: &[usize]) -> Result<Vec<f32>> {
+    /// One row of outputs a sample; `x` are its means over time.
+    pub(super) fn predict(&self, x: &[f64]) -> Vec<f32> {
         let (d, outputs) = (self.inputs.width, self.bias.len());
-        let mut x = pooled(modality, rows)?;
+        let (mut x, rows) = (x.to_vec(), x.len() / d);
         standardize(&mut x, &self.inputs.mean, &self.inputs.scale);
-        let mut y: Vec<f64> = rows
-            .iter()
-            .flat_map(|_| self.bias.iter().copied())
-            .collect();
+        let mut y = self.bias.repeat(rows);
         let weights = Matrix::new(&self.weights, d, outputs);
         matmul(
             &mut y,
             outputs,
-            Matrix::new(&x, rows.len(), d),
+            Matrix::new(&x, rows, d),
             weights,
             Store::Add,
         );
-        Ok(y.into_iter().map(|v| v as f32).collect())
+        y.into_iter().map(|v| v as f32).collect()
     }
 }
 
@@ -167,7 +164,7 @@ mod tests {
         let modality = Modality::new("x", &Tensor::from_vec(x, (20, 2), &Device::Cpu)?, None)?;
         let rows: Vec<usize> = (0..20).collect();
         let inputs = Inputs::new(&modality, &rows)?;
-        let got = inputs.fit(&y, 1, 1e-12).predict(&modality, &rows)?;
+        let got = inputs.fit(&y, 1, 1e-12).predict(&pooled(&modality, &rows)?);
         assert!(
             got.iter()
                 .zip(&y)
@@ -182,14 +179,17 @@ mod tests {
         )?;
         let twice = Inputs::new(&wide, &rows[..2])?;
         let (a, b) = (few.fit(&y[..2], 1, 0.2), twice.fit(&y[..2], 1, 0.4));
-        let (a, b) = (a.predict(&modality, &rows)?, b.predict(&wide, &rows)?);
+        let (a, b) = (
+            a.predict(&pooled(&modality, &rows)?),
+            b.predict(&wide, &rows)?,
+        );
         assert!(
             a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4),
             "{a:?} {b:?}"
         );
         // Strong regularisation leaves the mean.
         let mean = y.iter().sum::<f64>() / 20.0;
-        let got = inputs.fit(&y, 1, 1e12).predict(&modality, &rows)?;
+        let got = inputs.fit(&y, 1, 1e12).predict(&pooled(&modality, &rows)?);
         assert!(got.iter().all(|g| (f64::from(*g) - mean).abs() < 1e-4));
         Ok(())
     }

@@ -33,7 +33,7 @@ use decalign_decouple::{Decoupled, Decoupler, cosine_squared};
 use decalign_fusion::{CrossModalEncoder, Encoder, EncoderSettings, LayerSettings, mean_pool};
 use decalign_text::{Bert, Tokens, load_weights};
 
-use crate::config::{Component, ModelConfig, TextEncoderConfig};
+use crate::config::{Component, ModelConfig, Semantics, TextEncoderConfig};
 use crate::{Error, Result};
 use projection::Projection;
 
@@ -284,7 +284,12 @@ impl DecAlign {
         let (Some(bert), Some(config)) = (&self.text_encoder, &self.config.text_encoder) else {
             return Ok(None);
         };
-        let tokens = Tokens::from_rows(&sequences[config.modality].features)?;
+        let mut tokens = Tokens::from_rows(&sequences[config.modality].features)?;
+        // What is masked anyway need not be computed; a wider kernel would see where it ends.
+        let alone = self.config.modalities[config.modality].kernel_size == 1;
+        if alone && self.config.semantics == Semantics::Native {
+            tokens = tokens.trimmed()?;
+        }
         Ok(Some(Sequence {
             features: bert.forward(&tokens, mode)?,
             mask: Some(tokens.mask),

@@ -91,6 +91,13 @@ impl Trainer {
         })
     }
 
+    /// The same with another seed; what was prepared is shared, not copied.
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.settings.config.seed = seed;
+        self.fit.settings.seed = seed;
+        self
+    }
+
     /// The configuration with everything filled in.
     pub fn config(&self) -> &Config {
         &self.settings.config
