@@ -4,10 +4,11 @@
 //! Tensors are `(..., features)` row-major throughout: time comes before features, so a
 //! convolution's windows and a linear layer's rows need no transposition.
 //!
-//! Each function is fused on the CPU; on other devices, and in [`mod@reference`], it is the same
-//! mathematics in plain tensor operations.
+//! Each function is fused on the CPU. On devices softmax, layer norm and dropout are kernels, and the rest is,
+//! as in [`mod@reference`], the same mathematics in plain tensor operations.
 
 mod convolution;
+mod device;
 mod dropout;
 mod init;
 mod linear;
