@@ -57,14 +57,14 @@ fn dropout_draws_the_same_numbers() -> Result<()> {
     Ok(())
 }
 
-/// What a kernel of one output of `n` elements writes, in one group of 64 lanes.
-fn run(source: &'static str, n: usize) -> Result<Vec<f32>> {
+/// What function `name` of `source` writes to its output of `n` elements, by two groups of 64 lanes.
+fn run(source: &'static str, name: &'static str, n: usize) -> Result<Vec<f32>> {
     let x = Tensor::zeros(n, DType::F32, &Device::Cpu)?;
     emulated(9, || {
         let backend = Backend::of(&x)?.unwrap();
         let program = Program::new("trial", source, DType::F32)?.lanes(64);
         let mut y = Memory::new(&backend, DType::F32, n)?;
-        Launch::new(&program, "trial", 2)
+        Launch::new(&program, name, 2)
             .input(&x)?
             .output(&mut y)
             .run(&backend)?;
@@ -72,94 +72,79 @@ fn run(source: &'static str, n: usize) -> Result<Vec<f32>> {
     })
 }
 
-macro_rules! trial {
-    ($body:literal) => {
-        concat!(
-            "KERNEL(trial, INPUT(0, REAL, x), OUTPUT(1, REAL, y)) { ",
-            $body,
-            " }"
-        )
-    };
+/// One right function and many wrong ones: `i` is the place of the lane in the output.
+const TRIALS: &str = "
+#define TRIAL(name, body) KERNEL(name, INPUT(0, REAL, x), OUTPUT(1, REAL, y)) { const uint i = GROUP * 64 + LANE; body }
+KERNEL(right, INPUT(0, REAL, x), OUTPUT(1, REAL, y)) {
+  SHARED(REAL, s, 64);
+  s[LANE] = LANE;
+  BARRIER();
+  REAL sum = 0;
+  for (uint k = 0; k < 64; k++) sum += s[k];
+  y[GROUP * 64 + LANE] = sum + warp_sum((REAL)1) + warp_max((REAL)(LANE % 32)) + x[0];
 }
+TRIAL(beyond_output, y[i + 1] = 0;)
+TRIAL(beyond_input, y[i] = x[128 + LANE];)
+TRIAL(same_element, y[LANE] = 0;)
+TRIAL(no_barrier, SHARED(REAL, s, 64); s[LANE] = 1; y[i] = s[63 - LANE];)
+TRIAL(all_write, SHARED(REAL, s, 64); if (LANE == 0) s[0] = 1; BARRIER(); s[0] = s[0] + 1;)
+TRIAL(not_written, SHARED(REAL, s, 65); s[LANE] = 1; BARRIER(); y[i] = s[LANE + 1];)
+TRIAL(apart, if (LANE < 7) BARRIER();)
+TRIAL(global, y[i] = 1; BARRIER(); y[i] = y[GROUP * 64 + 63 - LANE];)
+TRIAL(local_bounds, int a[2] = {1, 2}; y[i] = a[LANE % 3];)
+TRIAL(shuffle, y[i] = SHUFFLE(x[i], LANE);)
+";
 
 #[test]
-fn the_emulator_runs_what_is_right() -> Result<()> {
+fn the_emulator_runs_what_is_right_and_finds_what_is_wrong() -> Result<()> {
     if !available() {
         return Ok(());
     }
-    let sums = trial!(
-        "SHARED(REAL, s, 64); s[LANE] = LANE; BARRIER();
-         REAL sum = 0; for (uint i = 0; i < 64; i++) sum += s[i];
-         y[GROUP * 64 + LANE] = sum + warp_sum((REAL)1) + warp_max((REAL)(LANE % 32)) + x[0];"
-    );
-    assert_eq!(run(sums, 128)?, vec![2016.0 + 32.0 + 31.0; 128]);
+    let right = run(TRIALS, "right", 128)?;
+    assert_eq!(right, vec![2016.0 + 32.0 + 31.0; 128]);
+    let faults = [
+        ("beyond_output", "y[128] is outside its 128 elements"),
+        ("beyond_input", "is outside its 128 elements"),
+        ("same_element", "another group"),
+        ("no_barrier", "no barrier between"),
+        ("all_write", "no barrier between"),
+        ("not_written", "read before it is written"),
+        ("apart", "do not come to one barrier"),
+        ("global", "no barrier between"),
+        ("local_bounds", "undefined behaviour"),
+        ("shuffle", "a shuffle asks for lane"),
+        ("absent", "there is no such function"),
+    ];
+    for (name, expected) in faults {
+        let error = run(TRIALS, name, 128).unwrap_err().to_string();
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+    // After all that it still runs.
+    assert_eq!(run(TRIALS, "right", 128)?, right);
     Ok(())
 }
 
 #[test]
-fn the_emulator_finds_what_is_wrong() {
+fn sources_that_do_not_fit_are_errors() {
     if !available() {
         return;
     }
-    let faults = [
+    let sources = [
         (
-            trial!("y[GROUP * 64 + LANE + 1] = 0;"),
-            "y[128] is outside its 128 elements",
-        ),
-        (
-            trial!("y[GROUP * 64 + LANE] = x[128 + LANE];"),
-            "is outside its 128 elements",
-        ),
-        (trial!("y[LANE] = 0;"), "another group"),
-        (
-            trial!("SHARED(REAL, s, 64); s[LANE] = 1; y[GROUP * 64 + LANE] = s[63 - LANE];"),
-            "no barrier between",
-        ),
-        (
-            trial!("SHARED(REAL, s, 64); if (LANE == 0) s[0] = 1; BARRIER(); s[0] = s[0] + 1;"),
-            "no barrier between",
-        ),
-        (
-            trial!(
-                "SHARED(REAL, s, 65); s[LANE] = 1; BARRIER(); y[GROUP * 64 + LANE] = s[LANE + 1];"
-            ),
-            "read before it is written",
-        ),
-        (
-            trial!("if (LANE < 7) BARRIER();"),
-            "do not come to one barrier",
-        ),
-        (
-            trial!(
-                "y[GROUP * 64 + LANE] = 1; BARRIER(); y[GROUP * 64 + LANE] = y[GROUP * 64 + 63 - LANE];"
-            ),
-            "no barrier between",
-        ),
-        (
-            trial!("int a[2] = {1, 2}; y[GROUP * 64 + LANE] = a[LANE % 3];"),
-            "undefined behaviour",
-        ),
-        (
-            trial!("y[GROUP * 64 + LANE] = nothing;"),
+            "KERNEL(trial, INPUT(0, double, x), OUTPUT(1, REAL, y)) { y[0] = x[0] + nothing; }",
             "does not compile",
         ),
+        (
+            "KERNEL(trial, INPUT(0, double, x), OUTPUT(1, REAL, y)) { y[0] = x[0]; }",
+            "argument has kind 0",
+        ),
+        (
+            "KERNEL(trial, INPUT(0, REAL, x), OUTPUT(0, REAL, y)) { y[0] = x[0]; }",
+            "must have its position",
+        ),
     ];
-    for (source, expected) in faults {
-        let error = run(source, 128).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error} is not {expected}");
+    for (source, expected) in sources {
+        let error = run(source, "trial", 128).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
     }
-    let types = "KERNEL(trial, INPUT(0, double, x), OUTPUT(1, REAL, y)) { y[0] = x[0]; }";
-    assert!(
-        run(types, 128)
-            .unwrap_err()
-            .to_string()
-            .contains("argument has kind 0")
-    );
-    let indices = "KERNEL(trial, INPUT(0, REAL, x), OUTPUT(0, REAL, y)) { y[0] = x[0]; }";
-    assert!(
-        run(indices, 128)
-            .unwrap_err()
-            .to_string()
-            .contains("must have its position")
-    );
 }

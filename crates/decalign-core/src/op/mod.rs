@@ -206,7 +206,11 @@ impl CustomOp3 for Token {
 }
 
 /// A token on the device of another.
-fn blank<S: BackendStorage>(token: &S) -> candle_core::Result<(S, Shape)> {
+fn blank<S>(token: &S) -> candle_core::Result<(S, Shape)>
+where
+    S: BackendStorage,
+    S::Device: BackendDevice<Storage = S>,
+{
     let shape = Shape::from(1);
     let storage = token.device().zeros_impl(&shape, DType::F32)?;
     Ok((storage, shape))

@@ -30,7 +30,9 @@ using std::tanh;
 typedef unsigned int uint;
 typedef unsigned short ushort;
 typedef unsigned char uchar;
-typedef unsigned long long ulong;
+// The system's header may have another type of this name.
+typedef unsigned long long long_of_64_bits;
+#define ulong long_of_64_bits
 
 namespace emulator {
 
@@ -102,7 +104,7 @@ inline void check(Region &region, long at, bool write) {
     if (s.written == epoch)
       fail(place + (write ? " is written" : " is read") + ", and " + who(s.writer) + " wrote it with no barrier between");
   }
-  if (region.shared && !write && s.writer == NOBODY) fail(place + " is read before it is written");
+  if (region.shared && !write && s.writer == NOBODY) fail(place + " is read before it is written, or with no barrier between");
   if (write) {
     if (s.reading_group != NOBODY && s.reading_group != machine.group) fail(place + " is written, and another group read it");
     if (s.reader != NOBODY && s.reader != me && s.read == epoch)

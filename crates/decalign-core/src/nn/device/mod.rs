@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Tensor};
 
+use crate::Result;
 use crate::device::{Backend, Launch, Memory, Program, chacha};
 use crate::op::{Backward, InputGradients, record_one};
 use crate::random::Stream;
-use crate::{Result, device};
 
 /// Lanes a group, four rows.
 const LANES: usize = 128;
@@ -132,7 +132,7 @@ fn norm_back(
 /// See [`super::dropout`].
 pub(super) fn dropout(backend: &Backend, x: &Tensor, p: f64, stream: Stream) -> Result<Tensor> {
     let program = dropout_program(x.dtype())?;
-    let apply = move |backend: &Backend, x: &Tensor| {
+    let apply = move |backend: &Backend, x: &Tensor| -> Result<Memory> {
         let n = x.elem_count();
         let mut y = Memory::new(backend, x.dtype(), x.shape())?;
         Launch::new(&program, "dropout", n.div_ceil(32 * LANES))
@@ -145,7 +145,7 @@ pub(super) fn dropout(backend: &Backend, x: &Tensor, p: f64, stream: Stream) -> 
             .run(backend)?;
         Ok(y)
     };
-    let y: device::Memory = apply(backend, x)?;
+    let y = apply(backend, x)?;
     let backend = backend.clone();
     record_one("dropout", &[x], y.into(), move |b| {
         Ok(vec![Some(apply(&backend, &b.gradient(0)?)?.into_tensor())])
