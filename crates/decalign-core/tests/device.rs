@@ -74,7 +74,7 @@ fn run(source: &'static str, name: &'static str, n: usize) -> Result<Vec<f32>> {
 
 /// One right function and many wrong ones: `i` is the place of the lane in the output.
 const TRIALS: &str = "
-#define TRIAL(name, body) KERNEL(name, INPUT(0, REAL, x), OUTPUT(1, REAL, y)) { const uint i = GROUP * 64 + LANE; body }
+#define TRIAL(name, ...) KERNEL(name, INPUT(0, REAL, x), OUTPUT(1, REAL, y)) { const uint i = GROUP * 64 + LANE; __VA_ARGS__ }
 KERNEL(right, INPUT(0, REAL, x), OUTPUT(1, REAL, y)) {
   SHARED(REAL, s, 64);
   s[LANE] = LANE;

@@ -95,6 +95,7 @@ pub use linear::{
 pub use low_rank::{LowRankPlan, LowRankSinkhorn, LowRankSolution};
 pub use multi_marginal::{
     CELL_LIMIT, KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, MultiMarginalSolution,
+    TransportValue,
 };
 pub use quadratic::{GromovProblem, GromovSolution, GromovWasserstein};
 pub use reference::ROOT_SHIFT;
