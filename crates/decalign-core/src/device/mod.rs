@@ -34,6 +34,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// Without a backend much of this is never reached.
+#![cfg_attr(
+    not(any(feature = "cuda", feature = "metal", feature = "emulator")),
+    allow(dead_code, unused, unreachable_code)
+)]
+
 #[cfg(any(feature = "cuda", feature = "emulator"))]
 mod cache;
 pub mod chacha;
@@ -111,4 +117,10 @@ impl Backend {
             Self::Emulator(_) => Device::Cpu,
         }
     }
+}
+
+/// The device programs of this crate, for checks without a device.
+#[doc(hidden)]
+pub fn programs() -> Result<Vec<Program>> {
+    crate::nn::device_programs()
 }

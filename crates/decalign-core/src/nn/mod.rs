@@ -26,3 +26,16 @@ pub use mode::Mode;
 pub use norm::layer_norm;
 pub use parameters::{Init, Parameters};
 pub use softmax::softmax;
+
+/// The device programs of this module, for checks without a device.
+pub(crate) fn device_programs() -> crate::Result<Vec<crate::device::Program>> {
+    use candle_core::DType::{F32, F64};
+    let of = |dtype| {
+        Ok(vec![
+            device::rows_program(dtype)?,
+            device::dropout_program(dtype)?,
+        ])
+    };
+    let both: crate::Result<Vec<_>> = [F32, F64].into_iter().map(of).collect();
+    Ok(both?.concat())
+}
