@@ -1,6 +1,7 @@
 //! Chores of the workspace: `cargo xtask ci`, `cargo xtask nightly`, `cargo xtask fixtures FOLDER`, `cargo xtask minilm`,
 //! `cargo xtask peers NAME`.
 
+mod device;
 mod fixtures;
 mod fuzz;
 mod minilm;
@@ -18,6 +19,10 @@ const USAGE: &str = "usage: cargo xtask COMMAND
     --seconds N       N seconds a target
   fixtures FOLDER   copy recorded numbers that the tests need from FOLDER
                     (the output of the PyTorch release, see docs/verify.md)
+  cuda-tools        put NVIDIA's compilers into target/cuda-tools (from the Python index)
+  device-gates      every kernel through NVRTC and ptxas (registers, spills), then in the emulator
+  check-features    type-check the program built for CUDA (ten minutes the first time)
+  device-suite      on a machine with a device: all that waits for one
   minilm            put a small real text encoder into target/minilm, for tests
   peers encode      time sentence embeddings beside transformers on this machine
   peers gmm         time Gaussian mixtures beside scikit-learn on this machine
@@ -35,6 +40,10 @@ fn main() -> ExitCode {
         ["nightly"] => fuzz::run("60"),
         ["nightly", "--seconds", seconds] => fuzz::run(seconds),
         ["fixtures", folder] => fixtures::copy_all(Path::new(folder)),
+        ["cuda-tools"] => device::tools(&root()).map(drop),
+        ["device-gates"] => device::gates(&root()),
+        ["check-features"] => device::check(&root()),
+        ["device-suite"] => device::suite(&root()),
         ["minilm"] => minilm::install(&root()),
         ["peers", name, options @ ..] => peers::run(name, options),
         _ => Err(USAGE.to_owned()),

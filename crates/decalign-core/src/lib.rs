@@ -7,6 +7,7 @@
 //! | [`gemm`] | matrix products on slices, likewise |
 //! | [`pairs`] | inner products and distances of all pairs of points, in register tiles |
 //! | [`cholesky`] | factors of small positive definite matrices |
+//! | [`device`] | kernels on CUDA and Metal, and an emulator that checks them |
 //! | [`op`] | differentiable Candle operations with any number of inputs and outputs |
 //! | [`nn`] | linear, 1-D convolution, layer norm, softmax, dropout, initialisation: with gradients that hold |
 //! | [`mapped`] | files as memory, read-only
@@ -31,6 +32,7 @@
 
 mod check;
 pub mod cholesky;
+pub mod device;
 mod elements;
 mod error;
 pub mod gemm;

@@ -43,6 +43,22 @@ impl Stream {
         generator
     }
 
+    /// The generator's key, for kernels that draw the same numbers.
+    pub(crate) fn key(self) -> [u64; 4] {
+        let seed = self.generator().get_seed();
+        let word = |i: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&seed[8 * i..8 * i + 8]);
+            u64::from_le_bytes(bytes)
+        };
+        [word(0), word(1), word(2), word(3)]
+    }
+
+    /// The number of the stream.
+    pub(crate) fn number(self) -> u64 {
+        self.stream
+    }
+
     /// `n` numbers from the uniform distribution on [low, high).
     pub fn uniform(self, n: usize, low: f64, high: f64) -> Vec<f64> {
         let mut generator = self.generator();

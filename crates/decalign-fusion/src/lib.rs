@@ -74,3 +74,16 @@ pub use pool::{Pool, Pooling, last_pool, max_pool, mean_pool};
 pub use position::Position;
 pub use presence::Presence;
 pub use stream::Stream;
+
+/// The device programs of this crate, for checks without a device.
+#[doc(hidden)]
+pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
+    use candle_core::DType::{F32, F64};
+    let mut all = Vec::new();
+    for head in [4, 8, 16, 32, 64, 128] {
+        for dtype in [F32, F64] {
+            all.extend(op::attention::device::programs(head, dtype)?);
+        }
+    }
+    Ok(all)
+}

@@ -95,6 +95,21 @@ pub use linear::{
 pub use low_rank::{LowRankPlan, LowRankSinkhorn, LowRankSolution};
 pub use multi_marginal::{
     CELL_LIMIT, KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, MultiMarginalSolution,
+    TransportValue,
 };
 pub use quadratic::{GromovProblem, GromovSolution, GromovWasserstein};
 pub use reference::ROOT_SHIFT;
+
+/// The device programs of this crate, for checks without a device.
+#[doc(hidden)]
+pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
+    use candle_core::DType::{F32, F64};
+    let mut all = Vec::new();
+    for sizes in [&[7, 7, 7][..], &[32, 32]] {
+        for dtype in [F32, F64] {
+            all.push(multi_marginal::device::log_domain_program(sizes, dtype)?);
+            all.push(multi_marginal::device::release_program(sizes, dtype)?);
+        }
+    }
+    Ok(all)
+}

@@ -107,7 +107,7 @@ pub fn joint_cost(problem: &MultiMarginalProblem) -> Result<Tensor> {
 
 /// The joint costs as rows, (B, K_1 ... K_M), B = 1 of a single problem: Candle's operations take
 /// eight dimensions, and there may be more marginals.
-fn flat_cost(problem: &MultiMarginalProblem) -> Result<Tensor> {
+pub(crate) fn flat_cost(problem: &MultiMarginalProblem) -> Result<Tensor> {
     let (batch, sizes) = (problem.batch.unwrap_or(1), &problem.sizes);
     let cells = sizes.iter().product();
     let like = &problem.marginals[0];
@@ -141,7 +141,7 @@ fn flat_cost(problem: &MultiMarginalProblem) -> Result<Tensor> {
 }
 
 /// The marginals as (B, K_m), B = 1 of a single problem.
-fn marginals(problem: &MultiMarginalProblem) -> Result<Vec<Tensor>> {
+pub(crate) fn marginals(problem: &MultiMarginalProblem) -> Result<Vec<Tensor>> {
     let batch = problem.batch.unwrap_or(1);
     let each = problem.marginals.iter().zip(&problem.sizes);
     each.map(|(x, k)| Ok(x.broadcast_as((batch, *k))?.contiguous()?))

@@ -18,7 +18,7 @@ pub(super) fn comparison() -> Result<Comparison, String> {
 
 /// Measured by `decalign bench`, benches/peers/attention.rs and peers/layers.py.
 macro_rules! preset {
-    ($name:literal, $step:expr, $times:expr, $evaluation:expr, $less:expr) => {
+    ($name:literal, $step:expr, $times:expr, $threads:expr, $evaluation:expr, $less:expr) => {
         [
             Row::seconds(
                 concat!($name, ", a step"),
@@ -36,7 +36,7 @@ macro_rules! preset {
                 "  one thread by two",
                 concat!("decalign ", $name, " step"),
                 Some(concat!("decalign ", $name, " step, 1 thread")),
-                Asked::Times(1.7),
+                $threads,
             ),
             Row::seconds(
                 "  evaluation",
@@ -81,10 +81,10 @@ macro_rules! attention {
 }
 
 const ROWS: &[Row] = &{
-    let [a, b, c, d, e, f] = preset!("mosi", 0.110, 4.1, 0.040, 2.4);
-    let [g, h, i, j, k, l] = preset!("mosei", 0.410, 4.0, 0.150, 2.0);
-    let [m, n, o, p, q, r] = preset!("sims", 0.110, 10.2, 0.050, 2.7);
-    let [s, t, u, v, w, x] = preset!("iemocap", 0.003, 16.7, 0.0006, 16.0);
+    let [a, b, c, d, e, f] = preset!("mosi", 0.110, 4.1, Asked::Times(1.7), 0.040, 2.4);
+    let [g, h, i, j, k, l] = preset!("mosei", 0.410, 4.0, Asked::Times(1.7), 0.150, 2.0);
+    let [m, n, o, p, q, r] = preset!("sims", 0.110, 10.2, Asked::Nothing, 0.050, 2.7);
+    let [s, t, u, v, w, x] = preset!("iemocap", 0.003, 16.7, Asked::Nothing, 0.0006, 16.0);
     let [aa, ab] = attention!("B 32, L 50, S 100, d 64, 8 heads");
     let [ac, ad] = attention!("B 32, L 50, S 100, d 64, 4 heads");
     let [ae, af] = attention!("B 8, L 1024, S 1024, d 64, 1 heads");

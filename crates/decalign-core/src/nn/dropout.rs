@@ -2,6 +2,8 @@
 
 use candle_core::Tensor;
 
+use super::device;
+use crate::device::Backend;
 use crate::op::{Output, record_one};
 use crate::random::Stream;
 use crate::{Elements, Error, Real, Result, with_real};
@@ -19,14 +21,10 @@ pub fn dropout(x: &Tensor, p: f64, stream: Stream) -> Result<Tensor> {
     if p == 0.0 {
         return Ok(x.clone());
     }
-    with_real!("x", x, T => {
-        if x.device().is_cpu() {
-            fused::<T>(x, p, stream)
-        } else {
-            let mask = Tensor::from_vec(dropout_mask::<T>(x.elem_count(), p, stream), x.dims(), x.device())?;
-            Ok((x * mask)?)
-        }
-    })
+    if let Some(backend) = Backend::of(x)? {
+        return device::dropout(&backend, x, p, stream);
+    }
+    with_real!("x", x, T => fused::<T>(x, p, stream))
 }
 
 /// An error unless `p` is a probability that leaves something.

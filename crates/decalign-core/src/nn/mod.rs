@@ -4,10 +4,11 @@
 //! Tensors are `(..., features)` row-major throughout: time comes before features, so a
 //! convolution's windows and a linear layer's rows need no transposition.
 //!
-//! Each function is fused on the CPU; on other devices, and in [`mod@reference`], it is the same
-//! mathematics in plain tensor operations.
+//! Each function is fused on the CPU. On devices softmax, layer norm and dropout are kernels, and the rest is,
+//! as in [`mod@reference`], the same mathematics in plain tensor operations.
 
 mod convolution;
+mod device;
 mod dropout;
 mod init;
 mod linear;
@@ -25,3 +26,16 @@ pub use mode::Mode;
 pub use norm::layer_norm;
 pub use parameters::{Init, Parameters};
 pub use softmax::softmax;
+
+/// The device programs of this module, for checks without a device.
+pub(crate) fn device_programs() -> crate::Result<Vec<crate::device::Program>> {
+    use candle_core::DType::{F32, F64};
+    let of = |dtype| {
+        Ok(vec![
+            device::rows_program(dtype)?,
+            device::dropout_program(dtype)?,
+        ])
+    };
+    let both: crate::Result<Vec<_>> = [F32, F64].into_iter().map(of).collect();
+    Ok(both?.concat())
+}

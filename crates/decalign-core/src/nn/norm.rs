@@ -2,7 +2,8 @@
 
 use candle_core::{D, Tensor};
 
-use super::reference;
+use super::device;
+use crate::device::Backend;
 use crate::op::{Backward, InputGradients, Output, record_one};
 use crate::simd::{self, Isa, Kernel};
 use crate::{Elements, Error, Real, Result, with_real};
@@ -32,8 +33,8 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> R
             "must be positive",
         ));
     }
-    if !x.device().is_cpu() {
-        return reference::layer_norm(x, weight, bias, epsilon);
+    if let Some(backend) = Backend::of(x)? {
+        return device::layer_norm(&backend, [x, weight, bias], epsilon);
     }
     with_real!("x", x, T => fused::<T>(x, weight, bias, epsilon))
 }

@@ -2,7 +2,8 @@
 
 use candle_core::{D, Tensor};
 
-use super::reference;
+use super::device;
+use crate::device::Backend;
 use crate::op::{Output, record_one};
 use crate::simd::{self, Isa, Kernel};
 use crate::{Elements, Error, Real, Result, with_real};
@@ -25,8 +26,8 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
             x.shape(),
         ));
     }
-    if !x.device().is_cpu() {
-        return reference::softmax(x);
+    if let Some(backend) = Backend::of(x)? {
+        return device::softmax(&backend, x, n);
     }
     with_real!("x", x, T => fused::<T>(x, n))
 }

@@ -3,6 +3,7 @@
 use candle_core::{Tensor, Var};
 
 use super::{Backward, InputGradients, Output, record};
+use crate::device::Scope;
 use crate::{Elements, Real, Result, parallel, with_real};
 
 /// A part of a graph: a function of some tensors and of parameters that it holds.
@@ -119,12 +120,16 @@ pub fn parallel(branches: Vec<Branch>) -> Result<Vec<Vec<Tensor>>> {
     };
     let plain = !sources().any(Tensor::track_op) || sources().any(|x| !x.device().is_cpu());
     if plain {
-        let run = |i: usize| (branches[i].run)(&branches[i].inputs);
+        let scope = Scope::current();
+        let run = |i: usize| scope.enter(|| (branches[i].run)(&branches[i].inputs));
         return parallel::map(branches.len(), usize::MAX, run)
             .into_iter()
             .collect();
     }
-    let recorded = parallel::map(branches.len(), usize::MAX, |i| branches[i].record());
+    let scope = Scope::current();
+    let recorded = parallel::map(branches.len(), usize::MAX, |i| {
+        scope.enter(|| branches[i].record())
+    });
     let recorded = recorded.into_iter().collect::<Result<Vec<_>>>()?;
     let outputs = recorded.iter().flat_map(|r| &r.outputs).map(copy);
     let outputs = outputs.collect::<Result<Vec<_>>>()?;
@@ -152,8 +157,9 @@ fn backward(b: &Backward, recorded: &[Recorded]) -> Result<InputGradients> {
     for r in recorded {
         starts.push(starts[starts.len() - 1] + r.outputs.len());
     }
+    let scope = Scope::current();
     let each = parallel::map(recorded.len(), usize::MAX, |i| {
-        recorded[i].backward(&b.gradients[starts[i]..starts[i + 1]])
+        scope.enter(|| recorded[i].backward(&b.gradients[starts[i]..starts[i + 1]]))
     });
     Ok(each.into_iter().collect::<Result<Vec<_>>>()?.concat())
 }

@@ -22,32 +22,39 @@ pub use split::split;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Device, Layout, Shape, Tensor};
+use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, CustomOp3, DType, Device, Layout, MetalStorage, Shape,
+    Storage, Tensor,
+};
 
+use crate::device::Memory;
 use crate::{Real, Result, profile};
 
 /// A result of an operation before it becomes a tensor.
 pub struct Output {
-    storage: CpuStorage,
+    storage: Storage,
     shape: Shape,
+}
+
+impl From<Memory> for Output {
+    fn from(memory: Memory) -> Self {
+        let (storage, shape) = memory.into_parts();
+        Self { storage, shape }
+    }
 }
 
 impl Output {
     /// `data` in row-major order.
     pub fn new<T: Real>(data: Vec<T>, shape: impl Into<Shape>) -> Self {
         Self {
-            storage: T::to_cpu_storage_owned(data),
+            storage: Storage::Cpu(T::to_cpu_storage_owned(data)),
             shape: shape.into(),
         }
     }
 
-    fn into_tensor(self) -> candle_core::Result<Tensor> {
-        let Self { storage, shape } = self;
-        match storage {
-            CpuStorage::F32(data) => Tensor::from_vec(data, shape, &Device::Cpu),
-            CpuStorage::F64(data) => Tensor::from_vec(data, shape, &Device::Cpu),
-            _ => candle_core::bail!("outputs are f32 or f64"),
-        }
+    fn into_tensor(self) -> Tensor {
+        Memory::from_parts(self.storage, self.shape).into_tensor()
     }
 }
 
@@ -152,6 +159,30 @@ impl CustomOp3 for Token {
         Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
     }
 
+    fn cuda_fwd(
+        &self,
+        token: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        blank(token)
+    }
+
+    fn metal_fwd(
+        &self,
+        token: &MetalStorage,
+        _: &Layout,
+        _: &MetalStorage,
+        _: &Layout,
+        _: &MetalStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(MetalStorage, Shape)> {
+        blank(token)
+    }
+
     fn bwd(
         &self,
         a: &Tensor,
@@ -174,11 +205,41 @@ impl CustomOp3 for Token {
     }
 }
 
+/// A token on the device of another.
+fn blank<S>(token: &S) -> candle_core::Result<(S, Shape)>
+where
+    S: BackendStorage,
+    S::Device: BackendDevice<Storage = S>,
+{
+    let shape = Shape::from(1);
+    let storage = token.device().zeros_impl(&shape, DType::F32)?;
+    Ok((storage, shape))
+}
+
 /// Turns the last token into an output.
 struct Emit {
     node: Arc<Node>,
     index: usize,
     output: Mutex<Option<Output>>,
+}
+
+impl Emit {
+    /// The output, which lies where its inputs do.
+    fn emit<S>(&self, at: impl FnOnce(Storage) -> Option<S>) -> candle_core::Result<(S, Shape)> {
+        let output = self
+            .output
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let name = self.node.name;
+        let Some(Output { storage, shape }) = output else {
+            candle_core::bail!("{name}: an output is emitted once");
+        };
+        match at(storage) {
+            Some(storage) => Ok((storage, shape)),
+            None => candle_core::bail!("{name}: an output is on another device than the inputs"),
+        }
+    }
 }
 
 impl CustomOp1 for Emit {
@@ -187,15 +248,28 @@ impl CustomOp1 for Emit {
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let output = self
-            .output
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match output {
-            Some(Output { storage, shape }) => Ok((storage, shape)),
-            None => candle_core::bail!("{}: an output is emitted once", self.node.name),
-        }
+        self.emit(|storage| match storage {
+            Storage::Cpu(storage) => Some(storage),
+            _ => None,
+        })
+    }
+
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
+        self.emit(|storage| match storage {
+            Storage::Cuda(storage) => Some(storage),
+            _ => None,
+        })
+    }
+
+    fn metal_fwd(
+        &self,
+        _: &MetalStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(MetalStorage, Shape)> {
+        self.emit(|storage| match storage {
+            Storage::Metal(storage) => Some(storage),
+            _ => None,
+        })
     }
 
     fn bwd(
@@ -250,10 +324,7 @@ pub fn record(
 ) -> Result<Vec<Tensor>> {
     let needed: Vec<bool> = inputs.iter().map(|x| x.track_op()).collect();
     if !needed.contains(&true) {
-        return Ok(outputs
-            .into_iter()
-            .map(Output::into_tensor)
-            .collect::<candle_core::Result<_>>()?);
+        return Ok(outputs.into_iter().map(Output::into_tensor).collect());
     }
     let node = Arc::new(Node {
         name,
@@ -299,7 +370,8 @@ pub fn record_one(
 
 /// The token that depends on every input that carries a gradient.
 fn chain(node: &Arc<Node>, inputs: &[&Tensor]) -> Result<Tensor> {
-    let blank = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+    let device = inputs.first().map_or(&Device::Cpu, |x| x.device());
+    let blank = Tensor::zeros(1, DType::F32, device)?;
     let mut tracked = (0..inputs.len()).filter(|i| node.needed[*i]).peekable();
     let mut token = blank.clone();
     loop {

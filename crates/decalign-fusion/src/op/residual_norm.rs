@@ -1,13 +1,12 @@
 //! Dropout, residual connection and layer normalisation in one operation.
 
 use candle_core::{D, Tensor};
+use decalign_core::device::Backend;
 use decalign_core::nn::{self, Mode};
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::random::Stream;
 use decalign_core::simd::{self, Isa, Kernel};
 use decalign_core::{Elements, Error, Real, Result, with_real};
-
-use crate::reference;
 
 /// `layer_norm(residual + dropout(x))`, the layer norm with `weight`, `bias` and what is added to the variance,
 /// `epsilon` (PyTorch's default is 1e-5, BERT's 1e-12).
@@ -41,8 +40,9 @@ pub fn residual_norm(
             "must be positive",
         ));
     }
-    if !x.device().is_cpu() {
-        return reference::residual_norm(x, residual, weight, bias, epsilon, (p, mode));
+    if Backend::of(x)?.is_some() {
+        let sum = (residual + mode.dropout(x, p)?)?;
+        return nn::layer_norm(&sum, weight, bias, epsilon);
     }
     let drop = mode.stream(p).map(|stream| (p, stream));
     with_real!("x", x, T => fused::<T>([x, residual, weight, bias], epsilon, drop))

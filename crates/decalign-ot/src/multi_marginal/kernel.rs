@@ -1,10 +1,12 @@
 //! The DecAlign release's transport loss, as it is.
 
 use candle_core::Tensor;
+use decalign_core::device::Backend;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Error, Real, Result, for_blocks, parallel, with_real};
 
 use super::cells::{Cells, Levels};
+use super::device;
 use super::inputs::{Inputs, record_values};
 use super::joint::{cost_gradients, joint_cost, of_rows, scaled};
 use super::kernel_reverse::reverse;
@@ -68,8 +70,16 @@ impl KernelSinkhorn {
     pub fn loss(&self, problem: &MultiMarginalProblem) -> Result<Tensor> {
         check_cells(&problem.sizes)?;
         let first = &problem.marginals[0];
-        if !first.device().is_cpu() {
-            return reference::kernel_sinkhorn(problem, self.epsilon, self.sweeps);
+        if let Some(backend) = Backend::of(first)? {
+            if !device::takes_release(&problem.sizes, first.dtype()) {
+                return reference::kernel_sinkhorn(problem, self.epsilon, self.sweeps);
+            }
+            let dense = super::value::dense(problem, first.dtype())?;
+            let losses = device::release(&backend, &dense, (self.epsilon, self.sweeps))?;
+            return Ok(match problem.batch {
+                Some(_) => losses,
+                None => losses.squeeze(0)?,
+            });
         }
         with_real!("marginals", first, T => self.fused::<T>(problem))
     }

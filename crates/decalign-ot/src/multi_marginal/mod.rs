@@ -3,6 +3,7 @@
 mod buckets;
 mod cells;
 mod dense;
+pub(crate) mod device;
 mod engine;
 mod forest;
 mod graph;
@@ -18,9 +19,11 @@ mod problem;
 mod solution;
 mod solver;
 mod tables;
+mod value;
 
 pub(crate) use joint::Structure;
 pub use kernel::KernelSinkhorn;
 pub use problem::{CELL_LIMIT, MultiMarginalProblem};
 pub use solution::MultiMarginalSolution;
 pub use solver::MultiMarginalSinkhorn;
+pub use value::TransportValue;

@@ -24,7 +24,7 @@ use super::solution::{MultiMarginalSolution, Solved};
 /// f32 problems are solved in f64 where f32 could not express the tolerance. The problems of a batch
 /// are solved in parallel, each as if it were alone.
 ///
-/// The solve runs on the CPU.
+/// The solve runs on the CPU; [`MultiMarginalSinkhorn::value`] stays on a device.
 ///
 /// Sources: Benamou and others (2015); Haasler and others (2021) for costs on graphs.
 ///
@@ -95,6 +95,11 @@ impl MultiMarginalSinkhorn {
                 "must be in (0, 1]",
             )),
         }
+    }
+
+    /// Epsilon, tolerance and sweeps.
+    pub(super) fn limits(&self) -> (f64, f64, usize) {
+        (self.epsilon, self.tolerance, self.max_iterations)
     }
 
     /// Solves a problem or a batch of them. Not converging is a result, not an error: see

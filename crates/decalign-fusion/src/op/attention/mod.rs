@@ -3,12 +3,14 @@
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::Tensor;
+use decalign_core::device::Backend;
 use decalign_core::nn;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::random::{Choices, Stream};
 use decalign_core::{Elements, Real, Result, parallel, with_real};
 
 mod added;
+pub(crate) mod device;
 mod group;
 mod head;
 mod pack;
@@ -31,8 +33,11 @@ pub(crate) fn attention(
     size: AttentionSize,
     restriction: &Restriction,
 ) -> Result<Tensor> {
-    if !q.device().is_cpu() {
-        return reference::attention(q, k, v, size, restriction);
+    if let Some(backend) = Backend::of(q)? {
+        return match device::takes(size) {
+            true => device::attention(&backend, [q, k, v], size, restriction),
+            false => reference::attention(q, k, v, size, restriction),
+        };
     }
     with_real!("queries", q, T => fused::<T>(q, k, v, size, restriction))
 }

@@ -1,0 +1,116 @@
+//! One launch of a kernel.
+
+use candle_core::{DType, Tensor};
+
+use super::{Backend, Memory, Program};
+use crate::{Error, Result};
+
+/// A launch of a function of a [`Program`]: groups of lanes, and arguments in the order of the
+/// function's parameters.
+pub struct Launch<'a> {
+    pub(super) program: &'a Program,
+    pub(super) function: &'static str,
+    pub(super) groups: usize,
+    pub(super) arguments: Vec<Argument<'a>>,
+}
+
+/// An argument of a launch.
+pub(super) enum Argument<'a> {
+    /// Contiguous.
+    Input(Tensor),
+    Output(&'a mut Memory),
+    Value(Value),
+}
+
+/// A number that a kernel gets.
+#[derive(Clone, Copy)]
+pub(super) enum Value {
+    F32(f32),
+    F64(f64),
+    U32(u32),
+    U64(u64),
+}
+
+impl<'a> Launch<'a> {
+    /// A launch of `function` with so many groups.
+    pub fn new(program: &'a Program, function: &'static str, groups: usize) -> Self {
+        Self {
+            program,
+            function,
+            groups,
+            arguments: Vec::new(),
+        }
+    }
+
+    /// A tensor to read; a strided one is copied first.
+    ///
+    /// # Errors
+    /// When the copy fails.
+    pub fn input(mut self, x: &Tensor) -> Result<Self> {
+        self.arguments
+            .push(Argument::Input(x.detach().contiguous()?));
+        Ok(self)
+    }
+
+    /// Memory to write.
+    pub fn output(mut self, memory: &'a mut Memory) -> Self {
+        self.arguments.push(Argument::Output(memory));
+        self
+    }
+
+    /// A number of the program's element type.
+    pub fn real(mut self, value: f64) -> Self {
+        let value = match self.program.dtype() {
+            DType::F64 => Value::F64(value),
+            _ => Value::F32(value as f32),
+        };
+        self.arguments.push(Argument::Value(value));
+        self
+    }
+
+    /// A `uint`: a size or a count.
+    ///
+    /// # Errors
+    /// When it does not fit 32 bits.
+    pub fn count(mut self, value: usize) -> Result<Self> {
+        let value = u32::try_from(value).map_err(|_| {
+            let remedy = "must be below 2^32 on a device: take smaller batches";
+            Error::value(format!("size for {}", self.function), value, remedy)
+        })?;
+        self.arguments.push(Argument::Value(Value::U32(value)));
+        Ok(self)
+    }
+
+    /// A `ulong`.
+    pub fn long(mut self, value: u64) -> Self {
+        self.arguments.push(Argument::Value(Value::U64(value)));
+        self
+    }
+
+    /// Starts the kernel. It ends in its own time: what reads its outputs on the same device waits.
+    ///
+    /// # Errors
+    /// When the kernel does not compile or cannot start; in the emulator also when it accesses
+    /// memory that it must not, or its lanes do not come to the same barriers.
+    pub fn run(self, backend: &Backend) -> Result<()> {
+        if self.groups == 0 {
+            return Ok(());
+        }
+        if self.groups > i32::MAX as usize {
+            let remedy = "must be below 2^31: take smaller batches";
+            return Err(Error::value(
+                format!("groups of {}", self.function),
+                self.groups,
+                remedy,
+            ));
+        }
+        match *backend {
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(ref device) => super::cuda::run(self, device),
+            #[cfg(feature = "metal")]
+            Backend::Metal(ref device) => super::metal::run(self, device),
+            #[cfg(feature = "emulator")]
+            Backend::Emulator(ref emulator) => emulator.run(self),
+        }
+    }
+}

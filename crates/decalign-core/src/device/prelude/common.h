@@ -1,0 +1,24 @@
+// What every kernel may use, whatever the language before it.
+
+// Sums and maxima over a warp: every lane gets the result, added up in one order.
+DEVICE REAL warp_sum(REAL x) {
+  UNROLL for (uint mask = 16u; mask > 0u; mask >>= 1) x += SHUFFLE_XOR(x, mask);
+  return x;
+}
+
+DEVICE REAL warp_max(REAL x) {
+  UNROLL for (uint mask = 16u; mask > 0u; mask >>= 1) {
+    const REAL other = SHUFFLE_XOR(x, mask);
+    x = other > x ? other : x;
+  }
+  return x;
+}
+
+DEVICE REAL larger(REAL a, REAL b) { return b > a ? b : a; }
+DEVICE uint least(uint a, uint b) { return b < a ? b : a; }
+DEVICE uint most(uint a, uint b) { return b > a ? b : a; }
+
+// Below every logit and above minus infinity: differences of two stay finite.
+#define LOWEST ((REAL) - 1e30f)
+#define LN2 ((REAL)0.6931471805599453)
+#define LOG2E ((REAL)1.4426950408889634)

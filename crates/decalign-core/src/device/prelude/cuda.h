@@ -1,0 +1,29 @@
+// The kernel language on CUDA; see docs/device.md.
+typedef unsigned int uint;
+typedef unsigned short ushort;
+typedef unsigned char uchar;
+typedef unsigned long long ulong;
+
+#define KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(LANES) name(__VA_ARGS__)
+#define INPUT(i, type, name) const type *__restrict__ name
+#define OUTPUT(i, type, name) type *__restrict__ name
+#define VALUE(i, type, name) const type name
+#define DEVICE static __device__ __forceinline__
+
+#define GLOBAL(type) type *
+#define SHARED_POINTER(type) type *
+#define LOCAL(type) type *
+#define SHARED(type, name, count) __shared__ __align__(16) type name[count]
+
+#define GROUP (blockIdx.x)
+#define GROUPS (gridDim.x)
+#define LANE (threadIdx.x)
+#define BARRIER() __syncthreads()
+#define BARRIER_GLOBAL() __syncthreads()
+#define UNROLL _Pragma("unroll")
+#define SERIAL _Pragma("unroll 1")
+
+#define WARP 32u
+#define SHUFFLE_XOR(value, mask) __shfl_xor_sync(0xffffffffu, value, mask)
+#define SHUFFLE(value, lane) __shfl_sync(0xffffffffu, value, lane)
+#define WARP_ANY(condition) (__any_sync(0xffffffffu, condition) != 0)

@@ -1,0 +1,153 @@
+//! The layers on devices.
+
+use candle_core::{DType, Tensor};
+
+use crate::Result;
+use crate::device::{Backend, Launch, Memory, Program, chacha};
+use crate::op::{Backward, InputGradients, record_one};
+use crate::random::Stream;
+
+/// Lanes a group, four rows.
+const LANES: usize = 128;
+
+/// Rows whose sums one lane adds up.
+const CHUNK: usize = 64;
+
+pub(super) fn rows_program(dtype: DType) -> Result<Program> {
+    Ok(Program::new("rows", include_str!("rows.cu"), dtype)?
+        .constant("CHUNK", CHUNK)
+        .lanes(LANES))
+}
+
+pub(super) fn dropout_program(dtype: DType) -> Result<Program> {
+    Ok(Program::new("dropout", include_str!("dropout.cu"), dtype)?
+        .after(chacha::SOURCE)
+        .lanes(LANES))
+}
+
+/// Groups for so many rows, a warp each.
+fn groups(rows: usize) -> usize {
+    rows.div_ceil(LANES / 32)
+}
+
+/// See [`super::softmax`].
+pub(super) fn softmax(backend: &Backend, x: &Tensor, n: usize) -> Result<Tensor> {
+    let program = rows_program(x.dtype())?;
+    let rows = x.elem_count() / n;
+    let mut y = Memory::new(backend, x.dtype(), x.shape())?;
+    Launch::new(&program, "softmax", groups(rows))
+        .input(x)?
+        .output(&mut y)
+        .count(rows)?
+        .count(n)?
+        .run(backend)?;
+    let backend = backend.clone();
+    record_one("softmax", &[x], y.into(), move |b| {
+        let y = &b.outputs[0];
+        let mut dx = Memory::new(&backend, y.dtype(), y.shape())?;
+        Launch::new(&program, "softmax_back", groups(rows))
+            .input(y)?
+            .input(&b.gradient(0)?)?
+            .output(&mut dx)
+            .count(rows)?
+            .count(n)?
+            .run(&backend)?;
+        Ok(vec![Some(dx.into_tensor())])
+    })
+}
+
+/// See [`super::layer_norm`].
+pub(super) fn layer_norm(
+    backend: &Backend,
+    [x, weight, bias]: [&Tensor; 3],
+    epsilon: f64,
+) -> Result<Tensor> {
+    let program = rows_program(x.dtype())?;
+    let n = weight.elem_count();
+    let rows = x.elem_count() / n;
+    let mut y = Memory::new(backend, x.dtype(), x.shape())?;
+    let mut statistics = Memory::new(backend, x.dtype(), (rows, 2))?;
+    Launch::new(&program, "norm", groups(rows))
+        .input(x)?
+        .input(weight)?
+        .input(bias)?
+        .output(&mut y)
+        .output(&mut statistics)
+        .count(rows)?
+        .count(n)?
+        .real(epsilon)
+        .run(backend)?;
+    let (backend, statistics) = (backend.clone(), statistics.into_tensor());
+    record_one("layer_norm", &[x, weight, bias], y.into(), move |b| {
+        norm_back(&backend, &program, b, &statistics)
+    })
+}
+
+fn norm_back(
+    backend: &Backend,
+    program: &Program,
+    b: &Backward,
+    statistics: &Tensor,
+) -> Result<InputGradients> {
+    let (x, weight, g) = (&b.inputs[0], &b.inputs[1], b.gradient(0)?);
+    let n = weight.elem_count();
+    let rows = x.elem_count() / n;
+    let mut dx = Memory::new(backend, x.dtype(), x.shape())?;
+    Launch::new(program, "norm_back", groups(rows))
+        .input(x)?
+        .input(weight)?
+        .input(&g)?
+        .input(statistics)?
+        .output(&mut dx)
+        .count(rows)?
+        .count(n)?
+        .run(backend)?;
+    // Chunks of rows, then the chunks: two steps, each in order.
+    let (chunks, blocks) = (rows.div_ceil(CHUNK), n.div_ceil(LANES));
+    let mut parts = Memory::new(backend, x.dtype(), (chunks, 2, n))?;
+    Launch::new(program, "norm_parts", chunks * blocks)
+        .input(x)?
+        .input(&g)?
+        .input(statistics)?
+        .output(&mut parts)
+        .count(rows)?
+        .count(n)?
+        .count(blocks)?
+        .run(backend)?;
+    let mut sums = Memory::new(backend, x.dtype(), (2, n))?;
+    Launch::new(program, "sum_parts", (2 * n).div_ceil(LANES))
+        .input(&parts.into_tensor())?
+        .output(&mut sums)
+        .count(chunks)?
+        .count(2 * n)?
+        .run(backend)?;
+    let sums = sums.into_tensor();
+    Ok(vec![
+        Some(dx.into_tensor()),
+        Some(sums.get(0)?),
+        Some(sums.get(1)?),
+    ])
+}
+
+/// See [`super::dropout`].
+pub(super) fn dropout(backend: &Backend, x: &Tensor, p: f64, stream: Stream) -> Result<Tensor> {
+    let program = dropout_program(x.dtype())?;
+    let apply = move |backend: &Backend, x: &Tensor| -> Result<Memory> {
+        let n = x.elem_count();
+        let mut y = Memory::new(backend, x.dtype(), x.shape())?;
+        Launch::new(&program, "dropout", n.div_ceil(32 * LANES))
+            .input(x)?
+            .output(&mut y)
+            .long(n as u64)
+            .real(1.0 / (1.0 - p))
+            .count(stream.choices(1.0 - p).below() as usize)?
+            .stream(stream)
+            .run(backend)?;
+        Ok(y)
+    };
+    let y = apply(backend, x)?;
+    let backend = backend.clone();
+    record_one("dropout", &[x], y.into(), move |b| {
+        Ok(vec![Some(apply(&backend, &b.gradient(0)?)?.into_tensor())])
+    })
+}

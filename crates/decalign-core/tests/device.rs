@@ -1,0 +1,150 @@
+//! Kernels in the emulator: the layers against their loops, and that the emulator finds what is wrong.
+#![allow(clippy::unwrap_used)]
+
+use candle_core::{DType, Device, Tensor};
+use decalign_core::device::emulator::{available, emulated, holds};
+use decalign_core::device::{Backend, Launch, Memory, Program};
+use decalign_core::random::Stream;
+use decalign_core::{Result, gradcheck, nn};
+
+fn normal(shape: &[usize], number: u64) -> Tensor {
+    Stream::new(7, number).normal_tensor(shape).unwrap()
+}
+
+const TIGHT: (f64, f64) = (1e-12, 2e-5);
+
+#[test]
+fn softmax_is_that_of_the_cpu() -> Result<()> {
+    for dims in [vec![1], vec![5, 3], vec![2, 3, 70], vec![9, 32]] {
+        holds(&[normal(&dims, 0)], TIGHT, |x| {
+            Ok(vec![nn::softmax(&x[0])?])
+        })?;
+    }
+    if available() {
+        let x = normal(&[3, 4], 1);
+        gradcheck(&[x], 1e-8, |x| {
+            emulated(4, || Ok(vec![nn::softmax(&x[0])?]))
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn layer_norm_is_that_of_the_cpu() -> Result<()> {
+    for (dims, n) in [(vec![1, 4], 4), (vec![3, 5, 7], 7), (vec![130, 33], 33)] {
+        let inputs = [normal(&dims, 0), normal(&[n], 1), normal(&[n], 2)];
+        holds(&inputs, TIGHT, |x| {
+            Ok(vec![nn::layer_norm(&x[0], &x[1], &x[2], 1e-5)?])
+        })?;
+    }
+    if available() {
+        let inputs = [normal(&[2, 3, 5], 0), normal(&[5], 1), normal(&[5], 2)];
+        gradcheck(&inputs, 1e-7, |x| {
+            emulated(4, || Ok(vec![nn::layer_norm(&x[0], &x[1], &x[2], 1e-5)?]))
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn dropout_draws_the_same_numbers() -> Result<()> {
+    for (dims, p) in [(vec![3], 0.5), (vec![2, 33], 0.1), (vec![71, 31], 0.9)] {
+        let stream = Stream::new(11, 5).child(3);
+        holds(&[normal(&dims, 0)], (0.0, 0.0), |x| {
+            Ok(vec![nn::dropout(&x[0], p, stream)?])
+        })?;
+    }
+    Ok(())
+}
+
+/// What function `name` of `source` writes to its output of `n` elements, by two groups of 64 lanes.
+fn run(source: &'static str, name: &'static str, n: usize) -> Result<Vec<f32>> {
+    let x = Tensor::zeros(n, DType::F32, &Device::Cpu)?;
+    emulated(9, || {
+        let backend = Backend::of(&x)?.unwrap();
+        let program = Program::new("trial", source, DType::F32)?.lanes(64);
+        let mut y = Memory::new(&backend, DType::F32, n)?;
+        Launch::new(&program, name, 2)
+            .input(&x)?
+            .output(&mut y)
+            .run(&backend)?;
+        Ok(y.into_tensor().to_vec1()?)
+    })
+}
+
+/// One right function and many wrong ones: `i` is the place of the lane in the output.
+const TRIALS: &str = "
+#define TRIAL(name, ...) KERNEL(name, INPUT(0, REAL, x), OUTPUT(1, REAL, y)) { const uint i = GROUP * 64 + LANE; __VA_ARGS__ }
+KERNEL(right, INPUT(0, REAL, x), OUTPUT(1, REAL, y)) {
+  SHARED(REAL, s, 64);
+  s[LANE] = LANE;
+  BARRIER();
+  REAL sum = 0;
+  for (uint k = 0; k < 64; k++) sum += s[k];
+  y[GROUP * 64 + LANE] = sum + warp_sum((REAL)1) + warp_max((REAL)(LANE % 32)) + x[0];
+}
+TRIAL(beyond_output, y[i + 1] = 0;)
+TRIAL(beyond_input, y[i] = x[128 + LANE];)
+TRIAL(same_element, y[LANE] = 0;)
+TRIAL(no_barrier, SHARED(REAL, s, 64); s[LANE] = 1; y[i] = s[63 - LANE];)
+TRIAL(all_write, SHARED(REAL, s, 64); if (LANE == 0) s[0] = 1; BARRIER(); s[0] = s[0] + 1;)
+TRIAL(not_written, SHARED(REAL, s, 65); s[LANE] = 1; BARRIER(); y[i] = s[LANE + 1];)
+TRIAL(apart, if (LANE < 7) BARRIER();)
+TRIAL(global, y[i] = 1; BARRIER(); y[i] = y[GROUP * 64 + 63 - LANE];)
+TRIAL(local_bounds, int a[2] = {1, 2}; y[i] = a[LANE % 3];)
+TRIAL(shuffle, y[i] = SHUFFLE(x[i], LANE);)
+";
+
+#[test]
+fn the_emulator_runs_what_is_right_and_finds_what_is_wrong() -> Result<()> {
+    if !available() {
+        return Ok(());
+    }
+    let right = run(TRIALS, "right", 128)?;
+    assert_eq!(right, vec![2016.0 + 32.0 + 31.0; 128]);
+    let faults = [
+        ("beyond_output", "y[128] is outside its 128 elements"),
+        ("beyond_input", "is outside its 128 elements"),
+        ("same_element", "another group"),
+        ("no_barrier", "no barrier between"),
+        ("all_write", "no barrier between"),
+        ("not_written", "read before it is written"),
+        ("apart", "do not come to one barrier"),
+        ("global", "no barrier between"),
+        ("local_bounds", "undefined behaviour"),
+        ("shuffle", "a shuffle asks for lane"),
+        ("absent", "there is no such function"),
+    ];
+    for (name, expected) in faults {
+        let error = run(TRIALS, name, 128).unwrap_err().to_string();
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+    // After all that it still runs.
+    assert_eq!(run(TRIALS, "right", 128)?, right);
+    Ok(())
+}
+
+#[test]
+fn sources_that_do_not_fit_are_errors() {
+    if !available() {
+        return;
+    }
+    let sources = [
+        (
+            "KERNEL(trial, INPUT(0, double, x), OUTPUT(1, REAL, y)) { y[0] = x[0] + nothing; }",
+            "does not compile",
+        ),
+        (
+            "KERNEL(trial, INPUT(0, double, x), OUTPUT(1, REAL, y)) { y[0] = x[0]; }",
+            "argument has kind 0",
+        ),
+        (
+            "KERNEL(trial, INPUT(0, REAL, x), OUTPUT(0, REAL, y)) { y[0] = x[0]; }",
+            "must have its position",
+        ),
+    ];
+    for (source, expected) in sources {
+        let error = run(source, "trial", 128).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}

@@ -1,0 +1,241 @@
+// Attention that keeps no weights, forward and backward: the loops of tiles.rs and head.rs on a device.
+//
+// A team of TEAM lanes holds a row: each lane D of its HEAD numbers (VALUE_D of VALUE_HEAD) in registers. Rows of the other
+// side go through shared memory, TILE at a time, and every team reads the same one, so that no bank is met twice. Softmax runs
+// along (Milakov and Gimelshein, 2018); the backward pass computes the weights again from the logarithms of the sums
+// (Dao and others, 2022). Nothing is added up by two groups: dq has a kernel and dk, dv another.
+//
+// q and k are (B, L, H HEAD) and (B, S, H HEAD), v and out (.., H VALUE_HEAD). Groups count blocks of rows fastest, then
+// heads, then samples.
+
+#define ROWS (LANES / TEAM)
+#define D ((HEAD + TEAM - 1u) / TEAM)
+#define VALUE_D ((VALUE_HEAD + TEAM - 1u) / TEAM)
+#define PITCH (D * TEAM)
+#define VALUE_PITCH (VALUE_D * TEAM)
+
+// The sum over a team.
+DEVICE REAL team_sum(REAL x) {
+  UNROLL for (uint mask = TEAM / 2u; mask > 0u; mask >>= 1) x += SHUFFLE_XOR(x, mask);
+  return x;
+}
+
+// A row's numbers of one lane; those behind the end are 0.
+DEVICE void load_row(GLOBAL(const REAL) x, ulong at, uint part, uint size, uint each, REAL scale, LOCAL(REAL) row) {
+  UNROLL for (uint i = 0u; i < each; i++) row[i] = part * each + i < size ? x[at + part * each + i] * scale : (REAL)0;
+}
+
+// TILE rows from `first` into shared memory, padded; rows behind the end are 0.
+DEVICE void load_tile(GLOBAL(const REAL) x, ulong base, uint first, uint count, uint width, uint size, uint pitch, SHARED_POINTER(REAL) tile,
+                      uint lane) {
+  for (uint t = lane; t < TILE * pitch; t += LANES) {
+    const uint r = t / pitch, i = t % pitch;
+    tile[t] = first + r < count && i < size ? x[base + (ulong)(first + r) * width + i] : (REAL)0;
+  }
+}
+
+// What 32 weights of a row, from key `first`, are to be kept: one bit each.
+#if DROPOUT
+#define KEPT_BITS(sample, head, query, first)                                                                   \
+  kept_bits(key0, key1, key2, key3, child_stream(stream, sample), ((ulong)(head)*queries + (query)) * keys + (first), below)
+DEVICE uint kept_bits(ulong key0, ulong key1, ulong key2, ulong key3, ulong stream, ulong number, uint below) {
+  const ulong block = number / 32u;
+  const uint offset = (uint)(number % 32u);
+  const uint low = chosen_bits(key0, key1, key2, key3, stream, block, below);
+  if (offset == 0u) return low;
+  return joined_bits(low, chosen_bits(key0, key1, key2, key3, stream, block + 1u, below), offset);
+}
+#else
+#define KEPT_BITS(sample, head, query, first) 0xffffffffu
+#endif
+
+// Whether query i sees key j of its sample.
+#if MASKED
+#define SEEN(i, j) ((j) < keys && (causal == 0u || (j) <= (i)) && mask[(ulong)sample * keys + (j)] != 0)
+#else
+#define SEEN(i, j) ((j) < keys && (causal == 0u || (j) <= (i)))
+#endif
+
+#if BIASED
+#define BIAS(i, j) bias[(ulong)sample * bias_sample + (ulong)head * bias_head + (ulong)(i)*bias_query + (ulong)(j)*bias_key]
+#else
+#define BIAS(i, j) ((REAL)0)
+#endif
+
+// `mask` is (B, S), `bias` has the strides given, 0 where it is shared; one number each where there is none.
+KERNEL(forward, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT(3, REAL, mask), INPUT(4, REAL, bias), OUTPUT(5, REAL, out),
+       OUTPUT(6, REAL, logs), VALUE(7, uint, heads), VALUE(8, uint, queries), VALUE(9, uint, keys), VALUE(10, uint, causal),
+       VALUE(11, REAL, scale), VALUE(12, uint, bias_sample), VALUE(13, uint, bias_head), VALUE(14, uint, bias_query),
+       VALUE(15, uint, bias_key), VALUE(16, REAL, make_up), VALUE(17, uint, below), CHACHA_KEY(18, 19, 20, 21, 22)) {
+  SHARED(REAL, key_tile, TILE * PITCH);
+  SHARED(REAL, value_tile, TILE * VALUE_PITCH);
+  const uint blocks = (queries + ROWS - 1u) / ROWS;
+  const uint head = GROUP / blocks % heads, sample = GROUP / blocks / heads;
+  const uint row = GROUP % blocks * ROWS + LANE / TEAM, part = LANE % TEAM;
+  const uint width = heads * HEAD, value_width = heads * VALUE_HEAD;
+  const uint i = least(row, queries - 1u);
+  REAL mine[D], sums[VALUE_D];
+  load_row(q, ((ulong)sample * queries + i) * width + head * HEAD, part, HEAD, D, scale, mine);
+  for (uint d = 0u; d < VALUE_D; d++) sums[d] = 0;
+  REAL largest = LOWEST, total = 0;
+  const ulong key_base = (ulong)sample * keys * width + head * HEAD, value_base = (ulong)sample * keys * value_width + head * VALUE_HEAD;
+  SERIAL for (uint first = 0u; first < keys; first += TILE) {
+    BARRIER();
+    load_tile(k, key_base, first, keys, width, HEAD, PITCH, key_tile, LANE);
+    load_tile(v, value_base, first, keys, value_width, VALUE_HEAD, VALUE_PITCH, value_tile, LANE);
+    BARRIER();
+    const uint kept = KEPT_BITS(sample, head, i, first);
+    const uint count = least(TILE, keys - first);
+    SERIAL for (uint j = 0u; j < count; j++) {
+      REAL logit = 0;
+      UNROLL for (uint d = 0u; d < D; d++) logit = fma(mine[d], key_tile[j * PITCH + part * D + d], logit);
+      logit = team_sum(logit);
+      if (SEEN(i, first + j)) {
+        logit += BIAS(i, first + j);
+        if (logit > largest) {
+          const REAL shrink = exp(largest - logit);
+          total *= shrink;
+          UNROLL for (uint d = 0u; d < VALUE_D; d++) sums[d] *= shrink;
+          largest = logit;
+        }
+        const REAL e = exp(logit - largest);
+        total += e;
+        const REAL w = (kept >> j & 1u) != 0u ? e : (REAL)0;
+        UNROLL for (uint d = 0u; d < VALUE_D; d++) sums[d] = fma(w, value_tile[j * VALUE_PITCH + part * VALUE_D + d], sums[d]);
+      }
+    }
+  }
+  if (row >= queries) return;
+  // A row that sees nothing gives zeros.
+  const REAL share = total > 0 ? make_up / total : (REAL)0;
+  const ulong at = ((ulong)sample * queries + row) * value_width + head * VALUE_HEAD;
+  UNROLL for (uint d = 0u; d < VALUE_D; d++)
+    if (part * VALUE_D + d < VALUE_HEAD) out[at + part * VALUE_D + d] = sums[d] * share;
+  if (part == 0u) logs[((ulong)sample * heads + head) * queries + row] = total > 0 ? largest + log(total) : -LOWEST;
+}
+
+// <g, out> of every query of every head, (B, H, L): what the softmax takes off every slope.
+KERNEL(slopes, INPUT(0, REAL, g), INPUT(1, REAL, out), OUTPUT(2, REAL, offs), VALUE(3, uint, heads), VALUE(4, uint, queries),
+       VALUE(5, uint, count)) {
+  const uint n = GROUP * LANES + LANE;
+  if (n >= count) return;
+  const uint i = n % queries, head = n / queries % heads, sample = n / queries / heads;
+  const ulong at = (((ulong)sample * queries + i) * heads + head) * VALUE_HEAD;
+  REAL sum = 0;
+  for (uint d = 0u; d < VALUE_HEAD; d++) sum = fma(g[at + d], out[at + d], sum);
+  offs[n] = sum;
+}
+
+// With p the weights and ds = p (keep <g, v> - off): dq = scale ds k; `d_bias` gets ds where WITH_SLOPES.
+KERNEL(back_queries, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT(3, REAL, mask), INPUT(4, REAL, bias), INPUT(5, REAL, g),
+       INPUT(6, REAL, logs), INPUT(7, REAL, offs), OUTPUT(8, REAL, dq), OUTPUT(9, REAL, d_bias), VALUE(10, uint, heads),
+       VALUE(11, uint, queries), VALUE(12, uint, keys), VALUE(13, uint, causal), VALUE(14, REAL, scale), VALUE(15, uint, bias_sample),
+       VALUE(16, uint, bias_head), VALUE(17, uint, bias_query), VALUE(18, uint, bias_key), VALUE(19, REAL, make_up), VALUE(20, uint, below),
+       CHACHA_KEY(21, 22, 23, 24, 25)) {
+  SHARED(REAL, key_tile, TILE * PITCH);
+  SHARED(REAL, value_tile, TILE * VALUE_PITCH);
+  const uint blocks = (queries + ROWS - 1u) / ROWS;
+  const uint head = GROUP / blocks % heads, sample = GROUP / blocks / heads;
+  const uint row = GROUP % blocks * ROWS + LANE / TEAM, part = LANE % TEAM;
+  const uint width = heads * HEAD, value_width = heads * VALUE_HEAD;
+  const uint i = least(row, queries - 1u);
+  REAL mine[D], given[VALUE_D], sums[D];
+  load_row(q, ((ulong)sample * queries + i) * width + head * HEAD, part, HEAD, D, scale, mine);
+  load_row(g, ((ulong)sample * queries + i) * value_width + head * VALUE_HEAD, part, VALUE_HEAD, VALUE_D, 1, given);
+  for (uint d = 0u; d < D; d++) sums[d] = 0;
+  const ulong place = ((ulong)sample * heads + head) * queries + i;
+  const REAL log_total = logs[place], off = offs[place];
+  const ulong key_base = (ulong)sample * keys * width + head * HEAD, value_base = (ulong)sample * keys * value_width + head * VALUE_HEAD;
+  SERIAL for (uint first = 0u; first < keys; first += TILE) {
+    BARRIER();
+    load_tile(k, key_base, first, keys, width, HEAD, PITCH, key_tile, LANE);
+    load_tile(v, value_base, first, keys, value_width, VALUE_HEAD, VALUE_PITCH, value_tile, LANE);
+    BARRIER();
+    const uint kept = KEPT_BITS(sample, head, i, first);
+    const uint count = least(TILE, keys - first);
+    SERIAL for (uint j = 0u; j < count; j++) {
+      REAL logit = 0, along = 0;
+      UNROLL for (uint d = 0u; d < D; d++) logit = fma(mine[d], key_tile[j * PITCH + part * D + d], logit);
+      UNROLL for (uint d = 0u; d < VALUE_D; d++) along = fma(given[d], value_tile[j * VALUE_PITCH + part * VALUE_D + d], along);
+      logit = team_sum(logit);
+      along = team_sum(along);
+      REAL slope = 0;
+      if (SEEN(i, first + j)) {
+        const REAL weight = exp(logit + BIAS(i, first + j) - log_total);
+        slope = weight * (((kept >> j & 1u) != 0u ? along * make_up : (REAL)0) - off);
+        UNROLL for (uint d = 0u; d < D; d++) sums[d] = fma(slope, key_tile[j * PITCH + part * D + d], sums[d]);
+      }
+#if WITH_SLOPES
+      if (part == 0u && row < queries) d_bias[place * keys + first + j] = slope;
+#endif
+    }
+  }
+  if (row >= queries) return;
+  const ulong at = ((ulong)sample * queries + row) * width + head * HEAD;
+  UNROLL for (uint d = 0u; d < D; d++)
+    if (part * D + d < HEAD) dq[at + part * D + d] = sums[d] * scale;
+}
+
+// dv = keep p g and dk = scale ds q: a team a key, queries through shared memory. The bits of what is kept are drawn once a
+// group: of each query of a tile, those of the group's keys.
+#define WORDS ((ROWS + 31u) / 32u)
+KERNEL(back_keys, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT(3, REAL, mask), INPUT(4, REAL, bias), INPUT(5, REAL, g),
+       INPUT(6, REAL, logs), INPUT(7, REAL, offs), OUTPUT(8, REAL, dk), OUTPUT(9, REAL, dv), VALUE(10, uint, heads), VALUE(11, uint, queries),
+       VALUE(12, uint, keys), VALUE(13, uint, causal), VALUE(14, REAL, scale), VALUE(15, uint, bias_sample), VALUE(16, uint, bias_head),
+       VALUE(17, uint, bias_query), VALUE(18, uint, bias_key), VALUE(19, REAL, make_up), VALUE(20, uint, below),
+       CHACHA_KEY(21, 22, 23, 24, 25)) {
+  SHARED(REAL, query_tile, TILE * PITCH);
+  SHARED(REAL, given_tile, TILE * VALUE_PITCH);
+  SHARED(REAL, log_tile, TILE);
+  SHARED(REAL, off_tile, TILE);
+  SHARED(uint, kept_tile, TILE * WORDS);
+  const uint blocks = (keys + ROWS - 1u) / ROWS;
+  const uint head = GROUP / blocks % heads, sample = GROUP / blocks / heads;
+  const uint block = GROUP % blocks * ROWS, place = LANE / TEAM, part = LANE % TEAM;
+  const uint row = block + place, j = least(row, keys - 1u);
+  const uint width = heads * HEAD, value_width = heads * VALUE_HEAD;
+  REAL mine[D], value[VALUE_D], to_key[D], to_value[VALUE_D];
+  load_row(k, ((ulong)sample * keys + j) * width + head * HEAD, part, HEAD, D, 1, mine);
+  load_row(v, ((ulong)sample * keys + j) * value_width + head * VALUE_HEAD, part, VALUE_HEAD, VALUE_D, 1, value);
+  for (uint d = 0u; d < D; d++) to_key[d] = 0;
+  for (uint d = 0u; d < VALUE_D; d++) to_value[d] = 0;
+  const ulong query_base = (ulong)sample * queries * width + head * HEAD;
+  const ulong given_base = (ulong)sample * queries * value_width + head * VALUE_HEAD;
+  const ulong log_base = ((ulong)sample * heads + head) * queries;
+  SERIAL for (uint first = 0u; first < queries; first += TILE) {
+    const uint count = least(TILE, queries - first);
+    BARRIER();
+    load_tile(q, query_base, first, queries, width, HEAD, PITCH, query_tile, LANE);
+    load_tile(g, given_base, first, queries, value_width, VALUE_HEAD, VALUE_PITCH, given_tile, LANE);
+    for (uint t = LANE; t < count; t += LANES) {
+      log_tile[t] = logs[log_base + first + t];
+      off_tile[t] = offs[log_base + first + t];
+    }
+    for (uint t = LANE; t < count * WORDS; t += LANES) kept_tile[t] = KEPT_BITS(sample, head, first + t / WORDS, block + t % WORDS * 32u);
+    BARRIER();
+    SERIAL for (uint r = 0u; r < count; r++) {
+      const uint i = first + r;
+      REAL logit = 0, along = 0;
+      UNROLL for (uint d = 0u; d < D; d++) logit = fma(mine[d], query_tile[r * PITCH + part * D + d], logit);
+      UNROLL for (uint d = 0u; d < VALUE_D; d++) along = fma(value[d], given_tile[r * VALUE_PITCH + part * VALUE_D + d], along);
+      logit = team_sum(logit);
+      along = team_sum(along);
+      if (row < keys && SEEN(i, j)) {
+        const REAL weight = exp(fma(logit, scale, BIAS(i, j)) - log_tile[r]);
+        const bool stays = (kept_tile[r * WORDS + place / 32u] >> (place % 32u) & 1u) != 0u;
+        const REAL kept = stays ? weight * make_up : (REAL)0;
+        const REAL slope = weight * ((stays ? along * make_up : (REAL)0) - off_tile[r]);
+        UNROLL for (uint d = 0u; d < VALUE_D; d++)
+          to_value[d] = fma(kept, given_tile[r * VALUE_PITCH + part * VALUE_D + d], to_value[d]);
+        UNROLL for (uint d = 0u; d < D; d++) to_key[d] = fma(slope, query_tile[r * PITCH + part * D + d], to_key[d]);
+      }
+    }
+  }
+  if (row >= keys) return;
+  const ulong at = ((ulong)sample * keys + row) * width + head * HEAD;
+  const ulong value_at = ((ulong)sample * keys + row) * value_width + head * VALUE_HEAD;
+  UNROLL for (uint d = 0u; d < D; d++)
+    if (part * D + d < HEAD) dk[at + part * D + d] = to_key[d] * scale;
+  UNROLL for (uint d = 0u; d < VALUE_D; d++)
+    if (part * VALUE_D + d < VALUE_HEAD) dv[value_at + part * VALUE_D + d] = to_value[d];
+}
