@@ -46,7 +46,9 @@ fn data_of(steps: usize) -> Dataset {
         scores.push(if ids[1] < 8.0 { -1.0 } else { 1.0 });
         let mut mask = vec![1.0; 4];
         ids.truncate(4);
-        [&mut ids, &mut mask].map(|row| row.resize(steps, 0.0));
+        [&mut ids, &mut mask]
+            .into_iter()
+            .for_each(|row| row.resize(steps, 0.0));
         rows.extend(ids.iter().chain(&mask));
         rows.resize(rows.len() + steps, 0.0);
     }

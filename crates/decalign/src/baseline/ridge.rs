@@ -181,7 +181,7 @@ mod tests {
         let (a, b) = (few.fit(&y[..2], 1, 0.2), twice.fit(&y[..2], 1, 0.4));
         let (a, b) = (
             a.predict(&pooled(&modality, &rows)?),
-            b.predict(&wide, &rows)?,
+            b.predict(&pooled(&wide, &rows)?),
         );
         assert!(
             a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-4),
