@@ -278,6 +278,7 @@ def main():
     parser.add_argument("modalities")
     parser.add_argument("--split", default="split")
     parser.add_argument("--loss", default="mae", choices=["mae", "mse"])
+    parser.add_argument("--only", default=",".join(NETWORKS), help="some of the networks, separated by commas")
     given = parser.parse_args()
     torch.set_num_threads(1)
     data = load_file(given.data)
@@ -295,7 +296,8 @@ def main():
     loss = F.mse_loss if given.loss == "mse" else F.l1_loss
     task = F.cross_entropy if classes else lambda p, y: loss(p[:, 0], y)
     tensors = [torch.from_numpy(x) for x in xs]
-    for name, kind in NETWORKS.items():
+    for name in given.only.split(","):
+        kind = NETWORKS[name]
         each = [train(kind, seed, tensors, y, rows, outputs, task) for seed in range(1, 6)]
         show(name, [figures(p, labels[rows[2]], classes) for p in each])
 
