@@ -57,6 +57,7 @@ impl Memory {
         &mut self.storage
     }
 
+    #[cfg(feature = "emulator")]
     pub(super) fn dtype(&self) -> DType {
         self.storage.dtype()
     }
