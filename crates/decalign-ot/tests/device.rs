@@ -110,7 +110,7 @@ fn points_without_mass_take_no_part() -> Result<()> {
     let cost = Tensor::new(&[[0f64, 1.0], [-9.0, -9.0], [2.0, 0.5]], &Device::Cpu)?;
     let kept = Tensor::new(&[0u32, 2], &Device::Cpu)?;
     let solver = MultiMarginalSinkhorn::new(0.1, 1e-9, 1000)?;
-    let all = MultiMarginalProblem::pairwise(&[a.clone(), b.clone()], &[cost.clone()])?;
+    let all = MultiMarginalProblem::pairwise(&[a.clone(), b.clone()], std::slice::from_ref(&cost))?;
     let fewer = [a.index_select(&kept, 0)?, b];
     let fewer = MultiMarginalProblem::pairwise(&fewer, &[cost.index_select(&kept, 0)?])?;
     let value = |p| -> Result<f64> {
