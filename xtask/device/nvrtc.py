@@ -6,6 +6,9 @@ import sys
 
 
 def main(library, architecture, folder):
+    # It looks for its other half by name only.
+    for other in pathlib.Path(library).parent.glob("libnvrtc-builtins.so.*"):
+        ctypes.CDLL(str(other), mode=ctypes.RTLD_GLOBAL)
     nvrtc = ctypes.CDLL(library)
     failed = 0
     for source in sorted(pathlib.Path(folder).glob("*.cu")):

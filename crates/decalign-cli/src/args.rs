@@ -167,7 +167,7 @@ pub(crate) struct Train {
 /// What to compute on.
 #[derive(Debug, Args)]
 pub(crate) struct Machine {
-    /// cpu, cuda, cuda:1, metal
+    /// cpu, cuda, cuda:1, metal, or auto for the first device there is
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub(crate) device: String,
     /// CPU threads; results do not depend on it [default: one a core]

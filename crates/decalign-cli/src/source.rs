@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use candle_core::Device;
+use decalign::core::device::Place;
 use decalign::{Checkpoint, Dataset, Predictor};
 use decalign_data::{PAPER_COUNT, Part};
 
@@ -51,21 +52,18 @@ pub(crate) fn threads(threads: Option<usize>) -> Done {
 }
 
 fn device(name: &str) -> Done<Device> {
-    let (kind, number) = name.split_once(':').unwrap_or((name, "0"));
-    let number = number.parse::<usize>();
-    let found = match (kind, number) {
-        ("cpu", Ok(0)) => return Ok(Device::Cpu),
-        ("cuda", Ok(number)) => Device::new_cuda(number),
-        ("metal", Ok(number)) => Device::new_metal(number),
-        _ => {
-            let message = format!("--device {name}: expected cpu, cuda, cuda:N or metal");
-            return Err(Failure::bad_input(message));
-        }
-    };
-    found.map_err(|error| {
-        let message = format!("--device {name}: {error}; build with --features {kind}, or use cpu");
+    let place = name.parse::<Place>();
+    let place = place.map_err(|_| {
+        let message = format!("--device {name}: expected cpu, cuda, cuda:N, metal or auto");
         Failure::bad_input(message)
-    })
+    })?;
+    let device = place
+        .open()
+        .map_err(|error| Failure::bad_input(format!("--{error}")))?;
+    if place == Place::Auto {
+        eprintln!("device: {:?}", device.location());
+    }
+    Ok(device)
 }
 
 /// A model and data for it, ready.

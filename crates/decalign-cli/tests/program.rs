@@ -244,6 +244,16 @@ fn bad_input_is_one_line_and_status_2() {
         ),
         ("train --seeds 1 1", "--seeds: 1 is given twice"),
         ("train --device tpu", "--device tpu: expected cpu, cuda"),
+        #[cfg(not(feature = "cuda"))]
+        (
+            "train --device cuda:0",
+            "--device is cuda:0: needs a program built with `--features cuda`",
+        ),
+        #[cfg(not(feature = "metal"))]
+        (
+            "train --device metal",
+            "--device is metal: needs a program built with `--features metal`",
+        ),
         ("train --threads 0", "--threads 0"),
         ("evaluate none.safetensors mfeat", "none.safetensors: "),
         (

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use candle_core::cuda_backend::CudaStorageSlice;
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaStream, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg, SyncOnDrop,
+    CudaFunction, CudaStream, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg, SyncOnDrop,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
-use candle_core::cuda_backend::{CudaFunc, CudaStorageSlice};
-use candle_core::{CudaDevice, CudaStorage, DType, Shape, Storage, StorageRef};
+use candle_core::{CudaDevice, CudaStorage, DType, Shape, Storage, StorageRef, Tensor};
 
 use super::launch::{Argument, Launch, Value};
 use super::{Language, Program, cache};
@@ -44,22 +44,30 @@ pub(super) fn run(launch: Launch, device: &CudaDevice) -> Result<()> {
     let function = load(launch.program, launch.function, device)?;
     let stream = device.cuda_stream();
     let mut arguments = launch.arguments;
-    let guards: Vec<Option<StorageRef>> = arguments
+    // Tensors of their own beside the arguments, of which the outputs are borrowed mutably.
+    let tensors: Vec<Option<Tensor>> = arguments
         .iter()
         .map(|a| match a {
-            Argument::Input(x) => Some(x.storage_and_layout().0),
+            Argument::Input(x) => Some(x.clone()),
             _ => None,
         })
         .collect();
-    // Inputs first: outputs are borrowed mutably from the same list.
+    let guards: Vec<Option<StorageRef>> = tensors
+        .iter()
+        .map(|x| x.as_ref().map(|x| x.storage_and_layout().0))
+        .collect();
     let mut pointers = Vec::with_capacity(arguments.len());
     let mut in_use = Vec::with_capacity(arguments.len());
     let mut values = Vec::with_capacity(arguments.len());
     for (guard, argument) in guards.iter().zip(&mut arguments) {
-        let place = match (guard.as_deref(), &mut *argument) {
+        values.push(match argument {
+            Argument::Value(value) => Some(*value),
+            _ => None,
+        });
+        let place = match (guard.as_deref(), argument) {
             (Some(Storage::Cuda(x)), Argument::Input(tensor)) => {
-                let layout = tensor.layout();
-                Some(input(x, layout.start_offset(), &stream)?)
+                let start = tensor.layout().start_offset();
+                Some(input(x, start, &stream)?)
             }
             (_, Argument::Output(memory)) => match memory.storage_mut() {
                 Storage::Cuda(x) => Some(output(x, &stream)?),
@@ -68,14 +76,10 @@ pub(super) fn run(launch: Launch, device: &CudaDevice) -> Result<()> {
             (_, Argument::Value(_)) => None,
             _ => return Err(elsewhere()),
         };
-        values.push(match argument {
-            Argument::Value(value) => Some(*value),
-            _ => None,
-        });
         pointers.push(place.as_ref().map_or(0, |(pointer, _)| *pointer));
         in_use.extend(place.map(|(_, sync)| sync));
     }
-    let mut builder = function.builder();
+    let mut builder = stream.launch_builder(&function);
     for (pointer, value) in pointers.iter().zip(&values) {
         match value {
             None => builder.arg(pointer),
@@ -135,7 +139,7 @@ fn output<'a>(x: &'a mut CudaStorage, stream: &'a CudaStream) -> Result<Place<'a
 /// The keys of programs by their text: hashing a text at every launch would be felt.
 static KEYS: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
 
-fn load(program: &Program, function: &str, device: &CudaDevice) -> Result<CudaFunc> {
+fn load(program: &Program, function: &str, device: &CudaDevice) -> Result<CudaFunction> {
     let title = program.title();
     let known = {
         let keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,7 +149,7 @@ fn load(program: &Program, function: &str, device: &CudaDevice) -> Result<CudaFu
     if let Some(key) = known {
         // The module is loaded: the text is not looked at.
         if let Ok(found) = device.get_or_load_custom_func(function, &key, "") {
-            return Ok(found);
+            return Ok(found.into_cuda_function());
         }
     }
     program.functions()?;
@@ -157,7 +161,7 @@ fn load(program: &Program, function: &str, device: &CudaDevice) -> Result<CudaFu
     KEYS.lock()
         .unwrap_or_else(PoisonError::into_inner)
         .insert(format!("{title}-{}", program.group_size()), key);
-    Ok(found)
+    Ok(found.into_cuda_function())
 }
 
 /// f32 stays f32: no flush of subnormal numbers, exact division and roots.

@@ -111,6 +111,8 @@ impl<'a> Launch<'a> {
             Backend::Metal(ref device) => super::metal::run(self, device),
             #[cfg(feature = "emulator")]
             Backend::Emulator(ref emulator) => emulator.run(self),
+            #[cfg(not(any(feature = "cuda", feature = "metal", feature = "emulator")))]
+            Backend::Absent => Err(Error::value("backend", "absent", "build for a device")),
         }
     }
 }

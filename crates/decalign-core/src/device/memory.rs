@@ -31,6 +31,8 @@ impl Memory {
             }
             #[cfg(feature = "emulator")]
             Backend::Emulator(_) => Storage::Cpu(super::emulator::empty(dtype, &shape)),
+            #[cfg(not(any(feature = "cuda", feature = "metal", feature = "emulator")))]
+            Backend::Absent => return Err(Error::value("backend", "absent", "build for a device")),
         };
         Ok(Self { storage, shape })
     }
@@ -57,6 +59,7 @@ impl Memory {
         &mut self.storage
     }
 
+    #[cfg(feature = "emulator")]
     pub(super) fn dtype(&self) -> DType {
         self.storage.dtype()
     }

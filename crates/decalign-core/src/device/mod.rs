@@ -80,6 +80,10 @@ pub enum Backend {
     /// CPU tensors inside [`emulator::emulated`].
     #[cfg(feature = "emulator")]
     Emulator(emulator::Emulator),
+    /// Never made: so that host code means something where there is no backend.
+    #[cfg(not(any(feature = "cuda", feature = "metal", feature = "emulator")))]
+    #[doc(hidden)]
+    Absent,
 }
 
 impl Backend {
@@ -115,6 +119,8 @@ impl Backend {
             Self::Metal(ref device) => Device::Metal(device.clone()),
             #[cfg(feature = "emulator")]
             Self::Emulator(_) => Device::Cpu,
+            #[cfg(not(any(feature = "cuda", feature = "metal", feature = "emulator")))]
+            Self::Absent => Device::Cpu,
         }
     }
 }

@@ -77,7 +77,7 @@ fn transport(fits: &[UnrolledFit], config: &ModelConfig) -> Result<Tensor> {
         Semantics::Reference => KernelSinkhorn::new(epsilon, sweeps)?.loss(&problem)?,
         Semantics::Native => {
             MultiMarginalSinkhorn::new(epsilon, TRANSPORT_TOLERANCE, sweeps)?
-                .solve(&problem)?
+                .value(&problem)?
                 .value
         }
     })

@@ -167,10 +167,11 @@ template <class T, class Space> struct Pointer<const T, Space> {
 };
 
 // Shared memory of the group that runs.
-template <class T> struct SharedArray {
+template <class T, size_t count> struct SharedArray {
+  static_assert(count * sizeof(T) <= 32 * 1024, "a group has 32 KiB of shared memory");
   Region region;
   std::vector<T> data;
-  SharedArray(const char *name, size_t count) : data(count) {
+  SharedArray(const char *name) : data(count) {
     region = Region{name, reinterpret_cast<char *>(data.data()), count, true, true, std::vector<Shadow>(count)};
     machine.shared.push_back(&region);
   }
@@ -435,7 +436,7 @@ inline int serve() {
 #define SHARED_POINTER(type) emulator::Pointer<type, emulator::InShared>
 #define LOCAL(type) type *
 #define SHARED(type, name, count)                                              \
-  static emulator::SharedArray<type> shared_##name(#name, count);              \
+  static emulator::SharedArray<type, count> shared_##name(#name);              \
   emulator::Pointer<type, emulator::InShared> name = shared_##name
 
 #define GROUP (emulator::machine.group)

@@ -12,7 +12,7 @@ use std::env;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use candle_core::{CpuStorage, DType, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Device, Shape, Storage, Tensor};
 
 use super::launch::{Argument, Launch, Value};
 use crate::{Elements, Error, Real, Result, agree};
@@ -35,7 +35,7 @@ pub fn emulated<T>(seed: u64, f: impl FnOnce() -> T) -> T {
 }
 
 /// Holds an operation in the emulator against itself on the CPU, values and gradients, as [`agree`] does, and against
-/// itself with the lanes in another order, bit for bit. Where there is no C++ compiler it says so and checks nothing.
+/// itself with the lanes in another order, bit for bit; and on a CUDA device against the CPU, where there is one. Where there is no C++ compiler it says so and checks nothing.
 ///
 /// # Errors
 /// As [`agree`]; and when the operation starts no kernel, or the order of lanes changes a bit.
@@ -76,7 +76,27 @@ pub fn holds(
             remedy,
         ));
     }
-    agree(inputs, tolerances, |x| emulated(3, || f(x)), &f)
+    agree(inputs, tolerances, |x| emulated(3, || f(x)), &f)?;
+    on_device(inputs, tolerances, &f)
+}
+
+/// The same on the CUDA device of this machine; says loudly that it is skipped where there is none.
+fn on_device(
+    inputs: &[Tensor],
+    tolerances: (f64, f64),
+    f: &impl Fn(&[Tensor]) -> Result<Vec<Tensor>>,
+) -> Result<()> {
+    let Some(device) = crate::device::available().filter(Device::is_cuda) else {
+        eprintln!("skipped: no CUDA device");
+        return Ok(());
+    };
+    let moved = |x: &[Tensor], device: &Device| -> Result<Vec<Tensor>> {
+        Ok(x.iter()
+            .map(|x| x.to_device(device))
+            .collect::<candle_core::Result<_>>()?)
+    };
+    let there = |x: &[Tensor]| moved(&f(&moved(x, &device)?)?, &Device::Cpu);
+    agree(inputs, tolerances, there, f)
 }
 
 /// Whether there is a C++ compiler; says loudly that tests are skipped where there is none.

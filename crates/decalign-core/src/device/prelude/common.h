@@ -16,7 +16,6 @@ DEVICE REAL warp_max(REAL x) {
 
 DEVICE REAL larger(REAL a, REAL b) { return b > a ? b : a; }
 DEVICE uint least(uint a, uint b) { return b < a ? b : a; }
-DEVICE uint most(uint a, uint b) { return b > a ? b : a; }
 
 // Below every logit and above minus infinity: differences of two stay finite.
 #define LOWEST ((REAL) - 1e30f)

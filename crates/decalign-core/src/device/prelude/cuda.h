@@ -4,11 +4,11 @@ typedef unsigned short ushort;
 typedef unsigned char uchar;
 typedef unsigned long long ulong;
 
-#define KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(LANES) name(__VA_ARGS__)
+#define KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(LANES, 1) name(__VA_ARGS__)
 #define INPUT(i, type, name) const type *__restrict__ name
 #define OUTPUT(i, type, name) type *__restrict__ name
 #define VALUE(i, type, name) const type name
-#define DEVICE static __device__ __forceinline__
+#define DEVICE static __device__ __forceinline__ __attribute__((unused))
 
 #define GLOBAL(type) type *
 #define SHARED_POINTER(type) type *

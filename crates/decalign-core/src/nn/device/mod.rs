@@ -67,7 +67,7 @@ pub(super) fn layer_norm(
     let rows = x.elem_count() / n;
     let mut y = Memory::new(backend, x.dtype(), x.shape())?;
     let mut statistics = Memory::new(backend, x.dtype(), (rows, 2))?;
-    Launch::new(&program, "norm", groups(rows))
+    Launch::new(&program, "layer_norm", groups(rows))
         .input(x)?
         .input(weight)?
         .input(bias)?
@@ -93,7 +93,7 @@ fn norm_back(
     let n = weight.elem_count();
     let rows = x.elem_count() / n;
     let mut dx = Memory::new(backend, x.dtype(), x.shape())?;
-    Launch::new(program, "norm_back", groups(rows))
+    Launch::new(program, "layer_norm_back", groups(rows))
         .input(x)?
         .input(weight)?
         .input(&g)?
@@ -105,7 +105,7 @@ fn norm_back(
     // Chunks of rows, then the chunks: two steps, each in order.
     let (chunks, blocks) = (rows.div_ceil(CHUNK), n.div_ceil(LANES));
     let mut parts = Memory::new(backend, x.dtype(), (chunks, 2, n))?;
-    Launch::new(program, "norm_parts", chunks * blocks)
+    Launch::new(program, "layer_norm_parts", chunks * blocks)
         .input(x)?
         .input(&g)?
         .input(statistics)?

@@ -31,7 +31,7 @@ KERNEL(softmax_back, INPUT(0, REAL, y), INPUT(1, REAL, g), OUTPUT(2, REAL, dx), 
 }
 
 // The statistics are mean and reciprocal deviation of each row.
-KERNEL(norm, INPUT(0, REAL, x), INPUT(1, REAL, weight), INPUT(2, REAL, bias), OUTPUT(3, REAL, y), OUTPUT(4, REAL, statistics),
+KERNEL(layer_norm, INPUT(0, REAL, x), INPUT(1, REAL, weight), INPUT(2, REAL, bias), OUTPUT(3, REAL, y), OUTPUT(4, REAL, statistics),
        VALUE(5, uint, rows), VALUE(6, uint, n), VALUE(7, REAL, epsilon)) {
   const uint row = GROUP * ROWS_A_GROUP + LANE / WARP, lane = LANE % WARP;
   if (row >= rows) return;
@@ -54,7 +54,7 @@ KERNEL(norm, INPUT(0, REAL, x), INPUT(1, REAL, weight), INPUT(2, REAL, bias), OU
 }
 
 // With h = (x - mean) s and u = g weight: dx = s (u - mean(u) - h mean(u h)).
-KERNEL(norm_back, INPUT(0, REAL, x), INPUT(1, REAL, weight), INPUT(2, REAL, g), INPUT(3, REAL, statistics), OUTPUT(4, REAL, dx),
+KERNEL(layer_norm_back, INPUT(0, REAL, x), INPUT(1, REAL, weight), INPUT(2, REAL, g), INPUT(3, REAL, statistics), OUTPUT(4, REAL, dx),
        VALUE(5, uint, rows), VALUE(6, uint, n)) {
   const uint row = GROUP * ROWS_A_GROUP + LANE / WARP, lane = LANE % WARP;
   if (row >= rows) return;
@@ -75,7 +75,7 @@ KERNEL(norm_back, INPUT(0, REAL, x), INPUT(1, REAL, weight), INPUT(2, REAL, g), 
 }
 
 // Sums of g h and of g over CHUNK rows, a lane a column; `parts` is (chunks, 2, n).
-KERNEL(norm_parts, INPUT(0, REAL, x), INPUT(1, REAL, g), INPUT(2, REAL, statistics), OUTPUT(3, REAL, parts), VALUE(4, uint, rows),
+KERNEL(layer_norm_parts, INPUT(0, REAL, x), INPUT(1, REAL, g), INPUT(2, REAL, statistics), OUTPUT(3, REAL, parts), VALUE(4, uint, rows),
        VALUE(5, uint, n), VALUE(6, uint, blocks)) {
   const uint chunk = GROUP / blocks, i = GROUP % blocks * LANES + LANE;
   if (i >= n) return;

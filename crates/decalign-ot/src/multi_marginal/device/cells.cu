@@ -1,7 +1,6 @@
-// Cells of a joint tensor in shared memory: M marginals of K0, K1, ... points, a group of lanes a problem.
+// Cells of a joint tensor in shared memory: M marginals of K0, K1, ..., LAST points, a group of lanes a problem.
 // Rows have an odd pitch, so that a warp meets every bank whichever marginal it sums over.
 
-#define LAST (SIZE(M - 1))
 #define PITCH (LAST | 1u)
 #define ROOM (CELLS / LAST * PITCH)
 #define WARPS (LANES / WARP)

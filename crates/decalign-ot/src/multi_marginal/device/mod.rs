@@ -52,7 +52,8 @@ fn program(
         .lanes(LANES)
         .constant("M", sizes.len())
         .constant("CELLS", cells(sizes))
-        .constant("POINTS", points(sizes));
+        .constant("POINTS", points(sizes))
+        .constant("LAST", sizes.last().copied().unwrap_or(1));
     for (i, name) in SIZES.into_iter().enumerate() {
         program = program.constant(name, sizes.get(i).copied().unwrap_or(1));
     }
