@@ -143,7 +143,7 @@ impl Model {
                 xlm_roberta::XLMRobertaModel::new(&config, weights).map(Self::Roberta)
             }
         };
-        model.map_err(|error| Error::file(folder.join("model.safetensors"), error))
+        model.map_err(|error| Error::file(&folder.join("model.safetensors"), error))
     }
 }
 

@@ -340,7 +340,7 @@ fn broken_folders_are_errors_that_name_the_file() {
     std::fs::write(there("config.json"), "{\"vocab_size\": 3}").unwrap();
     fails("hidden_size");
     for (key, value, word) in [
-        ("model_type", "\"roberta\"", "model_type is roberta"),
+        ("model_type", "\"t5\"", "model_type is t5"),
         ("hidden_act", "\"swish\"", "swish"),
         ("num_attention_heads", "3", "num_attention_heads is 3"),
         ("hidden_size", "0", "hidden_size is 0"),
