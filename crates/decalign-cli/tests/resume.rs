@@ -335,10 +335,12 @@ fn what_cannot_be_resumed_is_said() {
         "{line}"
     );
     std::fs::write(&config, text).unwrap();
-    let other = decalign::Dataset::mfeat()
-        .unwrap()
-        .select(&["fou", "mor"])
-        .unwrap();
+    let same = decalign::Dataset::mfeat().unwrap();
+    let same = same.select(&["fou", "mor"]).unwrap();
+    same.save(folder.join("same.safetensors")).unwrap();
+    let mor = (same.modalities()[1].features() * 2.0).unwrap();
+    let mor = decalign_data::Modality::new("mor", &mor, None).unwrap();
+    let other = same.select(&["fou"]).unwrap().with_modality(mor).unwrap();
     other.save(folder.join("other.safetensors")).unwrap();
     let (code, line) = run(folder, "train --resume one --dataset other.safetensors");
     assert_eq!(code, Some(2));
@@ -346,7 +348,9 @@ fn what_cannot_be_resumed_is_said() {
         line.contains("not the data that one was begun with"),
         "{line}"
     );
-    assert_eq!(run(folder, "train --resume one").0, Some(0));
+    // What the run does not use does not count.
+    let line = "train --resume one --dataset same.safetensors";
+    assert_eq!(run(folder, line).0, Some(0));
 }
 
 /// A file system that ends before the run does: a limit on the size of files, which needs no rights.
