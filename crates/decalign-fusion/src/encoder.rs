@@ -184,7 +184,7 @@ impl Encoder {
         self.end(y)
     }
 
-    /// Keys and values of every layer in one product each, where no norm stands before them.
+    /// Keys and values of every layer as one operation, where no norm stands before them.
     fn project(&self, [keys, values]: &[Tensor; 2]) -> Result<Option<Vec<[Tensor; 2]>>> {
         if self.settings.layer.norm == Norm::Pre {
             return Ok(None);
