@@ -12,15 +12,20 @@
 //!
 //! Only inputs that carry gradients enter the chain; without any, the outputs are plain tensors.
 //!
+//! Candle clears a tensor for every gradient and adds to it, even where it is the only one. From one recorded operation
+//! to the next gradients therefore go [directly](origin), and what Candle walks over are tokens.
+//!
 //! [`parallel()`] runs whole parts of a graph at the same time, forward and backward.
 
 mod branches;
+mod node;
+mod origin;
 mod split;
 
 pub use branches::{Branch, parallel};
 pub use split::split;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::{
@@ -29,7 +34,9 @@ use candle_core::{
 };
 
 use crate::device::Memory;
-use crate::{Real, Result, profile};
+use crate::{Real, Result};
+use node::Node;
+use origin::Origin;
 
 /// A result of an operation before it becomes a tensor.
 pub struct Output {
@@ -83,56 +90,6 @@ impl Backward<'_> {
 /// The gradients of the inputs, in order; those not needed may be `None`.
 pub type InputGradients = Vec<Option<Tensor>>;
 
-type BackwardFn = dyn Fn(&Backward) -> Result<InputGradients> + Send + Sync;
-
-struct Node {
-    name: &'static str,
-    phase: Option<&'static str>,
-    backward: Box<BackwardFn>,
-    inputs: Vec<Tensor>,
-    needed: Vec<bool>,
-    outputs: OnceLock<Vec<Tensor>>,
-    output_gradients: Mutex<Vec<Option<Tensor>>>,
-    input_gradients: Mutex<InputGradients>,
-}
-
-impl Node {
-    /// Computes the gradients of all inputs from those gathered of the outputs.
-    fn run(&self) -> candle_core::Result<()> {
-        let gradients = {
-            let mut slots = self
-                .output_gradients
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let empty = vec![None; slots.len()];
-            std::mem::replace(&mut *slots, empty)
-        };
-        let view = Backward {
-            inputs: &self.inputs,
-            outputs: self.outputs.get().map_or(&[], Vec::as_slice),
-            gradients: &gradients,
-            needed: &self.needed,
-        };
-        let inputs = profile::backward(self.phase, || (self.backward)(&view))?;
-        if inputs.len() != self.inputs.len() {
-            candle_core::bail!("{}: one gradient an input is due", self.name);
-        }
-        *self
-            .input_gradients
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = inputs;
-        Ok(())
-    }
-
-    fn take(&self, input: Option<usize>) -> Option<Tensor> {
-        let mut slots = self
-            .input_gradients
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        slots.get_mut(input?)?.take()
-    }
-}
-
 /// Ties up to three tensors, among them the token before, to a new token.
 struct Token {
     node: Arc<Node>,
@@ -144,7 +101,7 @@ struct Token {
 
 impl CustomOp3 for Token {
     fn name(&self) -> &'static str {
-        self.node.name
+        self.node.name()
     }
 
     fn cpu_fwd(
@@ -218,8 +175,7 @@ where
 
 /// Turns the last token into an output.
 struct Emit {
-    node: Arc<Node>,
-    index: usize,
+    origin: Arc<Origin>,
     output: Mutex<Option<Output>>,
 }
 
@@ -231,7 +187,7 @@ impl Emit {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let name = self.node.name;
+        let name = self.origin.name();
         let Some(Output { storage, shape }) = output else {
             candle_core::bail!("{name}: an output is emitted once");
         };
@@ -244,7 +200,7 @@ impl Emit {
 
 impl CustomOp1 for Emit {
     fn name(&self) -> &'static str {
-        self.node.name
+        self.origin.name()
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
@@ -278,12 +234,7 @@ impl CustomOp1 for Emit {
         _: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<Option<Tensor>> {
-        let mut slots = self
-            .node
-            .output_gradients
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        slots[self.index] = Some(grad.clone());
+        self.origin.receive(grad.clone())?;
         Ok(Some(token.zeros_like()?))
     }
 }
@@ -292,7 +243,8 @@ impl CustomOp1 for Emit {
 ///
 /// `backward` gets the inputs, the outputs and the gradients of the outputs; what else it needs it
 /// captures. It must return one entry an input. It runs once a backward pass, and its results carry
-/// no gradients of their own: second derivatives are not available.
+/// no gradients of their own: second derivatives are not available. After a backward pass that failed the graph must be
+/// computed anew.
 ///
 /// # Errors
 /// When an output is neither f32 nor f64.
@@ -322,37 +274,24 @@ pub fn record(
     outputs: Vec<Output>,
     backward: impl Fn(&Backward) -> Result<InputGradients> + Send + Sync + 'static,
 ) -> Result<Vec<Tensor>> {
-    let needed: Vec<bool> = inputs.iter().map(|x| x.track_op()).collect();
-    if !needed.contains(&true) {
+    if !inputs.iter().any(|x| x.track_op()) {
         return Ok(outputs.into_iter().map(Output::into_tensor).collect());
     }
-    let node = Arc::new(Node {
-        name,
-        phase: profile::current(),
-        backward: Box::new(backward),
-        inputs: inputs.iter().map(|x| x.detach()).collect(),
-        needed,
-        outputs: OnceLock::new(),
-        output_gradients: Mutex::new(vec![None; outputs.len()]),
-        input_gradients: Mutex::new(Vec::new()),
-    });
+    let node = Arc::new(Node::new(name, inputs, outputs.len(), Box::new(backward)));
     let token = chain(&node, inputs)?;
-    let outputs = outputs
-        .into_iter()
-        .enumerate()
-        .map(|(index, output)| {
-            token.apply_op1(Emit {
-                node: node.clone(),
-                index,
-                output: Mutex::new(Some(output)),
-            })
-        })
-        .collect::<candle_core::Result<Vec<_>>>()?;
+    let mut emitted = Vec::with_capacity(outputs.len());
+    for (index, output) in outputs.into_iter().enumerate() {
+        let origin = Origin::new(node.clone(), token.clone(), index);
+        let tensor = token.apply_op1(Emit {
+            origin: origin.clone(),
+            output: Mutex::new(Some(output)),
+        })?;
+        origin.register(&tensor);
+        emitted.push(tensor);
+    }
     // Detached, so that the node does not own the tensors that own it.
-    let _ = node
-        .outputs
-        .set(outputs.iter().map(Tensor::detach).collect());
-    Ok(outputs)
+    node.set_outputs(emitted.iter().map(Tensor::detach).collect());
+    Ok(emitted)
 }
 
 /// As [`record`], for an operation with one output.
@@ -372,18 +311,25 @@ pub fn record_one(
 fn chain(node: &Arc<Node>, inputs: &[&Tensor]) -> Result<Tensor> {
     let device = inputs.first().map_or(&Device::Cpu, |x| x.device());
     let blank = Tensor::zeros(1, DType::F32, device)?;
-    let mut tracked = (0..inputs.len()).filter(|i| node.needed[*i]).peekable();
+    let mut tracked = (0..inputs.len())
+        .filter(|i| inputs[*i].track_op())
+        .peekable();
     let mut token = blank.clone();
     loop {
         let (first, second) = (tracked.next(), tracked.next());
         let last = tracked.peek().is_none();
-        let argument = |i: Option<usize>| i.map_or(&blank, |i| inputs[i]);
+        // Of an input with an origin, the token of that: its gradient does not pass here.
+        let argument = |i: Option<usize>| match i {
+            Some(i) => node.origin(i).map_or(inputs[i], Origin::token),
+            None => &blank,
+        };
+        let passes = |i: Option<usize>| i.filter(|i| node.origin(*i).is_none());
         token = token.apply_op3(
             argument(first),
             argument(second),
             Token {
                 node: node.clone(),
-                inputs: [None, first, second],
+                inputs: [None, passes(first), passes(second)],
                 last,
             },
         )?;
@@ -464,6 +410,34 @@ mod tests {
         // z1 = (x + 2x) x^2 = 3 x^3.
         let gradients = z[1].sum_all()?.backward()?;
         assert_eq!(gradients.get(&x).unwrap().to_vec1::<f64>()?, [81.0]);
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_of_all_uses_add_up() -> Result<()> {
+        let x = Var::new(&[3.0f64, -1.0], &Device::Cpu)?;
+        let y = mix(&[&x, &x])?;
+        // By two recorded operations, and by Candle's own.
+        let (a, b) = (mix(&[&y[0], &y[1]])?, mix(&[&y[1], &y[0]])?);
+        let loss = ((&a[0] + &b[1])? + (&y[0] * 7.0)?)?.sum_all()?;
+        for _ in 0..2 {
+            // 3x + 2 x^2 + 3x x^2 + 21 x
+            let got = loss.backward()?.get(&x).unwrap().to_vec1::<f64>()?;
+            assert_eq!(got, [3.0f64, -1.0].map(|x| 24.0 + 4.0 * x + 9.0 * x * x));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn origins_are_forgotten() -> Result<()> {
+        let x = Var::new(&[3.0f64], &Device::Cpu)?;
+        let y = mix(&[&x, &x])?;
+        assert!(Origin::of(&y[1]).is_some() && Origin::of(&x).is_none());
+        let (id, copy) = (y[1].id(), y[1].clone());
+        drop(y);
+        assert!(Origin::of(&copy).is_some());
+        drop(copy);
+        assert!(!origin::known(id));
         Ok(())
     }
 }

@@ -12,9 +12,9 @@ pub trait Isa: Copy {
     /// `a * b + c`, rounded once where the instruction set can do so.
     fn mul_add<T: Real>(self, a: T, b: T, c: T) -> T;
 
-    /// Rows made columns.
+    /// Rows, wherever each lies, made columns.
     #[inline(always)]
-    fn transposed<T: Real>(self, x: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+    fn transposed<T: Real>(self, x: [&[T; 8]; 8]) -> [[T; 8]; 8] {
         columns(x)
     }
 
@@ -25,10 +25,18 @@ pub trait Isa: Copy {
             y[i] = self.mul_add(a, x[i], y[i]);
         }
     }
+
+    /// `a x`, as [`Isa::add_scaled`].
+    #[inline(always)]
+    fn scaled<T: Real, const N: usize>(self, a: T, x: &[T; N]) -> [T; N] {
+        let mut y = [T::zero(); N];
+        self.add_scaled(a, x, &mut y);
+        y
+    }
 }
 
 #[inline(always)]
-pub(crate) fn columns<T: Copy>(x: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+pub(crate) fn columns<T: Copy>(x: [&[T; 8]; 8]) -> [[T; 8]; 8] {
     std::array::from_fn(|i| std::array::from_fn(|j| x[j][i]))
 }
 
@@ -129,7 +137,7 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn transposed<T: Real>(self, x: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+    fn transposed<T: Real>(self, x: [&[T; 8]; 8]) -> [[T; 8]; 8] {
         // SAFETY: as above.
         unsafe { T::transposed_avx2(x) }
     }
@@ -154,7 +162,7 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    fn transposed<T: Real>(self, x: &[[T; 8]; 8]) -> [[T; 8]; 8] {
+    fn transposed<T: Real>(self, x: [&[T; 8]; 8]) -> [[T; 8]; 8] {
         // SAFETY: as above.
         unsafe { T::transposed_avx2(x) }
     }
@@ -226,7 +234,7 @@ mod tests {
         type Output = [[f32; 8]; 8];
         #[inline(always)]
         fn run<I: Isa>(self, isa: I) -> [[f32; 8]; 8] {
-            isa.transposed(self.0)
+            isa.transposed(self.0.each_ref())
         }
     }
 
@@ -265,7 +273,7 @@ mod tests {
             let square = |i: usize, j: usize| (8 * i + j) as f32;
             let rows = std::array::from_fn(|i| std::array::from_fn(|j| square(i, j)));
             let turned = dispatch_at(level, Transposed(&rows));
-            assert_eq!(turned, columns(&rows), "{level:?}");
+            assert_eq!(turned, columns(rows.each_ref()), "{level:?}");
             let dot = dispatch_at(level, Dot(&x, &x));
             let exact: f64 = x.iter().map(|v| v * v).sum();
             assert!(

@@ -24,7 +24,7 @@ pub trait Wide: Copy {
     /// # Safety
     /// The processor has AVX2.
     #[cfg(target_arch = "x86_64")]
-    unsafe fn transposed_avx2(x: &[[Self; 8]; 8]) -> [[Self; 8]; 8];
+    unsafe fn transposed_avx2(x: [&[Self; 8]; 8]) -> [[Self; 8]; 8];
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -36,7 +36,7 @@ mod x86 {
 
     impl Wide for f32 {
         #[inline(always)]
-        unsafe fn transposed_avx2(x: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
+        unsafe fn transposed_avx2(x: [&[f32; 8]; 8]) -> [[f32; 8]; 8] {
             // SAFETY: the caller's instructions are there; a row is a vector.
             unsafe {
                 // Pairs of rows, then of pairs, then of halves; no closures, which would be compiled for fewer instructions.
@@ -103,7 +103,7 @@ mod x86 {
 
     impl Wide for f64 {
         #[inline(always)]
-        unsafe fn transposed_avx2(x: &[[f64; 8]; 8]) -> [[f64; 8]; 8] {
+        unsafe fn transposed_avx2(x: [&[f64; 8]; 8]) -> [[f64; 8]; 8] {
             columns(x)
         }
 

@@ -9,7 +9,7 @@ use decalign_core::simd::{self, LANES};
 use super::Problem;
 use super::added::Added;
 use super::head::Rows;
-use super::pack::{self, Place, SLAB};
+use super::pack::{Place, Placed, SLAB};
 use super::tiles::{Backward, Block, Chosen, Forward, Head, Seen, Slab};
 
 /// Some blocks of a head's keys and what belongs to them.
@@ -21,6 +21,8 @@ pub(super) struct Keys<'a, T> {
     pub(super) start: &'a [[T; LANES]],
     /// What is summed over keys: values, and in the backward pass the keys.
     pub(super) slabs: &'a [[T; SLAB]],
+    /// As the keys, in the backward pass.
+    pub(super) values: Option<&'a [[T; LANES]]>,
 }
 
 /// R queries, or fewer behind the end.
@@ -28,8 +30,6 @@ pub(super) struct Queries<T, const R: usize> {
     /// The first one's number, and how many there are.
     pub(super) first: usize,
     pub(super) count: usize,
-    /// One coordinate after the other, times scale and log2 e.
-    coordinates: Vec<[T; R]>,
     /// What the logits start from, where something is added to them.
     starts: Vec<Block<T, R>>,
     /// Of all weights, where some are dropped: those below the bound stay.
@@ -38,20 +38,14 @@ pub(super) struct Queries<T, const R: usize> {
 }
 
 impl<T: Real, const R: usize> Queries<T, R> {
-    /// Takes `rows` of `q`, and draws which of their weights stay.
+    /// Takes the rows of such numbers, and draws which of their weights stay.
     pub(super) fn take(
         &mut self,
         problem: &Problem<T>,
-        head: usize,
-        q: &[T],
         rows: (usize, usize),
         choices: Option<&mut Choices>,
     ) {
         (self.first, self.count) = rows;
-        let place = problem.place(head);
-        let scale = problem.scale() * T::of(std::f64::consts::LOG2_E);
-        self.coordinates.resize(place.size, [T::zero(); R]);
-        pack::group(q, place, rows, scale, &mut self.coordinates);
         if let Some(choices) = choices {
             let keys = problem.size.keys;
             // A block is read behind the end.
@@ -74,9 +68,13 @@ impl<T: Real, const R: usize> Queries<T, R> {
         }
     }
 
-    fn before<'a>(&'a self, problem: &Problem<T>, keys: &Keys<'a, T>) -> Head<'a, T, R> {
+    fn before<'a>(
+        &'a self,
+        problem: &Problem<T>,
+        (queries, keys): (&'a [[T; R]], &Keys<'a, T>),
+    ) -> Head<'a, T, R> {
         Head {
-            queries: &self.coordinates,
+            queries,
             keys: keys.keys,
             start: keys.start,
             starts: self.starts.get(keys.blocks.clone()),
@@ -94,13 +92,11 @@ impl<T: Real, const R: usize> Queries<T, R> {
     }
 }
 
-/// The gradient of R results, and what they were.
+/// What R results were.
 struct Results<T, const R: usize> {
-    /// One coordinate after the other.
-    gradients: Vec<[T; R]>,
     /// Of the sums of weights.
     logs: [T; R],
-    /// The gradient times the result.
+    /// The results times their gradients.
     mean: [T; R],
 }
 
@@ -119,13 +115,11 @@ impl<T: Real, const R: usize> Group<T, R> {
             queries: Queries {
                 first: 0,
                 count: 0,
-                coordinates: Vec::new(),
                 starts: Vec::new(),
                 numbers: Vec::new(),
                 below: None,
             },
             results: Results {
-                gradients: Vec::new(),
                 logs: [T::zero(); R],
                 mean: [T::zero(); R],
             },
@@ -138,15 +132,13 @@ impl<T: Real, const R: usize> Group<T, R> {
     pub(super) fn begin(&mut self, place: Place) {
         self.seen = Seen::new();
         self.sums.clear();
-        self.sums.resize(place.slabs(), [[T::zero(); SLAB]; R]);
+        self.sums
+            .resize(place.size.div_ceil(SLAB), [[T::zero(); SLAB]; R]);
     }
 
     /// Takes what the backward pass needs of the results.
     pub(super) fn take_results(&mut self, place: Place, given: &Rows<T>, logs: &[T]) {
         let (results, queries) = (&mut self.results, &self.queries);
-        results.gradients.resize(place.size, [T::zero(); R]);
-        let rows = (queries.first, queries.count);
-        pack::group(given.g, place, rows, T::one(), &mut results.gradients);
         // Behind the end weights are 0.
         (results.logs, results.mean) = ([T::infinity(); R], [T::zero(); R]);
         results.logs[..logs.len()].copy_from_slice(logs);
@@ -162,11 +154,11 @@ impl<T: Real, const R: usize> Group<T, R> {
     pub(super) fn forward(
         &mut self,
         problem: &Problem<T>,
-        keys: &Keys<T>,
+        (queries, keys): (&[[T; R]], &Keys<T>),
         weights: &mut [Block<T, R>],
     ) {
         simd::dispatch(Forward {
-            head: self.queries.before(problem, keys),
+            head: self.queries.before(problem, (queries, keys)),
             values: keys.slabs,
             chosen: self.queries.chosen(problem),
             weights,
@@ -179,17 +171,17 @@ impl<T: Real, const R: usize> Group<T, R> {
     pub(super) fn backward(
         &mut self,
         problem: &Problem<T>,
-        keys: &Keys<T>,
-        values: &[[T; LANES]],
+        (queries, keys): (&[[T; R]], &Keys<T>),
+        gradients: &[[T; R]],
         slopes: &mut [Block<T, R>],
         (dk, dv): (&mut [[T; LANES]], &mut [[T; LANES]]),
     ) {
         simd::dispatch(Backward {
-            head: self.queries.before(problem, keys),
+            head: self.queries.before(problem, (queries, keys)),
             logs: self.results.logs,
             mean: self.results.mean,
-            gradients: &self.results.gradients,
-            values,
+            gradients,
+            values: keys.values.unwrap_or_default(),
             key_slabs: keys.slabs,
             chosen: self.queries.chosen(problem),
             slopes,
@@ -208,9 +200,12 @@ impl<T: Real, const R: usize> Group<T, R> {
 
     /// Puts the sums, each times a factor, in their places.
     pub(super) fn put(&self, place: Place, factors: [T; R], out: &mut [T]) {
-        for r in 0..self.queries.count {
-            let row = place.row_mut(out, self.queries.first + r);
-            pack::place_row(&self.sums, r, factors[r], row);
-        }
+        simd::dispatch(Placed {
+            slabs: &self.sums,
+            factors,
+            place,
+            rows: (self.queries.first, self.queries.count),
+            out,
+        });
     }
 }

@@ -8,8 +8,9 @@ use decalign_core::simd::{self, LANES};
 
 use super::Problem;
 use super::added::Added;
-use super::group::{Group, Keys};
-use super::pack::{self, Blocks, Place, SLAB, Unblocked};
+use super::group::Group;
+use super::pack::{Heads, Unblocked};
+use super::packed::Packed;
 use super::tiles::Block;
 
 /// How many groups of queries pass over keys while those are near.
@@ -49,36 +50,29 @@ impl<T> Sums<'_, T> {
 /// Keys are taken a few blocks at a time, as many as stay near with all that belongs to them, and
 /// each time some [groups](Group) of queries pass over them.
 pub(super) struct Room<'a, T, const R: usize> {
-    /// What logits start from, and what is added to them.
-    start: Vec<[T; LANES]>,
+    packed: Packed<T, R>,
+    /// What is added to logits.
     added: Option<Added<'a, T>>,
     /// Where it is drawn which weights stay, head by head and row by row.
     choices: Option<Choices>,
-    /// Keys and values, and their gradients, by blocks; in slabs.
-    keys: Vec<[T; LANES]>,
-    values: Vec<[T; LANES]>,
-    dk: Vec<[T; LANES]>,
-    dv: Vec<[T; LANES]>,
-    slabs: Vec<[T; SLAB]>,
     groups: Vec<Group<T, R>>,
     /// Weights or slopes of one group.
     weights: Vec<Block<T, R>>,
 }
 
 impl<'a, T: Real, const R: usize> Room<'a, T, R> {
-    pub(super) fn new(problem: &Problem<T>, sample: usize, added: Option<Added<'a, T>>) -> Self {
-        let start = problem.starts(sample);
+    pub(super) fn new(
+        problem: &Problem<T>,
+        sample: usize,
+        packed: Packed<T, R>,
+        added: Option<Added<'a, T>>,
+    ) -> Self {
         let groups = problem.size.queries.div_ceil(R).min(GROUPS);
         Self {
-            keys: vec![[T::zero(); LANES]; start.len() * problem.place(0).size],
-            weights: vec![[[T::zero(); LANES]; R]; start.len()],
-            start,
+            weights: vec![[[T::zero(); LANES]; R]; packed.start.len()],
+            packed,
             added,
             choices: problem.choices(sample),
-            values: Vec::new(),
-            dk: Vec::new(),
-            dv: Vec::new(),
-            slabs: Vec::new(),
             groups: (0..groups).map(|_| Group::new()).collect(),
         }
     }
@@ -88,22 +82,20 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
         &mut self,
         problem: &Problem<T>,
         head: usize,
-        (q, k, v): (&[T], &[T], &[T]),
         out: &mut [T],
         logs: &mut [T],
     ) {
         let (place, value_place) = (problem.place(head), problem.value_place(head));
-        block_rows(k, place, T::one(), &mut self.keys);
-        pack::slabs(v, value_place, problem.make_up(), &mut self.slabs);
         let at_once = blocks_at_once::<T>(place.size + value_place.size);
         for (pass, logs) in logs.chunks_mut(GROUPS * R).enumerate() {
-            let count = self.prepare(problem, head, q, (pass * GROUPS * R, logs.len()));
+            let count = self.prepare(problem, head, (pass * GROUPS * R, logs.len()));
             let groups = &mut self.groups[..count];
             groups.iter_mut().for_each(|group| group.begin(value_place));
-            for blocks in pieces(self.start.len(), at_once) {
-                let keys = keys_of(&self.keys, &self.start, &self.slabs, blocks);
-                for group in &mut *groups {
-                    group.forward(problem, &keys, &mut self.weights);
+            for blocks in pieces(self.packed.start.len(), at_once) {
+                let keys = self.packed.keys(head, blocks);
+                for (g, group) in groups.iter_mut().enumerate() {
+                    let queries = self.packed.queries(head, pass * GROUPS + g);
+                    group.forward(problem, (queries, &keys), &mut self.weights);
                 }
             }
             for (group, logs) in groups.iter().zip(logs.chunks_mut(R)) {
@@ -112,42 +104,59 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
         }
     }
 
-    /// Gradients of a head, to their places.
-    pub(super) fn backward(
+    /// Gradients of all heads, to their places; `logs` are those of a head.
+    pub(super) fn backward<'l>(
+        &mut self,
+        problem: &Problem<T>,
+        given: &Rows<T>,
+        logs: impl Fn(usize) -> &'l [T],
+        sums: &mut Sums<T>,
+    ) where
+        T: 'l,
+    {
+        let [mut dk, mut dv] = self.packed.zeros();
+        let (of_k, of_v) = (dk.len() / problem.size.heads, dv.len() / problem.size.heads);
+        for head in 0..problem.size.heads {
+            let of_head = (
+                &mut dk[head * of_k..][..of_k],
+                &mut dv[head * of_v..][..of_v],
+            );
+            self.backward_head(problem, head, (given, logs(head)), sums, of_head);
+        }
+        // Queries were multiplied by the scale and log2 e.
+        let of_k = (problem.heads(), T::of(std::f64::consts::LN_2));
+        unblock(&dk, of_k, sums.k);
+        unblock(&dv, (problem.value_heads(), problem.make_up()), sums.v);
+    }
+
+    /// Gradients of a head's queries to their places, and of its keys and values to blocks.
+    fn backward_head(
         &mut self,
         problem: &Problem<T>,
         head: usize,
-        given: &Rows<T>,
-        logs: &[T],
+        (given, logs): (&Rows<T>, &[T]),
         sums: &mut Sums<T>,
+        (dk, dv): (&mut [[T; LANES]], &mut [[T; LANES]]),
     ) {
         let (place, value_place) = (problem.place(head), problem.value_place(head));
-        block_rows(given.k, place, T::one(), &mut self.keys);
-        let rows = self.start.len() * value_place.size;
-        self.values.resize(rows, [T::zero(); LANES]);
-        block_rows(given.v, value_place, problem.make_up(), &mut self.values);
-        pack::slabs(given.k, place, T::one(), &mut self.slabs);
-        for (sums, like) in [(&mut self.dk, &self.keys), (&mut self.dv, &self.values)] {
-            sums.clear();
-            sums.resize(like.len(), [T::zero(); LANES]);
-        }
         let at_once = blocks_at_once::<T>(3 * place.size + 2 * value_place.size);
         for (pass, logs) in logs.chunks(GROUPS * R).enumerate() {
-            let count = self.prepare(problem, head, given.q, (pass * GROUPS * R, logs.len()));
+            let count = self.prepare(problem, head, (pass * GROUPS * R, logs.len()));
             let groups = &mut self.groups[..count];
             for (group, logs) in groups.iter_mut().zip(logs.chunks(R)) {
                 group.begin(place);
                 group.take_results(value_place, given, logs);
             }
-            for blocks in pieces(self.start.len(), at_once) {
-                let keys = keys_of(&self.keys, &self.start, &self.slabs, blocks.clone());
+            for blocks in pieces(self.packed.start.len(), at_once) {
                 let of = |size: usize| blocks.start * size..blocks.end * size;
                 let (of_k, of_v) = (of(place.size), of(value_place.size));
-                let (values, slopes) = (&self.values[of_v.clone()], &mut self.weights);
-                let slopes = &mut slopes[..blocks.len()];
-                for group in &mut *groups {
-                    let gradients = (&mut self.dk[of_k.clone()], &mut self.dv[of_v.clone()]);
-                    group.backward(problem, &keys, values, slopes, gradients);
+                let keys = self.packed.keys(head, blocks.clone());
+                let slopes = &mut self.weights[..blocks.len()];
+                for (g, group) in groups.iter_mut().enumerate() {
+                    let queries = self.packed.queries(head, pass * GROUPS + g);
+                    let gradients = self.packed.gradients(head, pass * GROUPS + g);
+                    let sums_of = (&mut dk[of_k.clone()], &mut dv[of_v.clone()]);
+                    group.backward(problem, (queries, &keys), gradients, slopes, sums_of);
                     let Some(added) = self.added.filter(|_| !sums.bias.is_empty()) else {
                         continue;
                     };
@@ -162,9 +171,6 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
                 group.put(place, [problem.scale(); R], sums.q);
             }
         }
-        // Queries were multiplied by the scale and log2 e.
-        unblock(&self.dk, place, T::of(std::f64::consts::LN_2), sums.k);
-        unblock(&self.dv, value_place, problem.make_up(), sums.v);
     }
 
     /// Makes groups of `count` queries from `first` on, and gives their number.
@@ -172,16 +178,15 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
         &mut self,
         problem: &Problem<T>,
         head: usize,
-        q: &[T],
         (first, count): (usize, usize),
     ) -> usize {
         let groups = count.div_ceil(R);
         for (g, group) in self.groups[..groups].iter_mut().enumerate() {
             let rows = (first + g * R, R.min(count - g * R));
             let queries = &mut group.queries;
-            queries.take(problem, head, q, rows, self.choices.as_mut());
+            queries.take(problem, rows, self.choices.as_mut());
             if let Some(added) = self.added {
-                queries.add(added, head, &self.start);
+                queries.add(added, head, &self.packed.start);
             }
         }
         groups
@@ -201,36 +206,10 @@ fn pieces(count: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
         .map(move |first| first..count.min(first + size))
 }
 
-/// Some of all blocks, and what belongs to them.
-fn keys_of<'a, T>(
-    keys: &'a [[T; LANES]],
-    start: &'a [[T; LANES]],
-    slabs: &'a [[T; SLAB]],
-    blocks: Range<usize>,
-) -> Keys<'a, T> {
-    let all = start.len().max(1);
-    let of = |length: usize| blocks.start * (length / all)..blocks.end * (length / all);
-    Keys {
-        keys: &keys[of(keys.len())],
-        start: &start[blocks.clone()],
-        slabs: &slabs[of(slabs.len())],
-        blocks,
-    }
-}
-
-fn block_rows<T: Real>(x: &[T], place: Place, factor: T, out: &mut [[T; LANES]]) {
-    simd::dispatch(Blocks {
-        x,
-        place,
-        factor,
-        out,
-    });
-}
-
-fn unblock<T: Real>(blocks: &[[T; LANES]], place: Place, factor: T, x: &mut [T]) {
+fn unblock<T: Real>(blocks: &[[T; LANES]], (heads, factor): (Heads, T), x: &mut [T]) {
     simd::dispatch(Unblocked {
         blocks,
-        place,
+        heads,
         factor,
         x,
     });

@@ -14,13 +14,15 @@ pub(crate) mod device;
 mod group;
 mod head;
 mod pack;
+mod packed;
 mod small;
 mod tiles;
 
 use added::{Added, Bias};
 use decalign_core::simd::LANES;
 use head::{Room, Rows, Sums};
-use pack::Place;
+use pack::{Heads, Place};
+use packed::Packed;
 use small::Small;
 
 use crate::reference;
@@ -90,6 +92,22 @@ impl<T: Real> Problem<T> {
     /// What weights that are not dropped are multiplied by.
     fn make_up(&self) -> T {
         T::of(self.drop.map_or(1.0, |(p, _)| 1.0 / (1.0 - p)))
+    }
+
+    /// The heads of queries and keys.
+    fn heads(&self) -> Heads {
+        Heads {
+            count: self.size.heads,
+            size: self.size.head(),
+        }
+    }
+
+    /// Those of values and results.
+    fn value_heads(&self) -> Heads {
+        Heads {
+            count: self.size.heads,
+            size: self.size.value_head(),
+        }
     }
 
     fn place(&self, head: usize) -> Place {
@@ -186,9 +204,10 @@ fn forward_by<T: Real, const R: usize>(
                 }
                 return;
             }
-            let mut room = Room::<T, R>::new(problem, sample, added);
+            let packed = Packed::<T, R>::forward(problem, sample, (q, k, v));
+            let mut room = Room::new(problem, sample, packed, added);
             for (head, logs) in logs.chunks_exact_mut(s.queries.max(1)).enumerate() {
-                room.forward(problem, head, (q, k, v), out, logs);
+                room.forward(problem, head, out, logs);
             }
         },
     );
@@ -282,10 +301,9 @@ fn of_sample<T: Real, const R: usize>(
         }
         return;
     }
-    let mut room = Room::<T, R>::new(problem, sample, added);
-    for head in 0..s.heads {
-        room.backward(problem, head, &rows, logs(head), &mut sums);
-    }
+    let packed = Packed::<T, R>::backward(problem, sample, &rows);
+    let mut room = Room::new(problem, sample, packed, added);
+    room.backward(problem, &rows, logs, &mut sums);
 }
 
 /// Runs all samples and gives the gradient of the bias. Where samples share it, theirs are added up in a tree, of

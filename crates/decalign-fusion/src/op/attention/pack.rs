@@ -1,4 +1,6 @@
-//! The numbers of a head in the order in which the loops read them.
+//! The numbers of heads in the order in which the loops read them.
+//!
+//! Rows are read once for all heads: a head at a time, every other line of memory would be fetched for a few numbers.
 
 use decalign_core::Real;
 use decalign_core::simd::{Isa, Kernel, LANES};
@@ -18,10 +20,6 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn slabs(self) -> usize {
-        self.size.div_ceil(SLAB)
-    }
-
     #[inline(always)]
     pub(super) fn row<T>(self, x: &[T], i: usize) -> &[T] {
         &x[i * self.width + self.start..][..self.size]
@@ -33,28 +31,118 @@ impl Place {
     }
 }
 
-/// R rows from `first` on, one coordinate after the other; zeros behind the end.
-pub(super) fn group<T: Real, const R: usize>(
-    x: &[T],
-    place: Place,
-    (first, count): (usize, usize),
-    factor: T,
-    out: &mut [[T; R]],
-) {
-    if count < R {
-        out.fill([T::zero(); R]);
+/// The heads that a row holds, one after the other.
+#[derive(Clone, Copy)]
+pub(super) struct Heads {
+    pub(super) count: usize,
+    /// How many coordinates each has.
+    pub(super) size: usize,
+}
+
+impl Heads {
+    /// Of a row.
+    pub(super) fn width(self) -> usize {
+        self.count * self.size
     }
-    for r in 0..count.min(R) {
-        for (to, v) in out.iter_mut().zip(place.row(x, first + r)) {
-            to[r] = *v * factor;
+
+    /// Slabs of a head.
+    pub(super) fn slabs(self) -> usize {
+        self.size.div_ceil(SLAB)
+    }
+}
+
+/// The first `size` numbers to the start of a row.
+#[inline(always)]
+fn put_part<T: Real>(part: [T; SLAB], row: &mut [T], size: usize) {
+    if size == SLAB
+        && let Some(whole) = row.first_chunk_mut::<SLAB>()
+    {
+        *whole = part;
+    } else if size == 4
+        && let Some(half) = row.first_chunk_mut::<4>()
+    {
+        half.copy_from_slice(&part[..4]);
+    } else {
+        for (c, v) in part.iter().enumerate().take(size) {
+            row[c] = *v;
         }
     }
 }
 
-/// All rows in blocks of [`LANES`], the coordinates of a block one after the other; zeros behind the end.
+/// A slab of the rows from `first` on, as many as it has coordinates: a coordinate after the other, zeros behind the last
+/// row. Coordinates behind those of a head are any numbers, there for the sake of whole reads.
+#[inline(always)]
+fn turned<T: Real, I: Isa>(
+    isa: I,
+    x: &[T],
+    width: usize,
+    (first, column): (usize, usize),
+) -> [[T; SLAB]; SLAB] {
+    let start = first * width + column;
+    if start + (SLAB - 1) * width + SLAB > x.len() {
+        return turned_edge(x, width, (first, column));
+    }
+    let none = [T::zero(); SLAB];
+    let mut tile = [&none; SLAB];
+    for (i, row) in tile.iter_mut().enumerate() {
+        *row = x[start + i * width..].first_chunk().unwrap_or(&none);
+    }
+    isa.transposed(tile)
+}
+
+/// The same where a slab ends behind the rows.
+#[inline(never)]
+fn turned_edge<T: Real>(
+    x: &[T],
+    width: usize,
+    (first, column): (usize, usize),
+) -> [[T; SLAB]; SLAB] {
+    let mut out = [[T::zero(); SLAB]; SLAB];
+    let rows = x.chunks_exact(width).skip(first).take(SLAB);
+    for (i, row) in rows.enumerate() {
+        for (out, v) in out.iter_mut().zip(&row[column..]) {
+            out[i] = *v;
+        }
+    }
+    out
+}
+
+/// All rows in groups of R: of each head group after group, the coordinates of a group one after the other, times a
+/// factor; zeros behind the end.
+pub(super) struct Grouped<'a, T, const R: usize> {
+    pub(super) x: &'a [T],
+    pub(super) heads: Heads,
+    pub(super) factor: T,
+    pub(super) out: &'a mut [[T; R]],
+}
+
+impl<T: Real, const R: usize> Kernel for Grouped<'_, T, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Heads { count, size } = self.heads;
+        let groups = self.out.len() / (count * size);
+        for group in 0..groups {
+            for head in 0..count {
+                let out = &mut self.out[(head * groups + group) * size..][..size];
+                for (s, out) in out.chunks_mut(SLAB).enumerate() {
+                    let place = (group * R, head * size + s * SLAB);
+                    let part = turned(isa, self.x, count * size, place);
+                    for (out, numbers) in out.iter_mut().zip(&part) {
+                        out.copy_from_slice(&isa.scaled(self.factor, numbers)[..R]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// All rows in blocks of [`LANES`]: of each head block after block, the coordinates of a block one after the other, times
+/// a factor; zeros behind the end.
 pub(super) struct Blocks<'a, T> {
     pub(super) x: &'a [T],
-    pub(super) place: Place,
+    pub(super) heads: Heads,
     pub(super) factor: T,
     pub(super) out: &'a mut [[T; LANES]],
 }
@@ -64,25 +152,16 @@ impl<T: Real> Kernel for Blocks<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let place = self.place;
-        let rows = self.x.chunks(LANES * place.width.max(1));
-        for (rows, out) in rows.zip(self.out.chunks_exact_mut(place.size)) {
-            for (s, out) in out.chunks_mut(SLAB).enumerate() {
-                let mut part = [[T::zero(); SLAB]; LANES];
-                let rows = rows.chunks_exact(place.width);
-                for (to, row) in part.iter_mut().zip(rows) {
-                    let row = &row[place.start + s * SLAB..];
-                    match row.first_chunk::<SLAB>().filter(|_| out.len() == SLAB) {
-                        Some(whole) => *to = *whole,
-                        None => to[..out.len()].copy_from_slice(&row[..out.len()]),
-                    }
-                }
-                let (halves, _) = part.as_chunks::<SLAB>();
-                let (first, second) = (isa.transposed(&halves[0]), isa.transposed(&halves[1]));
-                for ((out, a), b) in out.iter_mut().zip(&first).zip(&second) {
-                    for i in 0..SLAB {
-                        out[i] = a[i] * self.factor;
-                        out[i + SLAB] = b[i] * self.factor;
+        let Heads { count, size } = self.heads;
+        let blocks = self.out.len() / (count * size);
+        for half in 0..2 * blocks {
+            for head in 0..count {
+                let out = &mut self.out[(head * blocks + half / 2) * size..][..size];
+                for (s, out) in out.chunks_mut(SLAB).enumerate() {
+                    let place = (half * SLAB, head * size + s * SLAB);
+                    let part = turned(isa, self.x, count * size, place);
+                    for (out, numbers) in out.iter_mut().zip(&part) {
+                        out.as_chunks_mut().0[half % 2] = isa.scaled(self.factor, numbers);
                     }
                 }
             }
@@ -93,7 +172,7 @@ impl<T: Real> Kernel for Blocks<'_, T> {
 /// [`Blocks`] back to rows, times a factor.
 pub(super) struct Unblocked<'a, T> {
     pub(super) blocks: &'a [[T; LANES]],
-    pub(super) place: Place,
+    pub(super) heads: Heads,
     pub(super) factor: T,
     pub(super) x: &'a mut [T],
 }
@@ -103,27 +182,22 @@ impl<T: Real> Kernel for Unblocked<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let place = self.place;
-        let rows = self.x.chunks_mut(LANES * place.width.max(1));
-        for (rows, block) in rows.zip(self.blocks.chunks_exact(place.size)) {
-            for (s, block) in block.chunks(SLAB).enumerate() {
-                let mut part = [[[T::zero(); SLAB]; SLAB]; 2];
-                for (c, from) in block.iter().enumerate() {
-                    for i in 0..SLAB {
-                        part[0][c][i] = from[i] * self.factor;
-                        part[1][c][i] = from[i + SLAB] * self.factor;
+        let Heads { count, size } = self.heads;
+        let blocks = self.blocks.len() / (count * size);
+        let zeros = [T::zero(); SLAB];
+        for (half, rows) in self.x.chunks_mut(SLAB * count * size).enumerate() {
+            for head in 0..count {
+                let block = &self.blocks[(head * blocks + half / 2) * size..][..size];
+                for (s, block) in block.chunks(SLAB).enumerate() {
+                    let mut tile = [&zeros; SLAB];
+                    for (to, from) in tile.iter_mut().zip(block) {
+                        *to = &from.as_chunks().0[half % 2];
                     }
-                }
-                let part = [isa.transposed(&part[0]), isa.transposed(&part[1])];
-                let rows = rows.chunks_exact_mut(place.width);
-                for (row, from) in rows.zip(part.as_flattened()) {
-                    let row = &mut row[place.start + s * SLAB..];
-                    match row
-                        .first_chunk_mut::<SLAB>()
-                        .filter(|_| block.len() == SLAB)
-                    {
-                        Some(whole) => *whole = *from,
-                        None => row[..block.len()].copy_from_slice(&from[..block.len()]),
+                    let turned = isa.transposed(tile);
+                    let rows = rows.chunks_exact_mut(count * size);
+                    for (row, numbers) in rows.zip(&turned) {
+                        let numbers = isa.scaled(self.factor, numbers);
+                        put_part(numbers, &mut row[head * size + s * SLAB..], block.len());
                     }
                 }
             }
@@ -131,42 +205,74 @@ impl<T: Real> Kernel for Unblocked<'_, T> {
     }
 }
 
-/// All rows by blocks of [`LANES`], the rows of a block in slabs of [`SLAB`] coordinates, slab after slab.
-pub(super) fn slabs<T: Real>(x: &[T], place: Place, factor: T, out: &mut Vec<[T; SLAB]>) {
-    let rows = x.len() / place.width.max(1);
-    out.clear();
-    out.resize(
-        rows.next_multiple_of(LANES) * place.slabs(),
-        [T::zero(); SLAB],
-    );
-    let blocks = x.chunks(LANES * place.width.max(1));
-    for (rows, out) in blocks.zip(out.chunks_exact_mut(LANES * place.slabs())) {
-        for (s, out) in out.chunks_exact_mut(LANES).enumerate() {
-            let first = place.start + s * SLAB;
-            let here = SLAB.min(place.size - s * SLAB);
-            for (row, out) in rows.chunks_exact(place.width).zip(out) {
-                match row[first..].first_chunk::<SLAB>().filter(|_| here == SLAB) {
-                    Some(whole) => *out = *whole,
-                    None => out[..here].copy_from_slice(&row[first..][..here]),
+/// All rows by blocks of [`LANES`]: of each head block after block, the rows of a block in slabs of [`SLAB`] coordinates,
+/// slab after slab, times a factor; zeros behind the last coordinate.
+pub(super) struct Slabs<'a, T> {
+    pub(super) x: &'a [T],
+    pub(super) heads: Heads,
+    pub(super) factor: T,
+    pub(super) out: &'a mut [[T; SLAB]],
+}
+
+impl<T: Real> Kernel for Slabs<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let (Heads { count, size }, slabs) = (self.heads, self.heads.slabs());
+        let blocks = self.out.len() / (count * slabs * LANES);
+        for i in 0..self.x.len() / (count * size) {
+            for head in 0..count {
+                let block = head * blocks + i / LANES;
+                for s in 0..slabs {
+                    let row = &self.x[(i * count + head) * size + s * SLAB..];
+                    let here = size - s * SLAB;
+                    let out = &mut self.out[(block * slabs + s) * LANES + i % LANES];
+                    match row.first_chunk::<SLAB>() {
+                        Some(row) => {
+                            for c in 0..SLAB {
+                                out[c] = if c < here {
+                                    row[c] * self.factor
+                                } else {
+                                    T::zero()
+                                };
+                            }
+                        }
+                        None => {
+                            for (out, v) in out.iter_mut().zip(row).take(here) {
+                                *out = *v * self.factor;
+                            }
+                        }
+                    }
                 }
-                out.iter_mut().for_each(|v| *v *= factor);
             }
         }
     }
 }
 
-/// Row r of slabs times a factor, to its place.
-pub(super) fn place_row<T: Real, const R: usize>(
-    slabs: &[[[T; SLAB]; R]],
-    r: usize,
-    factor: T,
-    row: &mut [T],
-) {
-    for (part, from) in row.chunks_mut(SLAB).zip(slabs) {
-        let from = from[r].map(|v| v * factor);
-        match part.first_chunk_mut::<SLAB>() {
-            Some(whole) => *whole = from,
-            None => part.copy_from_slice(&from[..part.len()]),
+/// Rows of slabs, each times its factor, to the first `count` rows from `first` on.
+pub(super) struct Placed<'a, T, const R: usize> {
+    pub(super) slabs: &'a [[[T; SLAB]; R]],
+    pub(super) factors: [T; R],
+    pub(super) place: Place,
+    pub(super) rows: (usize, usize),
+    pub(super) out: &'a mut [T],
+}
+
+impl<T: Real, const R: usize> Kernel for Placed<'_, T, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (first, count) = self.rows;
+        for (s, from) in self.slabs.iter().enumerate() {
+            let coordinate = s * SLAB;
+            let size = SLAB.min(self.place.size - coordinate);
+            for r in 0..count {
+                let numbers = isa.scaled(self.factors[r], &from[r]);
+                let row = (first + r) * self.place.width + self.place.start;
+                put_part(numbers, &mut self.out[row + coordinate..], size);
+            }
         }
     }
 }

@@ -302,7 +302,7 @@ fn largest<T: Real, I: Isa, const R: usize>(
             halves[r][i] = if a >= b { a } else { b };
         }
     }
-    for column in &isa.transposed(&halves) {
+    for column in &isa.transposed(halves.each_ref()) {
         larger(&mut before, column);
     }
     before
@@ -332,15 +332,9 @@ fn rescale<T: Real, I: Isa, const R: usize>(
         *factor = simd::exp2_below_value(isa, *factor);
     }
     for r in 0..R {
-        for v in &mut sums[r] {
-            *v *= factors[r];
-        }
-    }
-    for out in out {
-        for r in 0..R {
-            for v in &mut out[r] {
-                *v *= factors[r];
-            }
+        sums[r] = isa.scaled(factors[r], &sums[r]);
+        for out in &mut *out {
+            out[r] = isa.scaled(factors[r], &out[r]);
         }
     }
 }

@@ -8,8 +8,10 @@ use candle_core::{Device, Shape, Tensor};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::Real;
-use crate::simd::{self, Isa, Kernel};
+mod chacha;
+mod choices;
+
+pub use choices::{Choices, Number, is_below};
 
 /// One of many independent sequences of random numbers of a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,107 +98,15 @@ impl Stream {
 
     /// Choices that are true with the given probability, drawn a few at a time.
     pub fn choices(self, probability: f64) -> Choices {
-        Choices {
-            generator: self.generator(),
-            below: (probability.clamp(0.0, 1.0) * 65_536.0).round() as u32,
-            spare: None,
-        }
+        Choices::new(self, probability)
     }
 
     /// Calls `f` with `n` [`Stream::choices`] in order.
     #[inline]
-    pub fn bernoulli(self, n: usize, probability: f64, mut f: impl FnMut(usize, bool)) {
-        let mut choices = self.choices(probability);
-        let mut numbers = [[0; 2]; BLOCK];
-        for start in (0..n).step_by(BLOCK) {
-            let numbers = &mut numbers[..BLOCK.min(n - start)];
-            choices.draw(numbers);
-            for (i, number) in numbers.iter().enumerate() {
-                f(start + i, is_below(*number, choices.below));
-            }
-        }
+    pub fn bernoulli(self, n: usize, probability: f64, f: impl FnMut(usize, bool)) {
+        self.choices(probability).each(n, f);
     }
 }
-
-/// See [`Stream::choices`]. A choice costs 16 random bits, so that probabilities are within 2^-17 of what was asked.
-#[derive(Clone, Debug)]
-pub struct Choices {
-    generator: ChaCha8Rng,
-    below: u32,
-    /// The generator gives two numbers at a time.
-    spare: Option<Number>,
-}
-
-impl Choices {
-    /// The next numbers of the stream, one a choice: the same however many are drawn at once.
-    pub fn draw(&mut self, numbers: &mut [Number]) {
-        if numbers.is_empty() {
-            return;
-        }
-        let (spare, numbers) = numbers.split_at_mut(usize::from(self.spare.is_some()));
-        if let ([first], Some(number)) = (spare, self.spare.take()) {
-            *first = number;
-        }
-        let (pairs, last) = numbers.split_at_mut(numbers.len() / 2 * 2);
-        self.generator.fill_bytes(pairs.as_flattened_mut());
-        if let [last] = last {
-            let [a, b, c, d] = self.generator.next_u32().to_le_bytes();
-            (*last, self.spare) = ([a, b], Some([c, d]));
-        }
-    }
-
-    /// A choice is true when its number is below this, of 2^16.
-    pub fn below(&self) -> u32 {
-        self.below
-    }
-
-    /// Draws as many choices as there are numbers: each is multiplied by `on` where its choice is true, else by 0.
-    pub fn multiply<T: Real>(&mut self, x: &mut [T], on: T) {
-        let mut numbers = [[0; 2]; BLOCK];
-        for x in x.chunks_mut(BLOCK) {
-            let numbers = &mut numbers[..x.len()];
-            self.draw(numbers);
-            let below = self.below;
-            simd::dispatch(Multiply {
-                x,
-                numbers,
-                below,
-                on,
-            });
-        }
-    }
-}
-
-/// 16 random bits, in the order of bytes of the stream.
-pub type Number = [u8; 2];
-
-/// Whether a number is below a bound.
-#[inline(always)]
-pub fn is_below(number: Number, bound: u32) -> bool {
-    u32::from(u16::from_le_bytes(number)) < bound
-}
-
-/// See [`Choices::multiply`].
-struct Multiply<'a, T> {
-    x: &'a mut [T],
-    numbers: &'a [Number],
-    below: u32,
-    on: T,
-}
-
-impl<T: Real> Kernel for Multiply<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, _: I) {
-        for (x, number) in self.x.iter_mut().zip(self.numbers) {
-            *x *= T::kept(self.on, is_below(*number, self.below));
-        }
-    }
-}
-
-/// Choices drawn at once.
-const BLOCK: usize = 256;
 
 /// A number in [0, 1) with 53 random bits.
 fn unit(generator: &mut ChaCha8Rng) -> f64 {
