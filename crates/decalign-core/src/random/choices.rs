@@ -3,14 +3,14 @@
 use super::Stream;
 use super::chacha::ChaCha;
 use crate::Real;
-use crate::simd::{self, Isa, Kernel};
+use crate::simd::{self, Isa, Kernel, LANES};
 
 /// 16 random bits, in the order of bytes of the stream.
 pub type Number = [u8; 2];
 
 /// Whether a number is below a bound.
 #[inline(always)]
-pub fn is_below(number: Number, bound: u32) -> bool {
+fn is_below(number: Number, bound: u32) -> bool {
     u32::from(u16::from_le_bytes(number)) < bound
 }
 
@@ -38,7 +38,7 @@ impl Choices {
     }
 
     /// The next numbers of the stream, one a choice: the same however many are drawn at once.
-    pub fn draw(&mut self, mut numbers: &mut [Number]) {
+    fn draw(&mut self, mut numbers: &mut [Number]) {
         while !numbers.is_empty() {
             let ready = self.next(numbers.len());
             let (now, later) = numbers.split_at_mut(ready.len());
@@ -61,6 +61,26 @@ impl Choices {
     /// A choice is true when its number is below this, of 2^16.
     pub fn below(&self) -> u32 {
         self.below
+    }
+
+    /// The next choices as bits, for each row of so many [`LANES`] after LANES: bit i is of choice i. Bits behind a row's end
+    /// are of any value.
+    pub fn draw_rows<const R: usize>(
+        &mut self,
+        (rows, length): (usize, usize),
+        room: &mut Vec<Number>,
+        bits: &mut Vec<[u16; R]>,
+    ) {
+        // The last row is read behind its end.
+        room.resize(R * length + LANES, [0; 2]);
+        bits.resize(length.div_ceil(LANES), [0; R]);
+        self.draw(&mut room[..rows.min(R) * length]);
+        simd::dispatch(Bits {
+            numbers: room,
+            length,
+            below: self.below,
+            bits,
+        });
     }
 
     /// Draws as many choices as there are numbers: each is multiplied by `on` where its choice is true, else by 0.
@@ -108,6 +128,30 @@ impl<T: Real> Kernel for Multiply<'_, T> {
     fn run<I: Isa>(self, _: I) {
         for (x, number) in self.x.iter_mut().zip(self.numbers) {
             *x *= T::kept(self.on, is_below(*number, self.below));
+        }
+    }
+}
+
+/// See [`Choices::draw_rows`].
+struct Bits<'a, const R: usize> {
+    numbers: &'a [Number],
+    length: usize,
+    below: u32,
+    bits: &'a mut [[u16; R]],
+}
+
+impl<const R: usize> Kernel for Bits<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        for (b, bits) in self.bits.iter_mut().enumerate() {
+            for (r, bits) in bits.iter_mut().enumerate() {
+                let numbers = &self.numbers[r * self.length + b * LANES..];
+                if let Some(numbers) = numbers.first_chunk() {
+                    *bits = isa.below(numbers, self.below);
+                }
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 mod chacha;
 mod choices;
 
-pub use choices::{Choices, Number, is_below};
+pub use choices::{Choices, Number};
 
 /// One of many independent sequences of random numbers of a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

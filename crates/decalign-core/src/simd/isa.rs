@@ -5,6 +5,9 @@
 
 use std::sync::OnceLock;
 
+use super::lanes::LANES;
+#[cfg(target_arch = "x86_64")]
+use super::mask;
 use crate::Real;
 
 /// What a [`Kernel`] may ask of the instruction set it was compiled for.
@@ -24,6 +27,26 @@ pub trait Isa: Copy {
         for i in 0..N {
             y[i] = self.mul_add(a, x[i], y[i]);
         }
+    }
+
+    /// Which of 16-bit numbers, their bytes in the order of the stream, are below a bound: bit i is of number i.
+    #[inline(always)]
+    fn below(self, numbers: &[[u8; 2]; LANES], bound: u32) -> u16 {
+        let mut bits = 0;
+        for (i, number) in numbers.iter().enumerate() {
+            bits |= u16::from(u32::from(u16::from_le_bytes(*number)) < bound) << i;
+        }
+        bits
+    }
+
+    /// The numbers whose bits are set, zeros for the others.
+    #[inline(always)]
+    fn kept<T: Real>(self, x: &[T; LANES], bits: u16) -> [T; LANES] {
+        let mut kept = *x;
+        for (i, x) in kept.iter_mut().enumerate() {
+            *x = T::kept(*x, bits >> i & 1 == 1);
+        }
+        kept
     }
 
     /// `a x`, as [`Isa::add_scaled`].
@@ -137,6 +160,18 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn below(self, numbers: &[[u8; 2]; LANES], bound: u32) -> u16 {
+        // SAFETY: as above.
+        unsafe { mask::below_avx2(numbers, bound) }
+    }
+
+    #[inline(always)]
+    fn kept<T: Real>(self, x: &[T; LANES], bits: u16) -> [T; LANES] {
+        // SAFETY: as above.
+        unsafe { T::kept_avx2(x, bits) }
+    }
+
+    #[inline(always)]
     fn transposed<T: Real>(self, x: [&[T; 8]; 8]) -> [[T; 8]; 8] {
         // SAFETY: as above.
         unsafe { T::transposed_avx2(x) }
@@ -159,6 +194,18 @@ impl Isa for Avx512 {
     fn add_scaled<T: Real, const N: usize>(self, a: T, x: &[T; N], y: &mut [T; N]) {
         // SAFETY: the processor has AVX-512, or there would be no value of this type.
         unsafe { T::add_scaled_avx512(a, x, y) }
+    }
+
+    #[inline(always)]
+    fn below(self, numbers: &[[u8; 2]; LANES], bound: u32) -> u16 {
+        // SAFETY: as above.
+        unsafe { mask::below_avx512(numbers, bound) }
+    }
+
+    #[inline(always)]
+    fn kept<T: Real>(self, x: &[T; LANES], bits: u16) -> [T; LANES] {
+        // SAFETY: as above.
+        unsafe { T::kept_avx512(x, bits) }
     }
 
     #[inline(always)]
@@ -206,7 +253,7 @@ pub(crate) fn dispatch_at<K: Kernel>(level: Level, kernel: K) -> K::Output {
 mod tests {
     use super::*;
     use crate::simd::map::{ExpInPlace, LnInto};
-    use crate::simd::reduce::{Dot, LANES};
+    use crate::simd::reduce::Dot;
 
     /// Every level that this processor can run.
     fn levels() -> Vec<Level> {
@@ -235,6 +282,38 @@ mod tests {
         #[inline(always)]
         fn run<I: Isa>(self, isa: I) -> [[f32; 8]; 8] {
             isa.transposed(self.0.each_ref())
+        }
+    }
+
+    struct Masked<'a>(&'a [[u8; 2]; LANES], u32);
+
+    impl Kernel for Masked<'_> {
+        type Output = (u16, [f32; LANES], [f64; LANES]);
+        #[inline(always)]
+        fn run<I: Isa>(self, isa: I) -> Self::Output {
+            let bits = isa.below(self.0, self.1);
+            (
+                bits,
+                isa.kept(&[1.5; LANES], bits),
+                isa.kept(&[2.5; LANES], bits),
+            )
+        }
+    }
+
+    #[test]
+    fn levels_agree_on_masks() {
+        let numbers: [[u8; 2]; LANES] = std::array::from_fn(|i| [(77 * i % 256) as u8, 17 * i as u8]);
+        for bound in [0, 1, 4368, 4369, 0x7fff, 0x8000, 0xffff, 0x1_0000] {
+            let want = |i: usize| u32::from(u16::from_le_bytes(numbers[i])) < bound;
+            for level in levels() {
+                let (bits, single, double) = dispatch_at(level, Masked(&numbers, bound));
+                for i in 0..LANES {
+                    let name = format!("{level:?}, bound {bound}, number {i}");
+                    assert_eq!(bits >> i & 1 == 1, want(i), "{name}");
+                    assert_eq!(single[i], if want(i) { 1.5 } else { 0.0 }, "{name}");
+                    assert_eq!(double[i], if want(i) { 2.5 } else { 0.0 }, "{name}");
+                }
+            }
         }
     }
 

@@ -3,7 +3,9 @@
 // Vector instructions are unsafe to name where they may be absent.
 #![allow(unsafe_code)]
 
-/// Vector forms of [`Isa::add_scaled`](super::Isa::add_scaled).
+use super::lanes::LANES;
+
+/// Vector forms of what an [`Isa`](super::Isa) does.
 pub trait Wide: Copy {
     /// `y += a x` in 256-bit vectors.
     ///
@@ -19,6 +21,20 @@ pub trait Wide: Copy {
     #[cfg(target_arch = "x86_64")]
     unsafe fn add_scaled_avx512<const N: usize>(a: Self, x: &[Self; N], y: &mut [Self; N]);
 
+    /// The numbers whose bits are set, zeros for the others.
+    ///
+    /// # Safety
+    /// The processor has AVX2.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn kept_avx2(x: &[Self; LANES], bits: u16) -> [Self; LANES];
+
+    /// The same.
+    ///
+    /// # Safety
+    /// The processor has AVX-512F.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn kept_avx512(x: &[Self; LANES], bits: u16) -> [Self; LANES];
+
     /// Rows made columns.
     ///
     /// # Safety
@@ -31,10 +47,37 @@ pub trait Wide: Copy {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::Wide;
+    use super::{LANES, Wide};
     use crate::simd::isa::columns;
 
     impl Wide for f32 {
+        #[inline(always)]
+        unsafe fn kept_avx2(x: &[f32; LANES], bits: u16) -> [f32; LANES] {
+            let mut out = [0.0; LANES];
+            // SAFETY: the caller's instructions are there; every 8 elements lie inside x and out.
+            unsafe {
+                let places = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+                for i in [0, 8] {
+                    let set = _mm256_and_si256(_mm256_set1_epi32(i32::from(bits >> i)), places);
+                    let mask = _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, places));
+                    let kept = _mm256_and_ps(mask, _mm256_loadu_ps(x.as_ptr().add(i)));
+                    _mm256_storeu_ps(out.as_mut_ptr().add(i), kept);
+                }
+            }
+            out
+        }
+
+        #[inline(always)]
+        unsafe fn kept_avx512(x: &[f32; LANES], bits: u16) -> [f32; LANES] {
+            let mut out = [0.0; LANES];
+            // SAFETY: the caller's instructions are there; x and out are a vector each.
+            unsafe {
+                let kept = _mm512_maskz_mov_ps(bits, _mm512_loadu_ps(x.as_ptr()));
+                _mm512_storeu_ps(out.as_mut_ptr(), kept);
+            }
+            out
+        }
+
         #[inline(always)]
         unsafe fn transposed_avx2(x: [&[f32; 8]; 8]) -> [[f32; 8]; 8] {
             // SAFETY: the caller's instructions are there; a row is a vector.
@@ -102,6 +145,36 @@ mod x86 {
     }
 
     impl Wide for f64 {
+        #[inline(always)]
+        unsafe fn kept_avx2(x: &[f64; LANES], bits: u16) -> [f64; LANES] {
+            let mut out = [0.0; LANES];
+            // SAFETY: the caller's instructions are there; every 4 elements lie inside x and out.
+            unsafe {
+                let places = _mm256_setr_epi64x(1, 2, 4, 8);
+                for i in [0, 4, 8, 12] {
+                    let set = _mm256_and_si256(_mm256_set1_epi64x(i64::from(bits >> i)), places);
+                    let mask = _mm256_castsi256_pd(_mm256_cmpeq_epi64(set, places));
+                    let kept = _mm256_and_pd(mask, _mm256_loadu_pd(x.as_ptr().add(i)));
+                    _mm256_storeu_pd(out.as_mut_ptr().add(i), kept);
+                }
+            }
+            out
+        }
+
+        #[inline(always)]
+        unsafe fn kept_avx512(x: &[f64; LANES], bits: u16) -> [f64; LANES] {
+            let mut out = [0.0; LANES];
+            // SAFETY: the caller's instructions are there; every 8 elements lie inside x and out.
+            unsafe {
+                for i in [0, 8] {
+                    let x = _mm512_loadu_pd(x.as_ptr().add(i));
+                    let kept = _mm512_maskz_mov_pd((bits >> i) as u8, x);
+                    _mm512_storeu_pd(out.as_mut_ptr().add(i), kept);
+                }
+            }
+            out
+        }
+
         #[inline(always)]
         unsafe fn transposed_avx2(x: [&[f64; 8]; 8]) -> [[f64; 8]; 8] {
             columns(x)

@@ -10,7 +10,7 @@ use super::Problem;
 use super::added::Added;
 use super::head::Rows;
 use super::pack::{Place, Placed, SLAB};
-use super::tiles::{Backward, Block, Chosen, Forward, Head, Seen, Slab};
+use super::tiles::{Backward, Block, Forward, Head, Seen, Slab};
 
 /// Some blocks of a head's keys and what belongs to them.
 #[derive(Clone)]
@@ -32,9 +32,9 @@ pub(super) struct Queries<T, const R: usize> {
     pub(super) count: usize,
     /// What the logits start from, where something is added to them.
     starts: Vec<Block<T, R>>,
-    /// Of all weights, where some are dropped: those below the bound stay.
+    /// Which weights stay, block after block, and what that was made of; empty where all do.
+    bits: Vec<[u16; R]>,
     numbers: Vec<Number>,
-    below: Option<u32>,
 }
 
 impl<T: Real, const R: usize> Queries<T, R> {
@@ -47,11 +47,8 @@ impl<T: Real, const R: usize> Queries<T, R> {
     ) {
         (self.first, self.count) = rows;
         if let Some(choices) = choices {
-            let keys = problem.size.keys;
-            // A block is read behind the end.
-            self.numbers.resize(R * keys + LANES, [0; 2]);
-            choices.draw(&mut self.numbers[..self.count * keys]);
-            self.below = Some(choices.below());
+            let rows = (self.count, problem.size.keys);
+            choices.draw_rows(rows, &mut self.numbers, &mut self.bits);
         }
     }
 
@@ -83,12 +80,8 @@ impl<T: Real, const R: usize> Queries<T, R> {
         }
     }
 
-    fn chosen(&self, problem: &Problem<T>) -> Option<Chosen<'_>> {
-        self.below.map(|below| Chosen {
-            numbers: &self.numbers,
-            keys: problem.size.keys,
-            below,
-        })
+    fn chosen(&self, keys: &Keys<T>) -> Option<&[[u16; R]]> {
+        self.bits.get(keys.blocks.clone())
     }
 }
 
@@ -117,7 +110,7 @@ impl<T: Real, const R: usize> Group<T, R> {
                 count: 0,
                 starts: Vec::new(),
                 numbers: Vec::new(),
-                below: None,
+                bits: Vec::new(),
             },
             results: Results {
                 logs: [T::zero(); R],
@@ -160,7 +153,7 @@ impl<T: Real, const R: usize> Group<T, R> {
         simd::dispatch(Forward {
             head: self.queries.before(problem, (queries, keys)),
             values: keys.slabs,
-            chosen: self.queries.chosen(problem),
+            chosen: self.queries.chosen(keys),
             weights,
             seen: &mut self.seen,
             out: &mut self.sums,
@@ -183,7 +176,7 @@ impl<T: Real, const R: usize> Group<T, R> {
             gradients,
             values: keys.values.unwrap_or_default(),
             key_slabs: keys.slabs,
-            chosen: self.queries.chosen(problem),
+            chosen: self.queries.chosen(keys),
             slopes,
             dq: &mut self.sums,
             dk,

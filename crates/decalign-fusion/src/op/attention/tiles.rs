@@ -4,7 +4,6 @@
 //! side, sums over keys over coordinates. Logits count in base 2.
 
 use decalign_core::Real;
-use decalign_core::random::{Number, is_below};
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 
 use super::pack::SLAB;
@@ -69,27 +68,11 @@ impl<T: Real, const R: usize> Head<'_, T, R> {
     }
 }
 
-/// Which weights dropout leaves: those whose number is below a bound.
-#[derive(Clone, Copy)]
-pub(super) struct Chosen<'a> {
-    /// Query after query, and a block more behind the end.
-    pub(super) numbers: &'a [Number],
-    /// How many numbers a query has.
-    pub(super) keys: usize,
-    pub(super) below: u32,
-}
-
-impl Chosen<'_> {
-    #[inline(always)]
-    fn keep<T: Real, const R: usize>(&self, b: usize, x: &mut Block<T, R>) {
-        for r in 0..R {
-            let mut numbers = [[0; 2]; LANES];
-            numbers.copy_from_slice(&self.numbers[r * self.keys + b * LANES..][..LANES]);
-            for i in 0..LANES {
-                // A factor: the compiler would make a choice of x itself a masked store, which is slow.
-                x[r][i] *= T::kept(T::one(), is_below(numbers[i], self.below));
-            }
-        }
+/// Sets weights to 0 that dropout does not leave; a bit a key.
+#[inline(always)]
+fn keep<T: Real, I: Isa, const R: usize>(isa: I, bits: &[u16; R], x: &mut Block<T, R>) {
+    for r in 0..R {
+        x[r] = isa.kept(&x[r], bits[r]);
     }
 }
 
@@ -234,7 +217,8 @@ pub(super) struct Forward<'a, T, const R: usize> {
     pub(super) head: Head<'a, T, R>,
     /// Where weights are dropped, times what makes up for it.
     pub(super) values: &'a [[T; SLAB]],
-    pub(super) chosen: Option<Chosen<'a>>,
+    /// Which weights dropout leaves, block after block.
+    pub(super) chosen: Option<&'a [[u16; R]]>,
     /// Room for the weights of the blocks.
     pub(super) weights: &'a mut [Block<T, R>],
     pub(super) seen: &'a mut Seen<T, R>,
@@ -272,7 +256,7 @@ impl<T: Real, const R: usize> Kernel for Forward<'_, T, R> {
                 }
             }
             if let Some(chosen) = &self.chosen {
-                chosen.keep(self.head.first + b, w);
+                keep(isa, &chosen[b], w);
             }
         }
         self.seen.sums = sums;
@@ -353,7 +337,8 @@ pub(super) struct Backward<'a, T, const R: usize> {
     /// As the keys; where weights are dropped, times what makes up for it.
     pub(super) values: &'a [[T; LANES]],
     pub(super) key_slabs: &'a [[T; SLAB]],
-    pub(super) chosen: Option<Chosen<'a>>,
+    /// Which weights dropout leaves, block after block.
+    pub(super) chosen: Option<&'a [[u16; R]]>,
     /// dS comes back here, block after block.
     pub(super) slopes: &'a mut [Block<T, R>],
     /// Of the keys so far and these, slab after slab.
@@ -381,7 +366,7 @@ impl<T: Real, const R: usize> Kernel for Backward<'_, T, R> {
             let values = block(self.values, b, value_size);
             let mut u = product(isa, self.gradients, values, [[T::zero(); LANES]; R]);
             if let Some(chosen) = &self.chosen {
-                chosen.keep(self.head.first + b, &mut u);
+                keep(isa, &chosen[b], &mut u);
             }
             for r in 0..R {
                 for i in 0..LANES {
@@ -392,7 +377,7 @@ impl<T: Real, const R: usize> Kernel for Backward<'_, T, R> {
             let dk = &mut self.dk[b * size..][..size];
             add_product(isa, self.head.queries, &u, dk);
             if let Some(chosen) = &self.chosen {
-                chosen.keep(self.head.first + b, &mut p);
+                keep(isa, &chosen[b], &mut p);
             }
             let dv = &mut self.dv[b * value_size..][..value_size];
             add_product(isa, self.gradients, &p, dv);
