@@ -302,7 +302,8 @@ mod tests {
 
     #[test]
     fn levels_agree_on_masks() {
-        let numbers: [[u8; 2]; LANES] = std::array::from_fn(|i| [(77 * i % 256) as u8, 17 * i as u8]);
+        let numbers: [[u8; 2]; LANES] =
+            std::array::from_fn(|i| [(77 * i % 256) as u8, 17 * i as u8]);
         for bound in [0, 1, 4368, 4369, 0x7fff, 0x8000, 0xffff, 0x1_0000] {
             let want = |i: usize| u32::from(u16::from_le_bytes(numbers[i])) < bound;
             for level in levels() {
