@@ -13,7 +13,7 @@
 //! Only inputs that carry gradients enter the chain; without any, the outputs are plain tensors.
 //!
 //! Candle clears a tensor for every gradient and adds to it, even where it is the only one. From one recorded operation
-//! to the next gradients therefore go [directly](origin), and what Candle walks over are tokens.
+//! to the next gradients therefore go directly, and what Candle walks over are tokens.
 //!
 //! [`parallel()`] runs whole parts of a graph at the same time, forward and backward.
 
