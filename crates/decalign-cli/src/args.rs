@@ -400,9 +400,8 @@ pub(crate) struct Bench {
     /// How long each measurement goes on
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     pub(crate) seconds: f64,
-    /// CPU threads [default: one a core]
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
     /// Print the figures as JSON
     #[arg(long)]
     pub(crate) json: bool,

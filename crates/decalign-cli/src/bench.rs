@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use decalign::config::{Config, Resolved, TrainMode};
 use decalign::core::gemm::{Matrix, Store, matmul};
 use decalign::core::nn::Mode;
+use decalign::core::op::Graph;
 use decalign::core::profile::{self, Profile, phase};
 use decalign::core::random::Stream;
 use decalign::model::DecAlign;
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use crate::args;
 use crate::output::{Done, FAILED, Failure, print, print_json};
-use crate::source::threads;
+use crate::source::machine;
 use crate::table;
 
 /// What was measured; times in milliseconds.
@@ -55,7 +56,7 @@ pub(crate) fn run(arguments: args::Bench) -> Done {
         let message = format!("--seconds {}: expected 0 to 3600", arguments.seconds);
         return Err(Failure::bad_input(message));
     }
-    threads(arguments.threads)?;
+    let device = machine(&arguments.machine)?;
     let mut config = Config::preset(&arguments.preset)?;
     let (widths, steps) = sizes(&arguments.preset);
     config.feature_dims = Some(widths.to_vec());
@@ -68,7 +69,7 @@ pub(crate) fn run(arguments: args::Bench) -> Done {
     }
     let settings = config.resolve_alone()?;
     check_size(&settings, &steps)?;
-    let bench = Bench::new(&settings, &steps, arguments.seconds)?;
+    let bench = Bench::new(&settings, &steps, arguments.seconds, &device)?;
     let report = bench.report(&arguments.preset)?;
     match arguments.json {
         true => print_json(&report),
@@ -116,10 +117,11 @@ struct Bench {
     labels: Tensor,
     size: usize,
     time: Duration,
+    device: Device,
 }
 
 impl Bench {
-    fn new(settings: &Resolved, steps: &[usize], seconds: f64) -> Done<Self> {
+    fn new(settings: &Resolved, steps: &[usize], seconds: f64, device: &Device) -> Done<Self> {
         let (config, size) = (&settings.config, settings.config.batch_size);
         let stream = Stream::new(config.seed, 0);
         let mut sequences = Vec::new();
@@ -130,7 +132,10 @@ impl Bench {
                 .normal_tensor(shape)
                 .map_err(decalign::Error::from)?;
             sequences.push(Sequence {
-                features: x.to_dtype(DType::F32).map_err(decalign::Error::from)?,
+                features: x
+                    .to_dtype(DType::F32)
+                    .and_then(|x| x.to_device(device))
+                    .map_err(decalign::Error::from)?,
                 mask: None,
             });
         }
@@ -147,17 +152,26 @@ impl Bench {
             }
         };
         Ok(Self {
-            model: DecAlign::new(&settings.model, config.seed, DType::F32, &Device::Cpu)?,
+            model: DecAlign::new(&settings.model, config.seed, DType::F32, device)?,
             objective: Objective::new(&settings.objective, None),
             sequences,
-            labels: labels.map_err(decalign::Error::from)?,
+            labels: labels
+                .and_then(|y| y.to_device(device))
+                .map_err(decalign::Error::from)?,
+            device: device.clone(),
             size,
             time: Duration::from_secs_f64(seconds),
         })
     }
 
-    /// The loss of the batch.
-    fn forward(&self) -> Done<Tensor> {
+    /// The loss of the batch, and the graph it is of.
+    fn forward(&self) -> Done<(Tensor, Graph)> {
+        let graph = Graph::on(&self.device);
+        let loss = graph.run(|| self.loss())?;
+        Ok((loss, graph))
+    }
+
+    fn loss(&self) -> Done<Tensor> {
         let mode = Mode::Training(Stream::new(1, 1));
         let output = self.model.forward(&self.sequences, true, mode)?;
         let losses = phase("objective", || self.objective.losses(&output, &self.labels))?;
@@ -168,18 +182,21 @@ impl Bench {
         let mut adam = Adam::new(self.model.variables(), AdamSettings::new(0.005, 0.6));
         let parameters = self.model.variables();
         let parameters = parameters.iter().map(|(_, v)| v.elem_count()).sum();
-        let lost = |error: candle_core::Error| Failure::from(decalign::Error::from(error));
+        let lost = |error: decalign::core::Error| Failure::from(decalign::Error::from(error));
         let forward = self.least(|| self.forward().map(|_| ()))?;
-        let loss = self.forward()?;
-        let backward = self.least(|| loss.backward().map(|_| ()).map_err(lost))?;
-        let gradients = loss.backward().map_err(lost)?;
-        drop(loss);
+        let (loss, graph) = self.forward()?;
+        let backward = self.least(|| graph.backward(&loss).map(|_| ()).map_err(lost))?;
+        let gradients = graph.backward(&loss).map_err(lost)?;
+        drop((loss, graph));
         // A rate of 0, so that the model stays what it is.
-        let optimiser = self.least(|| Ok(adam.step(&gradients, |_| 0.0).map(|_| ())?))?;
+        let optimiser =
+            self.least(|| Ok(adam.step(&gradients, |_| 0.0)?.value().map(|_| ())?))?;
         drop(gradients);
         let step = self.least(|| {
-            let gradients = self.forward()?.backward().map_err(lost)?;
-            adam.step(&gradients, |_| 0.0)?;
+            let (loss, graph) = self.forward()?;
+            let gradients = graph.backward(&loss).map_err(lost)?;
+            // Read, so that a device is waited for.
+            adam.step(&gradients, |_| 0.0)?.value()?;
             Ok(())
         })?;
         let evaluation = self.least(|| {
@@ -209,12 +226,18 @@ impl Bench {
         })
     }
 
+    /// Waits for the device.
+    fn wait(&self) -> Done {
+        Ok(self.device.synchronize().map_err(decalign::Error::from)?)
+    }
+
     /// The shortest of the runs that fit the time, two at least, in seconds.
     fn least(&self, mut run: impl FnMut() -> Done) -> Done<f64> {
         let (start, mut least, mut runs) = (Instant::now(), f64::INFINITY, 0);
         while runs < 2 || start.elapsed() < self.time {
             let start = Instant::now();
             run()?;
+            self.wait()?;
             least = least.min(start.elapsed().as_secs_f64());
             runs += 1;
         }
@@ -263,9 +286,9 @@ impl Bench {
     /// Seconds forward and backward.
     fn both(&self) -> Done<[f64; 2]> {
         let start = Instant::now();
-        let loss = self.forward()?;
+        let (loss, graph) = self.forward()?;
         let forward = start.elapsed().as_secs_f64();
-        loss.backward().map_err(decalign::Error::from)?;
+        graph.backward(&loss).map_err(decalign::Error::from)?;
         Ok([forward, start.elapsed().as_secs_f64() - forward])
     }
 

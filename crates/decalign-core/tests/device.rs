@@ -3,7 +3,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use decalign_core::device::emulator::{available, emulated, holds};
-use decalign_core::device::{Backend, Launch, Memory, Program};
+use decalign_core::device::{Backend, Launch, Memory, Program, pairs};
+use decalign_core::nn::Mode;
+use decalign_core::op::record_one;
 use decalign_core::random::Stream;
 use decalign_core::{Result, gradcheck, nn};
 
@@ -147,4 +149,125 @@ fn sources_that_do_not_fit_are_errors() {
         let error = run(source, "trial", 128).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+/// All products of the rows of two tables, a group a tile.
+const PAIRS: &str = "
+KERNEL(products, INPUT(0, REAL, x), INPUT(1, REAL, y), OUTPUT(2, REAL, z), VALUE(3, uint, n), VALUE(4, uint, m), VALUE(5, uint, width)) {
+  SHARED(REAL, x_table, PAIR_ROOM);
+  SHARED(REAL, y_table, PAIR_ROOM);
+  REAL cells[EACH * EACH];
+  const uint tiles = (m + SIDE - 1u) / SIDE, first = GROUP / tiles * SIDE;
+  const uint second = GROUP % tiles * SIDE;
+  pair_products(x, first, n, y, second, m, width, x_table, y_table, LANE, cells);
+  UNROLL for (uint a = 0u; a < EACH; a++) {
+    UNROLL for (uint b = 0u; b < EACH; b++) {
+      const uint i = first + row_of(LANE, a), j = second + column_of(LANE, b);
+      if (i < n && j < m) z[(ulong)i * m + j] = cells[a * EACH + b];
+    }
+  }
+}";
+
+#[test]
+fn products_of_all_pairs() -> Result<()> {
+    for (n, m, width) in [(1, 1, 1), (130, 67, 9), (64, 129, 24)] {
+        holds(
+            &[normal(&[n, width], 0), normal(&[m, width], 1)],
+            TIGHT,
+            |x| {
+                let Some(backend) = Backend::of(&x[0])? else {
+                    return Ok(vec![x[0].matmul(&x[1].t()?)?]);
+                };
+                let program = pairs::with_pairs(
+                    Program::new("products", PAIRS, x[0].dtype())?,
+                    pairs::aligned(&[&x[0], &x[1]]),
+                );
+                let side = pairs::side(x[0].dtype());
+                let mut z = Memory::new(&backend, x[0].dtype(), (n, m))?;
+                Launch::new(&program, "products", n.div_ceil(side) * m.div_ceil(side))
+                    .input(&x[0])?
+                    .input(&x[1])?
+                    .output(&mut z)
+                    .count(n)?
+                    .count(m)?
+                    .count(width)?
+                    .run(&backend)?;
+                record_one("products", &[&x[0], &x[1]], z.into(), |b| {
+                    let g = b.gradient(0)?;
+                    Ok(vec![
+                        Some(g.matmul(&b.inputs[1].contiguous()?)?),
+                        Some(g.t()?.contiguous()?.matmul(&b.inputs[0].contiguous()?)?),
+                    ])
+                })
+                .map(|z| vec![z])
+            },
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn linear_layers() -> Result<()> {
+    let inputs = [
+        normal(&[2, 35, 5], 0),
+        normal(&[33, 5], 1),
+        normal(&[33], 2),
+    ];
+    let mode = Mode::Training(Stream::new(4, 1));
+    holds(&inputs, TIGHT, |x| {
+        Ok(vec![
+            nn::linear(&x[0], &x[1], None)?,
+            nn::linear(&x[0], &x[1], Some(&x[2]))?,
+            nn::linear_relu(&x[0], &x[1], Some(&x[2]))?,
+            nn::linear_relu_dropout(&x[0], &x[1], Some(&x[2]), (0.4, mode))?,
+        ])
+    })
+}
+
+#[test]
+fn convolutions() -> Result<()> {
+    for (t, k) in [(7, 3), (4, 4), (5, 1)] {
+        let inputs = [normal(&[3, t, 5], 0), normal(&[6, 5, k], 1)];
+        holds(&inputs, TIGHT, |x| Ok(vec![nn::convolution(&x[0], &x[1])?]))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn concatenations() -> Result<()> {
+    // Rows that begin inside of a block of the generator, and more than a warp takes.
+    let inputs = [
+        normal(&[2, 3, 7], 0),
+        normal(&[2, 1, 7], 1),
+        normal(&[2, 160, 7], 2),
+    ];
+    let mode = Mode::Training(Stream::new(4, 2));
+    holds(&inputs, TIGHT, |x| {
+        let tables: Vec<&Tensor> = x.iter().collect();
+        let mut all = nn::concatenate(&tables, 2.5, &[(0.3, mode), (0.5, mode.child(1))])?;
+        all.extend(nn::concatenate(
+            &tables[..2],
+            1.0,
+            &[(0.2, Mode::Inference)],
+        )?);
+        Ok(all)
+    })
+}
+
+/// Wider than one launch takes, and tables of several tiles.
+#[test]
+fn wide_linear_layers() -> Result<()> {
+    let mode = Mode::Training(Stream::new(4, 3));
+    for (rows, m, n) in [(3, 5, 260), (70, 67, 9)] {
+        let inputs = [normal(&[rows, n], 0), normal(&[m, n], 1), normal(&[m], 2)];
+        holds(&inputs, (1e-11, 1e-4), |x| {
+            Ok(vec![
+                nn::linear(&x[0], &x[1], None)?,
+                nn::linear(&x[0], &x[1], Some(&x[2]))?,
+                nn::linear_relu_dropout(&x[0], &x[1], Some(&x[2]), (0.4, mode))?,
+                nn::linear_relu_dropout(&x[0], &x[1], None, (0.4, mode))?,
+            ])
+        })?;
+    }
+    Ok(())
 }

@@ -83,3 +83,13 @@ pub use measure::{
 };
 pub use objective::{Batch, Between, Losses, Objective, Objectives, Pairs, Rows, TripletMargin};
 pub use reconstruction::{Reconstruction, reconstruction_error};
+
+/// The device programs of this crate, for checks without a device.
+#[doc(hidden)]
+pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
+    use candle_core::DType::{F32, F64};
+    [F32, F64]
+        .map(measure::device::cosine_program)
+        .into_iter()
+        .collect()
+}

@@ -5,7 +5,7 @@ use decalign_core::nn::{Init, Mode, Parameters, linear};
 use decalign_core::{Error, Result};
 
 use crate::op::attention::attention;
-use crate::op::projection::project;
+use crate::op::projection::{project, project_queries};
 use crate::size::{AttentionSize, Restriction, check_heads};
 
 /// What queries see of keys, and how much.
@@ -290,6 +290,9 @@ impl MultiHeadAttention {
 
     /// The queries alone.
     pub(crate) fn project_queries(&self, queries: &Tensor) -> Result<Tensor> {
+        if let Some((weight, bias)) = self.projection() {
+            return project_queries(queries, weight, bias);
+        }
         self.part(queries, 0, true)
     }
 

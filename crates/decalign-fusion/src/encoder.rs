@@ -1,7 +1,7 @@
 //! Stacks of layers over one modality.
 
 use candle_core::Tensor;
-use decalign_core::nn::{Mode, Parameters, layer_norm};
+use decalign_core::nn::{Mode, Parameters, concatenate, layer_norm};
 use decalign_core::{Error, Result};
 
 use crate::attention::AttentionMask;
@@ -149,20 +149,15 @@ impl Encoder {
             let remedy = "at least one sequence to attend to is needed";
             return Err(Error::value("context", "empty", remedy));
         }
-        let mut rotation = vec![self.rotation(x)?];
-        let mut embedded = Vec::with_capacity(context.len());
-        for stream in context {
-            rotation.push(self.rotation(stream)?);
-            let features = self.embed(stream)?;
-            embedded.push(Stream {
-                features,
-                mask: stream.mask.clone(),
-            });
-        }
-        let context = Stream::concatenate(&embedded)?;
-        let drop = |x: &Tensor, i: u64| mode.child(i).dropout(x, self.settings.embed_dropout);
-        let sources = [drop(&context.features, 1)?, drop(&context.features, 2)?];
-        let mut y = drop(&self.embed(x)?, 0)?;
+        let rotation = [x].into_iter().chain(context).map(|s| self.rotation(s));
+        let rotation = rotation.collect::<Result<Vec<_>>>()?;
+        let mask = Stream::joined_mask(context)?;
+        let drop = |i: u64| (self.settings.embed_dropout, mode.child(i));
+        let sources = self.embed(context, &[drop(1), drop(2)])?;
+        let sources: [Tensor; 2] = [sources[0].clone(), sources[1].clone()];
+        let mut y = self
+            .embed(std::slice::from_ref(x), &[drop(0)])?
+            .swap_remove(0);
         let projected = self.project(&sources)?;
         let rotation = joined(rotation, x.features.dim(0)?)?;
         for (i, layer) in self.layers.iter().enumerate() {
@@ -172,7 +167,7 @@ impl Encoder {
             };
             let pass = Pass {
                 mask: AttentionMask {
-                    keys: context.mask.as_ref(),
+                    keys: mask.as_ref(),
                     ..Default::default()
                 },
                 rotation: [rotation[0].as_ref(), rotation[1].as_ref()],
@@ -233,10 +228,8 @@ impl Encoder {
         mut maps: Maps,
     ) -> Result<Tensor> {
         let rotation = self.rotation(x)?;
-        let embedded = self.embed(x)?;
-        let mut y = mode
-            .child(0)
-            .dropout(&embedded, self.settings.embed_dropout)?;
+        let drop = (self.settings.embed_dropout, mode.child(0));
+        let mut y = self.embed(std::slice::from_ref(x), &[drop])?.swap_remove(0);
         for (i, layer) in self.layers.iter().enumerate() {
             let pass = Pass {
                 mask: AttentionMask {
@@ -252,15 +245,22 @@ impl Encoder {
         self.end(y)
     }
 
-    /// Inputs as the first layer takes them.
-    fn embed(&self, stream: &Stream) -> Result<Tensor> {
+    /// Streams one after the other as the first layer takes them, once for each of `drops`.
+    fn embed(&self, streams: &[Stream], drops: &[(f64, Mode)]) -> Result<Vec<Tensor>> {
         let width = self.settings.layer.width;
-        stream.check(width)?;
-        let x = match self.settings.scaled {
-            true => (&stream.features * (width as f64).sqrt())?,
-            false => stream.features.clone(),
+        streams.iter().try_for_each(|stream| stream.check(width))?;
+        let scale = match self.settings.scaled {
+            true => (width as f64).sqrt(),
+            false => 1.0,
         };
-        self.positions.add(&x, stream.mask.as_ref())
+        if self.settings.position == Position::None || self.settings.position == Position::Rotary {
+            let features: Vec<&Tensor> = streams.iter().map(|s| &s.features).collect();
+            return concatenate(&features, scale, drops);
+        }
+        // Positions are added to what is scaled already.
+        let placed = |s: &Stream| self.positions.add(&(&s.features * scale)?, s.mask.as_ref());
+        let placed = streams.iter().map(placed).collect::<Result<Vec<_>>>()?;
+        concatenate(&placed.iter().collect::<Vec<_>>(), 1.0, drops)
     }
 
     fn rotation(&self, stream: &Stream) -> Result<Option<Tensor>> {

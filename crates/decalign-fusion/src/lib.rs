@@ -85,5 +85,8 @@ pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
             all.extend(op::attention::device::programs(head, dtype)?);
         }
     }
+    for dtype in [F32, F64] {
+        all.extend(op::device::programs(dtype)?);
+    }
     Ok(all)
 }

@@ -55,15 +55,13 @@ impl Stream {
         }
     }
 
-    /// Features and masks one after the other along time.
-    pub(crate) fn concatenate(streams: &[Stream]) -> Result<Self> {
-        let features: Vec<&Tensor> = streams.iter().map(|s| &s.features).collect();
-        let features = Tensor::cat(&features, 1)?;
+    /// Masks one after the other along time; none where every step exists.
+    pub(crate) fn joined_mask(streams: &[Stream]) -> Result<Option<Tensor>> {
         if streams.iter().all(|s| s.mask.is_none()) {
-            return Ok(Self::new(features));
+            return Ok(None);
         }
         let masks = streams.iter().map(Self::whole_mask);
         let masks = masks.collect::<Result<Vec<_>>>()?;
-        Ok(Self::masked(features, Tensor::cat(&masks, 1)?))
+        Ok(Some(Tensor::cat(&masks, 1)?))
     }
 }

@@ -3,10 +3,13 @@
 
 use candle_core::Tensor;
 use decalign_core::device::emulator::{available, emulated, holds};
-use decalign_core::nn::Mode;
+use decalign_core::nn::{Mode, Parameters};
 use decalign_core::random::Stream;
 use decalign_core::{Result, gradcheck};
-use decalign_fusion::{AttentionMask, dot_product_attention, residual_norm};
+use decalign_fusion::{
+    AttentionMask, Encoder, EncoderSettings, LayerSettings, Position, Stream as Sequence,
+    dot_product_attention, mean_pool, project, project_context, residual_norm,
+};
 
 const TIGHT: (f64, f64) = (1e-11, 5e-5);
 
@@ -106,4 +109,92 @@ fn residual_norms() -> Result<()> {
             (0.2, mode),
         )?])
     })
+}
+
+#[test]
+fn residual_norms_of_any_width() -> Result<()> {
+    // Less than a warp, more than one with a rest, several groups of rows.
+    for (rows, d) in [(70, 3), (9, 41), (33, 64)] {
+        let inputs = [
+            normal(&[rows, d], 0),
+            normal(&[rows, d], 1),
+            normal(&[d], 2),
+            normal(&[d], 3),
+        ];
+        holds(&inputs, TIGHT, |x| {
+            let drop = (0.0, Mode::Inference);
+            Ok(vec![residual_norm(&x[0], &x[1], &x[2], &x[3], 1e-5, drop)?])
+        })?;
+        let mode = Mode::Training(Stream::new(2, 9));
+        holds(&inputs, TIGHT, |x| {
+            let drop = (0.3, mode);
+            Ok(vec![residual_norm(&x[0], &x[1], &x[2], &x[3], 1e-5, drop)?])
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn means_over_time() -> Result<()> {
+    let mask = lengths(3, 7);
+    holds(&[normal(&[3, 7, 5], 0)], TIGHT, |x| {
+        let mask = mask.to_device(x[0].device())?;
+        Ok(vec![
+            mean_pool(&x[0], None)?,
+            mean_pool(&x[0], Some(&mask))?,
+        ])
+    })
+}
+
+#[test]
+fn projections() -> Result<()> {
+    let inputs = [
+        normal(&[2, 3, 5], 1),
+        normal(&[2, 4, 5], 2),
+        normal(&[2, 4, 5], 3),
+        normal(&[15, 5], 4),
+        normal(&[15], 5),
+        normal(&[15, 5], 6),
+        normal(&[15], 7),
+    ];
+    holds(&inputs, TIGHT, |x| {
+        let mut all = project(&x[0], &x[1], &x[2], &x[3], &x[4])?.to_vec();
+        let layers = [(&x[3], &x[4]), (&x[5], &x[6])];
+        all.extend(project_context(&x[1], &x[2], &layers)?.concat());
+        Ok(all)
+    })
+}
+
+/// Encoders with embeddings, projections and dropout, from one stream to two others and to itself.
+#[test]
+fn encoders() -> Result<()> {
+    let layer = LayerSettings {
+        attention_dropout: 0.1,
+        activation_dropout: 0.2,
+        residual_dropout: 0.3,
+        ..LayerSettings::new(6, 2)
+    };
+    let mode = Mode::Training(Stream::new(8, 1));
+    let inputs = [
+        normal(&[2, 3, 6], 1),
+        normal(&[2, 4, 6], 2),
+        normal(&[2, 9, 6], 3),
+    ];
+    for position in [Position::None, Position::Sinusoidal] {
+        let settings = EncoderSettings {
+            position,
+            embed_dropout: 0.2,
+            ..EncoderSettings::new(2, layer)
+        };
+        // Deviations of small rows make gradients steep.
+        holds(&inputs, (1e-9, 2e-3), |x| {
+            let parameters = Parameters::new(3, x[0].dtype(), x[0].device());
+            let encoder = Encoder::new(&parameters, settings)?;
+            let stream = |i: usize| Sequence::new(x[i].clone());
+            let crossed = encoder.cross(&stream(0), &[stream(1), stream(2)], mode)?;
+            let own = encoder.self_attend(&stream(1), AttentionMask::default(), mode)?;
+            Ok(vec![crossed, own])
+        })?;
+    }
+    Ok(())
 }

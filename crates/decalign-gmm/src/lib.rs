@@ -32,6 +32,9 @@
 //! | [`UnrolledEm`] | the DecAlign release's fit, number for number |
 //! | [`mod@reference`] | the same in plain tensor operations |
 //!
+//! Data may lie on a device: [`UnrolledEm`] fits there in one launch; [`Em`] with diagonal or spherical covariances passes over the
+//! data there and finds starts and gradients on the host.
+//!
 //! # Which gradient
 //!
 //! A few steps carry the gradient of those steps, which is not that of the fit. Relative errors against the
@@ -74,3 +77,16 @@ pub use fit::{Dead, Em, End, Fit, Gradient, ImplicitSolve, Start, Stop};
 pub use mixture::Mixture;
 pub use online::OnlineEm;
 pub use release::{MASS_FLOOR, UnrolledEm, UnrolledFit, WEIGHT_FLOOR};
+
+/// The device programs of this crate, for checks without a device.
+#[doc(hidden)]
+pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
+    use candle_core::DType::{F32, F64};
+    let mut all = Vec::new();
+    for dtype in [F32, F64] {
+        all.push(release::device::program(dtype)?);
+        all.push(pass::device::program(32, 64, false, dtype)?);
+        all.push(pass::device::program(6, 40, true, dtype)?);
+    }
+    Ok(all)
+}

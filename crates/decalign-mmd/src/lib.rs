@@ -25,6 +25,9 @@
 //! Kernel values are never stored: memory is linear in the number of points. Points are taken about
 //! their common mean before distances are, so a shift costs no digits.
 //!
+//! Samples on a device stay there: [`Mmd`] and [`MmdFamily`] take a few launches for which the host does not wait, and numbers are
+//! not checked. With weights, learned lengths, products of kernels or the cosine they go through [`mod@reference`].
+//!
 //! ```
 //! use candle_core::{Device, Tensor};
 //! use decalign_mmd::{Estimator, Kernel, Mmd};
@@ -76,3 +79,14 @@ pub use reference::VARIANCE_FLOOR;
 pub use sample::Sample;
 pub use streaming::StreamingMmd;
 pub use variance::Estimate;
+
+/// The device programs of this crate, for checks without a device.
+#[doc(hidden)]
+pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
+    use candle_core::DType::{F32, F64};
+    let mut all = pass::device::programs()?;
+    for dtype in [F32, F64] {
+        all.push(moments::device::moments_program(dtype)?);
+    }
+    Ok(all)
+}

@@ -1,11 +1,13 @@
 //! Maximum mean discrepancy.
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use decalign_core::device::Backend;
 use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
 use crate::estimator::Estimator;
 use crate::kernel::Kernel;
+use crate::pass::device;
 use crate::reference;
 use crate::sample::{self, Sample};
 use crate::statistic::{Functional, Statistic};
@@ -230,16 +232,32 @@ fn at_least_two(samples: Vec<Sample>) -> Result<Vec<Sample>> {
     }
 }
 
-/// Fused on the CPU, by the reference elsewhere.
+/// Fused where there is a kernel for it, by the reference elsewhere.
 pub(crate) fn evaluate(statistic: Statistic, samples: &[Sample]) -> Result<Tensor> {
-    match samples.iter().all(|s| s.points.device().is_cpu()) {
-        true => statistic.evaluate(samples),
-        false => reference::evaluate(&statistic, samples),
+    let Some(first) = samples.first() else {
+        return statistic.evaluate(samples);
+    };
+    let Some(backend) = Backend::of(&first.points)? else {
+        return statistic.evaluate(samples);
+    };
+    match device::evaluate(&backend, &statistic, samples)? {
+        Some(values) => Ok(values),
+        None => reference::evaluate(&statistic, samples),
     }
 }
 
 /// `sqrt(max(v, 0))`, its gradient 0 where the value is.
 pub(crate) fn root(v: &Tensor) -> Result<Tensor> {
+    if Backend::of(v)?.is_some() {
+        // A root below epsilon is rounding alone, and so is its gradient.
+        let epsilon = match v.dtype() {
+            DType::F64 => f64::EPSILON,
+            _ => f64::from(f32::EPSILON),
+        };
+        let kept = v.gt(epsilon * epsilon)?;
+        let root = kept.where_cond(v, &v.ones_like()?)?.sqrt()?;
+        return Ok((root * kept.to_dtype(v.dtype())?)?);
+    }
     with_real!("MMD^2", v, T => root_of::<T>(v))
 }
 

@@ -1,6 +1,9 @@
 //! Matching the first three moments.
 
+pub(crate) mod device;
+
 use candle_core::Tensor;
+use decalign_core::device::Backend;
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Real, Result, with_real};
@@ -19,13 +22,16 @@ use crate::sample::{check_finite, check_points};
 /// M >= 2 tensors (n_m, d), n_m >= 1. The result is a scalar.
 ///
 /// # Errors
-/// When shapes or dtypes differ, or an entry is not finite.
+/// When shapes or dtypes differ, or an entry is not finite. Entries on a device are not looked at: the result is NaN then.
 ///
 /// Source: DecAlign (ICLR 2026), homogeneous alignment, as in the public release.
 pub fn moment_matching(samples: &[Tensor]) -> Result<Tensor> {
     let width = check_points(&samples.iter().collect::<Vec<_>>(), 2, 1)?;
-    if !samples[0].device().is_cpu() {
-        return reference::moment_matching(samples);
+    if let Some(backend) = Backend::of(&samples[0])? {
+        return match samples.len() <= device::SAMPLES {
+            true => device::moment_matching(&backend, samples, width),
+            false => reference::moment_matching(samples),
+        };
     }
     with_real!("samples", samples[0], T => fused::<T>(samples, width))
 }

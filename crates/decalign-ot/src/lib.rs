@@ -105,11 +105,20 @@ pub use reference::ROOT_SHIFT;
 pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
     use candle_core::DType::{F32, F64};
     let mut all = Vec::new();
+    for dtype in [F32, F64] {
+        all.push(geometry::device::gaussian_program(dtype)?);
+        all.push(geometry::device::coupling_program(dtype)?);
+    }
     for sizes in [&[7, 7, 7][..], &[32, 32]] {
         for dtype in [F32, F64] {
             all.push(multi_marginal::device::log_domain_program(sizes, dtype)?);
             all.push(multi_marginal::device::release_program(sizes, dtype)?);
         }
+    }
+    for dtype in [F32, F64] {
+        all.push(linear::device::small_program(dtype)?);
+        all.push(linear::device::sweep_program(dtype, 64)?);
+        all.push(linear::device::plan_program(dtype, 64)?);
     }
     Ok(all)
 }

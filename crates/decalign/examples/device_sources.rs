@@ -10,7 +10,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = env::args().nth(1).ok_or("usage: device_sources FOLDER")?;
     let mut all = programs()?;
     all.extend(decalign::fusion::device_programs()?);
+    all.extend(decalign::decouple::device_programs()?);
+    all.extend(decalign::gmm::device_programs()?);
+    all.extend(decalign::mmd::device_programs()?);
     all.extend(decalign::ot::device_programs()?);
+    all.extend(decalign::device_programs()?);
     fs::create_dir_all(&folder)?;
     for program in all {
         program.functions()?;

@@ -65,3 +65,16 @@ pub use decalign_gmm as gmm;
 pub use decalign_mmd as mmd;
 pub use decalign_ot as ot;
 pub use decalign_text as text;
+
+/// The device programs of this crate, for checks without a device.
+#[doc(hidden)]
+pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
+    use candle_core::DType::{F32, F64};
+    let mut all = Vec::new();
+    for dtype in [F32, F64] {
+        all.push(objective::device::losses_program(dtype)?);
+        all.push(objective::device::contrastive_program(dtype)?);
+        all.push(optim::device::adam_program(dtype)?);
+    }
+    Ok(all)
+}

@@ -12,7 +12,15 @@ use crate::{call, cargo, described};
 const ARCHITECTURES: [(&str, &str); 2] = [("compute_80", "sm_80"), ("compute_90", "sm_90")];
 
 /// Crates with tests of kernels.
-pub(super) const TESTED: [&str; 3] = ["decalign-core", "decalign-fusion", "decalign-ot"];
+pub(super) const TESTED: [&str; 7] = [
+    "decalign-core",
+    "decalign-decouple",
+    "decalign-fusion",
+    "decalign-gmm",
+    "decalign-mmd",
+    "decalign-ot",
+    "decalign",
+];
 
 pub(crate) fn run(root: &Path) -> Result<(), String> {
     let home = tools::install(root)?;
@@ -65,7 +73,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
         return Err(spills.join("\n"));
     }
     for package in TESTED {
-        cargo(&["test", "-p", package, "--test", "device"], &[])?;
+        cargo(&["test", "-p", package, "--test", "device*"], &[])?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! All that waits for a device, in one command.
+//! All that wants a device, in one command.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,16 @@ use std::process::Command;
 use super::gates::TESTED;
 use crate::{call, cargo};
 
-/// Device tests on the device itself, the same under compute-sanitizer where it is installed, and a training step.
+/// Programs that time kernels: package and example.
+const TIMED: [(&str, &str); 4] = [
+    ("decalign-ot", "device_sinkhorn"),
+    ("decalign-mmd", "device_mmd"),
+    ("decalign-gmm", "device_em"),
+    ("decalign-fusion", "device_attention"),
+];
+
+/// Device tests on the device itself, the same under compute-sanitizer where it is installed, a short training, and times,
+/// beside PyTorch's where the `python3` of this machine has it.
 pub(crate) fn run(root: &Path) -> Result<(), String> {
     let feature = if cfg!(target_os = "macos") {
         "metal"
@@ -19,59 +28,60 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
             .arg("--format=csv,noheader");
         call(&mut smi, "nvidia-smi", "this machine has no CUDA device")?;
     }
+    let features = ["--release", "--features", feature];
     for package in TESTED {
-        let tests = ["test", "--release", "-p", package, "--features", feature];
+        let tests = ["test", "-p", package, "--test", "device*"];
         cargo(
-            &[&tests[..], &["--test", "device", "--", "--nocapture"]].concat(),
+            &[&tests[..], &features, &["--", "--nocapture"]].concat(),
             &[],
         )?;
     }
-    let sanitizer = Command::new("compute-sanitizer").arg("--version").output();
-    if feature == "cuda" && sanitizer.is_ok() {
-        for package in TESTED {
-            let mut command = Command::new("compute-sanitizer");
-            command.args([
-                "--error-exitcode",
-                "1",
-                "--target-processes",
-                "all",
-                "cargo",
-                "test",
-            ]);
-            command.args([
-                "--release",
-                "-p",
-                package,
-                "--features",
-                feature,
-                "--test",
-                "device",
-            ]);
-            command.current_dir(root);
-            call(
-                &mut command,
-                &format!("compute-sanitizer, {package}"),
-                "it was there",
-            )?;
-        }
-    } else {
-        eprintln!("skipped: no compute-sanitizer");
+    sanitize(root, feature)?;
+    let program = ["run", "-p", "decalign-cli"];
+    let train = ["--", "train", "--device", feature, "--epochs", "2"];
+    cargo(&[&program[..], &features, &train].concat(), &[])?;
+    for preset in ["mosi", "mosei", "sims", "iemocap"] {
+        let bench = ["--", "bench", preset, "--device", feature];
+        cargo(&[&program[..], &features, &bench].concat(), &[])?;
     }
-    let program = [
-        "run",
-        "--release",
-        "-p",
-        "decalign-cli",
-        "--features",
-        feature,
-        "--",
-    ];
-    cargo(
-        &[
-            &program[..],
-            &["train", "--device", "auto", "--epochs", "2"],
-        ]
-        .concat(),
-        &[],
-    )
+    for (package, example) in TIMED {
+        let program = ["run", "-p", package, "--example", example];
+        let device = ["--", "--device", feature];
+        cargo(&[&program[..], &features, &device].concat(), &[])?;
+    }
+    peer(root, feature)
+}
+
+/// The tests again under compute-sanitizer.
+fn sanitize(root: &Path, feature: &str) -> Result<(), String> {
+    let sanitizer = Command::new("compute-sanitizer").arg("--version").output();
+    if feature != "cuda" || sanitizer.is_err() {
+        eprintln!("skipped: no compute-sanitizer");
+        return Ok(());
+    }
+    for package in TESTED {
+        let mut command = Command::new("compute-sanitizer");
+        command.args(["--error-exitcode", "1", "--target-processes", "all"]);
+        command.args(["cargo", "test", "--release", "-p", package]);
+        command.args(["--features", feature, "--test", "device*"]);
+        // The emulator has been through them.
+        command.current_dir(root).env("CXX", "none");
+        let name = format!("compute-sanitizer, {package}");
+        call(&mut command, &name, "it was there")?;
+    }
+    Ok(())
+}
+
+/// PyTorch on the same device.
+fn peer(root: &Path, feature: &str) -> Result<(), String> {
+    let check = ["-c", "import torch; torch.zeros(1, device='cuda')"];
+    let there = Command::new("python3").args(check).output();
+    if feature != "cuda" || !there.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no PyTorch for CUDA in python3");
+        return Ok(());
+    }
+    let mut command = Command::new("python3");
+    command.arg(root.join("xtask/peers/device.py"));
+    command.args(["step", "attention", "transport", "mmd"]);
+    call(&mut command, "device.py", "it was there")
 }

@@ -4,20 +4,30 @@
 // the emulator's tests.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::CudaStorageSlice;
+use candle_core::cuda_backend::cudarc::cublas::result as cublas;
+use candle_core::cuda_backend::cudarc::cublas::sys::cublasOperation_t;
+use candle_core::cuda_backend::cudarc::driver::result as driver;
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaStream, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg, SyncOnDrop,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
-use candle_core::{CudaDevice, CudaStorage, DType, Shape, Storage, StorageRef, Tensor};
+use candle_core::{
+    CpuStorage, CudaDevice, CudaStorage, DType, InplaceOp1, Layout, Shape, Storage, StorageRef,
+    Tensor,
+};
 
 use super::launch::{Argument, Launch, Value};
-use super::{Language, Program, cache};
+use super::memory::Room;
+use super::{Language, Memory, Program, cache};
+use crate::gemm::Store;
 use crate::{Error, Result};
 
 /// Memory that is not initialised.
@@ -69,10 +79,18 @@ pub(super) fn run(launch: Launch, device: &CudaDevice) -> Result<()> {
                 let start = tensor.layout().start_offset();
                 Some(input(x, start, &stream)?)
             }
-            (_, Argument::Output(memory)) => match memory.storage_mut() {
-                Storage::Cuda(x) => Some(output(x, &stream)?),
-                _ => return Err(elsewhere()),
+            (_, Argument::Output(memory)) => match memory.room() {
+                Room::Own(Storage::Cuda(x)) => Some(output(x, &stream)?),
+                Room::Part(part) => {
+                    pointers.push(address(part, &stream)?);
+                    continue;
+                }
+                Room::Own(_) => return Err(elsewhere()),
             },
+            (_, Argument::Update(tensor)) => {
+                pointers.push(updated(tensor, &stream)?);
+                continue;
+            }
             (_, Argument::Value(_)) => None,
             _ => return Err(elsewhere()),
         };
@@ -136,32 +154,169 @@ fn output<'a>(x: &'a mut CudaStorage, stream: &'a CudaStream) -> Result<Place<'a
     Ok(with_slice!(&mut x.slice, slice => slice.device_ptr_mut(stream)))
 }
 
-/// The keys of programs by their text: hashing a text at every launch would be felt.
-static KEYS: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
+/// See [`super::multiply`]: what is a table of rows here is one of columns to the library, so that the sides change places.
+pub(super) fn multiply(
+    device: &CudaDevice,
+    out: &mut Memory,
+    at: usize,
+    [a, b]: [&Tensor; 2],
+    store: Store,
+) -> Result<()> {
+    let ((m, k), n) = (a.dims2()?, b.dim(1)?);
+    let (a, b) = (a.detach(), b.detach());
+    let ((a, transpose_a, step_a), (b, transpose_b, step_b)) = (operand(&a)?, operand(&b)?);
+    let size = |n: usize| i32::try_from(n).map_err(failed);
+    let stream = device.cuda_stream();
+    let (x, y, dtype) = (address(&a, &stream)?, address(&b, &stream)?, a.dtype());
+    let start = (at * dtype.size_in_bytes()) as u64;
+    let z = start
+        + match out.room() {
+            Room::Own(Storage::Cuda(z)) => output(z, &stream)?.0,
+            Room::Part(part) => address(part, &stream)?,
+            Room::Own(_) => return Err(elsewhere()),
+        };
+    let (rows, columns, inner) = (size(m)?, size(n)?, size(k)?);
+    let (step_a, step_b) = (size(step_a)?, size(step_b)?);
+    let adds = matches!(store, Store::Add);
+    let blas = device.cublas_handle();
+    macro_rules! gemm {
+        ($t:ty, $function:path) => {{
+            let (one, beta): ($t, $t) = (1.0, if adds { 1.0 } else { 0.0 });
+            // SAFETY: the addresses hold (m, k), (k, n) and (m, n) elements with these steps, and live until this returns to
+            // a stream on which all that follows waits.
+            unsafe {
+                $function(
+                    *blas.handle(),
+                    transpose_b,
+                    transpose_a,
+                    columns,
+                    rows,
+                    inner,
+                    &raw const one,
+                    y as *const $t,
+                    step_b,
+                    x as *const $t,
+                    step_a,
+                    &raw const beta,
+                    z as *mut $t,
+                    columns,
+                )
+            }
+            .map_err(failed)
+        }};
+    }
+    match (dtype, b.dtype()) {
+        (DType::F32, DType::F32) => gemm!(f32, cublas::sgemm),
+        (DType::F64, DType::F64) => gemm!(f64, cublas::dgemm),
+        _ => Err(Error::tensor(
+            "product",
+            "operands of one type, f32 or f64",
+            b.dtype(),
+        )),
+    }
+}
+
+/// Where the first element of a tensor lies.
+fn address(x: &Tensor, stream: &CudaStream) -> Result<u64> {
+    let (storage, layout) = x.storage_and_layout();
+    match &*storage {
+        Storage::Cuda(x) => Ok(input(x, layout.start_offset(), stream)?.0),
+        _ => Err(elsewhere()),
+    }
+}
+
+/// Sets a piece of memory to zeros.
+pub(super) fn clear(device: &CudaDevice, part: &Tensor) -> Result<()> {
+    let stream = device.cuda_stream();
+    let (at, bytes) = (
+        address(part, &stream)?,
+        part.elem_count() * part.dtype().size_in_bytes(),
+    );
+    // SAFETY: the piece has so many bytes, which nothing else uses.
+    unsafe { driver::memset_d8_async(at, 0, bytes, stream.cu_stream()) }.map_err(failed)
+}
+
+/// A piece in memory of its own.
+pub(super) fn copied(part: &Tensor) -> Result<Storage> {
+    let (storage, layout) = part.storage_and_layout();
+    let Storage::Cuda(from) = &*storage else {
+        return Err(elsewhere());
+    };
+    let mut to = empty(&from.device, part.dtype(), part.shape())?;
+    from.copy_strided_src(&mut to, 0, layout)?;
+    Ok(Storage::Cuda(to))
+}
+
+/// An operand as the library takes it: whether it is transposed, and the step from one row (or column) to the next.
+fn operand(x: &Tensor) -> Result<(Tensor, cublasOperation_t, usize)> {
+    let ((rows, columns), steps) = (x.dims2()?, x.stride().to_vec());
+    match steps[..] {
+        [step, 1] if step >= columns => Ok((x.clone(), cublasOperation_t::CUBLAS_OP_N, step)),
+        [1, step] if step >= rows => Ok((x.clone(), cublasOperation_t::CUBLAS_OP_T, step)),
+        _ => Ok((x.contiguous()?, cublasOperation_t::CUBLAS_OP_N, columns)),
+    }
+}
+
+/// Takes the place of a tensor that is written: Candle lends its storage mutably to such an operation only.
+struct Locate<'a> {
+    stream: &'a CudaStream,
+    pointer: Cell<u64>,
+}
+
+impl InplaceOp1 for Locate<'_> {
+    fn name(&self) -> &'static str {
+        "update"
+    }
+
+    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> candle_core::Result<()> {
+        candle_core::bail!("update: the tensor is not on the device")
+    }
+
+    fn cuda_fwd(&self, x: &mut CudaStorage, layout: &Layout) -> candle_core::Result<()> {
+        // What says that it is in use goes at once: the kernel starts on the stream that all else is on.
+        let (pointer, bytes) = match &mut x.slice {
+            CudaStorageSlice::F32(x) => (x.device_ptr_mut(self.stream).0, 4),
+            CudaStorageSlice::F64(x) => (x.device_ptr_mut(self.stream).0, 8),
+            _ => candle_core::bail!("update: the tensor is f32 or f64"),
+        };
+        self.pointer
+            .set(pointer + (layout.start_offset() * bytes) as u64);
+        Ok(())
+    }
+}
+
+fn updated(x: &Tensor, stream: &CudaStream) -> Result<u64> {
+    let place = Locate {
+        stream,
+        pointer: Cell::new(0),
+    };
+    x.inplace_op1(&place)?;
+    Ok(place.pointer.get())
+}
+
+/// What a function was loaded by: where the texts lie that it is made of, and the numbers that go into them.
+type Key = Vec<usize>;
+
+/// Functions that are loaded: building a text and its hash at every launch would be felt.
+static LOADED: LazyLock<Mutex<HashMap<Key, CudaFunction>>> = LazyLock::new(Mutex::default);
 
 fn load(program: &Program, function: &str, device: &CudaDevice) -> Result<CudaFunction> {
-    let title = program.title();
-    let known = {
-        let keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.get(&format!("{title}-{}", program.group_size()))
-            .cloned()
-    };
-    if let Some(key) = known {
-        // The module is loaded: the text is not looked at.
-        if let Ok(found) = device.get_or_load_custom_func(function, &key, "") {
-            return Ok(found.into_cuda_function());
-        }
+    let mut key = program.identity();
+    key.extend([function.as_ptr() as usize, function.len()]);
+    key.push(Arc::as_ptr(device.cuda_stream().context()) as usize);
+    let loaded = || LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = loaded().get(&key) {
+        return Ok(found.clone());
     }
     program.functions()?;
     let text = program.text(Language::Cuda);
     let arch = architecture(device)?;
-    let key = cache::key(&[&text, &arch, &compiler_version(), OPTIONS]);
-    let ptx = compiled(&title, &text, &arch, &key)?;
-    let found = device.get_or_load_custom_func(function, &key, &ptx)?;
-    KEYS.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(format!("{title}-{}", program.group_size()), key);
-    Ok(found.into_cuda_function())
+    let hash = cache::key(&[&text, &arch, &compiler_version(), OPTIONS]);
+    let ptx = compiled(&program.title(), &text, &arch, &hash)?;
+    let found = device.get_or_load_custom_func(function, &hash, &ptx)?;
+    let found = found.into_cuda_function();
+    loaded().insert(key, found.clone());
+    Ok(found)
 }
 
 /// f32 stays f32: no flush of subnormal numbers, exact division and roots.

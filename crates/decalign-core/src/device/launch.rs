@@ -19,6 +19,8 @@ pub(super) enum Argument<'a> {
     /// Contiguous.
     Input(Tensor),
     Output(&'a mut Memory),
+    /// Contiguous; written in place.
+    Update(Tensor),
     Value(Value),
 }
 
@@ -56,6 +58,19 @@ impl<'a> Launch<'a> {
     pub fn output(mut self, memory: &'a mut Memory) -> Self {
         self.arguments.push(Argument::Output(memory));
         self
+    }
+
+    /// A tensor to read and write in place, such as a variable. No other argument may share its memory, and no graph
+    /// that needs its numbers as they were.
+    ///
+    /// # Errors
+    /// When it is strided.
+    pub fn update(mut self, x: &Tensor) -> Result<Self> {
+        if !x.is_contiguous() {
+            return Err(Error::tensor("tensor to update", "contiguous", x.layout()));
+        }
+        self.arguments.push(Argument::Update(x.detach()));
+        Ok(self)
     }
 
     /// A number of the program's element type.

@@ -36,8 +36,18 @@ pub(super) fn run(launch: Launch, device: &MetalDevice) -> Result<()> {
                 let offset = layout.start_offset() * x.dtype().size_in_bytes();
                 encoder.set_input_buffer(i, Some(metal.buffer()), offset);
             }
+            Argument::Update(x) => {
+                let (storage, layout) = x.storage_and_layout();
+                let Storage::Metal(metal) = &*storage else {
+                    return Err(elsewhere());
+                };
+                let offset = layout.start_offset() * x.dtype().size_in_bytes();
+                encoder.set_output_buffer(i, Some(metal.buffer()), offset);
+            }
             Argument::Output(memory) => match memory.storage_mut() {
-                Storage::Metal(metal) => encoder.set_output_buffer(i, Some(metal.buffer()), 0),
+                Some(Storage::Metal(metal)) => {
+                    encoder.set_output_buffer(i, Some(metal.buffer()), 0)
+                }
                 _ => return Err(elsewhere()),
             },
             Argument::Value(Value::F32(v)) => encoder.set_bytes(i, &v),

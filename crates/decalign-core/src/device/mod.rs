@@ -40,6 +40,8 @@
     allow(dead_code, unused, unreachable_code)
 )]
 
+#[cfg(feature = "cuda")]
+pub(crate) mod arena;
 #[cfg(any(feature = "cuda", feature = "emulator"))]
 mod cache;
 pub mod chacha;
@@ -51,13 +53,17 @@ mod launch;
 mod memory;
 #[cfg(feature = "metal")]
 mod metal;
+pub mod pairs;
 mod place;
+mod product;
 mod program;
 mod scope;
+pub(crate) mod sum;
 
 pub use launch::Launch;
 pub use memory::Memory;
 pub use place::{Place, available};
+pub use product::{multiply, product};
 pub use program::{Language, Program};
 pub use scope::Scope;
 
@@ -128,5 +134,11 @@ impl Backend {
 /// The device programs of this crate, for checks without a device.
 #[doc(hidden)]
 pub fn programs() -> Result<Vec<Program>> {
-    crate::nn::device_programs()
+    use candle_core::DType::{F32, F64};
+    let mut all = crate::nn::device_programs()?;
+    for dtype in [F32, F64] {
+        all.push(product::program(dtype, true)?);
+        all.push(sum::program(dtype, 3)?);
+    }
+    Ok(all)
 }

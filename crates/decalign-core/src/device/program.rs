@@ -84,6 +84,21 @@ impl Program {
         self.dtype
     }
 
+    /// What tells programs apart without looking at their texts: where these lie, and the numbers that go into them.
+    #[cfg(feature = "cuda")]
+    pub(super) fn identity(&self) -> Vec<usize> {
+        let place = |text: &'static str| [text.as_ptr() as usize, text.len()];
+        let mut identity = vec![self.lanes, self.dtype.size_in_bytes()];
+        identity.extend(self.sources.iter().flat_map(|text| place(text)));
+        // Whatever follows are names and numbers in turn.
+        identity.push(0);
+        for (name, value) in &self.constants {
+            identity.extend(place(name));
+            identity.push(*value);
+        }
+        identity
+    }
+
     /// A name for files and errors, with all that the program is specialised to.
     pub fn title(&self) -> String {
         let mut title = format!("{}-{}", self.name, self.dtype.as_str());

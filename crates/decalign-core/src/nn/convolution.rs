@@ -2,7 +2,8 @@
 
 use candle_core::Tensor;
 
-use super::reference;
+use super::device;
+use crate::device::Backend;
 use crate::gemm::{Matrix, Store, matmul};
 use crate::op::{Backward, InputGradients, Output, record_one};
 use crate::{Elements, Error, Real, Result, with_real};
@@ -21,8 +22,8 @@ use crate::{Elements, Error, Real, Result, with_real};
 /// When the shapes or dtypes do not fit, or the kernel is longer than the sequence.
 pub fn convolution(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let size = Size::new(x, weight)?;
-    if !x.device().is_cpu() {
-        return reference::convolution(x, weight);
+    if let Some(backend) = Backend::of(x)? {
+        return device::convolution(&backend, x, weight, size);
     }
     if size.kernel == 1 {
         return super::linear(x, &weight.squeeze(2)?, None);
@@ -31,12 +32,12 @@ pub fn convolution(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 }
 
 #[derive(Clone, Copy)]
-struct Size {
-    batch: usize,
-    steps: usize,
-    channels: usize,
-    outputs: usize,
-    kernel: usize,
+pub(super) struct Size {
+    pub(super) batch: usize,
+    pub(super) steps: usize,
+    pub(super) channels: usize,
+    pub(super) outputs: usize,
+    pub(super) kernel: usize,
 }
 
 impl Size {
@@ -70,7 +71,7 @@ impl Size {
         })
     }
 
-    fn length(self) -> usize {
+    pub(super) fn length(self) -> usize {
         self.steps + 1 - self.kernel
     }
 }

@@ -3,7 +3,8 @@
 use candle_core::{D, Tensor};
 
 use super::dropout::apply_dropout;
-use super::{Mode, reference};
+use super::{Mode, device};
+use crate::device::Backend;
 use crate::gemm::{Matrix, Store, matmul};
 use crate::op::{Backward, InputGradients, Output, record_one};
 use crate::random::Stream;
@@ -27,8 +28,8 @@ use crate::{Elements, Error, Real, Result, with_real};
 /// ```
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     check(x, weight, bias)?;
-    if !x.device().is_cpu() {
-        return reference::linear(x, weight, bias);
+    if let Some(backend) = Backend::of(x)? {
+        return device::linear(&backend, x, weight, bias, None);
     }
     with_real!("x", x, T => fused::<T>(x, weight, bias, None))
 }
@@ -60,19 +61,19 @@ pub fn linear_relu_dropout(
 ) -> Result<Tensor> {
     check(x, weight, bias)?;
     super::dropout::check(p)?;
-    if !x.device().is_cpu() {
-        return mode.dropout(&reference::linear(x, weight, bias)?.relu()?, p);
-    }
     let gate = Gate {
         drop: mode.stream(p).map(|stream| (p, stream)),
     };
+    if let Some(backend) = Backend::of(x)? {
+        return device::linear(&backend, x, weight, bias, Some(gate));
+    }
     with_real!("x", x, T => fused::<T>(x, weight, bias, Some(gate)))
 }
 
 /// A rectifier, and dropout after it.
 #[derive(Clone, Copy)]
-struct Gate {
-    drop: Option<(f64, Stream)>,
+pub(super) struct Gate {
+    pub(super) drop: Option<(f64, Stream)>,
 }
 
 fn check(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()> {

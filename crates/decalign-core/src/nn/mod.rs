@@ -7,8 +7,9 @@
 //! Each function is fused on the CPU. On devices softmax, layer norm and dropout are kernels, and the rest is,
 //! as in [`mod@reference`], the same mathematics in plain tensor operations.
 
+mod concatenate;
 mod convolution;
-mod device;
+pub mod device;
 mod dropout;
 mod init;
 mod linear;
@@ -18,6 +19,7 @@ mod parameters;
 pub mod reference;
 mod softmax;
 
+pub use concatenate::concatenate;
 pub use convolution::convolution;
 pub use dropout::{apply_dropout, dropout, dropout_mask};
 pub use init::{kaiming_uniform, uniform, xavier_uniform};
@@ -34,8 +36,14 @@ pub(crate) fn device_programs() -> crate::Result<Vec<crate::device::Program>> {
         Ok(vec![
             device::rows_program(dtype)?,
             device::dropout_program(dtype)?,
+            device::concatenate_program(dtype)?,
+            device::convolution_program(dtype)?,
         ])
     };
     let both: crate::Result<Vec<_>> = [F32, F64].into_iter().map(of).collect();
-    Ok(both?.concat())
+    let linear: crate::Result<Vec<_>> = [F32, F64]
+        .into_iter()
+        .map(device::linear_programs)
+        .collect();
+    Ok([both?.concat(), linear?.concat()].concat())
 }

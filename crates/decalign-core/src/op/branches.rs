@@ -2,7 +2,7 @@
 
 use candle_core::{Tensor, Var};
 
-use super::{Backward, InputGradients, Output, record};
+use super::{Backward, InputGradients, Output, record, tape};
 use crate::device::Scope;
 use crate::{Elements, Real, Result, parallel, with_real};
 
@@ -118,8 +118,11 @@ pub fn parallel(branches: Vec<Branch>) -> Result<Vec<Vec<Tensor>>> {
             .iter()
             .flat_map(|b| b.inputs.iter().chain(&b.parameters))
     };
-    let plain = !sources().any(Tensor::track_op) || sources().any(|x| !x.device().is_cpu());
-    if plain {
+    // A device works through one stream of launches, and a tape is one thread's.
+    if tape::current().is_some() || sources().any(|x| !x.device().is_cpu()) {
+        return branches.iter().map(|b| (b.run)(&b.inputs)).collect();
+    }
+    if !sources().any(Tensor::track_op) {
         let scope = Scope::current();
         let run = |i: usize| scope.enter(|| (branches[i].run)(&branches[i].inputs));
         return parallel::map(branches.len(), usize::MAX, run)

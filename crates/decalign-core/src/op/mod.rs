@@ -15,19 +15,23 @@
 //! Candle clears a tensor for every gradient and adds to it, even where it is the only one. From one recorded operation
 //! to the next gradients therefore go directly, and what Candle walks over are tokens.
 //!
-//! [`parallel()`] runs whole parts of a graph at the same time, forward and backward.
+//! [`parallel()`] runs whole parts of a graph at the same time, forward and backward; a [`Tape`] does without Candle's
+//! backward pass, for devices, where every touch of a token is a launch.
 
 mod branches;
 mod node;
 mod origin;
 mod split;
+mod tape;
 
 pub use branches::{Branch, parallel};
 pub use split::split;
+pub use tape::{Gradients, Graph, Tape};
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::backend::{BackendDevice, BackendStorage};
+use candle_core::op::BackpropOp;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp3, DType, Device, Layout, MetalStorage, Shape,
     Storage, Tensor,
@@ -40,28 +44,35 @@ use origin::Origin;
 
 /// A result of an operation before it becomes a tensor.
 pub struct Output {
-    storage: Storage,
-    shape: Shape,
+    memory: Memory,
 }
 
 impl From<Memory> for Output {
     fn from(memory: Memory) -> Self {
-        let (storage, shape) = memory.into_parts();
-        Self { storage, shape }
+        Self { memory }
     }
 }
 
 impl Output {
     /// `data` in row-major order.
     pub fn new<T: Real>(data: Vec<T>, shape: impl Into<Shape>) -> Self {
-        Self {
-            storage: Storage::Cpu(T::to_cpu_storage_owned(data)),
-            shape: shape.into(),
-        }
+        let storage = Storage::Cpu(T::to_cpu_storage_owned(data));
+        Memory::from_parts(storage, shape.into()).into()
     }
 
     fn into_tensor(self) -> Tensor {
-        Memory::from_parts(self.storage, self.shape).into_tensor()
+        self.memory.into_tensor()
+    }
+
+    /// A tensor that Candle takes for a variable: what it computes from it carries gradients.
+    fn into_variable(self) -> Result<Tensor> {
+        let (storage, shape) = self.memory.into_parts()?;
+        Ok(Tensor::from_storage(
+            storage,
+            shape,
+            BackpropOp::none(),
+            true,
+        ))
     }
 }
 
@@ -188,9 +199,13 @@ impl Emit {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let name = self.origin.name();
-        let Some(Output { storage, shape }) = output else {
+        let Some(output) = output else {
             candle_core::bail!("{name}: an output is emitted once");
         };
+        let (storage, shape) = output
+            .memory
+            .into_parts()
+            .map_err(candle_core::Error::wrap)?;
         match at(storage) {
             Some(storage) => Ok((storage, shape)),
             None => candle_core::bail!("{name}: an output is on another device than the inputs"),
@@ -276,6 +291,9 @@ pub fn record(
 ) -> Result<Vec<Tensor>> {
     if !inputs.iter().any(|x| x.track_op()) {
         return Ok(outputs.into_iter().map(Output::into_tensor).collect());
+    }
+    if let Some(tape) = tape::current() {
+        return tape.record(name, inputs, outputs, Box::new(backward));
     }
     let node = Arc::new(Node::new(name, inputs, outputs.len(), Box::new(backward)));
     let token = chain(&node, inputs)?;

@@ -1,12 +1,12 @@
 //! The squared cosine between two parts of the same samples.
 
 use candle_core::Tensor;
+use decalign_core::device::Backend;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, simd, with_real};
 
-use super::Measure;
-use crate::reference;
-use crate::table::{finite, finite_tensor, in_range, same_kind};
+use super::{Measure, device};
+use crate::table::{finite, in_range, same_kind};
 
 /// Norms are not taken below this, so that a zero part has cosine 0 and a finite gradient.
 pub const NORM_FLOOR: f64 = 1e-8;
@@ -17,7 +17,8 @@ pub const NORM_FLOOR: f64 = 1e-8;
 /// `s` and `c` (B, ...) of one shape, B >= 1; the result is a scalar in [0, 1].
 ///
 /// # Errors
-/// When the shapes or dtypes differ, there is no sample, or an entry is not finite.
+/// When the shapes or dtypes differ, there is no sample, or an entry is not finite. Entries on a device are not looked at: the
+/// result is NaN then.
 ///
 /// Source: DecAlign (ICLR 2026), decoupling, as in the public release.
 ///
@@ -40,10 +41,8 @@ pub fn cosine_squared(s: &Tensor, c: &Tensor) -> Result<Tensor> {
         ));
     }
     same_kind("common part", c, s)?;
-    if !s.device().is_cpu() {
-        finite_tensor("unique part", s)?;
-        finite_tensor("common part", c)?;
-        return reference::cosine_squared(s, c);
+    if let Some(backend) = Backend::of(s)? {
+        return device::cosine_squared(&backend, s, c);
     }
     with_real!("unique part", s, T => fused::<T>(s, c))
 }

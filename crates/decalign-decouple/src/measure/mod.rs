@@ -3,6 +3,7 @@
 mod barlow;
 mod correlation;
 mod cosine;
+pub(crate) mod device;
 mod hsic;
 mod margin;
 mod moments;

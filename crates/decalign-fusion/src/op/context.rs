@@ -1,11 +1,13 @@
 //! Keys and values of all layers from a context that does not change, as one operation.
 
 use candle_core::Tensor;
+use decalign_core::device::Backend;
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::op::{Backward, InputGradients, Output, record};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
-use crate::reference::{self, KEYS};
+use super::device::projection::{self as device, Part};
+use crate::reference::KEYS;
 
 /// Which of the three projections is that of the values.
 const VALUES: usize = 2;
@@ -42,8 +44,20 @@ pub fn project_context(
             ));
         }
     }
-    if !keys.device().is_cpu() {
-        return reference::project_context(keys, values, layers);
+    if let Some(backend) = Backend::of(keys)? {
+        let of = |layer| {
+            [(0, KEYS), (1, VALUES)].map(|(source, part)| Part {
+                source,
+                layer,
+                part,
+            })
+        };
+        let parts: Vec<Part> = (0..layers.len()).flat_map(of).collect();
+        let y = device::project(&backend, &[keys, values], layers, &parts)?;
+        return Ok(y
+            .chunks_exact(2)
+            .map(|y| [y[0].clone(), y[1].clone()])
+            .collect());
     }
     with_real!("keys", keys, T => fused::<T>([keys, values], layers, d))
 }

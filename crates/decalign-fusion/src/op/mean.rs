@@ -1,10 +1,11 @@
 //! The mean over the steps of a sequence.
 
 use candle_core::Tensor;
+use decalign_core::device::Backend;
 use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Real, Result, parallel, with_real};
 
-use crate::reference;
+use super::device;
 
 /// `sum_t m_t x_t / max(sum_t m_t, 1)`; the mask, which carries no gradient, is of the type of x.
 pub(crate) fn mean(
@@ -12,8 +13,8 @@ pub(crate) fn mean(
     mask: Option<&Tensor>,
     dims: (usize, usize, usize),
 ) -> Result<Tensor> {
-    if !x.device().is_cpu() {
-        return reference::mean_pool(x, mask);
+    if let Some(backend) = Backend::of(x)? {
+        return device::mean::mean(&backend, x, mask, dims);
     }
     with_real!("x", x, T => fused::<T>(x, mask, dims))
 }

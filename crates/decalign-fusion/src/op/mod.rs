@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod context;
+pub(crate) mod device;
 pub(crate) mod gelu;
 pub(crate) mod mean;
 pub(crate) mod projection;

@@ -1,11 +1,14 @@
 //! The input projections of attention: three products with one packed weight.
 
 use candle_core::Tensor;
+use decalign_core::device::Backend;
 use decalign_core::gemm::{Matrix, Store, matmul};
+use decalign_core::nn::linear;
 use decalign_core::op::{Backward, InputGradients, Output, record};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
-use crate::reference::{self, KEYS};
+use super::device::projection::{self as device, Part};
+use crate::reference::KEYS;
 
 /// Queries, keys and values for dot-product attention: `q = x W_q^T + b_q`, `k = x W_k^T`,
 /// `v = x W_v^T + b_v`, where `weight` stacks W_q, W_k, W_v and `bias` b_q, b_k, b_v.
@@ -45,10 +48,24 @@ pub fn project(
             got,
         ));
     }
-    if !queries.device().is_cpu() {
-        return reference::project(queries, keys, values, weight, bias);
+    if let Some(backend) = Backend::of(queries)? {
+        return device::project_all(&backend, [queries, keys, values], (weight, bias));
     }
     with_real!("queries", queries, T => fused::<T>([queries, keys, values], weight, bias, d))
+}
+
+/// The queries alone.
+pub(crate) fn project_queries(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    if let Some(backend) = Backend::of(x)? {
+        let part = Part {
+            source: 0,
+            layer: 0,
+            part: 0,
+        };
+        return Ok(device::project(&backend, &[x], &[(weight, bias)], &[part])?.swap_remove(0));
+    }
+    let d = bias.elem_count() / 3;
+    linear(x, &weight.narrow(0, 0, d)?, Some(&bias.narrow(0, 0, d)?))
 }
 
 fn fused<T: Real>(

@@ -8,6 +8,8 @@ use decalign_core::random::Stream;
 use decalign_core::simd::{self, Isa, Kernel};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
+use super::device::residual_norm as device;
+
 /// `layer_norm(residual + dropout(x))`, the layer norm with `weight`, `bias` and what is added to the variance,
 /// `epsilon` (PyTorch's default is 1e-5, BERT's 1e-12).
 ///
@@ -40,11 +42,14 @@ pub fn residual_norm(
             "must be positive",
         ));
     }
-    if Backend::of(x)?.is_some() {
+    let drop = mode.stream(p).map(|stream| (p, stream));
+    if let Some(backend) = Backend::of(x)? {
+        if device::takes(d, x.dtype()) {
+            return device::residual_norm(&backend, [x, residual, weight, bias], epsilon, drop);
+        }
         let sum = (residual + mode.dropout(x, p)?)?;
         return nn::layer_norm(&sum, weight, bias, epsilon);
     }
-    let drop = mode.stream(p).map(|stream| (p, stream));
     with_real!("x", x, T => fused::<T>([x, residual, weight, bias], epsilon, drop))
 }
 

@@ -7,7 +7,7 @@ use super::settings::{Dead, Gradient};
 use super::solution::{End, Stop};
 use super::start::Origin;
 use crate::parameters::Parameters;
-use crate::pass::{self, Tiles};
+use crate::pass::{self, OnDevice, Tiles};
 
 /// A fit of one problem, in the frame's coordinates.
 pub(super) struct Run {
@@ -25,13 +25,13 @@ impl Run {
 }
 
 /// The best of all starts.
-pub(super) fn run<T: Real>(context: &Context<T>) -> Result<Run> {
+pub(super) fn run<T: Real>(context: &Context<T>, device: Option<&OnDevice>) -> Result<Run> {
     let random = context.em.start.is_random();
     let starts = if random { context.em.starts } else { 1 };
     let mut best: Option<Run> = None;
     let mut failure = None;
     for number in 0..starts {
-        match once(context, number) {
+        match once(context, number, device) {
             Err(error) => failure = Some(error),
             Ok(run) => {
                 let better = |old: &Run| {
@@ -51,7 +51,7 @@ pub(super) fn run<T: Real>(context: &Context<T>) -> Result<Run> {
     }
 }
 
-fn once<T: Real>(context: &Context<T>, number: usize) -> Result<Run> {
+fn once<T: Real>(context: &Context<T>, number: usize, device: Option<&OnDevice>) -> Result<Run> {
     let em = context.em;
     let (mut mixture, origin) = context.start(number)?;
     let mut path = Vec::new();
@@ -59,10 +59,16 @@ fn once<T: Real>(context: &Context<T>, number: usize) -> Result<Run> {
     let mut reseeds = 0;
     let volume = context.data.frame.log_volume();
     let stop = loop {
-        let tiles = Tiles::<T>::of(&mixture)?;
+        let factors = mixture.factors(context.epsilon())?;
         let ending = history.len() == em.max_iterations;
         let second = (!ending).then(|| context.second());
-        let totals = pass::expect(&context.data, &mixture, &tiles, second);
+        let totals = match device {
+            Some(device) => device.expect::<T>(&mixture, &factors, second)?,
+            None => {
+                let tiles = Tiles::<T>::new(&mixture, &factors);
+                pass::expect(&context.data, &mixture, &tiles, second)
+            }
+        };
         let level = totals.log_likelihood / context.data.total + volume;
         let change = history.last().map(|last| (level - last).abs());
         history.push(level);

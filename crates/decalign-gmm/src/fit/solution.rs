@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+use decalign_core::device::Backend;
 use decalign_core::op::{Output, record};
 use decalign_core::{Elements, Error, Real, Result, parallel, with_real};
 
@@ -14,6 +15,7 @@ use super::settings::{Dead, Em, Gradient};
 use crate::data::{Shape, check_distinct, check_finite};
 use crate::mixture::Mixture;
 use crate::parameters::Parameters;
+use crate::pass::OnDevice;
 
 /// A fitted mixture, or a batch of them.
 #[derive(Clone, Debug)]
@@ -91,10 +93,25 @@ pub(super) fn fit(em: &Em, x: &Tensor, weights: Option<&Tensor>) -> Result<Fit> 
             remedy,
         ));
     }
-    with_real!("data", x, T => fit_as::<T>(em, x, weights))
+    // On a device the passes run there; the start, and gradients, are found on the host.
+    let backend = Backend::of(x)?;
+    let device = backend.as_ref().map(|b| (b, x.detach()));
+    let host = |x: &Tensor| x.to_device(&Device::Cpu);
+    let (data, weights) = (host(x)?, weights.map(host).transpose()?);
+    let mut fit =
+        with_real!("data", data, T => fit_as::<T>(em, &data, weights.as_ref(), device.as_ref()))?;
+    if backend.is_some() {
+        fit.mixture = fit.mixture.to_device(x.device())?;
+    }
+    Ok(fit)
 }
 
-fn fit_as<T: Real>(em: &Em, x: &Tensor, weights: Option<&Tensor>) -> Result<Fit> {
+fn fit_as<T: Real>(
+    em: &Em,
+    x: &Tensor,
+    weights: Option<&Tensor>,
+    device: Option<&(&Backend, Tensor)>,
+) -> Result<Fit> {
     let shape = Shape::of(x)?;
     let (n, d) = (shape.rows, shape.width);
     let given = weights
@@ -106,7 +123,15 @@ fn fit_as<T: Real>(em: &Em, x: &Tensor, weights: Option<&Tensor>) -> Result<Fit>
     let runs = parallel::map(shape.count(), work, |i| {
         let context = problem(em, &numbers, &shape, given.as_deref(), i);
         check_distinct(&context.data, em.components).map_err(|e| of_problem(&shape, i, e))?;
-        let run = run(&context).map_err(|e| of_problem(&shape, i, e))?;
+        let pass = match device {
+            None => None,
+            Some((backend, x)) => {
+                let rows = x.reshape((shape.count() * n, d))?.narrow(0, i * n, n)?;
+                let wanted = (em.covariance, em.components);
+                OnDevice::new(backend, &rows, &context.data, wanted)?
+            }
+        };
+        let run = run(&context, pass.as_ref()).map_err(|e| of_problem(&shape, i, e))?;
         let mixture = context.data.frame.leave(run.last());
         Ok((run, mixture))
     });

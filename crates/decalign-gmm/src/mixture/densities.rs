@@ -1,6 +1,6 @@
 //! Densities and what follows from them, with gradients with respect to samples and mixture.
 
-use candle_core::{D, Tensor};
+use candle_core::{D, Device, Tensor};
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, nn, parallel, simd, with_real};
 
@@ -34,6 +34,10 @@ impl Mixture {
         if x.dtype() != self.means.dtype() {
             let expected = format!("{:?}, as the mixture", self.means.dtype());
             return Err(Error::tensor("data", expected, x.dtype()));
+        }
+        if !x.device().is_cpu() {
+            let (host, data) = (self.to_device(&Device::Cpu)?, x.to_device(&Device::Cpu)?);
+            return Ok(host.log_densities(&data)?.to_device(x.device())?);
         }
         with_real!("data", x, T => self.log_densities_as::<T>(x, &shape))
     }

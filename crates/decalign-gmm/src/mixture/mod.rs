@@ -97,6 +97,16 @@ impl Mixture {
         }
     }
 
+    /// The same on another device, with gradients.
+    pub(crate) fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(Self::from_parts(
+            self.kind,
+            self.weights.to_device(device)?,
+            self.means.to_device(device)?,
+            self.covariances.to_device(device)?,
+        ))
+    }
+
     fn check(&self, i: usize) -> Result<()> {
         let p = self.parameters(i)?;
         if !p.is_finite() {
@@ -222,8 +232,9 @@ impl Mixture {
         let mut p = Parameters::zeros(self.kind, self.components(), self.width());
         let tensors = [&self.weights, &self.means, &self.covariances];
         for (to, x) in p.parts_mut().into_iter().zip(tensors) {
+            let x = x.to_device(&Device::Cpu)?;
             with_real!("mixture", x, T => {
-                let numbers = Elements::<T>::new(x)?;
+                let numbers = Elements::<T>::new(&x)?;
                 let from = &numbers[i * to.len()..(i + 1) * to.len()];
                 to.iter_mut().zip(from).for_each(|(t, v)| *t = decalign_core::Real::as_f64(*v));
                 Ok::<(), Error>(())

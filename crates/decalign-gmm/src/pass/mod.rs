@@ -6,6 +6,7 @@
 
 mod assigned;
 pub(crate) mod back;
+pub(crate) mod device;
 mod distances;
 pub(crate) mod mixture_back;
 mod moments;
@@ -20,6 +21,7 @@ use crate::data::Data;
 use crate::parameters::{Moments, Parameters, Second};
 
 pub(crate) use assigned::Assigned;
+pub(crate) use device::OnDevice;
 pub(crate) use distances::Distances;
 pub(crate) use moments::{Accumulate, Centres};
 use softmax::Softmax;

@@ -1,6 +1,7 @@
 //! The fit of the DecAlign release, number for number.
 
 mod back;
+pub(crate) mod device;
 mod fit;
 mod op;
 mod settings;

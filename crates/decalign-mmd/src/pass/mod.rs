@@ -11,6 +11,7 @@
 //! Memory is that of the samples, a few times over. Tasks that write go in rounds in which no block
 //! appears twice, so results do not depend on the number of threads.
 
+pub(crate) mod device;
 mod pool;
 mod products;
 mod program;

@@ -5,7 +5,7 @@ use decalign_core::{Error, Real, Result};
 
 use super::costs::Costs;
 use super::grid::Grid;
-use super::numbers::{finite_range, matrices, read, select};
+use super::numbers::{finite_range, matrices, ranged, read, select};
 use super::points::{Metric, Points};
 
 /// The costs `C[i, j]` between n points and m points, of one problem or of a batch of B.
@@ -26,6 +26,8 @@ pub struct Geometry {
     kind: Kind,
     size: (usize, usize),
     batch: Option<usize>,
+    /// Above the range of the costs.
+    spread: f64,
 }
 
 #[derive(Clone, Debug)]
@@ -45,11 +47,12 @@ impl Geometry {
     /// When the shape or dtype is another or an entry is NaN or infinite; the message has its
     /// place.
     pub fn dense(cost: &Tensor) -> Result<Self> {
-        let (batch, n, m) = matrices("cost", cost)?;
+        let ((batch, n, m), (low, high)) = ranged("cost", cost)?;
         Ok(Self {
             kind: Kind::Dense(cost.clone()),
             size: (n, m),
             batch,
+            spread: high - low,
         })
     }
 
@@ -188,11 +191,13 @@ impl Geometry {
             kind: Kind::Grid(axes.to_vec()),
             size,
             batch: None,
+            spread: f64::INFINITY,
         })
     }
 
     fn points(x: &Tensor, y: &Tensor, metric: Metric) -> Result<Self> {
-        let ((batch, n, d), (batch2, m, width)) = (matrices("x", x)?, matrices("y", y)?);
+        let ((batch, n, d), of_x) = ranged("x", x)?;
+        let ((batch2, m, width), of_y) = ranged("y", y)?;
         if !x.device().same_device(y.device()) {
             return Err(Error::tensor(
                 "y",
@@ -211,6 +216,7 @@ impl Geometry {
             kind: Kind::Points(x.clone(), y.clone(), metric),
             size: (n, m),
             batch,
+            spread: metric.bound(of_x.1.max(of_y.1) - of_x.0.min(of_y.0), d),
         })
     }
 
@@ -251,7 +257,13 @@ impl Geometry {
             kind,
             size: self.size,
             batch: None,
+            spread: self.spread,
         })
+    }
+
+    /// What the costs span at most; infinite where it is not known.
+    pub(crate) fn spread(&self) -> f64 {
+        self.spread
     }
 
     pub(crate) fn kind(&self) -> &Kind {
@@ -272,6 +284,7 @@ impl Geometry {
             kind,
             size: (self.size.1, self.size.0),
             batch: self.batch,
+            spread: self.spread,
         })
     }
 
@@ -285,6 +298,7 @@ impl Geometry {
             kind: Kind::Points(x.clone(), x.clone(), *metric),
             size: (n, n),
             batch: self.batch,
+            spread: self.spread,
         };
         Some((of(x, self.size.0), of(y, self.size.1)))
     }

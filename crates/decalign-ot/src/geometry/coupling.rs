@@ -1,12 +1,13 @@
 //! The cost of a coupling that is given.
 
 use candle_core::Tensor;
+use decalign_core::device::Backend;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Elements, Error, Real, Result, for_blocks, with_real};
 
+use super::device::{self, same_dtype};
 use super::reduction::Reduction;
-use crate::reference;
 
 /// The transport cost of coupling points to prototypes by their responsibilities:
 /// `mean_b sum_k gamma[b, k] sum_d (x_bd - mu_kd)^2`, or with the mean over dimensions.
@@ -48,16 +49,20 @@ pub fn coupling_cost(
             "must be positive and finite",
         ));
     }
-    if !points.device().is_cpu() {
-        return reference::coupling_cost(points, responsibilities, means, variances, reduction);
+    let inputs: Vec<&Tensor> = [points, responsibilities, means]
+        .into_iter()
+        .chain(variances.map(|(v, _)| v))
+        .collect();
+    let floor = variances.map_or(1.0, |(_, floor)| floor);
+    if let Some(backend) = Backend::of(points)? {
+        for x in &inputs {
+            same_dtype("coupling", x, points)?;
+        }
+        let (batch, width) = points.dims2()?;
+        let factor = reduction.factor(width) / batch as f64;
+        return device::coupling_cost(&backend, &inputs, floor, factor);
     }
-    with_real!("points", points, T => {
-        let inputs: Vec<&Tensor> = [points, responsibilities, means]
-            .into_iter()
-            .chain(variances.map(|(v, _)| v))
-            .collect();
-        fused::<T>(&inputs, variances.map_or(1.0, |(_, floor)| floor), reduction)
-    })
+    with_real!("points", points, T => fused::<T>(&inputs, floor, reduction))
 }
 
 fn fused<T: Real>(inputs: &[&Tensor], floor: f64, reduction: Reduction) -> Result<Tensor> {

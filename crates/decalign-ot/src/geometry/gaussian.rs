@@ -1,11 +1,13 @@
 //! Costs between Gaussians.
 
 use candle_core::Tensor;
+use decalign_core::device::Backend;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
+use super::device::{self, same_dtype};
 use super::reduction::Reduction;
-use crate::reference::{self, ROOT_SHIFT};
+use crate::reference::ROOT_SHIFT;
 
 /// Squared 2-Wasserstein distance between Gaussians with diagonal covariances:
 /// `sum_d (m - m')^2 + sum_d (v + v' - 2 sqrt(v v' + 1e-8))`, or its mean over dimensions.
@@ -47,14 +49,13 @@ pub fn bures_wasserstein_diagonal(
             got,
         ));
     }
-    if !mean.device().is_cpu() {
-        return reference::bures_wasserstein_diagonal(
-            (mean, variance),
-            (mean2, variance2),
-            reduction,
-        );
-    }
     let inputs = [mean, variance, mean2, variance2];
+    if let Some(backend) = Backend::of(mean)? {
+        for x in inputs {
+            same_dtype("Gaussians", x, mean)?;
+        }
+        return device::bures_wasserstein(&backend, inputs, reduction.factor(mean.dims()[1]));
+    }
     with_real!("means", mean, T => fused::<T>(inputs, reduction))
 }
 

@@ -4,6 +4,7 @@ mod cells;
 mod cost;
 mod costs;
 mod coupling;
+pub(crate) mod device;
 mod eigen;
 mod full_gaussian;
 mod gaussian;
@@ -16,9 +17,11 @@ mod pull;
 mod reduction;
 
 pub(crate) use cells::{Cells, ROWS, padded};
+pub(crate) use cost::Kind;
 pub(crate) use costs::Costs;
 pub(crate) use grid::Grid;
 pub(crate) use numbers::{finite_range, read, select, tensor};
+pub(crate) use points::Metric;
 pub(crate) use pull::Weights;
 
 pub use cost::Geometry;

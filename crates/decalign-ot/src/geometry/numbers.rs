@@ -62,6 +62,14 @@ fn place(mut at: usize, dims: &[usize]) -> String {
 /// Checks that a tensor is a matrix or a batch of matrices, finite, f32 or f64; returns the batch
 /// and both sizes.
 pub(crate) fn matrices(name: &str, x: &Tensor) -> Result<(Option<usize>, usize, usize)> {
+    Ok(ranged(name, x)?.0)
+}
+
+/// The batch and both sizes, the smallest and the largest number.
+pub(crate) type Ranged = ((Option<usize>, usize, usize), (f64, f64));
+
+/// As [`matrices`], with the range of the numbers.
+pub(crate) fn ranged(name: &str, x: &Tensor) -> Result<Ranged> {
     let shape = match *x.dims() {
         [n, m] if n * m > 0 => (None, n, m),
         [b, n, m] if b * n * m > 0 => (Some(b), n, m),
@@ -70,8 +78,7 @@ pub(crate) fn matrices(name: &str, x: &Tensor) -> Result<(Option<usize>, usize, 
     if !matches!(x.dtype(), DType::F32 | DType::F64) {
         return Err(unfit(name, x));
     }
-    finite_range(name, x)?;
-    Ok(shape)
+    Ok((shape, finite_range(name, x)?))
 }
 
 fn unfit(name: &str, x: &Tensor) -> Error {

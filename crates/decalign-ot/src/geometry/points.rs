@@ -14,6 +14,19 @@ pub(crate) enum Metric {
     Minkowski(f64),
 }
 
+impl Metric {
+    /// The largest distance of points whose `width` coordinates differ by `side` at most.
+    pub(crate) fn bound(self, side: f64, width: usize) -> f64 {
+        let width = width as f64;
+        match self {
+            Self::SquaredEuclidean => side * side * width,
+            Self::Euclidean => side * width.sqrt(),
+            Self::CityBlock => side * width,
+            Self::Minkowski(p) => side * width.powf(1.0 / p),
+        }
+    }
+}
+
 /// Points about their common mean, in the order that tiles read them.
 pub(crate) struct Points<T> {
     pub(crate) metric: Metric,

@@ -3,6 +3,7 @@
 mod anderson;
 mod cells;
 mod columns;
+pub(crate) mod device;
 mod divergence;
 mod gradient;
 mod implicit;

@@ -78,9 +78,7 @@ impl LinearProblem {
             penalties: (rho_a, rho_b),
             batch,
         };
-        for i in 0..problem.count() {
-            problem.check_totals(i)?;
-        }
+        problem.check_totals()?;
         Ok(problem)
     }
 
@@ -96,12 +94,20 @@ impl LinearProblem {
         Self::new(geometry, &a, &b)
     }
 
-    fn check_totals(&self, i: usize) -> Result<()> {
-        let (a, b) = self.given(i)?;
+    fn check_totals(&self) -> Result<()> {
+        let (n, m) = self.geometry.size();
+        // Read at once: from a device every reading takes its time.
+        let (a, b) = (read::<f64>(&self.a)?, read::<f64>(&self.b)?);
+        let total = |x: &[f64], n: usize, i: usize| -> f64 {
+            x[if x.len() > n { i * n } else { 0 }..][..n].iter().sum()
+        };
+        (0..self.count()).try_for_each(|i| self.check_total(i, total(&a, n, i), total(&b, m, i)))
+    }
+
+    fn check_total(&self, i: usize, a: f64, b: f64) -> Result<()> {
         let place = self
             .batch
             .map_or(String::new(), |_| format!(" of problem {i}"));
-        let (a, b) = (a.iter().sum::<f64>(), b.iter().sum::<f64>());
         for (name, total) in [("a", a), ("b", b)] {
             if !(total > 0.0 && total.is_finite()) {
                 return Err(Error::value(

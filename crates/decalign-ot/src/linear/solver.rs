@@ -3,12 +3,14 @@
 use candle_core::Tensor;
 use decalign_core::{Error, Result, parallel};
 
+use super::device;
 use super::options::{Acceleration, Gradient, Settings, Update};
 use super::problem::LinearProblem;
 use super::run::Run;
 use super::solution::SinkhornSolution;
 use crate::geometry::{read, select};
 use crate::guard::positive;
+use crate::multi_marginal::TransportValue;
 
 /// Entropic transport of one measure to another, or of a batch of such pairs:
 ///
@@ -162,10 +164,49 @@ impl Sinkhorn {
     /// Solves a problem, or every problem of a batch. Not converging is a result, not an error: see
     /// [`SinkhornSolution::converged`].
     ///
+    /// On a device the sweeps run there where [`Sinkhorn::value`] says so; the potentials come back, as plans are computed by the host.
+    ///
     /// # Errors
     /// When memory runs out.
     pub fn solve(&self, problem: &LinearProblem) -> Result<SinkhornSolution> {
+        if let Some(found) = device::solve(&self.settings, problem)?
+            && let Some(runs) = found.runs(problem)?
+        {
+            let mut solution = SinkhornSolution::new(&self.settings, problem, runs)?;
+            let shape = problem.shape(&[]);
+            solution.value = found.value.to_dtype(problem.a.dtype())?.reshape(shape)?;
+            return Ok(solution);
+        }
         self.run(problem, |_| Ok(None))
+    }
+
+    /// The value alone, of every problem of a batch. On a device it does not come back to the host where the problem is balanced,
+    /// gradients are [`Gradient::Envelope`], and costs are squared distances between points or fit a group's memory (some
+    /// thousand cells): there all sweeps of a batch are one launch, and of points up to 10 sweeps start before the host waits for one number. Sweeps
+    /// are plain there, after epsilon scaling; else this is [`Sinkhorn::solve`].
+    ///
+    /// # Errors
+    /// As [`Sinkhorn::solve`].
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use decalign_ot::{Geometry, LinearProblem, Sinkhorn};
+    /// let cost = Tensor::new(&[[[0f64, 1.0], [1.0, 0.0]], [[0.5, 1.0], [0.0, 2.0]]], &Device::Cpu)?;
+    /// let problem = LinearProblem::uniform(Geometry::dense(&cost)?)?;
+    /// let found = Sinkhorn::new(0.1)?.value(&problem)?;
+    /// assert_eq!(found.value.dims(), [2]);
+    /// assert!(found.marginal_error.max(0)?.to_scalar::<f64>()? < 1e-5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn value(&self, problem: &LinearProblem) -> Result<TransportValue> {
+        let (batch, dtype) = (problem.batch(), problem.a.dtype());
+        match device::solve(&self.settings, problem)? {
+            Some(found) => TransportValue::from_report(found.value, &found.report, batch, dtype),
+            None => {
+                let solution = self.solve(problem)?;
+                TransportValue::from_ends(solution.value, solution.transport_cost, &solution.ends)
+            }
+        }
     }
 
     /// As [`Sinkhorn::solve`], from the potentials of a similar problem (a warm start); epsilon is not

@@ -74,12 +74,9 @@ impl KernelSinkhorn {
             if !device::takes_release(&problem.sizes, first.dtype()) {
                 return reference::kernel_sinkhorn(problem, self.epsilon, self.sweeps);
             }
-            let dense = super::value::dense(problem, first.dtype())?;
-            let losses = device::release(&backend, &dense, (self.epsilon, self.sweeps))?;
-            return Ok(match problem.batch {
-                Some(_) => losses,
-                None => losses.squeeze(0)?,
-            });
+            let given = super::value::given(&backend, problem, (first.dtype(), device::RELEASE))?;
+            let shape = Vec::from_iter(problem.batch);
+            return device::release(&backend, given, &shape, (self.epsilon, self.sweeps));
         }
         with_real!("marginals", first, T => self.fused::<T>(problem))
     }

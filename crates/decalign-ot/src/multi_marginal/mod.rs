@@ -27,3 +27,4 @@ pub use problem::{CELL_LIMIT, MultiMarginalProblem};
 pub use solution::MultiMarginalSolution;
 pub use solver::MultiMarginalSinkhorn;
 pub use value::TransportValue;
+pub(crate) use value::solving_dtype;

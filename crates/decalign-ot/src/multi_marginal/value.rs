@@ -5,8 +5,10 @@ use decalign_core::Result;
 use decalign_core::device::Backend;
 
 use super::MultiMarginalSinkhorn;
-use super::device::{self, Dense};
+use super::device::{self, Dense, Given};
 use super::problem::MultiMarginalProblem;
+use crate::end::End;
+use crate::geometry::tensor;
 use crate::reference;
 
 /// The value of a transport, without its plan: where the problem lies on a device, so do these, and nothing waited for them.
@@ -20,6 +22,8 @@ pub struct TransportValue {
     pub transport_cost: Tensor,
     /// The marginal error that the solve ended with, a scalar or (B), without gradients: compare it with the tolerance.
     pub marginal_error: Tensor,
+    /// Sweeps, a scalar or (B), without gradients.
+    pub iterations: Tensor,
 }
 
 impl TransportValue {
@@ -35,10 +39,29 @@ impl TransportValue {
             let x = x.to_dtype(dtype)?;
             Ok(if batch.is_some() { x } else { x.squeeze(0)? })
         };
+        let value = match value.rank() {
+            0 => value.to_dtype(dtype)?,
+            _ => shaped(value)?,
+        };
         Ok(Self {
-            value: shaped(value)?,
+            value,
             transport_cost: shaped(column(1)?)?,
             marginal_error: shaped(column(2)?)?,
+            iterations: shaped(column(3)?)?,
+        })
+    }
+
+    /// From what the host found.
+    pub(crate) fn from_ends(value: Tensor, transport_cost: Tensor, ends: &[End]) -> Result<Self> {
+        let numbers = |of: &dyn Fn(&End) -> f64| {
+            let all: Vec<f64> = ends.iter().map(of).collect();
+            tensor(&all, value.dims(), &transport_cost)
+        };
+        Ok(Self {
+            marginal_error: numbers(&|end| end.marginal_error)?,
+            iterations: numbers(&|end| end.iterations as f64)?,
+            value,
+            transport_cost,
         })
     }
 }
@@ -54,17 +77,27 @@ pub(crate) fn solving_dtype(backend: &Backend, dtype: DType, tolerance: f64) -> 
     }
 }
 
-/// The problem as two tensors, with gradients.
-pub(super) fn dense(problem: &MultiMarginalProblem, dtype: DType) -> Result<Dense<'_>> {
+/// The problem as a device takes it, with gradients; by Candle's operations where types change or there are many marginals.
+pub(super) fn given(
+    backend: &Backend,
+    problem: &MultiMarginalProblem,
+    (dtype, of): (DType, device::Source),
+) -> Result<Given> {
+    if problem.marginals[0].dtype() == dtype
+        && let Some(given) = Given::joined(backend, problem, of)?
+    {
+        return Ok(given);
+    }
     let batch = problem.count();
     let marginals = reference::marginals(problem)?;
     let cells: usize = problem.sizes.iter().product();
     let cost = reference::flat_cost(problem)?.broadcast_as((batch, cells))?;
-    Ok(Dense {
+    let dense = Dense {
         sizes: &problem.sizes,
         weights: Tensor::cat(&marginals, 1)?.to_dtype(dtype)?,
         cost: cost.contiguous()?.to_dtype(dtype)?,
-    })
+    };
+    Ok((&dense).into())
 }
 
 impl MultiMarginalSinkhorn {
@@ -90,20 +123,13 @@ impl MultiMarginalSinkhorn {
         if let Some(backend) = Backend::of(first)? {
             let dtype = solving_dtype(&backend, first.dtype(), tolerance);
             if device::solves(&problem.sizes, dtype) {
-                let dense = dense(problem, dtype)?;
-                let [value, report] =
-                    device::solve(&backend, &dense, (epsilon, tolerance, sweeps))?;
+                let given = given(&backend, problem, (dtype, device::LOG_DOMAIN))?;
+                let (shape, limits) = (Vec::from_iter(problem.batch), (epsilon, tolerance, sweeps));
+                let [value, report] = device::solve_given(&backend, given, &shape, limits)?;
                 return TransportValue::from_report(value, &report, problem.batch, first.dtype());
             }
         }
         let solution = self.solve(problem)?;
-        let errors = solution.ends.iter().map(|end| end.marginal_error).collect();
-        let errors: Vec<f64> = errors;
-        let shape = problem.batch.map_or(vec![], |n| vec![n]);
-        Ok(TransportValue {
-            value: solution.value,
-            transport_cost: solution.transport_cost,
-            marginal_error: crate::geometry::tensor(&errors, shape, first)?,
-        })
+        TransportValue::from_ends(solution.value, solution.transport_cost, &solution.ends)
     }
 }

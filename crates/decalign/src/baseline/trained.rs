@@ -268,6 +268,7 @@ impl<'a> Ready<'a> {
                 let mode = Mode::Training(dropout.child(i as u64));
                 let loss = self.loss(network, rows, mode)?;
                 let norm = adam.step(&loss.backward()?, |_| settings.learning_rate)?;
+                let norm = norm.value()?;
                 if !norm.is_finite() {
                     let what = format!("{}: the norm of the gradients is {norm}", method.name());
                     return Err(Error::diverged(what, epoch, i + 1));

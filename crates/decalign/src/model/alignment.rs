@@ -12,6 +12,7 @@ use decalign_core::Result;
 use decalign_core::profile::phase;
 
 use crate::config::{Component, CostReduction, ModelConfig, Semantics};
+use crate::objective::sum_on_device;
 
 /// What pulls unique and common parts apart, and modalities together. Scalars.
 #[derive(Clone, Debug)]
@@ -38,24 +39,47 @@ pub(super) fn heterogeneous(unique: &[Tensor], config: &ModelConfig) -> Result<T
         config.em_iterations,
         config.variance_floor,
     )?;
-    let fit = || unique.iter().map(|x| em.fit(x)).collect();
-    let fits: Vec<UnrolledFit> = phase("mixtures", || -> Result<_> { fit() })?;
+    let prototypes = phase("mixtures", || em.prototypes(unique))?;
+    let (fits, masses): (Vec<UnrolledFit>, Vec<Tensor>) = prototypes.into_iter().unzip();
     phase("transport", || {
         let local = samples_to_prototypes(unique, &fits, config)?;
-        match config.has(Component::PrototypeOt) {
-            true => Ok((transport(&fits, config)? + local)?),
-            false => Ok(local),
+        let transported = match config.has(Component::PrototypeOt) {
+            true => Some(transport(&fits, &masses, config)?),
+            false => None,
+        };
+        let each = 1.0 / local.len() as f64;
+        let terms = local.iter().map(|cost| (cost.clone(), each));
+        let terms: Vec<(Tensor, f64)> = transported
+            .iter()
+            .map(|x| (x.clone(), 1.0))
+            .chain(terms)
+            .collect();
+        if let Some(sum) = sum_on_device(&terms)? {
+            return Ok(sum);
         }
+        let local = Tensor::stack(&local, 0)?.mean(0)?;
+        Ok(match transported {
+            Some(transported) => (transported + local)?,
+            None => local,
+        })
     })
 }
 
 /// The transport of all modalities' prototypes onto one another.
 pub(super) fn problem(fits: &[UnrolledFit], config: &ModelConfig) -> Result<MultiMarginalProblem> {
-    let reduction = reduction(config);
-    let mass = fits
+    let masses = fits
         .iter()
         .map(UnrolledFit::prototype_mass)
         .collect::<decalign_core::Result<Vec<_>>>()?;
+    problem_of(fits, &masses, config)
+}
+
+fn problem_of(
+    fits: &[UnrolledFit],
+    masses: &[Tensor],
+    config: &ModelConfig,
+) -> Result<MultiMarginalProblem> {
+    let reduction = reduction(config);
     let mut costs = Vec::new();
     for (i, a) in fits.iter().enumerate() {
         for b in &fits[i + 1..] {
@@ -67,11 +91,11 @@ pub(super) fn problem(fits: &[UnrolledFit], config: &ModelConfig) -> Result<Mult
             )?);
         }
     }
-    MultiMarginalProblem::pairwise(&mass, &costs)
+    MultiMarginalProblem::pairwise(masses, &costs)
 }
 
-fn transport(fits: &[UnrolledFit], config: &ModelConfig) -> Result<Tensor> {
-    let problem = problem(fits, config)?;
+fn transport(fits: &[UnrolledFit], masses: &[Tensor], config: &ModelConfig) -> Result<Tensor> {
+    let problem = problem_of(fits, masses, config)?;
     let (epsilon, sweeps) = (config.transport_epsilon, config.transport_iterations);
     Ok(match config.semantics {
         Semantics::Reference => KernelSinkhorn::new(epsilon, sweeps)?.loss(&problem)?,
@@ -83,12 +107,12 @@ fn transport(fits: &[UnrolledFit], config: &ModelConfig) -> Result<Tensor> {
     })
 }
 
-/// Mean over ordered pairs of modalities.
+/// Of ordered pairs of modalities.
 fn samples_to_prototypes(
     unique: &[Tensor],
     fits: &[UnrolledFit],
     config: &ModelConfig,
-) -> Result<Tensor> {
+) -> Result<Vec<Tensor>> {
     let mut costs = Vec::new();
     for (i, (x, own)) in unique.iter().zip(fits).enumerate() {
         for (_, other) in fits.iter().enumerate().filter(|(j, _)| *j != i) {
@@ -104,7 +128,7 @@ fn samples_to_prototypes(
             )?);
         }
     }
-    Ok(Tensor::stack(&costs, 0)?.mean(0)?)
+    Ok(costs)
 }
 
 fn reduction(config: &ModelConfig) -> Reduction {
@@ -123,8 +147,11 @@ pub(super) fn homogeneous(distribution: &[Tensor], config: &ModelConfig) -> Resu
     };
     match (config.has(Component::Moments), config.has(Component::Mmd)) {
         (true, true) => {
-            let mmd = mmd()?;
-            Ok((moment_matching(distribution)? + mmd)?)
+            let (mmd, moments) = (mmd()?, moment_matching(distribution)?);
+            match sum_on_device(&[(moments.clone(), 1.0), (mmd.clone(), 1.0)])? {
+                Some(sum) => Ok(sum),
+                None => Ok((moments + mmd)?),
+            }
         }
         (true, false) => moment_matching(distribution),
         (false, true) => mmd(),
@@ -135,4 +162,60 @@ pub(super) fn homogeneous(distribution: &[Tensor], config: &ModelConfig) -> Resu
 /// A loss of 0.
 pub(super) fn nothing(like: &Tensor) -> Result<Tensor> {
     Ok(Tensor::zeros((), like.dtype(), like.device())?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use candle_core::Var;
+    use decalign_core::device::emulator::{available, emulated};
+    use decalign_core::op::{Gradients, Tape};
+    use decalign_core::random::Stream;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// Both losses on a tape of kernels: those of the CPU, and with nothing of Candle's between them.
+    #[test]
+    fn on_a_device_every_operation_is_recorded() -> Result<()> {
+        if !available() {
+            return Ok(());
+        }
+        let config = Config {
+            feature_dims: Some(vec![5, 6, 7]),
+            num_prototypes: 3,
+            ot_num_iters: 4,
+            ..Config::default()
+        };
+        let mut config = config.resolve_alone().unwrap().model;
+        let normal = |i| -> Result<Var> {
+            Ok(Var::from_tensor(
+                &Stream::new(9, i).normal_tensor(&[9, 8])?,
+            )?)
+        };
+        let vars = (0..3).map(normal).collect::<Result<Vec<_>>>()?;
+        let x: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+        for semantics in [Semantics::Reference, Semantics::Native] {
+            config.semantics = semantics;
+            for loss in [heterogeneous, homogeneous] {
+                let plain = loss(&x, &config)?;
+                let want = Gradients::from(plain.backward()?);
+                let tape = Tape::new();
+                let taped = emulated(1, || tape.run(|| loss(&x, &config)))?;
+                let got = emulated(2, || tape.backward(&taped))?;
+                assert_eq!(tape.islands(), 0);
+                let apart = |a: &Tensor, b: &Tensor| -> Result<f64> {
+                    Ok((a - b)?.abs()?.flatten_all()?.max(0)?.to_scalar()?)
+                };
+                // Native transport stops at a tolerance.
+                let tolerance = 1e-6;
+                assert!(apart(&taped.reshape(1)?, &plain.reshape(1)?)? < tolerance);
+                for v in &vars {
+                    let apart = apart(got.get(v).unwrap(), want.get(v).unwrap())?;
+                    assert!(apart < tolerance, "{apart}");
+                }
+            }
+        }
+        Ok(())
+    }
 }

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use decalign_core::Error;
+use decalign_core::device::Backend;
 use decalign_core::nn::Mode;
 use decalign_core::op::{Branch, split};
 use decalign_core::profile::phase;
@@ -131,7 +132,9 @@ impl DecAlign {
 fn pieces(parts: &[Decoupled]) -> decalign_core::Result<Vec<usize>> {
     let size = parts[0].unique.dim(0)?;
     let most = parts.iter().map(|part| part.unique.elem_count()).max();
-    Ok(match size >= 2 && most >= Some(ENOUGH) {
+    // A device works through one launch after the other: larger ones are fewer.
+    let on_host = Backend::of(&parts[0].unique)?.is_none();
+    Ok(match on_host && size >= 2 && most >= Some(ENOUGH) {
         true => vec![size.div_ceil(2), size / 2],
         false => vec![size],
     })

@@ -25,7 +25,7 @@ pub use naming::parameter_key;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor, Var};
-use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu_dropout};
+use decalign_core::nn::{Init, Mode, Parameters, concatenate, linear, linear_relu_dropout};
 use decalign_core::op::parallel;
 use decalign_core::profile::phase;
 use decalign_data::Sequence;
@@ -34,6 +34,7 @@ use decalign_fusion::{CrossModalEncoder, Encoder, EncoderSettings, LayerSettings
 use decalign_text::{Bert, Tokens, load_weights};
 
 use crate::config::{Component, ModelConfig, Semantics, TextEncoderConfig};
+use crate::objective::sum_on_device;
 use crate::{Error, Result};
 use projection::Projection;
 
@@ -321,7 +322,12 @@ impl DecAlign {
             .iter()
             .map(angle)
             .collect::<decalign_core::Result<_>>()?;
-        Ok(Tensor::stack(&angles, 0)?.mean(0)?)
+        let share = 1.0 / angles.len() as f64;
+        let terms: Vec<(Tensor, f64)> = angles.iter().map(|x| (x.clone(), share)).collect();
+        match sum_on_device(&terms)? {
+            Some(sum) => Ok(sum),
+            None => Ok(Tensor::stack(&angles, 0)?.mean(0)?),
+        }
     }
 
     /// The modalities that take part.
@@ -348,5 +354,6 @@ fn represent(hidden: &[Option<Tensor>], common: &[Tensor]) -> Result<Tensor> {
             None => c.zeros_like()?.detach(),
         });
     }
-    Ok(Tensor::cat(&columns, 1)?)
+    let columns: Vec<&Tensor> = columns.iter().collect();
+    Ok(concatenate(&columns, 1.0, &[(0.0, Mode::Inference)])?.swap_remove(0))
 }

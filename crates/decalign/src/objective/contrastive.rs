@@ -1,11 +1,12 @@
 //! Supervised contrastive loss.
 
 use candle_core::Tensor;
+use decalign_core::device::Backend;
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Real, simd, with_real};
 
-use super::numbers;
+use super::{device, numbers};
 use crate::{Error, Result};
 
 /// Which samples belong together.
@@ -44,11 +45,10 @@ pub fn supervised_contrastive(
     temperature: f64,
 ) -> Result<Tensor> {
     let (batch, width) = representation.dims2()?;
-    let labels = numbers(labels)?;
-    if labels.len() != batch {
+    if labels.elem_count() != batch {
         return Err(Error::invalid(format!(
             "{batch} representations for {} labels",
-            labels.len()
+            labels.elem_count()
         )));
     }
     if temperature.is_nan() || temperature <= 0.0 {
@@ -57,7 +57,19 @@ pub fn supervised_contrastive(
             format!("is {temperature}, must be positive"),
         ));
     }
-    let groups: Vec<i64> = labels
+    if batch > 0
+        && let Some(backend) = Backend::of(representation)?
+    {
+        let rounded = grouping == Grouping::RoundedScores;
+        return Ok(device::contrastive(
+            &backend,
+            representation,
+            labels,
+            rounded,
+            temperature,
+        )?);
+    }
+    let groups: Vec<i64> = numbers(labels)?
         .iter()
         .map(|y| match grouping {
             Grouping::Classes => *y as i64,

@@ -7,13 +7,15 @@
 //! [`Losses`] holds every component by name, so that a run can show each and a NaN can be blamed.
 
 mod contrastive;
+pub(crate) mod device;
 mod task;
 
 pub use contrastive::{Grouping, supervised_contrastive};
 pub use task::{class_weights, cross_entropy, regression_loss, sign_loss};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use decalign_core::Elements;
+use decalign_core::device::Backend;
 use decalign_core::op::{Output, record_one};
 
 use crate::config::{ObjectiveConfig, RegressionLoss, Task};
@@ -44,23 +46,39 @@ impl Losses {
         self.components.get(i).map(|(loss, _)| loss)
     }
 
-    /// The components as numbers, in the order of [`Losses::NAMES`], and the total.
+    /// The components as numbers, in the order of [`Losses::NAMES`], and the total; of a device, by one copy.
     ///
     /// # Errors
     /// When a tensor cannot be read.
     pub fn values(&self) -> Result<[f64; 6]> {
+        let components = self.components.iter().map(|(loss, _)| loss);
+        let all: Vec<&Tensor> = components.chain([&self.total]).collect();
         let mut values = [0.0; 6];
-        for (value, (loss, _)) in values.iter_mut().zip(&self.components) {
-            *value = scalar(loss)?;
-        }
-        values[5] = scalar(&self.total)?;
+        values.copy_from_slice(&scalars(&all)?);
         Ok(values)
     }
 }
 
+/// Scalars as numbers; of a device, by one copy to the host.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn scalars(all: &[&Tensor]) -> Result<Vec<f64>> {
+    let Some(first) = all.first() else {
+        return Ok(Vec::new());
+    };
+    let Some(backend) = Backend::of(first)? else {
+        return all.iter().map(|x| scalar(x)).collect();
+    };
+    let alike = all.iter().map(|x| x.to_dtype(first.dtype()));
+    let alike = alike.collect::<candle_core::Result<Vec<_>>>()?;
+    numbers(&device::stack(&backend, &alike)?)
+}
+
 /// A scalar tensor of either type as a number.
 pub(crate) fn scalar(x: &Tensor) -> Result<f64> {
-    Ok(x.to_dtype(candle_core::DType::F64)?
+    Ok(x.to_device(&Device::Cpu)?
+        .to_dtype(candle_core::DType::F64)?
         .reshape(())?
         .to_scalar()?)
 }
@@ -147,6 +165,9 @@ impl Objective {
 /// `sum_i w_i x_i` of scalars. A weight of 0 gives a gradient of 0, not none: weight decay then
 /// acts on what only that term reaches, as it does in the release.
 fn weighted_sum(terms: &[(Tensor, f64)]) -> Result<Tensor> {
+    if let Some(sum) = sum_on_device(terms)? {
+        return Ok(sum);
+    }
     let mut value = 0.0;
     for (x, weight) in terms {
         // 0 * inf would hide the rest.
@@ -177,8 +198,34 @@ fn weighted_sum(terms: &[(Tensor, f64)]) -> Result<Tensor> {
     Ok(sum)
 }
 
+/// Terms that a launch adds up.
+const TERMS: usize = 8;
+
+/// The same of any number of scalars where they lie on a device, by launches alone; `None` on the CPU.
+pub(crate) fn sum_on_device(terms: &[(Tensor, f64)]) -> decalign_core::Result<Option<Tensor>> {
+    let Some((first, _)) = terms.first() else {
+        return Ok(None);
+    };
+    let Some(backend) = Backend::of(first)? else {
+        return Ok(None);
+    };
+    let alike = |(x, weight): &(Tensor, f64)| Ok((x.to_dtype(first.dtype())?, *weight));
+    let mut left = terms
+        .iter()
+        .map(alike)
+        .collect::<decalign_core::Result<Vec<_>>>()?;
+    while left.len() > TERMS {
+        let rest = left.split_off(TERMS);
+        left = vec![(device::weighted_sum(&backend, &left)?, 1.0)];
+        left.extend(rest);
+    }
+    Ok(Some(device::weighted_sum(&backend, &left)?))
+}
+
 /// Numbers of a tensor of either type.
 pub(crate) fn numbers(x: &Tensor) -> Result<Vec<f64>> {
-    let x = x.to_dtype(candle_core::DType::F64)?;
+    let x = x
+        .to_device(&Device::Cpu)?
+        .to_dtype(candle_core::DType::F64)?;
     Ok(Elements::<f64>::new(&x)?.to_vec())
 }

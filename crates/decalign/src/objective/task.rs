@@ -1,10 +1,11 @@
 //! Task losses, each one fused operation on a handful of numbers.
 
 use candle_core::Tensor;
+use decalign_core::device::Backend;
 use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Real, with_real};
 
-use super::numbers;
+use super::{device, numbers};
 use crate::config::RegressionLoss;
 use crate::{Error, Result};
 
@@ -55,6 +56,9 @@ pub fn regression_loss(
     kind: RegressionLoss,
 ) -> Result<Tensor> {
     let n = same_size(prediction, labels)? as f64;
+    if let Some(backend) = Backend::of(prediction)? {
+        return Ok(device::regression(&backend, prediction, labels, kind)?);
+    }
     let (p, y) = (numbers(prediction)?, numbers(labels)?);
     let (mut value, mut gradient) = (0.0, Vec::with_capacity(p.len()));
     for (p, y) in p.iter().zip(&y) {
@@ -86,6 +90,9 @@ fn sign(x: f64) -> f64 {
 /// When the sizes differ.
 pub fn sign_loss(prediction: &Tensor, labels: &Tensor) -> Result<Tensor> {
     same_size(prediction, labels)?;
+    if let Some(backend) = Backend::of(prediction)? {
+        return Ok(device::sign(&backend, prediction, labels)?);
+    }
     let (p, y) = (numbers(prediction)?, numbers(labels)?);
     let n = y.iter().filter(|y| **y != 0.0).count().max(1) as f64;
     let (mut value, mut gradient) = (0.0, vec![0.0; p.len()]);
@@ -118,30 +125,45 @@ pub fn class_weights(classes: usize, labels: &[usize]) -> Vec<f64> {
     counts.into_iter().map(weight).collect()
 }
 
+/// Labels that are classes, as numbers.
+fn known(labels: &Tensor, classes: usize) -> Result<Vec<f64>> {
+    let labels = numbers(labels)?;
+    match labels
+        .iter()
+        .find(|y| !(**y >= 0.0 && **y < classes as f64))
+    {
+        Some(label) => Err(Error::invalid(format!(
+            "label {label} is not one of {classes} classes"
+        ))),
+        None => Ok(labels),
+    }
+}
+
 /// Cross-entropy `-sum_i w_{y_i} log softmax(x_i)_{y_i} / sum_i w_{y_i}`.
 ///
 /// # Shapes
 /// `logits` (B, C), `labels` (B) or (B, 1) with classes in 0..C, `weights` C numbers.
 ///
 /// # Errors
-/// When the sizes differ or a class is out of range; the message names it.
+/// When the sizes differ or a class is out of range; the message names it. Labels on a device are not read: where one is
+/// out of range, the loss is NaN.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor, weights: Option<&[f64]>) -> Result<Tensor> {
     let (batch, classes) = logits.dims2()?;
-    let (x, labels) = (numbers(logits)?, numbers(labels)?);
-    if labels.len() != batch || batch == 0 {
+    if labels.elem_count() != batch || batch == 0 {
         return Err(Error::invalid(format!(
             "{batch} predictions for {} labels",
-            labels.len()
+            labels.elem_count()
         )));
     }
-    if let Some(label) = labels
-        .iter()
-        .find(|y| !(**y >= 0.0 && **y < classes as f64))
-    {
-        return Err(Error::invalid(format!(
-            "label {label} is not one of {classes} classes"
-        )));
+    // Labels on a device stay there.
+    let host = match Backend::of(labels)? {
+        Some(_) => None,
+        None => Some(known(labels, classes)?),
+    };
+    if let Some(backend) = Backend::of(logits)? {
+        return Ok(device::cross_entropy(&backend, logits, labels, weights)?);
     }
+    let (x, labels) = (numbers(logits)?, host.map_or_else(|| numbers(labels), Ok)?);
     let weight = |label: usize| weights.map_or(1.0, |w| w.get(label).copied().unwrap_or(1.0));
     let total: f64 = labels.iter().map(|y| weight(*y as usize)).sum();
     let total = if total > 0.0 { total } else { 1.0 };

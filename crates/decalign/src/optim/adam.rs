@@ -5,10 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Tensor, Var, WithDType};
+use decalign_core::device::Backend;
+use decalign_core::op::Gradients;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, for_blocks, parallel};
 
-use super::clip_gradient_norm;
+use super::device::{self, Step as DeviceStep};
+use super::{Norm, clip_gradient_norm};
 use crate::{Error, Result};
 
 /// The settings of [`Adam`] that stay the same during training.
@@ -43,6 +46,26 @@ impl AdamSettings {
 pub struct Adam {
     parameters: Vec<Parameter>,
     settings: AdamSettings,
+    /// The running means where the parameters lie on a device, from the first step on.
+    device: Option<device::Means>,
+}
+
+/// Where the gradient of a tensor is found.
+pub trait GradientSource: Sync {
+    /// The gradient of `x`; `None` where the loss does not reach it.
+    fn gradient_of(&self, x: &Tensor) -> Option<&Tensor>;
+}
+
+impl GradientSource for GradStore {
+    fn gradient_of(&self, x: &Tensor) -> Option<&Tensor> {
+        self.get(x)
+    }
+}
+
+impl GradientSource for Gradients {
+    fn gradient_of(&self, x: &Tensor) -> Option<&Tensor> {
+        self.get(x)
+    }
 }
 
 #[derive(Debug)]
@@ -77,26 +100,35 @@ impl Adam {
         Self {
             parameters: parameters.into_iter().map(parameter).collect(),
             settings,
+            device: None,
         }
     }
 
     /// One step; `learning_rate` gives each parameter's rate by name. Returns the norm of the
     /// gradients before clipping. When that is not finite, nothing has changed.
     ///
+    /// On a device the step is under way when this returns, and nothing of it comes to the host before the norm is read.
+    /// As it is not known here, the counts of steps go on where it is not finite.
+    ///
     /// # Errors
-    /// When a gradient has another type or device than its parameter.
+    /// When a gradient has another type or device than its parameter; on a device, when parameters are of several types.
     pub fn step(
         &mut self,
-        gradients: &GradStore,
+        gradients: &impl GradientSource,
         learning_rate: impl Fn(&str) -> f64 + Sync,
-    ) -> Result<f64> {
+    ) -> Result<Norm> {
+        if let Some(first) = self.parameters.first()
+            && let Some(backend) = Backend::of(&first.variable)?
+        {
+            return self.step_on_device(&backend, gradients, learning_rate);
+        }
         let all = self
             .parameters
             .iter()
-            .filter_map(|p| gradients.get(&p.variable));
+            .filter_map(|p| gradients.gradient_of(&p.variable));
         let (factor, norm) = clip_gradient_norm(all, self.settings.clip)?;
         if !norm.is_finite() {
-            return Ok(norm);
+            return Ok(Norm::known(norm));
         }
         let update = |i: usize| {
             let Parameter {
@@ -104,7 +136,7 @@ impl Adam {
                 variable,
                 moments,
             } = &self.parameters[i];
-            let Some(gradient) = gradients.get(variable) else {
+            let Some(gradient) = gradients.gradient_of(variable) else {
                 return Ok(());
             };
             let (rate, settings) = (learning_rate(name), self.settings);
@@ -125,7 +157,62 @@ impl Adam {
             .sum();
         let updates = parallel::map(self.parameters.len(), 20 * elements, update);
         updates.into_iter().collect::<candle_core::Result<()>>()?;
-        Ok(norm)
+        Ok(Norm::known(norm))
+    }
+
+    fn step_on_device(
+        &mut self,
+        backend: &Backend,
+        gradients: &impl GradientSource,
+        learning_rate: impl Fn(&str) -> f64,
+    ) -> Result<Norm> {
+        let mut means = match self.device.take() {
+            Some(means) => means,
+            None => self.to_device()?,
+        };
+        let mut steps = Vec::with_capacity(self.parameters.len());
+        for parameter in &mut self.parameters {
+            let gradient = gradients.gradient_of(&parameter.variable).cloned();
+            let moments = parameter.moments.get_mut();
+            let moments = moments.unwrap_or_else(PoisonError::into_inner);
+            moments.steps += i32::from(gradient.is_some());
+            steps.push(DeviceStep {
+                variable: parameter.variable.as_tensor(),
+                gradient,
+                rate: learning_rate(&parameter.name),
+                steps: moments.steps,
+            });
+        }
+        let norm = means.step(backend, steps, &self.settings);
+        self.device = Some(means);
+        Ok(Norm::computed(norm?))
+    }
+
+    /// The means on the parameters' device, as they are on the host: zeros, or what was restored.
+    fn to_device(&mut self) -> Result<device::Means> {
+        let variable = |p: &Parameter| (p.variable.elem_count(), p.variable.dtype());
+        let sizes: Vec<usize> = self.parameters.iter().map(|p| variable(p).0).collect();
+        let first = self.parameters[0].variable.as_tensor().clone();
+        let (mut gradient, mut square) = (Vec::new(), Vec::new());
+        for parameter in &mut self.parameters {
+            let (size, dtype) = variable(parameter);
+            let moments = parameter.moments.get_mut();
+            let moments = moments.unwrap_or_else(PoisonError::into_inner);
+            let [mut g, mut s] = match dtype {
+                candle_core::DType::F64 => std::mem::take(&mut moments.double).doubles(),
+                _ => std::mem::take(&mut moments.single).doubles(),
+            };
+            g.resize(size, 0.0);
+            s.resize(size, 0.0);
+            gradient.extend(g);
+            square.extend(s);
+        }
+        let tensor = |numbers: Vec<f64>| -> Result<Tensor> {
+            let n = numbers.len();
+            Ok(Tensor::from_vec(numbers, n, &Device::Cpu)?.to_dtype(first.dtype())?)
+        };
+        let means = [tensor(gradient)?, tensor(square)?];
+        Ok(device::Means::new(sizes, means, first.device())?)
     }
 }
 
@@ -140,14 +227,15 @@ impl Adam {
     /// When memory runs out.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut state = BTreeMap::new();
-        for Parameter { name, moments, .. } in &self.parameters {
+        for (i, Parameter { name, moments, .. }) in self.parameters.iter().enumerate() {
             let moments = moments.lock().unwrap_or_else(PoisonError::into_inner);
             if moments.steps == 0 {
                 continue;
             }
-            let [gradient, square] = match moments.double.gradient.is_empty() {
-                true => moments.single.tensors()?,
-                false => moments.double.tensors()?,
+            let [gradient, square] = match &self.device {
+                Some(means) => means.of(i)?,
+                None if moments.double.gradient.is_empty() => moments.single.tensors()?,
+                None => moments.double.tensors()?,
             };
             let steps = Tensor::new(&[i64::from(moments.steps)], &Device::Cpu)?;
             for (what, tensor) in STATE.iter().zip([gradient, square, steps]) {
@@ -185,6 +273,7 @@ impl Adam {
         for (parameter, moments) in self.parameters.iter_mut().zip(restored) {
             parameter.moments = Mutex::new(moments);
         }
+        self.device = None;
         Ok(())
     }
 }
@@ -209,6 +298,12 @@ impl Moments {
             _ => moments.single = Means::of(means)?,
         }
         Ok(moments)
+    }
+}
+
+impl<T: Real> Means<T> {
+    fn doubles(&self) -> [Vec<f64>; 2] {
+        [&self.gradient, &self.square].map(|x| x.iter().map(|v| v.as_f64()).collect())
     }
 }
 

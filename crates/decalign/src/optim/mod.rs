@@ -2,8 +2,11 @@
 
 mod adam;
 mod clip;
+pub(crate) mod device;
+mod norm;
 mod plateau;
 
-pub use adam::{Adam, AdamSettings};
+pub use adam::{Adam, AdamSettings, GradientSource};
 pub use clip::clip_gradient_norm;
+pub use norm::Norm;
 pub use plateau::{EarlyStopping, Goal, ReduceOnPlateau};

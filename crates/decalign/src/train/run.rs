@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use candle_core::{Tensor, Var};
+use decalign_core::device::Backend;
 use decalign_core::nn::Mode;
+use decalign_core::op::Graph;
 use decalign_core::random::Stream;
 use decalign_data::BatchSampler;
 
 use super::fit::dtype;
 use super::state::{Progress, State};
-use super::{Criterion, EpochReport, Fit, Fitted, Flow, Keep, Model, Observer, Start, StepReport};
-use crate::objective::scalar;
+use super::{
+    Criterion, EpochReport, Fit, Fitted, Flow, Keep, Model, Observer, Start, StepReport, Terms,
+};
+use crate::objective::scalars;
 use crate::optim::{Adam, AdamSettings, EarlyStopping, ReduceOnPlateau};
 use crate::{Error, ErrorKind, Result};
 
@@ -262,24 +266,41 @@ impl<'a, M: Model, C: Criterion<M>> Run<'a, M, C> {
             ErrorKind::Numerical => lost(error.to_string()),
             _ => error,
         };
-        let output = self
-            .model
-            .forward(&batch.sequences, mode)
-            .map_err(explain)?;
-        let terms = self.criterion.losses(&output, labels).map_err(explain)?;
-        let mut losses = Vec::with_capacity(terms.components.len() + 1);
-        for (name, loss) in &terms.components {
-            losses.push((name.clone(), scalar(loss)?));
-        }
-        losses.push(("total".to_owned(), scalar(&terms.total)?));
-        if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
-            return Err(lost(format!("the {name} loss is {value}")));
-        }
+        let graph = Graph::on(&fit.device);
+        let forward = || -> Result<Terms> {
+            let output = self.model.forward(&batch.sequences, mode)?;
+            self.criterion.losses(&output, labels)
+        };
+        let terms = graph.run(forward).map_err(explain)?;
         let scale = self.progress.schedule.scale();
         let rate = |name: &str| scale * fit.settings.rate(name);
-        let norm = self.adam.step(&terms.total.backward()?, rate)?;
+        let names = terms.components.iter().map(|(name, _)| name.clone());
+        let names: Vec<String> = names.chain(["total".to_owned()]).collect();
+        let components = terms.components.iter().map(|(_, loss)| loss);
+        let mut all: Vec<&Tensor> = components.chain([&terms.total]).collect();
+        let finite = |losses: &[f64]| {
+            let mut named = names.iter().zip(losses);
+            match named.find(|(_, value)| !value.is_finite()) {
+                Some((name, value)) => Err(lost(format!("the {name} loss is {value}"))),
+                None => Ok(()),
+            }
+        };
+        // The host looks before the step; a device goes on, and losses and norm come by one copy.
+        let (losses, norm) = if Backend::of(&terms.total)?.is_none() {
+            let losses = scalars(&all)?;
+            finite(&losses)?;
+            let norm = self.adam.step(&graph.backward(&terms.total)?, rate)?;
+            (losses, norm.value()?)
+        } else {
+            let norm = self.adam.step(&graph.backward(&terms.total)?, rate)?;
+            all.extend(norm.tensor());
+            let mut losses = scalars(&all)?;
+            let read = losses.split_off(names.len()).pop();
+            finite(&losses)?;
+            (losses, read.map_or_else(|| norm.value(), Ok)?)
+        };
         match norm.is_finite() {
-            true => Ok((losses, norm)),
+            true => Ok((names.into_iter().zip(losses).collect(), norm)),
             false => Err(lost(format!("the norm of the gradients is {norm}"))),
         }
     }

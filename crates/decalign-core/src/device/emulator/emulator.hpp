@@ -166,6 +166,9 @@ template <class T, class Space> struct Pointer<const T, Space> {
   Pointer operator+(long i) const { return Pointer{region, at + i}; }
 };
 
+// Memory that a kernel updates in place.
+template <class T> struct Updated : Pointer<T, InGlobal> {};
+
 // Shared memory of the group that runs.
 template <class T, size_t count> struct SharedArray {
   static_assert(count * sizeof(T) <= 32 * 1024, "a group has 32 KiB of shared memory");
@@ -289,7 +292,7 @@ inline void run_group() {
 
 // An argument as it came in.
 struct Argument {
-  uint8_t kind; // 0 input, 1 output, 2 value
+  uint8_t kind; // 0 input, 1 output, 2 value, 3 updated in place
   uint8_t type;
   std::vector<char> bytes;
   Region region;
@@ -324,6 +327,15 @@ template <class T> struct Take<Pointer<T, InGlobal>> {
     const size_t count = a.bytes.size() / sizeof(T);
     a.region = Region{"argument", a.bytes.data(), count, false, !constant, std::vector<Shadow>(constant ? 0 : count)};
     return {&a.region, 0};
+  }
+};
+
+template <class T> struct Take<Updated<T>> {
+  static Updated<T> of(Argument &a) {
+    expect(a, 3, Code<T>::value, sizeof(T));
+    const size_t count = a.bytes.size() / sizeof(T);
+    a.region = Region{"argument", a.bytes.data(), count, false, true, std::vector<Shadow>(count)};
+    return {{&a.region, 0}};
   }
 };
 
@@ -416,7 +428,7 @@ inline int serve() {
     fwrite(machine.error.data(), 1, length, stdout);
     if (length == 0)
       for (Argument &a : arguments)
-        if (a.kind == 1) fwrite(a.bytes.data(), 1, a.bytes.size(), stdout);
+        if (a.kind == 1 || a.kind == 3) fwrite(a.bytes.data(), 1, a.bytes.size(), stdout);
     fflush(stdout);
   }
 }
@@ -429,6 +441,7 @@ inline int serve() {
   static void name(__VA_ARGS__)
 #define INPUT(i, type, name) emulator::Pointer<const type, emulator::InGlobal> name
 #define OUTPUT(i, type, name) emulator::Pointer<type, emulator::InGlobal> name
+#define INOUT(i, type, name) emulator::Updated<type> name
 #define VALUE(i, type, name) type name
 #define DEVICE static inline
 

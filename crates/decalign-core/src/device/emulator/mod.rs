@@ -12,7 +12,7 @@ use std::env;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use candle_core::{CpuStorage, DType, Device, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Shape, Storage, Tensor};
 
 use super::launch::{Argument, Launch, Value};
 use crate::{Elements, Error, Real, Result, agree};
@@ -35,7 +35,8 @@ pub fn emulated<T>(seed: u64, f: impl FnOnce() -> T) -> T {
 }
 
 /// Holds an operation in the emulator against itself on the CPU, values and gradients, as [`agree`] does, and against
-/// itself with the lanes in another order, bit for bit; and on a CUDA device against the CPU, where there is one. Where there is no C++ compiler it says so and checks nothing.
+/// itself with the lanes in another order, bit for bit; and on a CUDA device against the CPU, where there is one. Where there is
+/// neither a C++ compiler nor a device it says so and checks nothing.
 ///
 /// # Errors
 /// As [`agree`]; and when the operation starts no kernel, or the order of lanes changes a bit.
@@ -44,17 +45,12 @@ pub fn holds(
     tolerances: (f64, f64),
     f: impl Fn(&[Tensor]) -> Result<Vec<Tensor>>,
 ) -> Result<()> {
+    on_device(inputs, tolerances, &f)?;
     if !available() {
         return Ok(());
     }
     let before = LAUNCHES.get();
-    let orders = [1, 2].map(|seed| {
-        let outputs = emulated(seed, || f(inputs))?;
-        let bits = outputs
-            .iter()
-            .map(|x| x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>());
-        Ok(bits.collect::<candle_core::Result<Vec<_>>>()?.concat())
-    });
+    let orders = [1, 2].map(|seed| bits(&emulated(seed, || f(inputs))?));
     let [first, second]: [Result<Vec<f64>>; 2] = orders;
     let (first, second) = (first?, second?);
     if LAUNCHES.get() == before {
@@ -76,8 +72,7 @@ pub fn holds(
             remedy,
         ));
     }
-    agree(inputs, tolerances, |x| emulated(3, || f(x)), &f)?;
-    on_device(inputs, tolerances, &f)
+    agree(inputs, tolerances, |x| emulated(3, || f(x)), &f)
 }
 
 /// The same on the CUDA device of this machine; says loudly that it is skipped where there is none.
@@ -96,7 +91,25 @@ fn on_device(
             .collect::<candle_core::Result<_>>()?)
     };
     let there = |x: &[Tensor]| moved(&f(&moved(x, &device)?)?, &Device::Cpu);
+    let again = |x: &[Tensor]| there(x).and_then(|y| bits(&y));
+    let (first, second) = (again(inputs)?, again(inputs)?);
+    if let Some(i) = (0..first.len()).find(|i| first[*i].to_bits() != second[*i].to_bits()) {
+        let remedy = format!("a second run on the device gives {}", second[i]);
+        return Err(Error::value(
+            format!("output element {i}"),
+            first[i],
+            remedy,
+        ));
+    }
     agree(inputs, tolerances, there, f)
+}
+
+/// All numbers of some tensors.
+fn bits(x: &[Tensor]) -> Result<Vec<f64>> {
+    let each = x
+        .iter()
+        .map(|x| x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>());
+    Ok(each.collect::<candle_core::Result<Vec<_>>>()?.concat())
 }
 
 /// Whether there is a C++ compiler; says loudly that tests are skipped where there is none.
@@ -149,6 +162,16 @@ pub(super) fn empty(dtype: DType, shape: &Shape) -> CpuStorage {
     }
 }
 
+/// Memory of zeros.
+pub(super) fn zeros(dtype: DType, shape: &Shape) -> CpuStorage {
+    let n = shape.elem_count();
+    match dtype {
+        DType::F64 => CpuStorage::F64(vec![0.0; n]),
+        DType::U32 => CpuStorage::U32(vec![0; n]),
+        _ => CpuStorage::F32(vec![0.0; n]),
+    }
+}
+
 impl Emulator {
     pub(super) fn run(&self, launch: Launch) -> Result<()> {
         LAUNCHES.set(LAUNCHES.get() + 1);
@@ -171,16 +194,44 @@ impl Emulator {
         let reply = server.ask(&request, expected).map_err(named)?;
         let mut reply = &reply[..];
         for argument in launch.arguments {
+            if let Argument::Update(x) = &argument {
+                let bytes = x.elem_count() * x.dtype().size_in_bytes();
+                let (first, rest) = reply.split_at(bytes.min(reply.len()));
+                x.inplace_op1(&Refill(first))?;
+                reply = rest;
+            }
             if let Argument::Output(memory) = argument {
                 match memory.storage_mut() {
-                    Storage::Cpu(CpuStorage::F32(x)) => fill(x, &mut reply),
-                    Storage::Cpu(CpuStorage::F64(x)) => fill(x, &mut reply),
-                    Storage::Cpu(CpuStorage::U32(x)) => {
+                    Some(Storage::Cpu(CpuStorage::F32(x))) => fill(x, &mut reply),
+                    Some(Storage::Cpu(CpuStorage::F64(x))) => fill(x, &mut reply),
+                    Some(Storage::Cpu(CpuStorage::U32(x))) => {
                         fill_with(x, &mut reply, u32::from_le_bytes);
                     }
                     _ => {}
                 }
             }
+        }
+        Ok(())
+    }
+}
+
+/// Puts what a kernel made of a tensor back into it.
+struct Refill<'a>(&'a [u8]);
+
+impl InplaceOp1 for Refill<'_> {
+    fn name(&self) -> &'static str {
+        "update"
+    }
+
+    fn cpu_fwd(&self, x: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            candle_core::bail!("update: the tensor is contiguous")
+        };
+        let mut bytes = self.0;
+        match x {
+            CpuStorage::F32(x) => fill(&mut x[start..end], &mut bytes),
+            CpuStorage::F64(x) => fill(&mut x[start..end], &mut bytes),
+            _ => candle_core::bail!("update: the tensor is f32 or f64"),
         }
         Ok(())
     }
@@ -212,7 +263,7 @@ fn write(argument: &Argument, to: &mut Vec<u8>) -> Result<usize> {
         to.extend([kind, T::CODE]);
         to.extend((bytes as u64).to_le_bytes());
         T::extend(x, to);
-        if kind == 1 { bytes } else { 0 }
+        if kind == 1 || kind == 3 { bytes } else { 0 }
     }
     Ok(match argument {
         Argument::Value(Value::F32(v)) => push(2, &[*v], to),
@@ -226,10 +277,15 @@ fn write(argument: &Argument, to: &mut Vec<u8>) -> Result<usize> {
             DType::U8 => push(0, &x.flatten_all()?.to_vec1::<u8>()?, to),
             other => return Err(Error::tensor("input", "f32, f64, u32 or u8", other)),
         },
+        Argument::Update(x) => match x.dtype() {
+            DType::F32 => push(3, &Elements::<f32>::new(x)?, to),
+            DType::F64 => push(3, &Elements::<f64>::new(x)?, to),
+            other => return Err(Error::tensor("tensor to update", "f32 or f64", other)),
+        },
         Argument::Output(memory) => match memory.storage() {
-            Storage::Cpu(CpuStorage::F32(x)) => push(1, x, to),
-            Storage::Cpu(CpuStorage::F64(x)) => push(1, x, to),
-            Storage::Cpu(CpuStorage::U32(x)) => push(1, x, to),
+            Some(Storage::Cpu(CpuStorage::F32(x))) => push(1, x, to),
+            Some(Storage::Cpu(CpuStorage::F64(x))) => push(1, x, to),
+            Some(Storage::Cpu(CpuStorage::U32(x))) => push(1, x, to),
             _ => return Err(Error::tensor("output", "f32, f64 or u32", memory.dtype())),
         },
     })

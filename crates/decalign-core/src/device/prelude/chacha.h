@@ -36,6 +36,15 @@ DEVICE uint joined_bits(uint low, uint high, uint offset) {
   return offset == 0u ? low : (low >> offset) | (high << (32u - offset));
 }
 
+// One bit each for the choices number .. number + 31 of a stream.
+DEVICE uint kept_bits(ulong key0, ulong key1, ulong key2, ulong key3, ulong stream, ulong number, uint below) {
+  const ulong block = number / 32u;
+  const uint offset = (uint)(number % 32u);
+  const uint low = chosen_bits(key0, key1, key2, key3, stream, block, below);
+  if (offset == 0u) return low;
+  return joined_bits(low, chosen_bits(key0, key1, key2, key3, stream, block + 1u, below), offset);
+}
+
 // The stream decalign_core::random::Stream::child gives.
 DEVICE ulong child_stream(ulong stream, ulong number) {
   ulong z = stream ^ ((number + 1u) * 0x9e3779b97f4a7c15ul);

@@ -21,3 +21,9 @@ DEVICE uint least(uint a, uint b) { return b < a ? b : a; }
 #define LOWEST ((REAL) - 1e30f)
 #define LN2 ((REAL)0.6931471805599453)
 #define LOG2E ((REAL)1.4426950408889634)
+
+// As it is where a language has no vectors of all types.
+#ifndef LOAD_VECTOR
+#define LOAD_VECTOR(x, at, count, out) \
+  UNROLL for (uint _i = 0u; _i < (count); _i++) (out)[_i] = (x)[(at) + _i];
+#endif

@@ -8,6 +8,7 @@ using namespace metal;
                    uint _lane [[thread_index_in_threadgroup]])
 #define INPUT(i, type, name) device const type *name [[buffer(i)]]
 #define OUTPUT(i, type, name) device type *name [[buffer(i)]]
+#define INOUT(i, type, name) device type *name [[buffer(i)]]
 #define VALUE(i, type, name) constant type &name [[buffer(i)]]
 #define DEVICE static inline
 

@@ -1,5 +1,9 @@
 //! The layers on devices.
 
+mod concatenate;
+mod convolution;
+mod linear;
+
 use candle_core::{DType, Tensor};
 
 use crate::Result;
@@ -7,8 +11,17 @@ use crate::device::{Backend, Launch, Memory, Program, chacha};
 use crate::op::{Backward, InputGradients, record_one};
 use crate::random::Stream;
 
+pub(super) use concatenate::{concatenate, program as concatenate_program};
+pub(super) use convolution::{convolution, program as convolution_program};
+pub(super) use linear::linear;
+pub(super) use linear::programs as linear_programs;
+pub use linear::{affine_map, sum_columns};
+
 /// Lanes a group, four rows.
 const LANES: usize = 128;
+
+/// Blocks of 32 random choices that a warp draws: more are fewer groups than a device has room for.
+const CHUNKS: usize = 8;
 
 /// Rows whose sums one lane adds up.
 const CHUNK: usize = 64;
@@ -22,6 +35,7 @@ pub(super) fn rows_program(dtype: DType) -> Result<Program> {
 pub(super) fn dropout_program(dtype: DType) -> Result<Program> {
     Ok(Program::new("dropout", include_str!("dropout.cu"), dtype)?
         .after(chacha::SOURCE)
+        .constant("CHUNKS", CHUNKS)
         .lanes(LANES))
 }
 
@@ -135,7 +149,7 @@ pub(super) fn dropout(backend: &Backend, x: &Tensor, p: f64, stream: Stream) -> 
     let apply = move |backend: &Backend, x: &Tensor| -> Result<Memory> {
         let n = x.elem_count();
         let mut y = Memory::new(backend, x.dtype(), x.shape())?;
-        Launch::new(&program, "dropout", n.div_ceil(32 * LANES))
+        Launch::new(&program, "dropout", n.div_ceil(CHUNKS * LANES))
             .input(x)?
             .output(&mut y)
             .long(n as u64)

@@ -33,8 +33,8 @@ DEVICE REAL error_of(SHARED_POINTER(REAL) weights, SHARED_POINTER(REAL) potentia
 }
 
 // `report` is (value, <T, C>, marginal error, sweeps) of every problem.
-KERNEL(solve, INPUT(0, REAL, given_weights), INPUT(1, REAL, given_cost), OUTPUT(2, REAL, report), OUTPUT(3, REAL, slopes),
-       OUTPUT(4, REAL, plan), VALUE(5, REAL, epsilon), VALUE(6, REAL, tolerance), VALUE(7, uint, sweeps)) {
+KERNEL(solve, INPUT(0, REAL, given_weights), INPUT(1, REAL, given_cost), OUTPUT(2, REAL, report), OUTPUT(3, REAL, values),
+       OUTPUT(4, REAL, slopes), OUTPUT(5, REAL, plan), VALUE(6, REAL, epsilon), VALUE(7, REAL, tolerance), VALUE(8, uint, sweeps)) {
   SHARED(REAL, cost, ROOM);
   SHARED(REAL, weights, POINTS);
   SHARED(REAL, potentials, POINTS);
@@ -137,6 +137,7 @@ KERNEL(solve, INPUT(0, REAL, given_weights), INPUT(1, REAL, given_cost), OUTPUT(
     }
   }
   if (LANE == 0u) {
+    values[GROUP] = value + epsilon * (product - total);
     report[4 * (ulong)GROUP] = value + epsilon * (product - total);
     report[4 * (ulong)GROUP + 1] = paid;
     report[4 * (ulong)GROUP + 2] = error;

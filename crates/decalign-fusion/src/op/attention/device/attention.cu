@@ -3,12 +3,14 @@
 // A team of TEAM lanes holds a row: each lane D of its HEAD numbers (VALUE_D of VALUE_HEAD) in registers. Rows of the other
 // side go through shared memory, TILE at a time, and every team reads the same one, so that no bank is met twice. Softmax runs
 // along (Milakov and Gimelshein, 2018); the backward pass computes the weights again from the logarithms of the sums
-// (Dao and others, 2022). Nothing is added up by two groups: dq has a kernel and dk, dv another.
+// (Dao and others, 2022). Nothing is added up by two groups: dq has a kernel and dk, dv another. Narrow heads have SPLIT teams for a
+// row, each of which takes every SPLIT-th row of the other side: more lanes wait for fewer numbers each.
 //
 // q and k are (B, L, H HEAD) and (B, S, H HEAD), v and out (.., H VALUE_HEAD). Groups count blocks of rows fastest, then
 // heads, then samples.
 
-#define ROWS (LANES / TEAM)
+#define ROW_LANES (TEAM * SPLIT)
+#define ROWS (LANES / ROW_LANES)
 #define D ((HEAD + TEAM - 1u) / TEAM)
 #define VALUE_D ((VALUE_HEAD + TEAM - 1u) / TEAM)
 #define PITCH (D * TEAM)
@@ -17,6 +19,12 @@
 // The sum over a team.
 DEVICE REAL team_sum(REAL x) {
   UNROLL for (uint mask = TEAM / 2u; mask > 0u; mask >>= 1) x += SHUFFLE_XOR(x, mask);
+  return x;
+}
+
+// The sum over the teams of a row.
+DEVICE REAL split_sum(REAL x) {
+  UNROLL for (uint mask = TEAM; mask < ROW_LANES; mask <<= 1) x += SHUFFLE_XOR(x, mask);
   return x;
 }
 
@@ -38,16 +46,13 @@ DEVICE void load_tile(GLOBAL(const REAL) x, ulong base, uint first, uint count, 
 #if DROPOUT
 #define KEPT_BITS(sample, head, query, first)                                                                   \
   kept_bits(key0, key1, key2, key3, child_stream(stream, sample), ((ulong)(head)*queries + (query)) * keys + (first), below)
-DEVICE uint kept_bits(ulong key0, ulong key1, ulong key2, ulong key3, ulong stream, ulong number, uint below) {
-  const ulong block = number / 32u;
-  const uint offset = (uint)(number % 32u);
-  const uint low = chosen_bits(key0, key1, key2, key3, stream, block, below);
-  if (offset == 0u) return low;
-  return joined_bits(low, chosen_bits(key0, key1, key2, key3, stream, block + 1u, below), offset);
-}
+#define DRAWN(bits) bits
 #else
 #define KEPT_BITS(sample, head, query, first) 0xffffffffu
+#define DRAWN(bits) 0xffffffffu
 #endif
+// Each team of a row draws for one of SPLIT tiles; the lane that drew for the tile at `first`.
+#define DRAWER(first) (LANE % WARP / ROW_LANES * ROW_LANES + (first) / TILE % SPLIT * TEAM + part)
 
 // Whether query i sees key j of its sample.
 #if MASKED
@@ -71,7 +76,7 @@ KERNEL(forward, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT(3
   SHARED(REAL, value_tile, TILE * VALUE_PITCH);
   const uint blocks = (queries + ROWS - 1u) / ROWS;
   const uint head = GROUP / blocks % heads, sample = GROUP / blocks / heads;
-  const uint row = GROUP % blocks * ROWS + LANE / TEAM, part = LANE % TEAM;
+  const uint row = GROUP % blocks * ROWS + LANE / ROW_LANES, part = LANE % TEAM, team = LANE / TEAM % SPLIT;
   const uint width = heads * HEAD, value_width = heads * VALUE_HEAD;
   const uint i = least(row, queries - 1u);
   REAL mine[D], sums[VALUE_D];
@@ -79,14 +84,17 @@ KERNEL(forward, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT(3
   for (uint d = 0u; d < VALUE_D; d++) sums[d] = 0;
   REAL largest = LOWEST, total = 0;
   const ulong key_base = (ulong)sample * keys * width + head * HEAD, value_base = (ulong)sample * keys * value_width + head * VALUE_HEAD;
+  uint drawn = 0u;
   SERIAL for (uint first = 0u; first < keys; first += TILE) {
     BARRIER();
     load_tile(k, key_base, first, keys, width, HEAD, PITCH, key_tile, LANE);
     load_tile(v, value_base, first, keys, value_width, VALUE_HEAD, VALUE_PITCH, value_tile, LANE);
     BARRIER();
-    const uint kept = KEPT_BITS(sample, head, i, first);
+    if (first / TILE % SPLIT == 0u) drawn = KEPT_BITS(sample, head, i, first + team * TILE);
+    const uint kept = DRAWN(SHUFFLE(drawn, DRAWER(first)));
     const uint count = least(TILE, keys - first);
-    SERIAL for (uint j = 0u; j < count; j++) {
+    SERIAL for (uint from = 0u; from < count; from += SPLIT) {
+      const uint j = from + team;
       REAL logit = 0;
       UNROLL for (uint d = 0u; d < D; d++) logit = fma(mine[d], key_tile[j * PITCH + part * D + d], logit);
       logit = team_sum(logit);
@@ -105,7 +113,14 @@ KERNEL(forward, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT(3
       }
     }
   }
-  if (row >= queries) return;
+  UNROLL for (uint mask = TEAM; mask < ROW_LANES; mask <<= 1) {
+    const REAL other = SHUFFLE_XOR(largest, mask), most = larger(largest, other);
+    const REAL shrink = exp(largest - most), others = exp(other - most);
+    total = total * shrink + SHUFFLE_XOR(total, mask) * others;
+    UNROLL for (uint d = 0u; d < VALUE_D; d++) sums[d] = sums[d] * shrink + SHUFFLE_XOR(sums[d], mask) * others;
+    largest = most;
+  }
+  if (row >= queries || team != 0u) return;
   // A row that sees nothing gives zeros.
   const REAL share = total > 0 ? make_up / total : (REAL)0;
   const ulong at = ((ulong)sample * queries + row) * value_width + head * VALUE_HEAD;
@@ -136,7 +151,7 @@ KERNEL(back_queries, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), IN
   SHARED(REAL, value_tile, TILE * VALUE_PITCH);
   const uint blocks = (queries + ROWS - 1u) / ROWS;
   const uint head = GROUP / blocks % heads, sample = GROUP / blocks / heads;
-  const uint row = GROUP % blocks * ROWS + LANE / TEAM, part = LANE % TEAM;
+  const uint row = GROUP % blocks * ROWS + LANE / ROW_LANES, part = LANE % TEAM, team = LANE / TEAM % SPLIT;
   const uint width = heads * HEAD, value_width = heads * VALUE_HEAD;
   const uint i = least(row, queries - 1u);
   REAL mine[D], given[VALUE_D], sums[D];
@@ -146,14 +161,17 @@ KERNEL(back_queries, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), IN
   const ulong place = ((ulong)sample * heads + head) * queries + i;
   const REAL log_total = logs[place], off = offs[place];
   const ulong key_base = (ulong)sample * keys * width + head * HEAD, value_base = (ulong)sample * keys * value_width + head * VALUE_HEAD;
+  uint drawn = 0u;
   SERIAL for (uint first = 0u; first < keys; first += TILE) {
     BARRIER();
     load_tile(k, key_base, first, keys, width, HEAD, PITCH, key_tile, LANE);
     load_tile(v, value_base, first, keys, value_width, VALUE_HEAD, VALUE_PITCH, value_tile, LANE);
     BARRIER();
-    const uint kept = KEPT_BITS(sample, head, i, first);
+    if (first / TILE % SPLIT == 0u) drawn = KEPT_BITS(sample, head, i, first + team * TILE);
+    const uint kept = DRAWN(SHUFFLE(drawn, DRAWER(first)));
     const uint count = least(TILE, keys - first);
-    SERIAL for (uint j = 0u; j < count; j++) {
+    SERIAL for (uint from = 0u; from < count; from += SPLIT) {
+      const uint j = from + team;
       REAL logit = 0, along = 0;
       UNROLL for (uint d = 0u; d < D; d++) logit = fma(mine[d], key_tile[j * PITCH + part * D + d], logit);
       UNROLL for (uint d = 0u; d < VALUE_D; d++) along = fma(given[d], value_tile[j * VALUE_PITCH + part * VALUE_D + d], along);
@@ -166,11 +184,12 @@ KERNEL(back_queries, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), IN
         UNROLL for (uint d = 0u; d < D; d++) sums[d] = fma(slope, key_tile[j * PITCH + part * D + d], sums[d]);
       }
 #if WITH_SLOPES
-      if (part == 0u && row < queries) d_bias[place * keys + first + j] = slope;
+      if (part == 0u && row < queries && j < count) d_bias[place * keys + first + j] = slope;
 #endif
     }
   }
-  if (row >= queries) return;
+  UNROLL for (uint d = 0u; d < D; d++) sums[d] = split_sum(sums[d]);
+  if (row >= queries || team != 0u) return;
   const ulong at = ((ulong)sample * queries + row) * width + head * HEAD;
   UNROLL for (uint d = 0u; d < D; d++)
     if (part * D + d < HEAD) dq[at + part * D + d] = sums[d] * scale;
@@ -191,7 +210,7 @@ KERNEL(back_keys, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT
   SHARED(uint, kept_tile, TILE * WORDS);
   const uint blocks = (keys + ROWS - 1u) / ROWS;
   const uint head = GROUP / blocks % heads, sample = GROUP / blocks / heads;
-  const uint block = GROUP % blocks * ROWS, place = LANE / TEAM, part = LANE % TEAM;
+  const uint block = GROUP % blocks * ROWS, place = LANE / ROW_LANES, part = LANE % TEAM, team = LANE / TEAM % SPLIT;
   const uint row = block + place, j = least(row, keys - 1u);
   const uint width = heads * HEAD, value_width = heads * VALUE_HEAD;
   REAL mine[D], value[VALUE_D], to_key[D], to_value[VALUE_D];
@@ -213,14 +232,14 @@ KERNEL(back_keys, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT
     }
     for (uint t = LANE; t < count * WORDS; t += LANES) kept_tile[t] = KEPT_BITS(sample, head, first + t / WORDS, block + t % WORDS * 32u);
     BARRIER();
-    SERIAL for (uint r = 0u; r < count; r++) {
-      const uint i = first + r;
+    SERIAL for (uint from = 0u; from < count; from += SPLIT) {
+      const uint r = from + team, i = first + r;
       REAL logit = 0, along = 0;
       UNROLL for (uint d = 0u; d < D; d++) logit = fma(mine[d], query_tile[r * PITCH + part * D + d], logit);
       UNROLL for (uint d = 0u; d < VALUE_D; d++) along = fma(value[d], given_tile[r * VALUE_PITCH + part * VALUE_D + d], along);
       logit = team_sum(logit);
       along = team_sum(along);
-      if (row < keys && SEEN(i, j)) {
+      if (row < keys && r < count && SEEN(i, j)) {
         const REAL weight = exp(fma(logit, scale, BIAS(i, j)) - log_tile[r]);
         const bool stays = (kept_tile[r * WORDS + place / 32u] >> (place % 32u) & 1u) != 0u;
         const REAL kept = stays ? weight * make_up : (REAL)0;
@@ -231,7 +250,9 @@ KERNEL(back_keys, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT
       }
     }
   }
-  if (row >= keys) return;
+  UNROLL for (uint d = 0u; d < D; d++) to_key[d] = split_sum(to_key[d]);
+  UNROLL for (uint d = 0u; d < VALUE_D; d++) to_value[d] = split_sum(to_value[d]);
+  if (row >= keys || team != 0u) return;
   const ulong at = ((ulong)sample * keys + row) * width + head * HEAD;
   const ulong value_at = ((ulong)sample * keys + row) * value_width + head * VALUE_HEAD;
   UNROLL for (uint d = 0u; d < D; d++)

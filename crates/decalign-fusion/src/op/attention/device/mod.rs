@@ -11,6 +11,9 @@ use crate::size::{AttentionSize, Restriction};
 /// The widest head that the registers of a team hold.
 const WIDEST: usize = 128;
 
+/// Lanes of a group.
+const LANES: usize = 128;
+
 /// How one call is specialised.
 #[derive(Clone, Copy)]
 struct Shape {
@@ -33,13 +36,17 @@ impl Shape {
             .next_power_of_two()
     }
 
-    /// 64 lanes where tiles are small: more groups keep more of a device busy.
-    fn lanes(&self, dtype: DType) -> usize {
-        if self.team(dtype) == 1 { 64 } else { 128 }
+    /// Teams that share a row: several where they are single lanes, as long as what they read lies in different banks.
+    fn split(&self, dtype: DType) -> usize {
+        match (self.team(dtype), self.head.max(self.value_head)) {
+            (1, ..=12) => 4,
+            (1, ..=16) => 2,
+            _ => 1,
+        }
     }
 
     fn rows(&self, dtype: DType) -> usize {
-        self.lanes(dtype) / self.team(dtype)
+        LANES / self.team(dtype) / self.split(dtype)
     }
 
     /// Rows of the other side that shared memory holds at a time: 24 KiB of two tables.
@@ -57,7 +64,8 @@ impl Shape {
         Ok(
             Program::new("attention", include_str!("attention.cu"), dtype)?
                 .after(chacha::SOURCE)
-                .lanes(self.lanes(dtype))
+                .lanes(LANES)
+                .constant("SPLIT", self.split(dtype))
                 .constant("HEAD", self.head)
                 .constant("VALUE_HEAD", self.value_head)
                 .constant("TEAM", self.team(dtype))

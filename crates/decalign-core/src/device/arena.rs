@@ -1,0 +1,89 @@
+//! Many small pieces of memory from few allocations.
+//!
+//! To a driver allocating and freeing are calls that may cost as much as a launch. What a backward pass needs of small
+//! pieces comes from slabs: a piece is a view of a slab, and a slab goes back to the driver with the last of them.
+
+use std::cell::RefCell;
+
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, DType, Shape, Storage, Tensor};
+
+use super::cuda;
+use crate::Result;
+
+/// Bytes of a slab.
+const SLAB: usize = 32 << 20;
+/// Larger pieces have memory of their own, so that few of them do not hold much of what others have left.
+const LARGEST: usize = 1 << 20;
+/// Pieces begin at multiples of so many elements: whole vectors of any type.
+const STEP: usize = 64;
+
+#[derive(Default)]
+struct Arena {
+    /// How many scopes are open.
+    open: usize,
+    slabs: Vec<Slab>,
+}
+
+/// The slab of a device and type that pieces come from now.
+struct Slab {
+    device: candle_core::cuda_backend::DeviceId,
+    whole: Tensor,
+    used: usize,
+}
+
+thread_local! {
+    static ARENA: RefCell<Arena> = RefCell::default();
+}
+
+/// Runs `f` with small pieces of memory from slabs.
+pub(crate) fn scope<T>(f: impl FnOnce() -> T) -> T {
+    /// Closes the scope, on a panic too.
+    struct Open;
+    impl Drop for Open {
+        fn drop(&mut self) {
+            ARENA.with_borrow_mut(|arena| arena.open -= 1);
+        }
+    }
+    ARENA.with_borrow_mut(|arena| arena.open += 1);
+    let _open = Open;
+    f()
+}
+
+/// A piece of `n` elements, flat; `None` outside of scopes and where it is large.
+pub(super) fn piece(device: &CudaDevice, dtype: DType, n: usize) -> Result<Option<Tensor>> {
+    if n == 0 || n * dtype.size_in_bytes() > LARGEST {
+        return Ok(None);
+    }
+    ARENA.with_borrow_mut(|arena| {
+        if arena.open == 0 {
+            return Ok(None);
+        }
+        let (id, room) = (device.id(), n.next_multiple_of(STEP));
+        let slabs = &mut arena.slabs;
+        let fits = |slab: &Slab| slab.device == id && slab.whole.dtype() == dtype;
+        let at = slabs.iter().position(fits);
+        let full = |i: &usize| slabs[*i].used + room > slabs[*i].whole.elem_count();
+        if let Some(i) = at.filter(full) {
+            slabs.swap_remove(i);
+        }
+        let i = match slabs.iter().position(fits) {
+            Some(i) => i,
+            None => {
+                let shape = Shape::from(SLAB / dtype.size_in_bytes());
+                let storage = Storage::Cuda(cuda::empty(device, dtype, &shape)?);
+                let whole = Tensor::from_storage(storage, shape, BackpropOp::none(), false);
+                slabs.push(Slab {
+                    device: id,
+                    whole,
+                    used: 0,
+                });
+                slabs.len() - 1
+            }
+        };
+        let slab = &mut slabs[i];
+        let piece = slab.whole.narrow(0, slab.used, n)?;
+        slab.used += room;
+        Ok(Some(piece))
+    })
+}

@@ -1,0 +1,259 @@
+//! Affine maps on devices: the library's products, and one kernel for all that stands around each.
+
+use candle_core::{DType, Tensor};
+
+use super::CHUNKS;
+use crate::Result;
+use crate::device::{Backend, Launch, Memory, Program, chacha, pairs, product};
+use crate::nn::linear::Gate;
+use crate::op::{Backward, InputGradients, record_one};
+use crate::random::Stream;
+
+/// Lanes that add up columns: 32 warps.
+const TALL: usize = 1024;
+/// Columns of such a group.
+const COLUMNS: usize = 8;
+/// Lanes of a group that goes through elements.
+const FLAT: usize = 256;
+
+fn program(dtype: DType, lanes: usize) -> Result<Program> {
+    Ok(Program::new("linear", include_str!("linear.cu"), dtype)?
+        .after(chacha::SOURCE)
+        .constant("CHUNKS", CHUNKS)
+        .lanes(lanes))
+}
+
+/// For checks without a device.
+pub(in crate::nn) fn programs(dtype: DType) -> Result<Vec<Program>> {
+    let mut all = vec![program(dtype, FLAT)?, program(dtype, TALL)?];
+    for variant in [[false; 3], [true, false, false], [true; 3]] {
+        all.push(affine_program(dtype, variant, true)?);
+    }
+    Ok(all)
+}
+
+/// See [`crate::nn::linear()`].
+pub(in crate::nn) fn linear(
+    backend: &Backend,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    gate: Option<Gate>,
+) -> Result<Tensor> {
+    let (m, n) = weight.dims2()?;
+    let rows = x.elem_count() / n.max(1);
+    let mut dims = x.dims().to_vec();
+    dims.pop();
+    dims.push(m);
+    let flat = x.detach().contiguous()?.reshape((rows, n))?;
+    let y = affine(backend, [&flat, weight], bias, gate)?.reshape(dims)?;
+    let inputs: Vec<&Tensor> = [x, weight].into_iter().chain(bias).collect();
+    let backend = backend.clone();
+    record_one("linear", &inputs, y.into(), move |b| {
+        back(&backend, b, gate)
+    })
+}
+
+/// `x W^T + b`.
+///
+/// # Shapes
+/// `x` (rows, n), `weight` (m, n), `bias` (m); the result is (rows, m).
+///
+/// # Errors
+/// When the device fails.
+pub fn affine_map(
+    backend: &Backend,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Memory> {
+    affine(backend, [x, weight], bias, None)
+}
+
+/// Inner sizes up to which one launch of ours does all.
+const NARROW: usize = 256;
+
+fn affine(
+    backend: &Backend,
+    [x, weight]: [&Tensor; 2],
+    bias: Option<&Tensor>,
+    gate: Option<Gate>,
+) -> Result<Memory> {
+    let ((rows, n), m) = (x.dims2()?, weight.dim(0)?);
+    if n <= NARROW {
+        return narrow(backend, [x, weight], bias, gate);
+    }
+    let products = product(backend, x, &weight.detach().t()?)?;
+    match (bias, gate) {
+        (None, None) => Ok(products),
+        (Some(bias), None) => add_bias(backend, &products.into_tensor(), bias),
+        (bias, Some(gate)) => {
+            let none = Tensor::zeros(m, x.dtype(), x.device())?;
+            let products = products.reshape((rows, m))?.into_tensor();
+            open(backend, &products, bias.unwrap_or(&none), gate)
+        }
+    }
+}
+
+/// [`affine`] in one launch.
+fn narrow(
+    backend: &Backend,
+    [x, weight]: [&Tensor; 2],
+    bias: Option<&Tensor>,
+    gate: Option<Gate>,
+) -> Result<Memory> {
+    let ((rows, n), m) = (x.dims2()?, weight.dim(0)?);
+    let drop = gate.and_then(|gate| gate.drop);
+    let variant = [bias.is_some(), gate.is_some(), drop.is_some()];
+    let program = affine_program(x.dtype(), variant, pairs::aligned(&[x, weight]))?;
+    let (p, stream) = drop.unwrap_or((0.0, Stream::new(0, 0)));
+    let mut y = Memory::new(backend, x.dtype(), (rows, m))?;
+    let side = pairs::SMALL_SIDE;
+    Launch::new(&program, "affine", rows.div_ceil(side) * m.div_ceil(side))
+        .input(x)?
+        .input(weight)?
+        .input(bias.unwrap_or(weight))?
+        .output(&mut y)
+        .count(rows)?
+        .count(m)?
+        .count(n)?
+        .real(1.0 / (1.0 - p))
+        .count(stream.choices(1.0 - p).below() as usize)?
+        .stream(stream)
+        .run(backend)?;
+    Ok(y)
+}
+
+fn affine_program(
+    dtype: DType,
+    [biased, gated, dropout]: [bool; 3],
+    aligned: bool,
+) -> Result<Program> {
+    let program = Program::new("affine", include_str!("affine.cu"), dtype)?.after(chacha::SOURCE);
+    Ok(pairs::with_small_pairs(program, aligned)
+        .constant("BIASED", usize::from(biased))
+        .constant("GATED", usize::from(gated))
+        .constant("DROPOUT", usize::from(dropout)))
+}
+
+/// `x + bias`, the bias along the last dimension.
+fn add_bias(backend: &Backend, x: &Tensor, bias: &Tensor) -> Result<Memory> {
+    let program = program(x.dtype(), FLAT)?;
+    let n = x.elem_count();
+    let mut y = Memory::new(backend, x.dtype(), x.shape())?;
+    Launch::new(&program, "add_bias", n.div_ceil(4 * FLAT))
+        .input(x)?
+        .input(bias)?
+        .output(&mut y)
+        .long(n as u64)
+        .count(bias.elem_count())?
+        .run(backend)?;
+    Ok(y)
+}
+
+fn open(backend: &Backend, x: &Tensor, bias: &Tensor, gate: Gate) -> Result<Memory> {
+    let program = program(x.dtype(), FLAT)?;
+    let n = x.elem_count();
+    let (p, stream) = gate.drop.unwrap_or((0.0, Stream::new(0, 0)));
+    let below = match gate.drop {
+        Some((p, stream)) => stream.choices(1.0 - p).below() as usize,
+        None => 1 << 16,
+    };
+    let mut y = Memory::new(backend, x.dtype(), x.shape())?;
+    Launch::new(&program, "gate", n.div_ceil(CHUNKS * FLAT))
+        .input(x)?
+        .input(bias)?
+        .output(&mut y)
+        .long(n as u64)
+        .count(bias.elem_count())?
+        .real(1.0 / (1.0 - p))
+        .count(below)?
+        .stream(stream)
+        .run(backend)?;
+    Ok(y)
+}
+
+/// Sums over all dimensions of `g`, the last of m, but that one, into `sums` from element `at` on; where nothing was written
+/// yet, all others become zeros.
+///
+/// # Errors
+/// When the device fails.
+pub fn sum_columns(
+    backend: &Backend,
+    sums: &mut Memory,
+    (at, fresh): (usize, bool),
+    (g, m): (&Tensor, usize),
+) -> Result<()> {
+    let (before, behind) = match fresh {
+        true => (at, sums.elem_count() - at - m),
+        false => (0, 0),
+    };
+    let groups = (before + m + behind).div_ceil(COLUMNS);
+    Launch::new(&program(g.dtype(), TALL)?, "sum_columns", groups)
+        .input(g)?
+        .output(sums)
+        .count(g.elem_count() / m.max(1))?
+        .count(m)?
+        .long(at as u64)
+        .count(before)?
+        .count(behind)?
+        .run(backend)
+}
+
+fn back(backend: &Backend, b: &Backward, gate: Option<Gate>) -> Result<InputGradients> {
+    let (x, weight, given) = (&b.inputs[0], &b.inputs[1], b.gradient(0)?);
+    let (m, n) = weight.dims2()?;
+    let rows = x.elem_count() / n.max(1);
+    let biased = b.needed.get(2) == Some(&true);
+    let (g, sums) = match gate {
+        Some(gate) => {
+            let (g, sums) = close(backend, &b.outputs[0], &given, (rows, m), gate)?;
+            (g, biased.then_some(sums))
+        }
+        None if biased => {
+            let mut sums = Memory::new(backend, given.dtype(), m)?;
+            sum_columns(backend, &mut sums, (0, true), (&given, m))?;
+            (given, Some(sums.into_tensor()))
+        }
+        None => (given, None),
+    };
+    let g = g.contiguous()?.reshape((rows, m))?;
+    let mut gradients = vec![None; b.inputs.len()];
+    if b.needed[0] {
+        gradients[0] = Some(
+            product(backend, &g, weight)?
+                .reshape(x.dims())?
+                .into_tensor(),
+        );
+    }
+    if b.needed[1] {
+        let x = x.contiguous()?.reshape((rows, n))?;
+        gradients[1] = Some(product(backend, &g.t()?, &x)?.into_tensor());
+    }
+    if biased {
+        gradients[2] = sums;
+    }
+    Ok(gradients)
+}
+
+/// The gradient before the gate and its sums of columns.
+fn close(
+    backend: &Backend,
+    y: &Tensor,
+    g: &Tensor,
+    (rows, m): (usize, usize),
+    gate: Gate,
+) -> Result<(Tensor, Tensor)> {
+    let mut behind = Memory::new(backend, y.dtype(), (rows, m))?;
+    let mut sums = Memory::new(backend, y.dtype(), m)?;
+    Launch::new(&program(y.dtype(), TALL)?, "gate_back", m.div_ceil(COLUMNS))
+        .input(y)?
+        .input(g)?
+        .output(&mut behind)
+        .output(&mut sums)
+        .count(rows)?
+        .count(m)?
+        .real(gate.drop.map_or(1.0, |(p, _)| 1.0 / (1.0 - p)))
+        .run(backend)?;
+    Ok((behind.into_tensor(), sums.into_tensor()))
+}

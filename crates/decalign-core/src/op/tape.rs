@@ -1,0 +1,446 @@
+//! A graph that walks backward by itself.
+//!
+//! Candle's backward pass clears a tensor for every gradient and adds to it; on a device each of these is a launch,
+//! and small layers are nothing but launches. On a tape recorded operations know one another without Candle.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor, TensorId};
+
+use super::{Backward, InputGradients, Output};
+use crate::device::Backend;
+use crate::{Error, Result, profile};
+
+type BackwardFn = dyn Fn(&Backward) -> Result<InputGradients> + Send + Sync;
+
+/// Records the operations of a computation in their order, and takes a gradient back through them.
+///
+/// Results and gradients are those of Candle's own backward pass. Operations of Candle may stand between recorded ones:
+/// each stretch of them goes through Candle's backward pass.
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// use decalign_core::{nn, op::Tape};
+///
+/// let weight = Var::new(&[[2f64, 0.0], [1.0, 3.0]], &Device::Cpu)?;
+/// let x = Tensor::new(&[[1f64, 2.0]], &Device::Cpu)?;
+/// let tape = Tape::new();
+/// let loss = tape.run(|| Ok(nn::linear(&x, &weight, None)?.sqr()?.sum_all()?))?;
+/// let gradients = tape.backward(&loss)?;
+/// assert_eq!(gradients.get(&weight).unwrap().to_vec2::<f64>()?, [[4.0, 8.0], [14.0, 28.0]]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Tape {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    entries: Vec<Arc<Entry>>,
+    /// Which output of which entry a tensor is.
+    places: HashMap<TensorId, (usize, usize)>,
+}
+
+/// An operation on a tape.
+struct Entry {
+    kind: Kind,
+    inputs: Vec<Tensor>,
+    needed: Vec<bool>,
+    sources: Vec<Source>,
+    outputs: Vec<Tensor>,
+}
+
+enum Kind {
+    Recorded {
+        name: &'static str,
+        phase: Option<&'static str>,
+        backward: Box<BackwardFn>,
+    },
+    /// A tensor that Candle's operations computed from variables and outputs of entries before.
+    Candle(Tensor),
+}
+
+/// Where an input comes from.
+enum Source {
+    /// Nowhere that wants a gradient.
+    Constant,
+    Variable(TensorId),
+    Output(usize, usize),
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Tape>> = const { RefCell::new(None) };
+}
+
+/// The tape that this thread records on.
+pub(super) fn current() -> Option<Tape> {
+    CURRENT.with_borrow(Clone::clone)
+}
+
+impl Tape {
+    /// An empty tape.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs `f` with its recorded operations on this tape.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn run<T, E>(
+        &self,
+        f: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        within(Some(self.clone()), f)
+    }
+
+    /// The gradients of a scalar computed on this tape, with respect to all variables that it was computed from.
+    ///
+    /// # Errors
+    /// When the scalar carries no gradient, or an operation's backward pass fails.
+    pub fn backward(&self, loss: &Tensor) -> Result<Gradients> {
+        let source = self.lock().source(loss);
+        let Source::Output(last, index) = source else {
+            let remedy = "must be computed on this tape";
+            return Err(Error::value("loss", "no gradient", remedy));
+        };
+        let entries = self.lock().entries.clone();
+        let mut variables: HashMap<TensorId, Vec<Tensor>> = HashMap::new();
+        let waits = |entry: &Arc<Entry>| vec![Vec::new(); entry.outputs.len().max(1)];
+        let mut waiting: Vec<Vec<Vec<Tensor>>> = entries.iter().map(waits).collect();
+        waiting[last][index].push(loss.ones_like()?.detach());
+        for i in (0..=last).rev() {
+            let given = std::mem::take(&mut waiting[i]);
+            if given.iter().all(Vec::is_empty) {
+                continue;
+            }
+            let given = given.into_iter().map(sum).collect::<Result<Vec<_>>>()?;
+            let mut give = |source: &Source, gradient: Tensor| match source {
+                Source::Constant => {}
+                Source::Variable(id) => variables.entry(*id).or_default().push(gradient),
+                Source::Output(entry, index) => waiting[*entry][*index].push(gradient),
+            };
+            match &entries[i].kind {
+                Kind::Candle(tensor) => {
+                    for (id, gradient) in through_candle(tensor, &given)? {
+                        let place = self.lock().places.get(&id).copied();
+                        let source = match place {
+                            Some((entry, index)) => Source::Output(entry, index),
+                            None => Source::Variable(id),
+                        };
+                        give(&source, gradient);
+                    }
+                }
+                Kind::Recorded { .. } => {
+                    let found = entries[i].run(&given)?;
+                    for (gradient, source) in found.into_iter().zip(&entries[i].sources) {
+                        if let Some(gradient) = gradient {
+                            give(source, gradient.detach());
+                        }
+                    }
+                }
+            }
+        }
+        let summed = |(id, all)| Ok(sum(all)?.map(|gradient| (id, gradient)));
+        let all = variables
+            .into_iter()
+            .map(summed)
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Gradients {
+            all: all.into_iter().flatten().collect(),
+        })
+    }
+
+    /// How many tensors of Candle's operations recorded operations or the walk back started from: each costs a backward pass of
+    /// Candle's.
+    pub fn islands(&self) -> usize {
+        let inner = self.lock();
+        let islands = inner.entries.iter();
+        islands
+            .filter(|entry| matches!(entry.kind, Kind::Candle(_)))
+            .count()
+    }
+
+    pub(super) fn record(
+        &self,
+        name: &'static str,
+        inputs: &[&Tensor],
+        outputs: Vec<Output>,
+        backward: Box<BackwardFn>,
+    ) -> Result<Vec<Tensor>> {
+        let mut inner = self.lock();
+        let sources = inputs.iter().map(|x| inner.source(x)).collect();
+        let place = inner.entries.len();
+        let outputs = outputs.into_iter().map(Output::into_variable);
+        let outputs = outputs.collect::<Result<Vec<_>>>()?;
+        for (index, output) in outputs.iter().enumerate() {
+            inner.places.insert(output.id(), (place, index));
+        }
+        let entry = Entry {
+            kind: Kind::Recorded {
+                name,
+                phase: profile::current(),
+                backward,
+            },
+            inputs: inputs.iter().map(|x| x.detach()).collect(),
+            needed: inputs.iter().map(|x| x.track_op()).collect(),
+            sources,
+            outputs: outputs.iter().map(Tensor::detach).collect(),
+        };
+        inner.entries.push(Arc::new(entry));
+        Ok(outputs)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Where a tensor comes from; one of Candle's operations gets an entry of its own.
+    fn source(&mut self, x: &Tensor) -> Source {
+        if let Some((entry, index)) = self.places.get(&x.id()) {
+            return Source::Output(*entry, *index);
+        }
+        match (x.track_op(), x.is_variable()) {
+            (false, _) => Source::Constant,
+            (true, true) => Source::Variable(x.id()),
+            (true, false) => {
+                let place = self.entries.len();
+                self.places.insert(x.id(), (place, 0));
+                self.entries.push(Arc::new(Entry {
+                    kind: Kind::Candle(x.clone()),
+                    inputs: Vec::new(),
+                    needed: Vec::new(),
+                    sources: Vec::new(),
+                    outputs: Vec::new(),
+                }));
+                Source::Output(place, 0)
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn run(&self, given: &[Option<Tensor>]) -> Result<InputGradients> {
+        let Kind::Recorded {
+            name,
+            phase,
+            backward,
+        } = &self.kind
+        else {
+            return Ok(Vec::new());
+        };
+        let view = Backward {
+            inputs: &self.inputs,
+            outputs: &self.outputs,
+            gradients: given,
+            needed: &self.needed,
+        };
+        let run = || profile::backward(*phase, || backward(&view));
+        let found = within(None, || scratch(run))?;
+        if found.len() != self.inputs.len() {
+            let remedy = format!("must be {}, one an input", self.inputs.len());
+            return Err(Error::value(
+                format!("gradients of {name}"),
+                found.len(),
+                remedy,
+            ));
+        }
+        for (gradient, input) in found.iter().zip(&self.inputs) {
+            if let Some(gradient) = gradient.as_ref().filter(|g| g.dims() != input.dims()) {
+                let expected = format!("shape {:?}", input.dims());
+                return Err(Error::tensor(
+                    format!("gradient of {name}"),
+                    expected,
+                    gradient.shape(),
+                ));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Runs `f` with small memory from few allocations.
+fn scratch<T>(f: impl FnOnce() -> T) -> T {
+    #[cfg(feature = "cuda")]
+    return crate::device::arena::scope(f);
+    #[cfg(not(feature = "cuda"))]
+    f()
+}
+
+/// Gradients of the variables that one of Candle's tensors was computed from.
+fn through_candle(x: &Tensor, given: &[Option<Tensor>]) -> Result<Vec<(TensorId, Tensor)>> {
+    let Some(Some(gradient)) = given.first() else {
+        return Ok(Vec::new());
+    };
+    let store = within(None, || -> candle_core::Result<_> {
+        (x * gradient)?.sum_all()?.backward()
+    })?;
+    Ok(gradients(&store).collect())
+}
+
+fn gradients(store: &GradStore) -> impl Iterator<Item = (TensorId, Tensor)> {
+    let get = |id: &TensorId| store.get_id(*id).map(|g| (*id, g.detach()));
+    store.get_ids().filter_map(get)
+}
+
+fn within<T>(tape: Option<Tape>, f: impl FnOnce() -> T) -> T {
+    /// Puts back what was before, on a panic too.
+    struct Before(Option<Tape>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            CURRENT.set(self.0.take());
+        }
+    }
+    let _before = Before(CURRENT.replace(tape));
+    f()
+}
+
+/// The sum of what several uses say, in their order.
+fn sum(all: Vec<Tensor>) -> Result<Option<Tensor>> {
+    if let Some(first) = all.first().filter(|_| all.len() > 1)
+        && let Some(backend) = Backend::of(first)?
+    {
+        return scratch(|| crate::device::sum::sum(&backend, all));
+    }
+    let mut rest = all.into_iter();
+    let Some(mut total) = rest.next() else {
+        return Ok(None);
+    };
+    for gradient in rest {
+        total = (total + gradient)?;
+    }
+    Ok(Some(total))
+}
+
+/// The graph of a computation: Candle's own on the CPU, a [`Tape`] on a device.
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use decalign_core::op::Graph;
+///
+/// let x = Var::new(3f64, &Device::Cpu)?;
+/// let graph = Graph::on(x.device());
+/// let loss = graph.run(|| x.sqr())?;
+/// assert_eq!(graph.backward(&loss)?.get(&x).unwrap().to_scalar::<f64>()?, 6.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Graph {
+    tape: Option<Tape>,
+}
+
+impl Graph {
+    /// A new one, for tensors of a device.
+    pub fn on(device: &Device) -> Self {
+        Self {
+            tape: (!device.is_cpu()).then(Tape::new),
+        }
+    }
+
+    /// Runs `f`, whose operations belong to this graph.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn run<T, E>(
+        &self,
+        f: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        match &self.tape {
+            Some(tape) => tape.run(f),
+            None => f(),
+        }
+    }
+
+    /// The gradients of a scalar of this graph, with respect to all variables that it was computed from.
+    ///
+    /// # Errors
+    /// When an operation's backward pass fails.
+    pub fn backward(&self, loss: &Tensor) -> Result<Gradients> {
+        match &self.tape {
+            Some(tape) => tape.backward(loss),
+            None => Ok(loss.backward()?.into()),
+        }
+    }
+}
+
+/// Gradients of variables.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    all: HashMap<TensorId, Tensor>,
+}
+
+impl Gradients {
+    /// The gradient of a variable; `None` when the loss does not depend on it.
+    pub fn get(&self, variable: &Tensor) -> Option<&Tensor> {
+        self.all.get(&variable.id())
+    }
+}
+
+impl From<GradStore> for Gradients {
+    fn from(store: GradStore) -> Self {
+        Self {
+            all: gradients(&store).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Var;
+
+    use super::*;
+    use crate::nn::{Mode, linear, linear_relu_dropout, softmax};
+    use crate::random::Stream;
+
+    /// Recorded operations with Candle's before, between and behind them; `x` twice.
+    fn mixed(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let scaled = (x * 3.0)?;
+        let mode = Mode::Training(Stream::new(3, 4));
+        let hidden = linear_relu_dropout(&scaled, w, Some(b), (0.3, mode))?;
+        let both = Tensor::cat(&[&hidden, &linear(&hidden, w, None)?], 1)?;
+        let y = (softmax(&both)? * both.sin()?)?;
+        Ok((y.sum_all()? + linear(x, w, Some(b))?.sqr()?.mean_all()?)?)
+    }
+
+    #[test]
+    fn gradients_are_those_of_candle() -> Result<()> {
+        let normal = |shape: &[usize], n| Stream::new(1, n).normal_tensor(shape);
+        let [x, w, b] = [normal(&[4, 3], 1)?, normal(&[3, 3], 2)?, normal(&[3], 3)?];
+        let vars = [
+            Var::from_tensor(&x)?,
+            Var::from_tensor(&w)?,
+            Var::from_tensor(&b)?,
+        ];
+        let unused = Var::new(1f64, &Device::Cpu)?;
+        let plain = mixed(&vars[0], &vars[1], &vars[2])?;
+        let tape = Tape::new();
+        let taped = tape.run(|| mixed(&vars[0], &vars[1], &vars[2]))?;
+        assert_eq!(plain.to_scalar::<f64>()?, taped.to_scalar::<f64>()?);
+        let want = Gradients::from(plain.backward()?);
+        // Twice: a tape may be walked again.
+        for _ in 0..2 {
+            let got = tape.backward(&taped)?;
+            assert!(got.get(&unused).is_none());
+            for v in &vars {
+                let (got, want) = (got.get(v).unwrap(), want.get(v).unwrap());
+                let apart = (got - want)?.abs()?.max_all()?.to_scalar::<f64>()?;
+                assert!(apart < 1e-14, "{apart}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_on_the_tape_is_an_error() -> Result<()> {
+        let x = Tensor::new(1f64, &Device::Cpu)?;
+        let error = Tape::new().backward(&x).unwrap_err().to_string();
+        assert!(error.contains("computed on this tape"), "{error}");
+        Ok(())
+    }
+}

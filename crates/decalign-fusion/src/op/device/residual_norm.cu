@@ -1,0 +1,114 @@
+// Dropout, residual connection and layer norm: the loops of residual_norm.rs on a device. A warp has a row of WIDTH numbers in
+// registers, 32 lanes side by side.
+
+#define EACH ((WIDTH + WARP - 1u) / WARP)
+#define WARPS (LANES / WARP)
+#define KEPT(bits) ((bits) >> lane & 1u) != 0u
+
+// Bit `lane` of entry e: whether number e * 32 + lane of a row stays. Every lane of the warp comes here.
+#if DROPOUT
+#define ROW_BITS(row)                                                                                       \
+  uint mine = 0u;                                                                                           \
+  if (lane < EACH) mine = kept_bits(key0, key1, key2, key3, stream, (ulong)(row) * WIDTH + lane * WARP, below)
+#define BITS(e) SHUFFLE(mine, e)
+#else
+#define ROW_BITS(row)
+#define BITS(e) 0xffffffffu
+#endif
+
+// `normal` are the rows before weight and bias, `scales` the reciprocal deviations.
+KERNEL(residual_norm, INPUT(0, REAL, x), INPUT(1, REAL, residual), INPUT(2, REAL, weight), INPUT(3, REAL, bias), OUTPUT(4, REAL, y),
+       OUTPUT(5, REAL, normal), OUTPUT(6, REAL, scales), VALUE(7, uint, rows), VALUE(8, REAL, epsilon), VALUE(9, REAL, make_up),
+       VALUE(10, uint, below), CHACHA_KEY(11, 12, 13, 14, 15)) {
+  const uint row = GROUP * WARPS + LANE / WARP, lane = LANE % WARP;
+  if (row >= rows) return;
+  const ulong at = (ulong)row * WIDTH;
+  REAL own[EACH], sum = 0;
+  ROW_BITS(row);
+  UNROLL for (uint e = 0u; e < EACH; e++) {
+    const uint i = e * WARP + lane, bits = BITS(e);
+    own[e] = 0;
+    if (i < WIDTH) own[e] = residual[at + i] + (KEPT(bits) ? x[at + i] * make_up : (REAL)0);
+    sum += own[e];
+  }
+  const REAL mean = warp_sum(sum) / (REAL)WIDTH;
+  REAL squares = 0;
+  UNROLL for (uint e = 0u; e < EACH; e++) {
+    own[e] = e * WARP + lane < WIDTH ? own[e] - mean : (REAL)0;
+    squares = fma(own[e], own[e], squares);
+  }
+  const REAL scale = 1 / sqrt(warp_sum(squares) / (REAL)WIDTH + epsilon);
+  UNROLL for (uint e = 0u; e < EACH; e++) {
+    const uint i = e * WARP + lane;
+    if (i < WIDTH) {
+      normal[at + i] = own[e] * scale;
+      y[at + i] = fma(own[e] * scale, weight[i], bias[i]);
+    }
+  }
+  if (lane == 0u) scales[row] = scale;
+}
+
+// With n the normal row, s its scale, u = g weight: ds = s (u - mean(u) - n mean(u n)), dx what dropout leaves of it. A warp takes
+// every WARPS-th row of its group's; `parts` (groups, 2, WIDTH) are its sums of g n and of g.
+KERNEL(back, INPUT(0, REAL, normal), INPUT(1, REAL, scales), INPUT(2, REAL, weight), INPUT(3, REAL, g), OUTPUT(4, REAL, ds), OUTPUT(5, REAL, dx),
+       OUTPUT(6, REAL, parts), VALUE(7, uint, rows), VALUE(8, REAL, make_up), VALUE(9, uint, below), CHACHA_KEY(10, 11, 12, 13, 14)) {
+  SHARED(REAL, partial, 2 * WIDTH * WARPS);
+  const uint warp = LANE / WARP, lane = LANE % WARP;
+  REAL dw[EACH], db[EACH];
+  UNROLL for (uint e = 0u; e < EACH; e++) dw[e] = db[e] = 0;
+  const uint last = least(rows, (GROUP + 1u) * CHUNK);
+  for (uint row = GROUP * CHUNK + warp; row < last; row += WARPS) {
+    const ulong at = (ulong)row * WIDTH;
+    REAL n[EACH], u[EACH], average = 0, along = 0;
+    UNROLL for (uint e = 0u; e < EACH; e++) {
+      const uint i = e * WARP + lane;
+      n[e] = u[e] = 0;
+      if (i < WIDTH) {
+        const REAL v = g[at + i];
+        n[e] = normal[at + i];
+        u[e] = v * weight[i];
+        dw[e] = fma(v, n[e], dw[e]);
+        db[e] += v;
+      }
+      average += u[e];
+      along = fma(u[e], n[e], along);
+    }
+    average = warp_sum(average) / (REAL)WIDTH;
+    along = warp_sum(along) / (REAL)WIDTH;
+    const REAL scale = scales[row];
+    ROW_BITS(row);
+    UNROLL for (uint e = 0u; e < EACH; e++) {
+      const uint i = e * WARP + lane, bits = BITS(e);
+      const REAL v = scale * fma(-along, n[e], u[e] - average);
+      if (i < WIDTH) {
+        ds[at + i] = v;
+#if DROPOUT
+        dx[at + i] = KEPT(bits) ? v * make_up : (REAL)0;
+#endif
+      }
+    }
+  }
+  UNROLL for (uint e = 0u; e < EACH; e++) {
+    const uint i = e * WARP + lane;
+    if (i < WIDTH) {
+      partial[warp * 2u * WIDTH + i] = dw[e];
+      partial[warp * 2u * WIDTH + WIDTH + i] = db[e];
+    }
+  }
+  BARRIER();
+  for (uint i = LANE; i < 2u * WIDTH; i += LANES) {
+    REAL sum = partial[i];
+    for (uint w = 1u; w < WARPS; w++) sum += partial[w * 2u * WIDTH + i];
+    parts[(ulong)GROUP * 2u * WIDTH + i] = sum;
+  }
+}
+
+// The parts of all groups, in order.
+KERNEL(sum_parts, INPUT(0, REAL, parts), OUTPUT(1, REAL, dw), OUTPUT(2, REAL, db), VALUE(3, uint, count)) {
+  const uint i = GROUP * LANES + LANE;
+  if (i >= 2u * WIDTH) return;
+  REAL sum = 0;
+  for (uint c = 0u; c < count; c++) sum += parts[(ulong)c * 2u * WIDTH + i];
+  if (i < WIDTH) dw[i] = sum;
+  else db[i - WIDTH] = sum;
+}

@@ -1,0 +1,143 @@
+//! Costs on devices: a launch forward, a launch back.
+
+use candle_core::{DType, Tensor};
+use decalign_core::device::{Backend, Launch, Memory, Program};
+use decalign_core::op::record_one;
+use decalign_core::{Error, Result};
+
+/// Lanes a group.
+const LANES: usize = 256;
+/// Lanes of the one group that adds up a coupling.
+const CELL_LANES: usize = 512;
+const WARP: usize = 32;
+
+pub(crate) fn gaussian_program(dtype: DType) -> Result<Program> {
+    Ok(Program::new("gaussian", include_str!("gaussian.cu"), dtype)?.lanes(LANES))
+}
+
+pub(crate) fn coupling_program(dtype: DType) -> Result<Program> {
+    Ok(Program::new("coupling", include_str!("coupling.cu"), dtype)?.lanes(CELL_LANES))
+}
+
+/// Kernels take all numbers in one type.
+pub(super) fn same_dtype(name: &str, x: &Tensor, as_of: &Tensor) -> Result<()> {
+    match x.dtype() == as_of.dtype() {
+        true => Ok(()),
+        false => {
+            let wanted = format!("dtype {}", as_of.dtype().as_str());
+            Err(Error::tensor(name, wanted, x.dtype()))
+        }
+    }
+}
+
+fn like(backend: &Backend, x: &Tensor) -> Result<Memory> {
+    Memory::new(backend, x.dtype(), x.shape())
+}
+
+/// See [`super::bures_wasserstein_diagonal`]; `factor` is what the sum over dimensions is multiplied by.
+pub(super) fn bures_wasserstein(
+    backend: &Backend,
+    inputs: [&Tensor; 4],
+    factor: f64,
+) -> Result<Tensor> {
+    let dtype = inputs[0].dtype();
+    let (k, width) = inputs[0].dims2()?;
+    let l = inputs[2].dims()[0];
+    let program = gaussian_program(dtype)?;
+    let mut cost = Memory::new(backend, dtype, (k, l))?;
+    let mut launch = Launch::new(&program, "bures", (k * l).div_ceil(LANES / WARP));
+    for x in inputs {
+        launch = launch.input(x)?;
+    }
+    launch
+        .output(&mut cost)
+        .count(k)?
+        .count(l)?
+        .count(width)?
+        .real(factor)
+        .run(backend)?;
+    let backend = backend.clone();
+    record_one("bures_wasserstein", &inputs, cost.into(), move |b| {
+        let gradients = b.inputs.iter().map(|x| like(&backend, x));
+        let mut gradients = gradients.collect::<Result<Vec<_>>>()?;
+        let groups = ((k + l) * width).div_ceil(LANES);
+        let mut launch = Launch::new(&program, "bures_back", groups);
+        for x in b.inputs {
+            launch = launch.input(x)?;
+        }
+        launch = launch.input(&b.gradient(0)?)?;
+        for gradient in &mut gradients {
+            launch = launch.output(gradient);
+        }
+        launch
+            .count(k)?
+            .count(l)?
+            .count(width)?
+            .real(factor)
+            .run(&backend)?;
+        Ok(gradients
+            .into_iter()
+            .map(|g| Some(g.into_tensor()))
+            .collect())
+    })
+}
+
+/// See [`super::coupling_cost`]: points, responsibilities, means, and variances where they are taken; `factor` is what the sum
+/// is multiplied by.
+pub(super) fn coupling_cost(
+    backend: &Backend,
+    inputs: &[&Tensor],
+    floor: f64,
+    factor: f64,
+) -> Result<Tensor> {
+    let dtype = inputs[0].dtype();
+    let (batch, width) = inputs[0].dims2()?;
+    let k = inputs[2].dims()[0];
+    let scaled = usize::from(inputs.len() > 3);
+    let program = coupling_program(dtype)?;
+    let mut cost = Memory::new(backend, dtype, ())?;
+    let mut launch = Launch::new(&program, "coupling", 1);
+    for i in 0..4 {
+        // The means in place of variances, which are not read then.
+        launch = launch.input(inputs.get(i).unwrap_or(&inputs[2]))?;
+    }
+    launch
+        .output(&mut cost)
+        .count(batch)?
+        .count(k)?
+        .count(width)?
+        .count(scaled)?
+        .real(floor)
+        .real(factor)
+        .run(backend)?;
+    let backend = backend.clone();
+    record_one("coupling_cost", inputs, cost.into(), move |b| {
+        let x = |i: usize| b.inputs.get(i).unwrap_or(&b.inputs[2]);
+        let gradients = (0..4).map(|i| like(&backend, x(i)));
+        let mut gradients = gradients.collect::<Result<Vec<_>>>()?;
+        let blocks = ((batch + k) * width).div_ceil(CELL_LANES);
+        let groups = blocks + (batch * k).div_ceil(CELL_LANES / WARP);
+        let mut launch = Launch::new(&program, "coupling_back", groups);
+        for i in 0..4 {
+            launch = launch.input(x(i))?;
+        }
+        launch = launch.input(&b.gradient(0)?)?;
+        for gradient in &mut gradients {
+            launch = launch.output(gradient);
+        }
+        launch
+            .count(batch)?
+            .count(k)?
+            .count(width)?
+            .count(scaled)?
+            .real(floor)
+            .real(factor)
+            .count(blocks)?
+            .run(&backend)?;
+        gradients.truncate(b.inputs.len());
+        Ok(gradients
+            .into_iter()
+            .map(|g| Some(g.into_tensor()))
+            .collect())
+    })
+}

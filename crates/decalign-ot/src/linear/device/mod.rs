@@ -1,0 +1,227 @@
+//! Balanced problems on devices.
+
+mod points;
+mod small;
+
+use candle_core::{D, DType, Tensor};
+use decalign_core::Result;
+use decalign_core::device::Backend;
+
+use super::cells::Totals;
+use super::options::{Gradient, Settings};
+use super::problem::LinearProblem;
+use super::run::Run;
+use crate::geometry::{self, Geometry, Kind, Metric, read};
+use crate::multi_marginal::device::{self as joint, Dense};
+use crate::multi_marginal::solving_dtype;
+
+pub(crate) use points::{plan_program, sweep_program};
+pub(crate) use small::program as small_program;
+
+/// What a device found of a batch of B problems.
+pub(super) struct Solved {
+    /// The dual value with its gradients, (B).
+    pub(super) value: Tensor,
+    /// Value, transport cost, marginal error and sweeps, (B, 4).
+    pub(super) report: Tensor,
+    /// By row and column the slopes of the value, F and G, and the sums of the plan, (B, 3, n + m); not of all kernels.
+    pub(super) sides: Option<Tensor>,
+}
+
+impl Solved {
+    /// As the host's solves end; waits for the device.
+    pub(super) fn runs(&self, problem: &LinearProblem) -> Result<Option<Vec<Run>>> {
+        let Some(sides) = &self.sides else {
+            return Ok(None);
+        };
+        let (n, m) = problem.geometry.size();
+        let (sides, report) = (read::<f64>(sides)?, read::<f64>(&self.report)?);
+        let potential = |x: &[f64]| -> Vec<f64> {
+            let finite = |v: &f64| if *v > NOTHING { *v } else { f64::NEG_INFINITY };
+            x.iter().map(finite).collect()
+        };
+        let each = sides.chunks_exact(3 * (n + m)).zip(report.chunks_exact(4));
+        let runs = each.map(|(sides, report)| {
+            let (scaled, sums) = (&sides[n + m..][..n + m], &sides[2 * (n + m)..]);
+            Run {
+                scaled: (potential(&scaled[..n]), potential(&scaled[n..])),
+                iterations: report[3] as usize,
+                double: self.report.dtype() == DType::F64,
+                totals: Totals {
+                    cost: report[1],
+                    rows: sums[..n].to_vec(),
+                    columns: sums[n..].to_vec(),
+                },
+                tape: Vec::new(),
+            }
+        });
+        Ok(Some(runs.collect()))
+    }
+}
+
+/// Potentials below this are those of points without mass.
+const NOTHING: f64 = -1e29;
+
+/// What kernels are asked for.
+#[derive(Clone, Copy)]
+struct Limits {
+    epsilon: f64,
+    tolerance: f64,
+    scaling: f64,
+    sweeps: usize,
+}
+
+/// Costs below this many epsilons need no preparation at larger ones.
+const MILD: f64 = 50.0;
+
+/// Whether f32 is enough for costs that span so many epsilons: for potentials to a part of epsilon, and values to a part of the costs.
+fn fits_single(range: f64) -> bool {
+    range == 0.0 || (1e-3..=1e3).contains(&range)
+}
+
+/// Numbers that the costs of small problems are made of in plain operations, at most.
+const NUMBERS: usize = 1 << 26;
+
+/// Costs as a matrix a problem, where making them takes no more memory than they do.
+fn matrix(geometry: &Geometry) -> Result<Option<Tensor>> {
+    let Kind::Points(x, y, metric) = geometry.kind() else {
+        return Ok(Some(geometry::cost(geometry)?));
+    };
+    if *metric != Metric::SquaredEuclidean {
+        let numbers = x.elem_count().saturating_mul(geometry.size().1);
+        return Ok(match numbers <= NUMBERS {
+            true => Some(geometry::cost(geometry)?),
+            false => None,
+        });
+    }
+    // About their mean, so that distances keep their digits.
+    let (n, m) = geometry.size();
+    let rows = D::Minus2;
+    let mean = (x.detach().sum_keepdim(rows)? + y.detach().sum_keepdim(rows)?)?;
+    let mean = (mean / (n + m) as f64)?;
+    let (x, y) = (x.broadcast_sub(&mean)?, y.broadcast_sub(&mean)?);
+    let squares = |x: &Tensor| x.sqr()?.sum_keepdim(D::Minus1);
+    let turned = |x: &Tensor| x.transpose(rows, D::Minus1)?.contiguous();
+    let products = (x.matmul(&turned(&y)?)? * -2.0)?;
+    let sums = squares(&x)?.broadcast_add(&turned(&squares(&y)?)?)?;
+    Ok(Some((products + sums)?))
+}
+
+/// Solves where the problem lies on a device and there are kernels for it.
+pub(super) fn solve(settings: &Settings, problem: &LinearProblem) -> Result<Option<Solved>> {
+    let Some(backend) = Backend::of(&problem.a)? else {
+        return Ok(None);
+    };
+    if !problem.balanced() || settings.gradient != Gradient::Envelope {
+        return Ok(None);
+    }
+    let limits = Limits {
+        epsilon: settings.epsilon,
+        tolerance: settings.tolerance,
+        scaling: settings.scaling,
+        sweeps: settings.max_iterations,
+    };
+    let ((n, m), count) = (problem.geometry.size(), problem.count());
+    let given = solving_dtype(&backend, problem.a.dtype(), limits.tolerance);
+    let range = problem.geometry.spread() / limits.epsilon;
+    let dtype = match fits_single(range) || backend.device().is_metal() {
+        true => given,
+        false => DType::F64,
+    };
+    let small = small::takes(n, m);
+    // That kernel has one epsilon.
+    let middle = joint::solves(&[n, m], dtype) && (range <= MILD || limits.scaling == 1.0);
+    if small || middle {
+        let of_type = |x: &Tensor| x.to_dtype(dtype);
+        let (a, b) = (of_type(&problem.a)?, of_type(&problem.b)?);
+        if let Some(cost) = matrix(&problem.geometry)? {
+            let inputs = (&a, &b, &of_type(&cost)?);
+            let found = match small {
+                true => small::solve(&backend, inputs, count, limits),
+                false => self::middle(&backend, inputs, count, limits),
+            };
+            return found.map(Some);
+        }
+    }
+    let Kind::Points(x, y, Metric::SquaredEuclidean) = problem.geometry.kind() else {
+        return Ok(None);
+    };
+    // Of points the range is known when they are centred; f32 is left there when it has to be.
+    let each = (0..count).map(|i| {
+        let pick = |t: &Tensor, rank: usize| geometry::select(t, rank, i);
+        let inputs = [
+            pick(&problem.a, 1)?,
+            pick(&problem.b, 1)?,
+            pick(x, 2)?,
+            pick(y, 2)?,
+        ];
+        points::solve(&backend, &inputs, given, limits)
+    });
+    joined(&each.collect::<Result<Vec<_>>>()?).map(Some)
+}
+
+/// One after the other, in f64 where one is.
+fn joined(parts: &[Solved]) -> Result<Solved> {
+    let double = parts.iter().any(|part| part.report.dtype() == DType::F64);
+    let dtype = if double { DType::F64 } else { DType::F32 };
+    let cat = |all: Vec<&Tensor>| -> Result<Tensor> {
+        let all = all.into_iter().map(|x| x.to_dtype(dtype));
+        Ok(Tensor::cat(
+            &all.collect::<candle_core::Result<Vec<_>>>()?,
+            0,
+        )?)
+    };
+    let sides: Option<Vec<&Tensor>> = parts.iter().map(|part| part.sides.as_ref()).collect();
+    Ok(Solved {
+        value: cat(parts.iter().map(|part| &part.value).collect())?,
+        report: cat(parts.iter().map(|part| &part.report).collect())?,
+        sides: sides.map(cat).transpose()?,
+    })
+}
+
+/// Costs that the memory of a group holds, by the kernel for any number of marginals.
+fn middle(
+    backend: &Backend,
+    (a, b, cost): (&Tensor, &Tensor, &Tensor),
+    count: usize,
+    limits: Limits,
+) -> Result<Solved> {
+    let (n, m) = (a.dim(D::Minus1)?, b.dim(D::Minus1)?);
+    let b = scaled_to(b, a)?;
+    let weights = [(a, n), (&b, m)].map(|(w, k)| Ok(centring(w)?.broadcast_as((count, k))?));
+    let [a, b]: [Result<Tensor>; 2] = weights;
+    let dense = Dense {
+        sizes: &[n, m],
+        weights: Tensor::cat(&[a?, b?], 1)?,
+        cost: cost
+            .broadcast_as((count, n, m))?
+            .flatten_from(1)?
+            .contiguous()?,
+    };
+    let [value, report] = joint::solve(
+        backend,
+        &dense,
+        (limits.epsilon, limits.tolerance, limits.sweeps),
+    )?;
+    Ok(Solved {
+        value,
+        report,
+        sides: None,
+    })
+}
+
+/// Weights b scaled to the totals of a.
+fn scaled_to(b: &Tensor, a: &Tensor) -> Result<Tensor> {
+    let total = |x: &Tensor| x.detach().sum_keepdim(D::Minus1);
+    Ok(b.broadcast_mul(&total(a)?.broadcast_div(&total(b)?)?)?)
+}
+
+/// The same weights, whose gradient is moved to a weighted mean of 0 over points that have weight.
+fn centring(weights: &Tensor) -> Result<Tensor> {
+    let fixed = weights.detach();
+    let with_mass = (weights * fixed.gt(0.0)?.to_dtype(weights.dtype())?)?;
+    let last = D::Minus1;
+    let total = fixed.sum_keepdim(last)?;
+    let off = with_mass.sum_keepdim(last)?.broadcast_sub(&total)?;
+    Ok((&with_mass - fixed.broadcast_div(&total)?.broadcast_mul(&off)?)?)
+}

@@ -1,0 +1,160 @@
+// Squared Euclidean costs between many points, never stored, in tiles: sweep.rs on a device.
+//
+// Points are centred and scaled by the square root of 2 / (eps ln 2). With half a point's square taken off its potential,
+// h = F - |x|^2 / 2, a cell of the plan is 2^(h_i + h_j + <x_i, y_j>), and half a sweep is h_i = log2 a_i - log2 sum_j 2^(h_j + <x_i, y_j>).
+
+#define WARPS (LANES / WARP)
+
+// Adds up over the group; lane 0 has the result. `partial` has WARPS numbers.
+DEVICE REAL group_sum(REAL x, uint lane, SHARED_POINTER(REAL) partial) {
+  x = warp_sum(x);
+  BARRIER();
+  if (lane % WARP == 0u) partial[lane / WARP] = x;
+  BARRIER();
+  REAL total = 0;
+  for (uint w = 0u; w < WARPS; w++) total += partial[w];
+  return total;
+}
+
+// What potentials begin with: h of f = 0, or of no weight LOWEST.
+KERNEL(begin, INPUT(0, REAL, weights), INPUT(1, REAL, halves), OUTPUT(2, REAL, h), VALUE(3, uint, n)) {
+  const uint i = GROUP * LANES + LANE;
+  if (i < n) h[i] = weights[i] > 0 ? log2(weights[i]) - halves[i] : LOWEST;
+}
+
+// The same potentials at an epsilon `ratio` times smaller, whose points are larger by its root.
+KERNEL(cool, INPUT(0, REAL, weights), INPUT(1, REAL, h), OUTPUT(2, REAL, next), VALUE(3, uint, n), VALUE(4, REAL, ratio)) {
+  const uint i = GROUP * LANES + LANE;
+  if (i < n) next[i] = weights[i] > 0 ? fma(h[i] - log2(weights[i]), ratio, log2(weights[i])) : LOWEST;
+}
+
+// parts[share] = (largest exponent, sum of powers of 2 relative to it) of every row.
+KERNEL(scan, INPUT(0, REAL, x), INPUT(1, REAL, y), INPUT(2, REAL, h), OUTPUT(3, REAL, parts), VALUE(4, uint, n), VALUE(5, uint, m),
+       VALUE(6, uint, width), VALUE(7, uint, shares)) {
+  SHARED(REAL, x_table, PAIR_ROOM);
+  SHARED(REAL, y_table, PAIR_ROOM);
+  SHARED(REAL, of_columns, 2 * SIDE);
+  const uint first = GROUP / shares * SIDE, share = GROUP % shares;
+  uint tile, end, half_ = 0u;
+  share_of(m, shares, share, &tile, &end);
+  REAL largest[EACH], sums[EACH];
+  UNROLL for (uint a = 0u; a < EACH; a++) {
+    largest[a] = LOWEST * 4;
+    sums[a] = 0;
+  }
+  SERIAL for (; tile < end; tile++) {
+    REAL cells[EACH * EACH], terms[EACH];
+    if (LANE < SIDE) {
+      const uint j = tile * SIDE + LANE;
+      of_columns[half_ + LANE] = j < m ? h[j] : LOWEST;
+    }
+    pair_products(x, first, n, y, tile * SIDE, m, width, x_table, y_table, LANE, cells);
+    UNROLL for (uint b = 0u; b < EACH; b++) terms[b] = of_columns[half_ + column_of(LANE, b)];
+    half_ = SIDE - half_;
+    UNROLL for (uint a = 0u; a < EACH; a++) {
+      REAL most = largest[a];
+      UNROLL for (uint b = 0u; b < EACH; b++) {
+        cells[a * EACH + b] += terms[b];
+        most = fmax(most, cells[a * EACH + b]);
+      }
+      REAL sum = sums[a] * exp2(largest[a] - most);
+      UNROLL for (uint b = 0u; b < EACH; b++) sum += exp2(cells[a * EACH + b] - most);
+      largest[a] = most;
+      sums[a] = sum;
+    }
+  }
+  UNROLL for (uint a = 0u; a < EACH; a++) {
+    const REAL most = row_max(largest[a]), sum = row_sum(sums[a] * exp2(largest[a] - most));
+    const uint i = first + row_of(LANE, a);
+    if (LANE % 16u == 0u && i < n) {
+      parts[(ulong)share * 2u * n + i] = most;
+      parts[((ulong)share * 2u + 1u) * n + i] = sum;
+    }
+  }
+}
+
+// Puts the shares of `scan` together: the next potentials, and what the rows' sums were off with those before, a sum a group.
+KERNEL(meet, INPUT(0, REAL, parts), INPUT(1, REAL, weights), INPUT(2, REAL, h), OUTPUT(3, REAL, next), OUTPUT(4, REAL, errors),
+       VALUE(5, uint, n), VALUE(6, uint, shares)) {
+  SHARED(REAL, partial, WARPS);
+  const uint i = GROUP * LANES + LANE;
+  REAL error = 0;
+  if (i < n) {
+    REAL most = LOWEST * 4, sum = 0;
+    for (uint s = 0u; s < shares; s++) most = fmax(most, parts[(ulong)s * 2u * n + i]);
+    for (uint s = 0u; s < shares; s++)
+      sum += parts[((ulong)s * 2u + 1u) * n + i] * exp2(parts[(ulong)s * 2u * n + i] - most);
+    const REAL log = most + log2(sum), weight = weights[i];
+    if (weight > 0) error = fabs(exp2(h[i] + log) - weight);
+    next[i] = weight > 0 ? log2(weight) - log : LOWEST;
+  }
+  error = group_sum(error, LANE, partial);
+  if (LANE == 0u) errors[GROUP] = error;
+}
+
+// One group: report (value, <P, C>, marginal error, sweeps), and by row and by column the slopes of the value, F or G, and the sums of
+// the plan. Columns are as their weights: they were scaled last, and `columns_error` says how well where it was looked at.
+KERNEL(finish, INPUT(0, REAL, parts), INPUT(1, REAL, weights_a), INPUT(2, REAL, weights_b), INPUT(3, REAL, h_x), INPUT(4, REAL, h_y),
+       INPUT(5, REAL, x_halves), INPUT(6, REAL, y_halves), INPUT(7, REAL, columns_error), OUTPUT(8, REAL, report), OUTPUT(9, REAL, sides),
+       OUTPUT(10, REAL, off), VALUE(11, uint, n), VALUE(12, uint, m), VALUE(13, uint, shares), VALUE(14, uint, looked),
+       VALUE(15, REAL, epsilon), VALUE(16, uint, sweeps)) {
+  SHARED(REAL, partial, WARPS);
+  const REAL unit = epsilon * LN2;
+  const ulong points = (ulong)n + m;
+  REAL mass = 0, moved = 0, paid = 0, error = 0, value = 0, mean_a = 0, mean_b = 0;
+  for (uint i = LANE; i < n; i += LANES) mass += weights_a[i];
+  mass = group_sum(mass, LANE, partial);
+  for (uint i = LANE; i < n; i += LANES) {
+    const REAL weight = weights_a[i];
+    REAL row = 0, cost = 0, slope = 0, scaled = LOWEST;
+    for (uint s = 0u; s < shares; s++) {
+      row += parts[(ulong)s * 2u * n + i];
+      cost += parts[((ulong)s * 2u + 1u) * n + i];
+    }
+    if (weight > 0) {
+      scaled = h_x[i] + x_halves[i];
+      const REAL potential = (scaled - log2(weight)) * unit;
+      value = fma(potential, weight, value);
+      slope = potential + epsilon * (mass - row / weight);
+      mean_a = fma(slope, weight, mean_a);
+    }
+    moved += row;
+    paid += cost;
+    error += fabs(row - weight);
+    sides[i] = slope;
+    sides[points + i] = scaled;
+    sides[2u * points + i] = row;
+  }
+  for (uint j = LANE; j < m; j += LANES) {
+    const REAL weight = weights_b[j];
+    REAL slope = 0, scaled = LOWEST;
+    if (weight > 0) {
+      scaled = h_y[j] + y_halves[j];
+      slope = (scaled - log2(weight)) * unit;
+      value = fma(slope, weight, value);
+      mean_b = fma(slope, weight, mean_b);
+    }
+    sides[n + j] = slope;
+    sides[points + n + j] = scaled;
+    sides[2u * points + n + j] = weight;
+  }
+  moved = group_sum(moved, LANE, partial);
+  paid = group_sum(paid, LANE, partial);
+  error = group_sum(error, LANE, partial);
+  value = group_sum(value, LANE, partial);
+  mean_a = group_sum(mean_a, LANE, partial) / mass;
+  mean_b = group_sum(mean_b, LANE, partial) / mass;
+  for (uint i = LANE; i < n; i += LANES)
+    if (weights_a[i] > 0) sides[i] -= mean_a;
+  for (uint j = LANE; j < m; j += LANES)
+    if (weights_b[j] > 0) sides[n + j] -= mean_b;
+  if (LANE == 0u) {
+    REAL other = 0;
+    for (uint k = 0u; k < looked; k++) other += columns_error[k];
+    report[0] = fma(epsilon, mass * mass - moved, value);
+    report[1] = paid * unit;
+    report[2] = larger(error, other);
+    off[0] = larger(error, other);
+    report[3] = (REAL)sweeps;
+  }
+}

@@ -1,0 +1,429 @@
+//! Squared Euclidean costs between many points, never stored.
+
+use candle_core::{DType, Tensor};
+use decalign_core::Result;
+use decalign_core::device::{Backend, Launch, Memory, Program, pairs};
+use decalign_core::op::record;
+
+use super::{Limits, MILD, Solved, fits_single, scaled_to};
+
+/// Groups that a large device runs at once: fewer leave it idle.
+const AT_ONCE: usize = 264;
+/// Shares of the columns, at most.
+const SHARES: usize = 16;
+/// Coordinates that a group of `pull` adds up.
+const COORDINATES: usize = 64;
+/// Sweeps between looks at the error, which the host waits for.
+const LOOK: usize = 10;
+/// Sweeps at each of those.
+const STAGE: usize = 2;
+
+fn program(
+    name: &'static str,
+    source: &'static str,
+    (dtype, width): (DType, usize),
+) -> Result<Program> {
+    let program = Program::new(name, source, dtype)?.after(include_str!("shares.cu"));
+    // The points are scaled copies, at the start of their memory.
+    Ok(pairs::with_pairs(program, width.is_multiple_of(4)))
+}
+
+/// Sweeps.
+pub(crate) fn sweep_program(dtype: DType, width: usize) -> Result<Program> {
+    let program = program("sinkhorn_points", include_str!("points.cu"), (dtype, width))?;
+    Ok(match dtype {
+        // Two groups a processor, in 128 registers each, where the prelude bounds kernels by it.
+        DType::F32 => program.constant("RESIDENT", 2),
+        _ => program,
+    })
+}
+
+/// What is asked of the plan.
+pub(crate) fn plan_program(dtype: DType, width: usize) -> Result<Program> {
+    program("sinkhorn_plan", include_str!("plan.cu"), (dtype, width))
+}
+
+/// One of the two measures.
+#[derive(Clone)]
+struct Side {
+    count: usize,
+    /// Centred and scaled.
+    points: Tensor,
+    /// Half their squares.
+    halves: Tensor,
+    weights: Tensor,
+    /// The potential less `halves`.
+    h: Tensor,
+}
+
+/// What all launches have in common.
+#[derive(Clone)]
+struct Engine {
+    backend: Backend,
+    program: Program,
+    plan: Program,
+    width: usize,
+}
+
+/// Solves one problem of weights a (n), b (m) and points x (n, d), y (m, d).
+pub(super) fn solve(
+    backend: &Backend,
+    inputs: &[Tensor; 4],
+    dtype: DType,
+    limits: Limits,
+) -> Result<Solved> {
+    let typed = |dtype: DType| -> Result<Vec<Tensor>> {
+        let each = inputs.iter().map(|x| x.to_dtype(dtype));
+        Ok(each.collect::<candle_core::Result<_>>()?)
+    };
+    let mut inputs = typed(dtype)?;
+    let mut measures = scaled(&inputs, limits.epsilon)?;
+    let mut range = range(&measures)?;
+    if !fits_single(range) && dtype == DType::F32 && !backend.device().is_metal() {
+        inputs = typed(DType::F64)?;
+        measures = scaled(&inputs, limits.epsilon)?;
+        range = self::range(&measures)?;
+    }
+    let engine = Engine {
+        backend: backend.clone(),
+        program: sweep_program(inputs[0].dtype(), inputs[2].dim(1)?)?,
+        plan: plan_program(inputs[0].dtype(), inputs[2].dim(1)?)?,
+        width: inputs[2].dim(1)?,
+    };
+    let Finished { report, sides, .. } = engine.run(&mut measures, range, limits)?;
+    let (n, m) = (measures[0].count, measures[1].count);
+    let slopes = sides.narrow(1, 0, 1)?.flatten_all()?;
+    // Points were scaled by this.
+    let unit = scale(limits.epsilon);
+    let inputs: Vec<&Tensor> = inputs.iter().collect();
+    let report = record("sinkhorn", &inputs, vec![report.into()], move |back| {
+        let outer = back.gradient(0)?.flatten_all()?.narrow(0, 0, 1)?;
+        let slopes = slopes.broadcast_mul(&outer)?;
+        let [x, y] = &measures;
+        let points = |i: usize, to: &Side, from: &Side| -> Result<Option<Tensor>> {
+            match back.needed[i] {
+                true => engine.pull(to, from, &outer, 2.0 / unit).map(Some),
+                false => Ok(None),
+            }
+        };
+        Ok(vec![
+            Some(slopes.narrow(0, 0, n)?.contiguous()?),
+            Some(slopes.narrow(0, n, m)?.contiguous()?),
+            points(2, x, y)?,
+            points(3, y, x)?,
+        ])
+    })?
+    .swap_remove(0);
+    Ok(Solved {
+        value: report.narrow(1, 0, 1)?.squeeze(1)?,
+        report: report.detach(),
+        sides: Some(sides),
+    })
+}
+
+/// What points are scaled by, so that inner products are those of the cost in base 2.
+fn scale(epsilon: f64) -> f64 {
+    (2.0 * std::f64::consts::LOG2_E / epsilon).sqrt()
+}
+
+/// Both measures about their common mean, without potentials.
+fn scaled(inputs: &[Tensor], epsilon: f64) -> Result<[Side; 2]> {
+    let [a, b, x, y] = [0, 1, 2, 3].map(|i| inputs[i].detach());
+    let count = x.dim(0)? + y.dim(0)?;
+    let mean = ((x.sum_keepdim(0)? + y.sum_keepdim(0)?)? / count as f64)?;
+    let side = |x: &Tensor, weights: Tensor| -> Result<Side> {
+        let points = (x.broadcast_sub(&mean)? * scale(epsilon))?;
+        let halves = (points.sqr()?.sum(1)? * 0.5)?;
+        Ok(Side {
+            count: x.dim(0)?,
+            points,
+            h: halves.clone(),
+            halves,
+            weights,
+        })
+    };
+    let b = scaled_to(&b, &a)?;
+    Ok([side(&x, a)?, side(&y, b)?])
+}
+
+/// A bound on the costs, in epsilons.
+fn range([x, y]: &[Side; 2]) -> Result<f64> {
+    let length = |side: &Side| -> Result<f64> { Ok((2.0 * number(&side.halves.max(0)?)?).sqrt()) };
+    Ok(0.5 * (length(x)? + length(y)?).powi(2) * std::f64::consts::LN_2)
+}
+
+/// Waits for a number.
+fn number(x: &Tensor) -> Result<f64> {
+    Ok(x.to_dtype(DType::F64)?.to_scalar()?)
+}
+
+/// Report (1, 4) and sides (1, 3, n + m), as the kernel says, and the marginal error.
+struct Finished {
+    report: Memory,
+    sides: Tensor,
+    error: Tensor,
+}
+
+impl Side {
+    /// At an epsilon larger by `factor`.
+    fn at(&self, factor: f64) -> Result<Self> {
+        Ok(Self {
+            points: (&self.points / factor.sqrt())?,
+            halves: (&self.halves / factor)?,
+            ..self.clone()
+        })
+    }
+}
+
+impl Engine {
+    /// All sweeps, and what came of them.
+    fn run(&self, measures: &mut [Side; 2], range: f64, limits: Limits) -> Result<Finished> {
+        let mut done = 0;
+        self.prepare(measures, range, limits, &mut done)?;
+        let mass = number(&measures[0].weights.sum_all()?)?;
+        let target = limits.tolerance * mass;
+        let mut goal = target;
+        loop {
+            let [x, y] = measures;
+            while done < limits.sweeps {
+                // Of the plan before, whose columns are right.
+                let error = self.half_sweep(x, y)?;
+                self.half_sweep(y, x)?;
+                done += 1;
+                if done % LOOK == 0 && done < limits.sweeps && number(&error.sum_all()?)? <= goal {
+                    break;
+                }
+            }
+            let masses = self.pay(x, y)?;
+            let end = self.finish(measures, &masses, None, (limits.epsilon, done))?;
+            let rows = number(&end.error)?;
+            if rows > target || rows.is_nan() {
+                if done == limits.sweeps || rows.is_nan() {
+                    return Ok(end);
+                }
+            } else {
+                let [x, y] = measures;
+                let columns = self.meet(&self.scan(y, x)?, y)?.1;
+                let end = self.finish(measures, &masses, Some(&columns), (limits.epsilon, done))?;
+                if done == limits.sweeps || number(&end.error)? <= target {
+                    return Ok(end);
+                }
+            }
+            goal *= 0.5;
+        }
+    }
+
+    /// Potentials to begin with: 0, or where epsilon is small beside the costs those of larger ones.
+    fn prepare(
+        &self,
+        measures: &mut [Side; 2],
+        range: f64,
+        limits: Limits,
+        done: &mut usize,
+    ) -> Result<()> {
+        let mut factor = 1.0;
+        if limits.scaling < 1.0 && range > MILD {
+            while factor < range {
+                factor /= limits.scaling;
+            }
+        }
+        let mut at = [measures[0].at(factor)?, measures[1].at(factor)?];
+        for side in &mut at {
+            side.h = self.begin(side)?;
+        }
+        while factor > 1.0 {
+            let [x, y] = &mut at;
+            for _ in 0..STAGE {
+                if *done + 1 < limits.sweeps {
+                    self.half_sweep(x, y)?;
+                    self.half_sweep(y, x)?;
+                    *done += 1;
+                }
+            }
+            let next = (factor * limits.scaling).max(1.0);
+            for (side, whole) in at.iter_mut().zip(measures.iter()) {
+                let h = self.cool(side, factor / next)?;
+                *side = Side {
+                    h,
+                    ..whole.at(next)?
+                };
+            }
+            factor = next;
+        }
+        for (side, start) in measures.iter_mut().zip(at) {
+            side.h = start.h;
+        }
+        Ok(())
+    }
+
+    fn memory(&self, shape: &[usize]) -> Result<Memory> {
+        Memory::new(&self.backend, self.program.dtype(), shape)
+    }
+
+    /// A lane for each of n numbers.
+    fn groups(&self, n: usize) -> usize {
+        n.div_ceil(self.program.group_size())
+    }
+
+    /// Tiles of rows, and shares of the columns that keep a device busy until all end.
+    fn cut(&self, n: usize, m: usize) -> (usize, usize) {
+        let side = pairs::side(self.program.dtype());
+        let (rows, columns) = (n.div_ceil(side), m.div_ceil(side));
+        // Rounds of groups, times the tiles of each.
+        let time = |shares: &usize| (rows * shares).div_ceil(AT_ONCE) * columns.div_ceil(*shares);
+        let shares = (1..=SHARES.min(columns)).min_by_key(time).unwrap_or(1);
+        (rows, shares)
+    }
+
+    fn begin(&self, side: &Side) -> Result<Tensor> {
+        let mut h = self.memory(&[side.count])?;
+        Launch::new(&self.program, "begin", self.groups(side.count))
+            .input(&side.weights)?
+            .input(&side.halves)?
+            .output(&mut h)
+            .count(side.count)?
+            .run(&self.backend)?;
+        Ok(h.into_tensor())
+    }
+
+    fn cool(&self, side: &Side, ratio: f64) -> Result<Tensor> {
+        let mut h = self.memory(&[side.count])?;
+        Launch::new(&self.program, "cool", self.groups(side.count))
+            .input(&side.weights)?
+            .input(&side.h)?
+            .output(&mut h)
+            .count(side.count)?
+            .real(ratio)
+            .run(&self.backend)?;
+        Ok(h.into_tensor())
+    }
+
+    /// Scales the rows of `to`; the errors that they had, to be added up.
+    fn half_sweep(&self, to: &mut Side, from: &Side) -> Result<Tensor> {
+        let (h, errors) = self.meet(&self.scan(to, from)?, to)?;
+        to.h = h;
+        Ok(errors)
+    }
+
+    fn scan(&self, to: &Side, from: &Side) -> Result<Tensor> {
+        let (rows, shares) = self.cut(to.count, from.count);
+        let mut parts = self.memory(&[shares, 2, to.count])?;
+        Launch::new(&self.program, "scan", rows * shares)
+            .input(&to.points)?
+            .input(&from.points)?
+            .input(&from.h)?
+            .output(&mut parts)
+            .count(to.count)?
+            .count(from.count)?
+            .count(self.width)?
+            .count(shares)?
+            .run(&self.backend)?;
+        Ok(parts.into_tensor())
+    }
+
+    /// The next potential, and errors of the sums with the one before.
+    fn meet(&self, parts: &Tensor, side: &Side) -> Result<(Tensor, Tensor)> {
+        let groups = self.groups(side.count);
+        let (mut next, mut errors) = (self.memory(&[side.count])?, self.memory(&[groups])?);
+        Launch::new(&self.program, "meet", groups)
+            .input(parts)?
+            .input(&side.weights)?
+            .input(&side.h)?
+            .output(&mut next)
+            .output(&mut errors)
+            .count(side.count)?
+            .count(parts.dim(0)?)?
+            .run(&self.backend)?;
+        Ok((next.into_tensor(), errors.into_tensor()))
+    }
+
+    /// The mass and the cost of every row, in shares.
+    fn pay(&self, x: &Side, y: &Side) -> Result<Tensor> {
+        let (rows, shares) = self.cut(x.count, y.count);
+        let mut parts = self.memory(&[shares, 2, x.count])?;
+        Launch::new(&self.plan, "pay", rows * shares)
+            .input(&x.points)?
+            .input(&y.points)?
+            .input(&x.h)?
+            .input(&y.h)?
+            .input(&x.halves)?
+            .input(&y.halves)?
+            .output(&mut parts)
+            .count(x.count)?
+            .count(y.count)?
+            .count(self.width)?
+            .count(shares)?
+            .run(&self.backend)?;
+        Ok(parts.into_tensor())
+    }
+
+    fn finish(
+        &self,
+        [x, y]: &[Side; 2],
+        masses: &Tensor,
+        columns: Option<&Tensor>,
+        (epsilon, done): (f64, usize),
+    ) -> Result<Finished> {
+        let mut report = self.memory(&[1, 4])?;
+        let mut sides = self.memory(&[1, 3, x.count + y.count])?;
+        let mut error = self.memory(&[])?;
+        Launch::new(&self.program, "finish", 1)
+            .input(masses)?
+            .input(&x.weights)?
+            .input(&y.weights)?
+            .input(&x.h)?
+            .input(&y.h)?
+            .input(&x.halves)?
+            .input(&y.halves)?
+            .input(columns.unwrap_or(&x.h))?
+            .output(&mut report)
+            .output(&mut sides)
+            .output(&mut error)
+            .count(x.count)?
+            .count(y.count)?
+            .count(masses.dim(0)?)?
+            .count(columns.map_or(0, Tensor::elem_count))?
+            .real(epsilon)
+            .count(done)?
+            .run(&self.backend)?;
+        Ok(Finished {
+            report,
+            sides: sides.into_tensor(),
+            error: error.into_tensor(),
+        })
+    }
+
+    /// `outer factor (x_i sum_j P_ij - sum_j P_ij y_j)`, the gradient with respect to the points of `to`.
+    fn pull(&self, to: &Side, from: &Side, outer: &Tensor, factor: f64) -> Result<Tensor> {
+        let (rows, shares) = self.cut(to.count, from.count);
+        let blocks = self.width.div_ceil(COORDINATES);
+        let mut parts = self.memory(&[shares, to.count, self.width])?;
+        let mut masses = self.memory(&[shares, to.count])?;
+        Launch::new(&self.plan, "pull", rows * shares * blocks)
+            .input(&to.points)?
+            .input(&from.points)?
+            .input(&to.h)?
+            .input(&from.h)?
+            .output(&mut parts)
+            .output(&mut masses)
+            .count(to.count)?
+            .count(from.count)?
+            .count(self.width)?
+            .count(shares)?
+            .count(blocks)?
+            .run(&self.backend)?;
+        let mut slopes = self.memory(&[to.count, self.width])?;
+        Launch::new(&self.plan, "slopes", self.groups(to.count * self.width))
+            .input(&to.points)?
+            .input(&parts.into_tensor())?
+            .input(&masses.into_tensor())?
+            .input(outer)?
+            .output(&mut slopes)
+            .count(to.count)?
+            .count(self.width)?
+            .count(shares)?
+            .real(factor)
+            .run(&self.backend)?;
+        Ok(slopes.into_tensor())
+    }
+}

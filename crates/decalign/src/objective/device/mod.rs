@@ -1,0 +1,210 @@
+//! Losses on devices: the value and its slopes together.
+
+use candle_core::{DType, Tensor};
+use decalign_core::Result;
+use decalign_core::device::{Backend, Launch, Memory, Program};
+use decalign_core::op::record_one;
+
+use crate::config::RegressionLoss;
+
+/// Lanes a group.
+const LANES: usize = 256;
+/// Lanes a row of a batch.
+const ROW_LANES: usize = 128;
+/// Scalars that the kernels of sums take.
+const TERMS: usize = 8;
+
+pub(crate) fn losses_program(dtype: DType) -> Result<Program> {
+    Ok(Program::new("losses", include_str!("losses.cu"), dtype)?.lanes(LANES))
+}
+
+pub(crate) fn contrastive_program(dtype: DType) -> Result<Program> {
+    Ok(Program::new("contrastive", include_str!("contrastive.cu"), dtype)?.lanes(ROW_LANES))
+}
+
+/// Labels of any type as numbers of the prediction's, on its device.
+fn beside(labels: &Tensor, prediction: &Tensor) -> Result<Tensor> {
+    let labels = labels.to_device(prediction.device())?;
+    Ok(labels.to_dtype(prediction.dtype())?)
+}
+
+/// Records a loss whose slopes are known with its value.
+fn record(name: &'static str, x: &Tensor, value: Memory, slopes: Memory) -> Result<Tensor> {
+    let slopes = slopes.into_tensor();
+    record_one(name, &[x], value.into(), move |b| {
+        Ok(vec![Some(slopes.broadcast_mul(&b.gradient(0)?)?)])
+    })
+}
+
+/// Memory for a value, and for slopes in the shape of `x`.
+fn outputs(backend: &Backend, x: &Tensor) -> Result<[Memory; 2]> {
+    Ok([
+        Memory::new(backend, x.dtype(), ())?,
+        Memory::new(backend, x.dtype(), x.shape())?,
+    ])
+}
+
+/// See [`super::regression_loss`].
+pub(super) fn regression(
+    backend: &Backend,
+    prediction: &Tensor,
+    labels: &Tensor,
+    kind: RegressionLoss,
+) -> Result<Tensor> {
+    let program = losses_program(prediction.dtype())?;
+    let [mut value, mut slopes] = outputs(backend, prediction)?;
+    let (kind, beta) = match kind {
+        RegressionLoss::Mae => (0, 1.0),
+        RegressionLoss::Mse => (1, 1.0),
+        RegressionLoss::SmoothL1 { beta } => (2, beta),
+    };
+    Launch::new(&program, "regression", 1)
+        .input(prediction)?
+        .input(&beside(labels, prediction)?)?
+        .output(&mut value)
+        .output(&mut slopes)
+        .count(prediction.elem_count())?
+        .count(kind)?
+        .real(beta)
+        .run(backend)?;
+    record("task_loss", prediction, value, slopes)
+}
+
+/// See [`super::sign_loss`].
+pub(super) fn sign(backend: &Backend, prediction: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let program = losses_program(prediction.dtype())?;
+    let [mut value, mut slopes] = outputs(backend, prediction)?;
+    Launch::new(&program, "sign_loss", 1)
+        .input(prediction)?
+        .input(&beside(labels, prediction)?)?
+        .output(&mut value)
+        .output(&mut slopes)
+        .count(prediction.elem_count())?
+        .run(backend)?;
+    record("task_loss", prediction, value, slopes)
+}
+
+/// See [`super::cross_entropy`]; NaN where a class is out of range.
+pub(super) fn cross_entropy(
+    backend: &Backend,
+    logits: &Tensor,
+    labels: &Tensor,
+    weights: Option<&[f64]>,
+) -> Result<Tensor> {
+    let (batch, classes) = logits.dims2()?;
+    let program = losses_program(logits.dtype())?;
+    let [mut value, mut slopes] = outputs(backend, logits)?;
+    let table = match weights {
+        Some(weights) => {
+            let mut weights = weights.to_vec();
+            weights.resize(classes, 1.0);
+            Tensor::from_vec(weights, classes, &candle_core::Device::Cpu)?
+                .to_dtype(logits.dtype())?
+                .to_device(logits.device())?
+        }
+        // Not read.
+        None => logits.clone(),
+    };
+    Launch::new(&program, "cross_entropy", 1)
+        .input(logits)?
+        .input(&beside(labels, logits)?)?
+        .input(&table)?
+        .output(&mut value)
+        .output(&mut slopes)
+        .count(batch)?
+        .count(classes)?
+        .count(usize::from(weights.is_some()))?
+        .run(backend)?;
+    record("task_loss", logits, value, slopes)
+}
+
+/// See [`super::supervised_contrastive`]; `rounded` says that labels are scores.
+pub(super) fn contrastive(
+    backend: &Backend,
+    representation: &Tensor,
+    labels: &Tensor,
+    rounded: bool,
+    temperature: f64,
+) -> Result<Tensor> {
+    let (batch, width) = representation.dims2()?;
+    let program = contrastive_program(representation.dtype())?;
+    let [mut value, mut slopes] = outputs(backend, representation)?;
+    let mut logits = Memory::new(backend, representation.dtype(), (batch, batch))?;
+    let mut report = Memory::new(backend, representation.dtype(), (batch, 3))?;
+    Launch::new(&program, "contrastive", batch)
+        .input(representation)?
+        .input(&beside(labels, representation)?)?
+        .output(&mut logits)
+        .output(&mut report)
+        .count(batch)?
+        .count(width)?
+        .real(temperature)
+        .count(usize::from(rounded))?
+        .run(backend)?;
+    Launch::new(&program, "contrastive_rows", batch)
+        .input(representation)?
+        .input(&logits.into_tensor())?
+        .input(&report.into_tensor())?
+        .output(&mut value)
+        .output(&mut slopes)
+        .count(batch)?
+        .count(width)?
+        .real(temperature)
+        .run(backend)?;
+    record("supervised_contrastive", representation, value, slopes)
+}
+
+/// Up to [`TERMS`] scalars of one type, filled up with the first of them.
+fn eight<'a>(mut launch: Launch<'a>, terms: &[Tensor]) -> Result<Launch<'a>> {
+    for i in 0..TERMS {
+        launch = launch.input(terms.get(i).unwrap_or(&terms[0]))?;
+    }
+    Ok(launch)
+}
+
+/// Eight weights, filled up with 0.
+fn weighted<'a>(mut launch: Launch<'a>, weights: &[f64]) -> Launch<'a> {
+    for i in 0..TERMS {
+        launch = launch.real(weights.get(i).copied().unwrap_or(0.0));
+    }
+    launch
+}
+
+/// `sum_i w_i x_i` of scalars of one type, up to [`TERMS`].
+pub(super) fn weighted_sum(backend: &Backend, terms: &[(Tensor, f64)]) -> Result<Tensor> {
+    if terms.is_empty() || terms.len() > TERMS {
+        let remedy = "a sum on a device takes one to eight";
+        return Err(decalign_core::Error::value("terms", terms.len(), remedy));
+    }
+    let dtype = terms[0].0.dtype();
+    let (tensors, weights): (Vec<Tensor>, Vec<f64>) = terms.iter().cloned().unzip();
+    let program = losses_program(dtype)?;
+    let mut sum = Memory::new(backend, dtype, ())?;
+    let launch = eight(Launch::new(&program, "weighted_sum", 1), &tensors)?;
+    weighted(launch.output(&mut sum), &weights).run(backend)?;
+    let (backend, inputs) = (backend.clone(), tensors.iter().collect::<Vec<_>>());
+    record_one("weighted_sum", &inputs, sum.into(), move |b| {
+        let mut slopes = Memory::new(&backend, dtype, TERMS)?;
+        let launch = Launch::new(&program, "weighted_sum_back", 1).input(&b.gradient(0)?)?;
+        weighted(launch.output(&mut slopes), &weights).run(&backend)?;
+        let slopes = slopes.into_tensor();
+        let each = b.inputs.iter().enumerate();
+        each.map(|(i, x)| Ok(Some(slopes.narrow(0, i, 1)?.reshape(x.shape())?)))
+            .collect()
+    })
+}
+
+/// Scalars of one type as one tensor on their device.
+pub(super) fn stack(backend: &Backend, scalars: &[Tensor]) -> Result<Tensor> {
+    let dtype = scalars.first().map_or(DType::F32, Tensor::dtype);
+    let program = losses_program(dtype)?;
+    let mut all = Memory::new(backend, dtype, scalars.len())?;
+    for (i, terms) in scalars.chunks(TERMS).enumerate() {
+        eight(Launch::new(&program, "stack", 1), terms)?
+            .output(&mut all)
+            .count(i * TERMS)?
+            .count(terms.len())?
+            .run(backend)?;
+    }
+    Ok(all.into_tensor())
+}
