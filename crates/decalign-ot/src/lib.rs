@@ -85,8 +85,8 @@ pub use decalign_core::{Error, ErrorKind, Result};
 pub use end::End;
 pub use exact::{ExactSolution, NetworkSimplex, SparsePlan, sliced_wasserstein, wasserstein_1d};
 pub use geometry::{
-    Geometry, Reduction, bures_wasserstein, bures_wasserstein_diagonal, coupling_cost,
-    entropic_gaussian,
+    Geometry, PrototypeCosts, Reduction, bures_wasserstein, bures_wasserstein_diagonal,
+    coupling_cost, entropic_gaussian, prototype_costs,
 };
 pub use linear::{
     Acceleration, Divergence, Gradient, LinearProblem, LinearSolve, Plan, Sinkhorn,
@@ -108,6 +108,9 @@ pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
     for dtype in [F32, F64] {
         all.push(geometry::device::gaussian_program(dtype)?);
         all.push(geometry::device::coupling_program(dtype)?);
+        for modalities in [2, 3] {
+            all.push(geometry::device::prototypes::program(dtype, modalities, 7)?);
+        }
     }
     for sizes in [&[7, 7, 7][..], &[32, 32]] {
         for dtype in [F32, F64] {

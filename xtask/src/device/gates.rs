@@ -11,6 +11,10 @@ use crate::{call, cargo, described};
 /// The architectures and what they are called for NVRTC and ptxas.
 const ARCHITECTURES: [(&str, &str); 2] = [("compute_80", "sm_80"), ("compute_90", "sm_90")];
 
+/// Kernels that may spill some bytes: of MMD's sums, what outlives a tile of 4,096 multiply-adds a lane. Two groups a
+/// multiprocessor need it and are faster (docs/performance.md).
+const SPILLS: [(&str, &str, usize); 1] = [("mmd-f32", "sums", 96)];
+
 /// Crates with tests of kernels.
 pub(super) const TESTED: [&str; 7] = [
     "decalign-core",
@@ -55,7 +59,10 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
         let [older, newer] = each;
         for (a, b) in older?.iter().zip(newer?) {
             let spilled = a.spilled.max(b.spilled);
-            if spilled > 0 {
+            let allowed = SPILLS
+                .iter()
+                .find(|(program, kernel, _)| title.starts_with(program) && a.name == *kernel);
+            if spilled > allowed.map_or(0, |(_, _, bytes)| *bytes) {
                 spills.push(format!("{} of {title} spills {spilled} bytes", a.name));
             }
             let (name, shared) = (&a.name, a.shared.max(b.shared));

@@ -91,7 +91,7 @@ pub(super) fn run(launch: Launch, device: &CudaDevice) -> Result<()> {
                 pointers.push(updated(tensor, &stream)?);
                 continue;
             }
-            (_, Argument::Value(_)) => None,
+            (_, Argument::Value(_) | Argument::Nothing { .. }) => None,
             _ => return Err(elsewhere()),
         };
         pointers.push(place.as_ref().map_or(0, |(pointer, _)| *pointer));

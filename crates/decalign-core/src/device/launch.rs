@@ -22,6 +22,12 @@ pub(super) enum Argument<'a> {
     /// Contiguous; written in place.
     Update(Tensor),
     Value(Value),
+    /// Of the program's type, where a kernel reads and writes nothing.
+    Nothing {
+        // Only the emulator asks.
+        #[cfg_attr(not(feature = "emulator"), allow(dead_code))]
+        output: bool,
+    },
 }
 
 /// A number that a kernel gets.
@@ -52,6 +58,18 @@ impl<'a> Launch<'a> {
         self.arguments
             .push(Argument::Input(x.detach().contiguous()?));
         Ok(self)
+    }
+
+    /// No tensor for a parameter that this launch does not read.
+    pub fn no_input(mut self) -> Self {
+        self.arguments.push(Argument::Nothing { output: false });
+        self
+    }
+
+    /// No memory for a parameter that this launch does not write.
+    pub fn no_output(mut self) -> Self {
+        self.arguments.push(Argument::Nothing { output: true });
+        self
     }
 
     /// Memory to write.

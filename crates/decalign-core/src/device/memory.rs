@@ -53,6 +53,18 @@ impl Memory {
         Ok(Self { room, shape })
     }
 
+    /// [`Memory::new`] of what an operation keeps for its backward pass, or needs for a moment: small pieces share
+    /// allocations. The outputs of operations have memory of their own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn kept(backend: &Backend, dtype: DType, shape: impl Into<Shape>) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        return super::arena::scope(|| Self::new(backend, dtype, shape));
+        #[cfg(not(feature = "cuda"))]
+        Self::new(backend, dtype, shape)
+    }
+
     /// Memory of zeros.
     ///
     /// # Errors

@@ -50,6 +50,7 @@ pub(super) fn run(launch: Launch, device: &MetalDevice) -> Result<()> {
                 }
                 _ => return Err(elsewhere()),
             },
+            Argument::Nothing { .. } => encoder.set_input_buffer(i, None, 0),
             Argument::Value(Value::F32(v)) => encoder.set_bytes(i, &v),
             Argument::Value(Value::U32(v)) => encoder.set_bytes(i, &v),
             Argument::Value(Value::U64(v)) => encoder.set_bytes(i, &v),

@@ -88,7 +88,9 @@ impl Program {
     #[cfg(feature = "cuda")]
     pub(super) fn identity(&self) -> Vec<usize> {
         let place = |text: &'static str| [text.as_ptr() as usize, text.len()];
-        let mut identity = vec![self.lanes, self.dtype.size_in_bytes()];
+        let mut identity =
+            Vec::with_capacity(8 + 2 * self.sources.len() + 3 * self.constants.len());
+        identity.extend([self.lanes, self.dtype.size_in_bytes()]);
         identity.extend(self.sources.iter().flat_map(|text| place(text)));
         // Whatever follows are names and numbers in turn.
         identity.push(0);

@@ -38,6 +38,7 @@ pub(crate) fn device_programs() -> crate::Result<Vec<crate::device::Program>> {
             device::dropout_program(dtype)?,
             device::concatenate_program(dtype)?,
             device::convolution_program(dtype)?,
+            device::outer_program(dtype, true)?,
         ])
     };
     let both: crate::Result<Vec<_>> = [F32, F64].into_iter().map(of).collect();

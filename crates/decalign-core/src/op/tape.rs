@@ -109,7 +109,7 @@ impl Tape {
             return Err(Error::value("loss", "no gradient", remedy));
         };
         let entries = self.lock().entries.clone();
-        let mut variables: HashMap<TensorId, Vec<Tensor>> = HashMap::new();
+        let mut variables = Variables::default();
         let waits = |entry: &Arc<Entry>| vec![Vec::new(); entry.outputs.len().max(1)];
         let mut waiting: Vec<Vec<Vec<Tensor>>> = entries.iter().map(waits).collect();
         waiting[last][index].push(loss.ones_like()?.detach());
@@ -121,7 +121,7 @@ impl Tape {
             let given = given.into_iter().map(sum).collect::<Result<Vec<_>>>()?;
             let mut give = |source: &Source, gradient: Tensor| match source {
                 Source::Constant => {}
-                Source::Variable(id) => variables.entry(*id).or_default().push(gradient),
+                Source::Variable(id) => variables.push(*id, gradient),
                 Source::Output(entry, index) => waiting[*entry][*index].push(gradient),
             };
             match &entries[i].kind {
@@ -145,18 +145,11 @@ impl Tape {
                 }
             }
         }
-        let summed = |(id, all)| Ok(sum(all)?.map(|gradient| (id, gradient)));
-        let all = variables
-            .into_iter()
-            .map(summed)
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Gradients {
-            all: all.into_iter().flatten().collect(),
-        })
+        variables.sum()
     }
 
-    /// How many tensors of Candle's operations recorded operations or the walk back started from: each costs a backward pass of
-    /// Candle's.
+    /// The stretches of Candle's operations between recorded ones: each goes through Candle's backward pass, in many
+    /// small launches.
     pub fn islands(&self) -> usize {
         let inner = self.lock();
         let islands = inner.entries.iter();
@@ -299,6 +292,36 @@ fn within<T>(tape: Option<Tape>, f: impl FnOnce() -> T) -> T {
     }
     let _before = Before(CURRENT.replace(tape));
     f()
+}
+
+/// What was said of variables, in the order in which they came up.
+#[derive(Default)]
+struct Variables {
+    places: HashMap<TensorId, usize>,
+    all: Vec<Vec<Tensor>>,
+}
+
+impl Variables {
+    fn push(&mut self, id: TensorId, gradient: Tensor) {
+        let place = *self.places.entry(id).or_insert(self.all.len());
+        match self.all.get_mut(place) {
+            Some(all) => all.push(gradient),
+            None => self.all.push(vec![gradient]),
+        }
+    }
+
+    fn sum(self) -> Result<Gradients> {
+        let first = self.all.iter().flatten().next();
+        let backend = first.map(Backend::of).transpose()?.flatten();
+        let sums = match backend {
+            Some(backend) => scratch(|| crate::device::sum::sums(&backend, self.all))?,
+            None => self.all.into_iter().map(sum).collect::<Result<_>>()?,
+        };
+        let place = |(id, place): (TensorId, usize)| Some((id, sums[place].clone()?));
+        Ok(Gradients {
+            all: self.places.into_iter().filter_map(place).collect(),
+        })
+    }
 }
 
 /// The sum of what several uses say, in their order.

@@ -13,6 +13,7 @@ mod matrix;
 mod numbers;
 mod pairs;
 mod points;
+mod prototypes;
 mod pull;
 mod reduction;
 
@@ -29,4 +30,5 @@ pub use coupling::coupling_cost;
 pub use full_gaussian::{bures_wasserstein, entropic_gaussian};
 pub use gaussian::bures_wasserstein_diagonal;
 pub use matrix::cost;
+pub use prototypes::{PrototypeCosts, prototype_costs};
 pub use reduction::Reduction;

@@ -4,8 +4,8 @@ use candle_core::Tensor;
 use decalign_gmm::{UnrolledEm, UnrolledFit};
 use decalign_mmd::{Estimator, Kernel, Mmd, moment_matching};
 use decalign_ot::{
-    KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, Reduction,
-    bures_wasserstein_diagonal, coupling_cost,
+    KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, PrototypeCosts, Reduction,
+    bures_wasserstein_diagonal, prototype_costs,
 };
 
 use decalign_core::Result;
@@ -42,9 +42,10 @@ pub(super) fn heterogeneous(unique: &[Tensor], config: &ModelConfig) -> Result<T
     let prototypes = phase("mixtures", || em.prototypes(unique))?;
     let (fits, masses): (Vec<UnrolledFit>, Vec<Tensor>) = prototypes.into_iter().unzip();
     phase("transport", || {
-        let local = samples_to_prototypes(unique, &fits, config)?;
+        let costs = costs(unique, &fits, config)?;
+        let local = costs.samples;
         let transported = match config.has(Component::PrototypeOt) {
-            true => Some(transport(&fits, &masses, config)?),
+            true => Some(transport(&masses, &costs.prototypes, config)?),
             false => None,
         };
         let each = 1.0 / local.len() as f64;
@@ -71,14 +72,6 @@ pub(super) fn problem(fits: &[UnrolledFit], config: &ModelConfig) -> Result<Mult
         .iter()
         .map(UnrolledFit::prototype_mass)
         .collect::<decalign_core::Result<Vec<_>>>()?;
-    problem_of(fits, &masses, config)
-}
-
-fn problem_of(
-    fits: &[UnrolledFit],
-    masses: &[Tensor],
-    config: &ModelConfig,
-) -> Result<MultiMarginalProblem> {
     let reduction = reduction(config);
     let mut costs = Vec::new();
     for (i, a) in fits.iter().enumerate() {
@@ -91,11 +84,11 @@ fn problem_of(
             )?);
         }
     }
-    MultiMarginalProblem::pairwise(masses, &costs)
+    MultiMarginalProblem::pairwise(&masses, &costs)
 }
 
-fn transport(fits: &[UnrolledFit], masses: &[Tensor], config: &ModelConfig) -> Result<Tensor> {
-    let problem = problem_of(fits, masses, config)?;
+fn transport(masses: &[Tensor], costs: &[Tensor], config: &ModelConfig) -> Result<Tensor> {
+    let problem = MultiMarginalProblem::pairwise(masses, costs)?;
     let (epsilon, sweeps) = (config.transport_epsilon, config.transport_iterations);
     Ok(match config.semantics {
         Semantics::Reference => KernelSinkhorn::new(epsilon, sweeps)?.loss(&problem)?,
@@ -107,28 +100,19 @@ fn transport(fits: &[UnrolledFit], masses: &[Tensor], config: &ModelConfig) -> R
     })
 }
 
-/// Of ordered pairs of modalities.
-fn samples_to_prototypes(
-    unique: &[Tensor],
-    fits: &[UnrolledFit],
-    config: &ModelConfig,
-) -> Result<Vec<Tensor>> {
-    let mut costs = Vec::new();
-    for (i, (x, own)) in unique.iter().zip(fits).enumerate() {
-        for (_, other) in fits.iter().enumerate().filter(|(j, _)| *j != i) {
-            let scale = config
-                .local_mahalanobis
-                .then_some((&other.variances, config.variance_floor));
-            costs.push(coupling_cost(
-                x,
-                &own.responsibilities,
-                &other.means,
-                scale,
-                reduction(config),
-            )?);
-        }
-    }
-    Ok(costs)
+/// Of all pairs of modalities.
+fn costs(unique: &[Tensor], fits: &[UnrolledFit], config: &ModelConfig) -> Result<PrototypeCosts> {
+    let of = |part: fn(&UnrolledFit) -> &Tensor| -> Vec<Tensor> {
+        fits.iter().map(|fit| part(fit).clone()).collect()
+    };
+    prototype_costs(
+        unique,
+        &of(|fit| &fit.responsibilities),
+        &of(|fit| &fit.means),
+        &of(|fit| &fit.variances),
+        config.local_mahalanobis.then_some(config.variance_floor),
+        reduction(config),
+    )
 }
 
 fn reduction(config: &ModelConfig) -> Reduction {

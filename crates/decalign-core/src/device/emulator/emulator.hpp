@@ -408,7 +408,10 @@ inline int serve() {
     for (Argument &a : arguments) {
       a.kind = take<uint8_t>();
       a.type = take<uint8_t>();
-      a.bytes.resize(take<uint64_t>());
+      const uint64_t size = take<uint64_t>();
+      // Room for one more, so that nothing has an address too.
+      a.bytes.reserve(size + 1);
+      a.bytes.resize(size);
       if (!take(a.bytes.data(), a.bytes.size())) return 0;
     }
     machine.error.clear();

@@ -189,7 +189,7 @@ impl Emulator {
         request.extend((launch.arguments.len() as u32).to_le_bytes());
         let mut expected = 0;
         for argument in &launch.arguments {
-            expected += write(argument, &mut request)?;
+            expected += write(argument, launch.program.dtype(), &mut request)?;
         }
         let reply = server.ask(&request, expected).map_err(named)?;
         let mut reply = &reply[..];
@@ -257,7 +257,7 @@ macro_rules! bytes {
 bytes! { f32, 0; f64, 1; u32, 2; u64, 3; u8, 5; }
 
 /// Appends an argument; the bytes that come back of it.
-fn write(argument: &Argument, to: &mut Vec<u8>) -> Result<usize> {
+fn write(argument: &Argument, dtype: DType, to: &mut Vec<u8>) -> Result<usize> {
     fn push<T: Bytes>(kind: u8, x: &[T], to: &mut Vec<u8>) -> usize {
         let bytes = size_of_val(x);
         to.extend([kind, T::CODE]);
@@ -266,6 +266,10 @@ fn write(argument: &Argument, to: &mut Vec<u8>) -> Result<usize> {
         if kind == 1 || kind == 3 { bytes } else { 0 }
     }
     Ok(match argument {
+        Argument::Nothing { output } => match dtype {
+            DType::F64 => push::<f64>(u8::from(*output), &[], to),
+            _ => push::<f32>(u8::from(*output), &[], to),
+        },
         Argument::Value(Value::F32(v)) => push(2, &[*v], to),
         Argument::Value(Value::F64(v)) => push(2, &[*v], to),
         Argument::Value(Value::U32(v)) => push(2, &[*v], to),

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
+use super::{Slopes, Target, outer};
 use crate::Result;
 use crate::device::{Backend, Launch, Memory, Program, product};
 use crate::nn::convolution::Size;
@@ -36,7 +37,12 @@ pub(in crate::nn) fn convolution(
         }
         if b.needed[1] {
             // Computed again: windows are as many times larger than x as the kernel is long.
-            let dw = product(&backend, &g.t()?, &self::windows(&backend, x, size)?)?;
+            let windows = self::windows(&backend, x, size)?;
+            let shape = (size.outputs, size.kernel * size.channels);
+            let weight = Memory::new(&backend, x.dtype(), shape)?;
+            let mut slopes = [Slopes { weight, bias: None }];
+            outer(&backend, &windows, &[&g], &mut slopes, Target::whole())?;
+            let [Slopes { weight: dw, .. }] = slopes;
             gradients[1] = Some(by_channel(dw, size)?);
         }
         Ok(gradients)

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::CHUNKS;
+use super::{CHUNKS, LAYERS, Slopes, Target, outer};
 use crate::Result;
 use crate::device::{Backend, Launch, Memory, Program, chacha, pairs, product};
 use crate::nn::linear::Gate;
@@ -29,6 +29,7 @@ pub(in crate::nn) fn programs(dtype: DType) -> Result<Vec<Program>> {
     for variant in [[false; 3], [true, false, false], [true; 3]] {
         all.push(affine_program(dtype, variant, true)?);
     }
+    all.push(many_program(dtype, true, true)?);
     Ok(all)
 }
 
@@ -72,6 +73,54 @@ pub fn affine_map(
 
 /// Inner sizes up to which one launch of ours does all.
 const NARROW: usize = 256;
+
+/// `x W^T + b` of several layers, all of them with a bias or none.
+///
+/// # Shapes
+/// As [`affine_map`], the weights alike.
+///
+/// # Errors
+/// When the device fails.
+pub fn affine_maps(
+    backend: &Backend,
+    x: &Tensor,
+    layers: &[(Tensor, Option<Tensor>)],
+) -> Result<Vec<Memory>> {
+    let ((rows, n), m) = (x.dims2()?, layers[0].0.dim(0)?);
+    if layers.len() == 1 || layers.len() > LAYERS || n > NARROW {
+        let each = layers.iter();
+        return each
+            .map(|(weight, bias)| affine_map(backend, x, weight, bias.as_ref()))
+            .collect();
+    }
+    let weights: Vec<&Tensor> = layers.iter().map(|(weight, _)| weight).collect();
+    let aligned = pairs::aligned(&weights) && pairs::aligned(&[x]);
+    let biased = layers[0].1.is_some();
+    let program = many_program(x.dtype(), biased, aligned)?;
+    let mut outputs = Vec::with_capacity(layers.len());
+    for _ in layers {
+        outputs.push(Memory::new(backend, x.dtype(), (rows, m))?);
+    }
+    let tiles = rows.div_ceil(pairs::SMALL_SIDE) * m.div_ceil(pairs::SMALL_SIDE);
+    let mut launch = Launch::new(&program, "affine_many", layers.len() * tiles).input(x)?;
+    let weights = (0..LAYERS).map(|i| layers.get(i).map(|(weight, _)| weight));
+    let biases = (0..LAYERS).map(|i| layers.get(i)?.1.as_ref());
+    for tensor in weights.chain(biases) {
+        launch = match tensor {
+            Some(tensor) => launch.input(tensor)?,
+            None => launch.no_input(),
+        };
+    }
+    launch = outputs.iter_mut().fold(launch, Launch::output);
+    launch = (layers.len()..LAYERS).fold(launch, |launch, _| launch.no_output());
+    launch.count(rows)?.count(m)?.count(n)?.run(backend)?;
+    Ok(outputs)
+}
+
+fn many_program(dtype: DType, biased: bool, aligned: bool) -> Result<Program> {
+    let program = Program::new("affine_many", include_str!("affine_many.cu"), dtype)?;
+    Ok(pairs::with_small_pairs(program, aligned).constant("BIASED", usize::from(biased)))
+}
 
 fn affine(
     backend: &Backend,
@@ -204,34 +253,42 @@ fn back(backend: &Backend, b: &Backward, gate: Option<Gate>) -> Result<InputGrad
     let (x, weight, given) = (&b.inputs[0], &b.inputs[1], b.gradient(0)?);
     let (m, n) = weight.dims2()?;
     let rows = x.elem_count() / n.max(1);
-    let biased = b.needed.get(2) == Some(&true);
-    let (g, sums) = match gate {
+    let mut biased = b.needed.get(2) == Some(&true);
+    let mut gradients = vec![None; b.inputs.len()];
+    let g = match gate {
         Some(gate) => {
             let (g, sums) = close(backend, &b.outputs[0], &given, (rows, m), gate)?;
-            (g, biased.then_some(sums))
+            if biased {
+                gradients[2] = Some(sums);
+                biased = false;
+            }
+            g
         }
-        None if biased => {
-            let mut sums = Memory::new(backend, given.dtype(), m)?;
-            sum_columns(backend, &mut sums, (0, true), (&given, m))?;
-            (given, Some(sums.into_tensor()))
-        }
-        None => (given, None),
+        None => given,
     };
     let g = g.contiguous()?.reshape((rows, m))?;
-    let mut gradients = vec![None; b.inputs.len()];
     if b.needed[0] {
-        gradients[0] = Some(
-            product(backend, &g, weight)?
-                .reshape(x.dims())?
-                .into_tensor(),
-        );
+        let dx = product(backend, &g, weight)?;
+        gradients[0] = Some(dx.reshape(x.dims())?.into_tensor());
     }
     if b.needed[1] {
         let x = x.contiguous()?.reshape((rows, n))?;
-        gradients[1] = Some(product(backend, &g.t()?, &x)?.into_tensor());
-    }
-    if biased {
-        gradients[2] = sums;
+        let bias = match biased {
+            true => Some(Memory::new(backend, x.dtype(), m)?),
+            false => None,
+        };
+        let weight = Memory::new(backend, x.dtype(), (m, n))?;
+        let mut slopes = [Slopes { weight, bias }];
+        outer(backend, &x, &[&g], &mut slopes, Target::whole())?;
+        let [Slopes { weight, bias }] = slopes;
+        gradients[1] = Some(weight.into_tensor());
+        if let Some(bias) = bias {
+            gradients[2] = Some(bias.into_tensor());
+        }
+    } else if biased {
+        let mut sums = Memory::new(backend, g.dtype(), m)?;
+        sum_columns(backend, &mut sums, (0, true), (&g, m))?;
+        gradients[2] = Some(sums.into_tensor());
     }
     Ok(gradients)
 }

@@ -3,6 +3,7 @@
 mod concatenate;
 mod convolution;
 mod linear;
+mod outer;
 
 use candle_core::{DType, Tensor};
 
@@ -15,7 +16,9 @@ pub(super) use concatenate::{concatenate, program as concatenate_program};
 pub(super) use convolution::{convolution, program as convolution_program};
 pub(super) use linear::linear;
 pub(super) use linear::programs as linear_programs;
-pub use linear::{affine_map, sum_columns};
+pub use linear::{affine_map, affine_maps, sum_columns};
+pub(super) use outer::program as outer_program;
+pub use outer::{LAYERS, Slopes, Target, outer};
 
 /// Lanes a group, four rows.
 const LANES: usize = 128;

@@ -12,6 +12,9 @@ use decalign_core::device::Program;
 pub(crate) fn programs(dtype: DType) -> Result<Vec<Program>> {
     let mut all = vec![mean::program(dtype, false)?, mean::program(dtype, true)?];
     for width in [32, 48, 64, 768] {
+        if !residual_norm::takes(width, dtype) {
+            continue;
+        }
         all.push(residual_norm::program(width, dtype, true)?);
     }
     Ok(all)

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use decalign_core::device::{Backend, Memory, multiply};
 use decalign_core::gemm::Store;
-use decalign_core::nn::device::{affine_map, sum_columns};
+use decalign_core::nn::device::{LAYERS, Slopes, Target, affine_maps, outer};
 use decalign_core::op::{Backward, InputGradients, Output, record};
 use decalign_core::{Error, Result};
 
@@ -32,19 +32,22 @@ pub(crate) fn project(
         .iter()
         .map(|x| flat(&x.detach(), d))
         .collect::<Result<Vec<_>>>()?;
-    let mut outputs: Vec<Output> = Vec::with_capacity(parts.len());
-    for part in parts {
-        let (weight, bias) = layers[part.layer];
-        let part_of = |x: &Tensor| x.detach().narrow(0, part.part * d, d);
-        let bias = (part.part != KEYS).then(|| part_of(bias)).transpose()?;
-        let y = affine_map(
-            backend,
-            &flat[part.source],
-            &part_of(weight)?,
-            bias.as_ref(),
-        )?;
-        outputs.push(y.reshape(sources[part.source].shape())?.into());
+    let mut outputs: Vec<Option<Output>> = parts.iter().map(|_| None).collect();
+    for group in groups(parts) {
+        let Part { source, part, .. } = parts[group[0]];
+        let of = |x: &Tensor| x.detach().narrow(0, part * d, d);
+        let layer = |i: &usize| -> Result<_> {
+            let (weight, bias) = layers[parts[*i].layer];
+            let bias = (part != KEYS).then(|| of(bias)).transpose()?;
+            Ok((of(weight)?, bias))
+        };
+        let maps = group.iter().map(layer).collect::<Result<Vec<_>>>()?;
+        let found = affine_maps(backend, &flat[source], &maps)?;
+        for (i, y) in group.iter().zip(found) {
+            outputs[*i] = Some(y.reshape(sources[source].shape())?.into());
+        }
     }
+    let outputs = outputs.into_iter().flatten().collect();
     let inputs: Vec<&Tensor> = sources
         .iter()
         .copied()
@@ -54,6 +57,22 @@ pub(crate) fn project(
     record("attention_projection", &inputs, outputs, move |b| {
         back(&backend, b, count, &parts, d)
     })
+}
+
+/// Parts of one source and kind: a launch, up to its number of layers.
+fn groups(parts: &[Part]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (i, part) in parts.iter().enumerate() {
+        let alike = |group: &&mut Vec<usize>| {
+            let first = parts[group[0]];
+            first.source == part.source && first.part == part.part && group.len() < LAYERS
+        };
+        match groups.iter_mut().find(alike) {
+            Some(group) => group.push(i),
+            None => groups.push(vec![i]),
+        }
+    }
+    groups
 }
 
 fn flat(x: &Tensor, d: usize) -> Result<Tensor> {
@@ -69,54 +88,75 @@ fn back(
 ) -> Result<InputGradients> {
     let dtype = b.inputs[0].dtype();
     let mut to_sources: Vec<Option<Memory>> = (0..sources).map(|_| None).collect();
-    let mut weights: Vec<Option<Memory>> = (sources..b.inputs.len()).map(|_| None).collect();
-    let mut gradients = vec![None; b.inputs.len()];
-    for (part, g) in parts.iter().zip(b.gradients) {
-        let Some(g) = g else { continue };
-        let g = flat(g, d)?;
-        let at = sources + 2 * part.layer;
-        if b.needed[part.source] {
-            let weight = b.inputs[at].narrow(0, part.part * d, d)?;
-            let x = &b.inputs[part.source];
-            let (mut dx, store) = match to_sources[part.source].take() {
-                Some(dx) => (dx, Store::Add),
-                None => (Memory::new(backend, dtype, x.shape())?, Store::Write),
-            };
-            multiply(backend, &mut dx, 0, [&g, &weight], store)?;
-            to_sources[part.source] = Some(dx);
+    let layers = (b.inputs.len() - sources) / 2;
+    let mut slopes: Vec<Option<Slopes>> = (0..layers).map(|_| None).collect();
+    for group in groups(parts) {
+        // Those that the loss depends on.
+        let mut given = Vec::with_capacity(group.len());
+        for i in &group {
+            if let Some(g) = &b.gradients[*i] {
+                given.push((parts[*i], flat(g, d)?));
+            }
         }
-        if b.needed[at] {
-            let x = flat(&b.inputs[part.source], d)?;
-            let mut dw = match weights[2 * part.layer].take() {
-                Some(dw) => dw,
-                // What no part writes is zero.
-                None => Memory::zeros(backend, dtype, (3 * d, d))?,
-            };
-            multiply(
-                backend,
-                &mut dw,
-                part.part * d * d,
-                [&g.t()?, &x],
-                Store::Write,
-            )?;
-            weights[2 * part.layer] = Some(dw);
+        let Some((Part { source, part, .. }, _)) = given.first() else {
+            continue;
+        };
+        let (source, part) = (*source, *part);
+        if b.needed[source] {
+            for (Part { layer, .. }, g) in &given {
+                let weight = b.inputs[sources + 2 * layer].narrow(0, part * d, d)?;
+                let (mut dx, store) = match to_sources[source].take() {
+                    Some(dx) => (dx, Store::Add),
+                    None => (
+                        Memory::new(backend, dtype, b.inputs[source].shape())?,
+                        Store::Write,
+                    ),
+                };
+                multiply(backend, &mut dx, 0, [g, &weight], store)?;
+                to_sources[source] = Some(dx);
+            }
         }
-        if b.needed[at + 1] && part.part != KEYS {
-            let found = weights[2 * part.layer + 1].take();
-            let fresh = found.is_none();
-            let mut db = match found {
-                Some(db) => db,
-                None => Memory::new(backend, dtype, 3 * d)?,
+        // Layers that have gradients of another part already, and those that have not.
+        for fresh in [false, true] {
+            let some = given.iter();
+            let some = some.filter(|(p, _)| {
+                slopes[p.layer].is_none() == fresh && b.needed[sources + 2 * p.layer]
+            });
+            let some: Vec<(usize, &Tensor)> = some.map(|(p, g)| (p.layer, g)).collect();
+            if some.is_empty() {
+                continue;
+            }
+            let mut targets = Vec::with_capacity(some.len());
+            for (layer, _) in &some {
+                targets.push(match slopes[*layer].take() {
+                    Some(slopes) => slopes,
+                    None => Slopes {
+                        weight: Memory::new(backend, dtype, (3 * d, d))?,
+                        bias: Some(Memory::new(backend, dtype, 3 * d)?),
+                    },
+                });
+            }
+            let target = Target {
+                at: part * d,
+                fresh,
+                // The bias of keys has no gradient.
+                biased: part != KEYS,
             };
-            sum_columns(backend, &mut db, (part.part * d, fresh), (&g, d))?;
-            weights[2 * part.layer + 1] = Some(db);
+            let x = flat(&b.inputs[source], d)?;
+            let each: Vec<&Tensor> = some.iter().map(|(_, g)| *g).collect();
+            outer(backend, &x, &each, &mut targets, target)?;
+            for ((layer, _), made) in some.iter().zip(targets) {
+                slopes[*layer] = Some(made);
+            }
         }
     }
-    for (gradient, memory) in gradients
-        .iter_mut()
-        .zip(to_sources.into_iter().chain(weights))
-    {
-        *gradient = memory.map(Memory::into_tensor);
+    let mut gradients: InputGradients = to_sources
+        .into_iter()
+        .map(|memory| memory.map(Memory::into_tensor))
+        .collect();
+    for slopes in slopes {
+        let (weight, bias) = slopes.map_or((None, None), |s| (Some(s.weight), s.bias));
+        gradients.extend([weight, bias].map(|memory| memory.map(Memory::into_tensor)));
     }
     Ok(gradients)
 }

@@ -19,7 +19,8 @@ fn warps(width: usize, dtype: DType) -> Option<usize> {
 
 /// Whether rows of this width fit registers and shared memory.
 pub(crate) fn takes(width: usize, dtype: DType) -> bool {
-    width <= 1024 && warps(width, dtype).is_some()
+    // Four numbers of each kind a lane are in registers on the way back.
+    width * dtype.size_in_bytes() <= 4096 && warps(width, dtype).is_some()
 }
 
 pub(super) fn program(width: usize, dtype: DType, dropout: bool) -> Result<Program> {
@@ -45,8 +46,8 @@ pub(crate) fn residual_norm(
     let program = program(width, dtype, drop.is_some())?;
     let warps = program.group_size() / 32;
     let mut y = Memory::new(backend, dtype, x.shape())?;
-    let mut normal = Memory::new(backend, dtype, (rows, width))?;
-    let mut scales = Memory::new(backend, dtype, rows)?;
+    let mut normal = Memory::kept(backend, dtype, (rows, width))?;
+    let mut scales = Memory::kept(backend, dtype, rows)?;
     let launch = Launch::new(&program, "residual_norm", rows.div_ceil(warps))
         .input(x)?
         .input(residual)?

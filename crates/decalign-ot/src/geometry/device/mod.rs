@@ -1,5 +1,7 @@
 //! Costs on devices: a launch forward, a launch back.
 
+pub(crate) mod prototypes;
+
 use candle_core::{DType, Tensor};
 use decalign_core::device::{Backend, Launch, Memory, Program};
 use decalign_core::op::record_one;

@@ -46,13 +46,20 @@ DEVICE void load_tile(GLOBAL(const REAL) x, ulong base, uint first, uint count, 
 #if DROPOUT
 #define KEPT_BITS(sample, head, query, first)                                                                   \
   kept_bits(key0, key1, key2, key3, child_stream(stream, sample), ((ulong)(head)*queries + (query)) * keys + (first), below)
-#define DRAWN(bits) bits
 #else
 #define KEPT_BITS(sample, head, query, first) 0xffffffffu
-#define DRAWN(bits) 0xffffffffu
 #endif
-// Each team of a row draws for one of SPLIT tiles; the lane that drew for the tile at `first`.
-#define DRAWER(first) (LANE % WARP / ROW_LANES * ROW_LANES + (first) / TILE % SPLIT * TEAM + part)
+// What is kept of the tile at `first`: each team of a row draws for one of SPLIT tiles, and gives it to the others.
+#if DROPOUT
+#define DRAWS uint drawn = 0u
+#define TILE_BITS(sample, head, query, first)                                                                          \
+  0u;                                                                                                                  \
+  if ((first) / TILE % SPLIT == 0u) drawn = KEPT_BITS(sample, head, query, (first) + team * TILE);                     \
+  kept = SHUFFLE(drawn, LANE % WARP / ROW_LANES * ROW_LANES + (first) / TILE % SPLIT * TEAM + part)
+#else
+#define DRAWS
+#define TILE_BITS(sample, head, query, first) 0xffffffffu
+#endif
 
 // Whether query i sees key j of its sample.
 #if MASKED
@@ -84,14 +91,13 @@ KERNEL(forward, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT(3
   for (uint d = 0u; d < VALUE_D; d++) sums[d] = 0;
   REAL largest = LOWEST, total = 0;
   const ulong key_base = (ulong)sample * keys * width + head * HEAD, value_base = (ulong)sample * keys * value_width + head * VALUE_HEAD;
-  uint drawn = 0u;
+  DRAWS;
   SERIAL for (uint first = 0u; first < keys; first += TILE) {
     BARRIER();
     load_tile(k, key_base, first, keys, width, HEAD, PITCH, key_tile, LANE);
     load_tile(v, value_base, first, keys, value_width, VALUE_HEAD, VALUE_PITCH, value_tile, LANE);
     BARRIER();
-    if (first / TILE % SPLIT == 0u) drawn = KEPT_BITS(sample, head, i, first + team * TILE);
-    const uint kept = DRAWN(SHUFFLE(drawn, DRAWER(first)));
+    uint kept = TILE_BITS(sample, head, i, first);
     const uint count = least(TILE, keys - first);
     SERIAL for (uint from = 0u; from < count; from += SPLIT) {
       const uint j = from + team;
@@ -129,24 +135,13 @@ KERNEL(forward, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT(3
   if (part == 0u) logs[((ulong)sample * heads + head) * queries + row] = total > 0 ? largest + log(total) : -LOWEST;
 }
 
-// <g, out> of every query of every head, (B, H, L): what the softmax takes off every slope.
-KERNEL(slopes, INPUT(0, REAL, g), INPUT(1, REAL, out), OUTPUT(2, REAL, offs), VALUE(3, uint, heads), VALUE(4, uint, queries),
-       VALUE(5, uint, count)) {
-  const uint n = GROUP * LANES + LANE;
-  if (n >= count) return;
-  const uint i = n % queries, head = n / queries % heads, sample = n / queries / heads;
-  const ulong at = (((ulong)sample * queries + i) * heads + head) * VALUE_HEAD;
-  REAL sum = 0;
-  for (uint d = 0u; d < VALUE_HEAD; d++) sum = fma(g[at + d], out[at + d], sum);
-  offs[n] = sum;
-}
-
-// With p the weights and ds = p (keep <g, v> - off): dq = scale ds k; `d_bias` gets ds where WITH_SLOPES.
+// With p the weights and ds = p (keep <g, v> - off): dq = scale ds k; `d_bias` gets ds where WITH_SLOPES. `offs`, (B, H, L), are <g, out>:
+// what the softmax takes off every slope.
 KERNEL(back_queries, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT(3, REAL, mask), INPUT(4, REAL, bias), INPUT(5, REAL, g),
-       INPUT(6, REAL, logs), INPUT(7, REAL, offs), OUTPUT(8, REAL, dq), OUTPUT(9, REAL, d_bias), VALUE(10, uint, heads),
-       VALUE(11, uint, queries), VALUE(12, uint, keys), VALUE(13, uint, causal), VALUE(14, REAL, scale), VALUE(15, uint, bias_sample),
-       VALUE(16, uint, bias_head), VALUE(17, uint, bias_query), VALUE(18, uint, bias_key), VALUE(19, REAL, make_up), VALUE(20, uint, below),
-       CHACHA_KEY(21, 22, 23, 24, 25)) {
+       INPUT(6, REAL, logs), INPUT(7, REAL, out), OUTPUT(8, REAL, dq), OUTPUT(9, REAL, d_bias), OUTPUT(10, REAL, offs), VALUE(11, uint, heads),
+       VALUE(12, uint, queries), VALUE(13, uint, keys), VALUE(14, uint, causal), VALUE(15, REAL, scale), VALUE(16, uint, bias_sample),
+       VALUE(17, uint, bias_head), VALUE(18, uint, bias_query), VALUE(19, uint, bias_key), VALUE(20, REAL, make_up), VALUE(21, uint, below),
+       CHACHA_KEY(22, 23, 24, 25, 26)) {
   SHARED(REAL, key_tile, TILE * PITCH);
   SHARED(REAL, value_tile, TILE * VALUE_PITCH);
   const uint blocks = (queries + ROWS - 1u) / ROWS;
@@ -159,16 +154,20 @@ KERNEL(back_queries, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), IN
   load_row(g, ((ulong)sample * queries + i) * value_width + head * VALUE_HEAD, part, VALUE_HEAD, VALUE_D, 1, given);
   for (uint d = 0u; d < D; d++) sums[d] = 0;
   const ulong place = ((ulong)sample * heads + head) * queries + i;
-  const REAL log_total = logs[place], off = offs[place];
+  REAL seen[VALUE_D], off = 0;
+  load_row(out, ((ulong)sample * queries + i) * value_width + head * VALUE_HEAD, part, VALUE_HEAD, VALUE_D, 1, seen);
+  UNROLL for (uint d = 0u; d < VALUE_D; d++) off = fma(given[d], seen[d], off);
+  off = team_sum(off);
+  if (part == 0u && team == 0u && row < queries) offs[place] = off;
+  const REAL log_total = logs[place];
   const ulong key_base = (ulong)sample * keys * width + head * HEAD, value_base = (ulong)sample * keys * value_width + head * VALUE_HEAD;
-  uint drawn = 0u;
+  DRAWS;
   SERIAL for (uint first = 0u; first < keys; first += TILE) {
     BARRIER();
     load_tile(k, key_base, first, keys, width, HEAD, PITCH, key_tile, LANE);
     load_tile(v, value_base, first, keys, value_width, VALUE_HEAD, VALUE_PITCH, value_tile, LANE);
     BARRIER();
-    if (first / TILE % SPLIT == 0u) drawn = KEPT_BITS(sample, head, i, first + team * TILE);
-    const uint kept = DRAWN(SHUFFLE(drawn, DRAWER(first)));
+    uint kept = TILE_BITS(sample, head, i, first);
     const uint count = least(TILE, keys - first);
     SERIAL for (uint from = 0u; from < count; from += SPLIT) {
       const uint j = from + team;

@@ -139,7 +139,7 @@ pub(super) fn attention(
     let program = call.shape.program(q.dtype())?;
     let memory = |shape: (usize, usize, usize)| Memory::new(backend, q.dtype(), shape);
     let mut out = memory((size.batch, size.queries, size.value_width))?;
-    let mut logs = memory((size.batch, size.heads, size.queries))?;
+    let mut logs = Memory::kept(backend, q.dtype(), (size.batch, size.heads, size.queries))?;
     let blocks = size.queries.div_ceil(call.shape.rows(q.dtype()));
     let launch = Launch::new(&program, "forward", size.batch * size.heads * blocks)
         .input(q)?
@@ -203,17 +203,6 @@ impl Call {
         let dtype = q.dtype();
         let rows = self.shape.rows(dtype);
         let many = size.batch * size.heads;
-        let mut offs = Memory::new(backend, dtype, (size.batch, size.heads, size.queries))?;
-        let count = many * size.queries;
-        Launch::new(program, "slopes", count.div_ceil(program.group_size()))
-            .input(&g)?
-            .input(&b.outputs[0])?
-            .output(&mut offs)
-            .count(size.heads)?
-            .count(size.queries)?
-            .count(count)?
-            .run(backend)?;
-        let offs = offs.into_tensor();
         let inputs = |function, groups| -> Result<Launch> {
             Launch::new(program, function, groups)
                 .input(q)?
@@ -222,9 +211,9 @@ impl Call {
                 .input(&self.key_mask)?
                 .input(bias)?
                 .input(&g)?
-                .input(logs)?
-                .input(&offs)
+                .input(logs)
         };
+        let mut offs = Memory::new(backend, dtype, (size.batch, size.heads, size.queries))?;
         let mut dq = Memory::new(backend, dtype, q.shape())?;
         let all = (size.batch, size.heads, size.queries, size.keys);
         let mut d_bias = match self.shape.slopes {
@@ -232,12 +221,15 @@ impl Call {
             false => Memory::new(backend, dtype, 1)?,
         };
         let launch = inputs("back_queries", many * size.queries.div_ceil(rows))?
+            .input(&b.outputs[0])?
             .output(&mut dq)
-            .output(&mut d_bias);
+            .output(&mut d_bias)
+            .output(&mut offs);
         self.rest(launch)?.run(backend)?;
         let mut dk = Memory::new(backend, dtype, k.shape())?;
         let mut dv = Memory::new(backend, dtype, v.shape())?;
         let launch = inputs("back_keys", many * size.keys.div_ceil(rows))?
+            .input(&offs.into_tensor())?
             .output(&mut dk)
             .output(&mut dv);
         self.rest(launch)?.run(backend)?;

@@ -1,0 +1,94 @@
+// Gradients of weights and biases of up to six linear layers of one x: g^T x and the sums of g, over rows that groups share. A group has a tile of SIDE x SIDE
+// of g^T x over `chunk` rows; what the groups of a tile found is added up in order by `meet`.
+
+// DEPTH rows from `first`, SIDE columns from `column` on, 0 behind the end. A lane takes FETCHED numbers of a row.
+DEVICE void fetch_rows(GLOBAL(const REAL) x, uint first, uint last, uint width, uint column, uint lane, LOCAL(REAL) next) {
+  const uint row = first + lane / (SIDE / FETCHED), j = column + lane % (SIDE / FETCHED) * FETCHED;
+  const ulong at = (ulong)row * width + j;
+#if ALIGNED
+  UNROLL for (uint i = 0u; i < FETCHED; i++) next[i] = 0;
+  if (row < last && j < width) { LOAD_VECTOR(x, at, FETCHED, next) }
+#else
+  UNROLL for (uint i = 0u; i < FETCHED; i++) next[i] = row < last && j + i < width ? x[at + i] : (REAL)0;
+#endif
+}
+
+DEVICE void store_rows(LOCAL(const REAL) next, uint lane, SHARED_POINTER(REAL) table) {
+  const uint to = lane / (SIDE / FETCHED) * SIDE_PITCH + lane % (SIDE / FETCHED) * FETCHED;
+  UNROLL for (uint i = 0u; i < FETCHED; i++) table[to + i] = next[i];
+}
+
+#define PICKED(k, of) (k) == 0u ? of##0 : (k) == 1u ? of##1 : (k) == 2u ? of##2 : (k) == 3u ? of##3 : (k) == 4u ? of##4 : of##5
+
+// parts[layer][chunk] is (m, n) of products and m sums.
+KERNEL(outer, INPUT(0, REAL, x), INPUT(1, REAL, g0), INPUT(2, REAL, g1), INPUT(3, REAL, g2), INPUT(4, REAL, g3), INPUT(5, REAL, g4),
+       INPUT(6, REAL, g5), OUTPUT(7, REAL, parts), VALUE(8, uint, rows), VALUE(9, uint, m), VALUE(10, uint, n), VALUE(11, uint, chunk),
+       VALUE(12, ulong, size)) {
+  SHARED(REAL, g_table, PAIR_ROOM);
+  SHARED(REAL, x_table, PAIR_ROOM);
+  const uint across = (n + SIDE - 1u) / SIDE, tiles = across * ((m + SIDE - 1u) / SIDE);
+  const uint chunks = (rows + chunk - 1u) / chunk, part = GROUP / tiles;
+  const uint i_first = GROUP % tiles / across * SIDE, j_first = GROUP % tiles % across * SIDE;
+  const uint first = part % chunks * chunk, last = least(rows, first + chunk);
+  GLOBAL(const REAL) g = PICKED(part / chunks, g);
+  REAL sums[EACH * EACH], totals[EACH], g_next[FETCHED], x_next[FETCHED];
+  UNROLL for (uint c = 0u; c < EACH * EACH; c++) sums[c] = 0;
+  UNROLL for (uint a = 0u; a < EACH; a++) totals[a] = 0;
+  fetch_rows(g, first, last, m, i_first, LANE, g_next);
+  fetch_rows(x, first, last, n, j_first, LANE, x_next);
+  uint half_ = 0u;
+  SERIAL for (uint row = first; row < last; row += DEPTH) {
+    store_rows(g_next, LANE, g_table + half_);
+    store_rows(x_next, LANE, x_table + half_);
+    BARRIER();
+    fetch_rows(g, row + DEPTH, last, m, i_first, LANE, g_next);
+    fetch_rows(x, row + DEPTH, last, n, j_first, LANE, x_next);
+    const SHARED_POINTER(REAL) u_at = g_table + (half_ + LANE / 16u * 4u);
+    const SHARED_POINTER(REAL) v_at = x_table + (half_ + LANE % 16u * 4u);
+    UNROLL for (uint k = 0u; k < DEPTH; k++) {
+      REAL u[EACH], v[EACH];
+      UNROLL for (uint a = 0u; a < EACH; a++) u[a] = u_at[k * SIDE_PITCH + a / 4u * 64u + a % 4u];
+      UNROLL for (uint b = 0u; b < EACH; b++) v[b] = v_at[k * SIDE_PITCH + b / 4u * 64u + b % 4u];
+      UNROLL for (uint a = 0u; a < EACH; a++) {
+        totals[a] += u[a];
+        UNROLL for (uint b = 0u; b < EACH; b++) sums[a * EACH + b] = fma(u[a], v[b], sums[a * EACH + b]);
+      }
+    }
+    half_ = DEPTH * SIDE_PITCH - half_;
+  }
+  const ulong to = (ulong)part * size;
+  UNROLL for (uint a = 0u; a < EACH; a++) {
+    const uint i = i_first + row_of(LANE, a);
+    UNROLL for (uint b = 0u; b < EACH; b++) {
+      const uint j = j_first + column_of(LANE, b);
+      if (i < m && j < n) parts[to + (ulong)i * n + j] = sums[a * EACH + b];
+    }
+    if (LANE % 16u == 0u && j_first == 0u && i < m) parts[to + (ulong)m * n + i] = totals[a];
+  }
+}
+
+// The sums over `count` parts of a layer, each `size` numbers: products into its weight from row `at` on, sums of g into its bias. Both
+// have `total` rows; where they are fresh, all other rows become zeros. `biased` is 1 for sums, 2 for zeros in their place, 0 for neither.
+// `groups` are those of a layer.
+KERNEL(meet, INPUT(0, REAL, parts), OUTPUT(1, REAL, w0), OUTPUT(2, REAL, w1), OUTPUT(3, REAL, w2), OUTPUT(4, REAL, w3), OUTPUT(5, REAL, w4),
+       OUTPUT(6, REAL, w5), OUTPUT(7, REAL, b0), OUTPUT(8, REAL, b1), OUTPUT(9, REAL, b2), OUTPUT(10, REAL, b3), OUTPUT(11, REAL, b4),
+       OUTPUT(12, REAL, b5), VALUE(13, uint, count), VALUE(14, uint, m), VALUE(15, uint, n), VALUE(16, ulong, size), VALUE(17, uint, at),
+       VALUE(18, uint, total), VALUE(19, uint, fresh), VALUE(20, uint, biased), VALUE(21, uint, groups)) {
+  const uint layer = GROUP / groups;
+  const uint before = fresh != 0u ? at : 0u, rows = fresh != 0u ? total : m;
+  const ulong t = (ulong)(GROUP % groups) * LANES + LANE, cells = (ulong)rows * n;
+  const bool of_bias = t >= cells;
+  const ulong row = of_bias ? t - cells : t / n;
+  if (row >= rows || (of_bias && biased == 0u)) return;
+  const uint column = of_bias ? 0u : (uint)(t % n);
+  REAL sum = 0;
+  if (row >= before && row - before < m && !(of_bias && biased == 2u)) {
+    const ulong from = (ulong)layer * count * size + (of_bias ? (ulong)m * n + row - before : (row - before) * n + column);
+    for (uint c = 0u; c < count; c++) sum += parts[from + (ulong)c * size];
+  }
+  const ulong to = row + at - before;
+  GLOBAL(REAL) weight = PICKED(layer, w);
+  GLOBAL(REAL) bias = PICKED(layer, b);
+  if (of_bias) bias[to] = sum;
+  else weight[to * n + column] = sum;
+}
