@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use decalign::config::{Config, Resolved, TrainMode};
 use decalign::core::gemm::{Matrix, Store, matmul};
 use decalign::core::nn::Mode;
-use decalign::core::op::Graph;
+use decalign::core::op::{Graph, without_gradients};
 use decalign::core::profile::{self, Profile, phase};
 use decalign::core::random::Stream;
 use decalign::model::DecAlign;
@@ -200,8 +200,8 @@ impl Bench {
             Ok(())
         })?;
         let evaluation = self.least(|| {
-            self.model
-                .forward(&self.sequences, false, Mode::Inference)?;
+            let forward = || self.model.forward(&self.sequences, false, Mode::Inference);
+            without_gradients(forward)?;
             Ok(())
         })?;
         let memory = peak_memory();

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::objective::{numbers, scalar};
 use crate::train::Model;
 use decalign_core::nn::Mode;
+use decalign_core::op::without_gradients;
 
 /// The modalities of the configuration, without NaN and infinities; with a text encoder in the model, text as the data's
 /// tokens, where it has some.
@@ -83,7 +84,8 @@ pub(crate) fn evaluate<M: Model>(
     let (mut loss, mut batches) = (0.0, 0usize);
     for rows in rows.chunks(batch_size.max(1)) {
         let batch = data.batch(rows, dtype, device)?;
-        let output = model.forward(&batch.sequences, Mode::Inference)?;
+        let forward = || model.forward(&batch.sequences, Mode::Inference);
+        let output = without_gradients(forward)?;
         let prediction = model.prediction(&output);
         predictions.extend(numbers(prediction)?.into_iter().map(|v| v as f32));
         if let (Some(task), Some(labels)) = (task, &batch.labels) {

@@ -4,8 +4,7 @@
 //! Tensors are `(..., features)` row-major throughout: time comes before features, so a
 //! convolution's windows and a linear layer's rows need no transposition.
 //!
-//! Each function is fused on the CPU. On devices softmax, layer norm and dropout are kernels, and the rest is,
-//! as in [`mod@reference`], the same mathematics in plain tensor operations.
+//! Each function is fused, on the CPU and on devices; [`mod@reference`] has the same mathematics in plain tensor operations.
 
 mod concatenate;
 mod convolution;

@@ -2,7 +2,8 @@
 
 use candle_core::{Tensor, Var};
 
-use super::{Backward, InputGradients, Output, record, tape};
+use super::tape::{self, Recording};
+use super::{Backward, InputGradients, Output, record};
 use crate::device::Scope;
 use crate::{Elements, Real, Result, parallel, with_real};
 
@@ -119,12 +120,16 @@ pub fn parallel(branches: Vec<Branch>) -> Result<Vec<Vec<Tensor>>> {
             .flat_map(|b| b.inputs.iter().chain(&b.parameters))
     };
     // A device works through one stream of launches, and a tape is one thread's.
-    if tape::current().is_some() || sources().any(|x| !x.device().is_cpu()) {
+    let recording = tape::current();
+    if matches!(recording, Recording::Tape(_)) || sources().any(|x| !x.device().is_cpu()) {
         return branches.iter().map(|b| (b.run)(&b.inputs)).collect();
     }
-    if !sources().any(Tensor::track_op) {
+    if matches!(recording, Recording::Nowhere) || !sources().any(Tensor::track_op) {
         let scope = Scope::current();
-        let run = |i: usize| scope.enter(|| (branches[i].run)(&branches[i].inputs));
+        let run = |i: usize| {
+            let run = || (branches[i].run)(&branches[i].inputs);
+            scope.enter(|| tape::without_gradients(run))
+        };
         return parallel::map(branches.len(), usize::MAX, run)
             .into_iter()
             .collect();

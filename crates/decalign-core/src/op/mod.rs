@@ -26,7 +26,7 @@ mod tape;
 
 pub use branches::{Branch, parallel};
 pub use split::split;
-pub use tape::{Gradients, Graph, Tape};
+pub use tape::{Gradients, Graph, Tape, without_gradients};
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,6 +41,7 @@ use crate::device::Memory;
 use crate::{Real, Result};
 use node::Node;
 use origin::Origin;
+use tape::Recording;
 
 /// A result of an operation before it becomes a tensor.
 pub struct Output {
@@ -292,8 +293,10 @@ pub fn record(
     if !inputs.iter().any(|x| x.track_op()) {
         return Ok(outputs.into_iter().map(Output::into_tensor).collect());
     }
-    if let Some(tape) = tape::current() {
-        return tape.record(name, inputs, outputs, Box::new(backward));
+    match tape::current() {
+        Recording::Tape(tape) => return tape.record(name, inputs, outputs, Box::new(backward)),
+        Recording::Nowhere => return Ok(outputs.into_iter().map(Output::into_tensor).collect()),
+        Recording::Candle => {}
     }
     let node = Arc::new(Node::new(name, inputs, outputs.len(), Box::new(backward)));
     let token = chain(&node, inputs)?;

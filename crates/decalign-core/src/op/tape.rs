@@ -73,12 +73,36 @@ enum Source {
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<Tape>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Recording> = const { RefCell::new(Recording::Candle) };
 }
 
-/// The tape that this thread records on.
-pub(super) fn current() -> Option<Tape> {
+/// Where this thread records its operations.
+#[derive(Clone, Default)]
+pub(super) enum Recording {
+    #[default]
+    Candle,
+    Tape(Tape),
+    Nowhere,
+}
+
+pub(super) fn current() -> Recording {
     CURRENT.with_borrow(Clone::clone)
+}
+
+/// Runs `f` without gradients: recorded operations keep nothing for a backward pass, whatever their inputs carry.
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// use decalign_core::{nn, op};
+///
+/// let weight = Var::new(&[[2f32]], &Device::Cpu)?;
+/// let x = Tensor::new(&[[3f32]], &Device::Cpu)?;
+/// let y = op::without_gradients(|| nn::linear(&x, &weight, None))?;
+/// assert!(!y.track_op());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn without_gradients<T>(f: impl FnOnce() -> T) -> T {
+    within(Recording::Nowhere, f)
 }
 
 impl Tape {
@@ -95,7 +119,7 @@ impl Tape {
         &self,
         f: impl FnOnce() -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        within(Some(self.clone()), f)
+        within(Recording::Tape(self.clone()), f)
     }
 
     /// The gradients of a scalar computed on this tape, with respect to all variables that it was computed from.
@@ -235,7 +259,7 @@ impl Entry {
             needed: &self.needed,
         };
         let run = || profile::backward(*phase, || backward(&view));
-        let found = within(None, || scratch(run))?;
+        let found = within(Recording::Candle, || scratch(run))?;
         if found.len() != self.inputs.len() {
             let remedy = format!("must be {}, one an input", self.inputs.len());
             return Err(Error::value(
@@ -271,7 +295,7 @@ fn through_candle(x: &Tensor, given: &[Option<Tensor>]) -> Result<Vec<(TensorId,
     let Some(Some(gradient)) = given.first() else {
         return Ok(Vec::new());
     };
-    let store = within(None, || -> candle_core::Result<_> {
+    let store = within(Recording::Candle, || -> candle_core::Result<_> {
         (x * gradient)?.sum_all()?.backward()
     })?;
     Ok(gradients(&store).collect())
@@ -282,15 +306,15 @@ fn gradients(store: &GradStore) -> impl Iterator<Item = (TensorId, Tensor)> {
     store.get_ids().filter_map(get)
 }
 
-fn within<T>(tape: Option<Tape>, f: impl FnOnce() -> T) -> T {
+fn within<T>(recording: Recording, f: impl FnOnce() -> T) -> T {
     /// Puts back what was before, on a panic too.
-    struct Before(Option<Tape>);
+    struct Before(Recording);
     impl Drop for Before {
         fn drop(&mut self) {
-            CURRENT.set(self.0.take());
+            CURRENT.set(std::mem::take(&mut self.0));
         }
     }
-    let _before = Before(CURRENT.replace(tape));
+    let _before = Before(CURRENT.replace(recording));
     f()
 }
 

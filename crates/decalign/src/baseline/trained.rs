@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 use decalign_core::nn::{Mode, Parameters};
+use decalign_core::op::without_gradients;
 use decalign_core::random::Stream;
 use decalign_data::{BatchSampler, Dataset, Labels, Part};
 use serde::{Deserialize, Serialize};
@@ -318,9 +319,12 @@ impl<'a> Ready<'a> {
         let (mut loss, mut predictions) = (0.0, Vec::new());
         for chunk in rows.chunks(size.max(1)) {
             let batch = self.data.batch(chunk, DType::F32, self.device)?;
-            let prediction = network
-                .forward(&batch.sequences, Mode::Inference)?
-                .prediction()?;
+            let forward = || {
+                network
+                    .forward(&batch.sequences, Mode::Inference)?
+                    .prediction()
+            };
+            let prediction = without_gradients(forward)?;
             if let Some(labels) = &batch.labels {
                 let each = scalar(&self.objective.task(&prediction, labels)?)?;
                 loss += each * chunk.len() as f64 / rows.len() as f64;
