@@ -168,7 +168,7 @@ impl Adam {
     ) -> Result<Norm> {
         let mut means = match self.device.take() {
             Some(means) => means,
-            None => self.to_device()?,
+            None => self.moved()?,
         };
         let mut steps = Vec::with_capacity(self.parameters.len());
         for parameter in &mut self.parameters {
@@ -189,7 +189,7 @@ impl Adam {
     }
 
     /// The means on the parameters' device, as they are on the host: zeros, or what was restored.
-    fn to_device(&mut self) -> Result<device::Means> {
+    fn moved(&mut self) -> Result<device::Means> {
         let variable = |p: &Parameter| (p.variable.elem_count(), p.variable.dtype());
         let sizes: Vec<usize> = self.parameters.iter().map(|p| variable(p).0).collect();
         let first = self.parameters[0].variable.as_tensor().clone();

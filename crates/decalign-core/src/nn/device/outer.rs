@@ -71,10 +71,8 @@ pub fn outer(
 ) -> Result<()> {
     let ((rows, m), n) = (given[0].dims2()?, x.dim(1)?);
     if m.max(n) > NARROW {
-        let each = given.iter().zip(slopes);
-        return each
-            .map(|(g, slopes)| by_library(backend, [g, x], slopes, target))
-            .collect();
+        let mut each = given.iter().zip(slopes);
+        return each.try_for_each(|(g, slopes)| by_library(backend, [g, x], slopes, target));
     }
     let aligned = pairs::aligned(given) && pairs::aligned(&[x]);
     let program = program(x.dtype(), aligned)?;
