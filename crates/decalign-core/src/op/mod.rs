@@ -19,14 +19,16 @@
 //! backward pass, for devices, where every touch of a token is a launch.
 
 mod branches;
+mod graph;
 mod node;
 mod origin;
 mod split;
 mod tape;
 
 pub use branches::{Branch, parallel};
+pub use graph::{Gradients, Graph};
 pub use split::split;
-pub use tape::{Gradients, Graph, Tape, without_gradients};
+pub use tape::{Tape, without_gradients};
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -7,11 +7,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor, TensorId};
+use candle_core::{Tensor, TensorId};
 
+use super::graph::{Gradients, Variables, gradients, sum};
 use super::{Backward, InputGradients, Output};
-use crate::device::Backend;
 use crate::{Error, Result, profile};
 
 type BackwardFn = dyn Fn(&Backward) -> Result<InputGradients> + Send + Sync;
@@ -28,7 +27,8 @@ type BackwardFn = dyn Fn(&Backward) -> Result<InputGradients> + Send + Sync;
 /// let weight = Var::new(&[[2f64, 0.0], [1.0, 3.0]], &Device::Cpu)?;
 /// let x = Tensor::new(&[[1f64, 2.0]], &Device::Cpu)?;
 /// let tape = Tape::new();
-/// let loss = tape.run(|| Ok(nn::linear(&x, &weight, None)?.sqr()?.sum_all()?))?;
+/// let y = tape.run(|| nn::linear(&x, &weight, None))?;
+/// let loss = y.sqr()?.sum_all()?;
 /// let gradients = tape.backward(&loss)?;
 /// assert_eq!(gradients.get(&weight).unwrap().to_vec2::<f64>()?, [[4.0, 8.0], [14.0, 28.0]]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -283,7 +283,7 @@ impl Entry {
 }
 
 /// Runs `f` with small memory from few allocations.
-fn scratch<T>(f: impl FnOnce() -> T) -> T {
+pub(super) fn scratch<T>(f: impl FnOnce() -> T) -> T {
     #[cfg(feature = "cuda")]
     return crate::device::arena::scope(f);
     #[cfg(not(feature = "cuda"))]
@@ -301,11 +301,6 @@ fn through_candle(x: &Tensor, given: &[Option<Tensor>]) -> Result<Vec<(TensorId,
     Ok(gradients(&store).collect())
 }
 
-fn gradients(store: &GradStore) -> impl Iterator<Item = (TensorId, Tensor)> {
-    let get = |id: &TensorId| store.get_id(*id).map(|g| (*id, g.detach()));
-    store.get_ids().filter_map(get)
-}
-
 fn within<T>(recording: Recording, f: impl FnOnce() -> T) -> T {
     /// Puts back what was before, on a panic too.
     struct Before(Recording);
@@ -318,128 +313,9 @@ fn within<T>(recording: Recording, f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// What was said of variables, in the order in which they came up.
-#[derive(Default)]
-struct Variables {
-    places: HashMap<TensorId, usize>,
-    all: Vec<Vec<Tensor>>,
-}
-
-impl Variables {
-    fn push(&mut self, id: TensorId, gradient: Tensor) {
-        let place = *self.places.entry(id).or_insert(self.all.len());
-        match self.all.get_mut(place) {
-            Some(all) => all.push(gradient),
-            None => self.all.push(vec![gradient]),
-        }
-    }
-
-    fn sum(self) -> Result<Gradients> {
-        let first = self.all.iter().flatten().next();
-        let backend = first.map(Backend::of).transpose()?.flatten();
-        let sums = match backend {
-            Some(backend) => scratch(|| crate::device::sum::sums(&backend, self.all))?,
-            None => self.all.into_iter().map(sum).collect::<Result<_>>()?,
-        };
-        let place = |(id, place): (TensorId, usize)| Some((id, sums[place].clone()?));
-        Ok(Gradients {
-            all: self.places.into_iter().filter_map(place).collect(),
-        })
-    }
-}
-
-/// The sum of what several uses say, in their order.
-fn sum(all: Vec<Tensor>) -> Result<Option<Tensor>> {
-    if let Some(first) = all.first().filter(|_| all.len() > 1)
-        && let Some(backend) = Backend::of(first)?
-    {
-        return scratch(|| crate::device::sum::sum(&backend, all));
-    }
-    let mut rest = all.into_iter();
-    let Some(mut total) = rest.next() else {
-        return Ok(None);
-    };
-    for gradient in rest {
-        total = (total + gradient)?;
-    }
-    Ok(Some(total))
-}
-
-/// The graph of a computation: Candle's own on the CPU, a [`Tape`] on a device.
-///
-/// ```
-/// use candle_core::{Device, Var};
-/// use decalign_core::op::Graph;
-///
-/// let x = Var::new(3f64, &Device::Cpu)?;
-/// let graph = Graph::on(x.device());
-/// let loss = graph.run(|| x.sqr())?;
-/// assert_eq!(graph.backward(&loss)?.get(&x).unwrap().to_scalar::<f64>()?, 6.0);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone)]
-pub struct Graph {
-    tape: Option<Tape>,
-}
-
-impl Graph {
-    /// A new one, for tensors of a device.
-    pub fn on(device: &Device) -> Self {
-        Self {
-            tape: (!device.is_cpu()).then(Tape::new),
-        }
-    }
-
-    /// Runs `f`, whose operations belong to this graph.
-    ///
-    /// # Errors
-    /// Those of `f`.
-    pub fn run<T, E>(
-        &self,
-        f: impl FnOnce() -> std::result::Result<T, E>,
-    ) -> std::result::Result<T, E> {
-        match &self.tape {
-            Some(tape) => tape.run(f),
-            None => f(),
-        }
-    }
-
-    /// The gradients of a scalar of this graph, with respect to all variables that it was computed from.
-    ///
-    /// # Errors
-    /// When an operation's backward pass fails.
-    pub fn backward(&self, loss: &Tensor) -> Result<Gradients> {
-        match &self.tape {
-            Some(tape) => tape.backward(loss),
-            None => Ok(loss.backward()?.into()),
-        }
-    }
-}
-
-/// Gradients of variables.
-#[derive(Debug, Default)]
-pub struct Gradients {
-    all: HashMap<TensorId, Tensor>,
-}
-
-impl Gradients {
-    /// The gradient of a variable; `None` when the loss does not depend on it.
-    pub fn get(&self, variable: &Tensor) -> Option<&Tensor> {
-        self.all.get(&variable.id())
-    }
-}
-
-impl From<GradStore> for Gradients {
-    fn from(store: GradStore) -> Self {
-        Self {
-            all: gradients(&store).collect(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use candle_core::Var;
+    use candle_core::{Device, Var};
 
     use super::*;
     use crate::nn::{Mode, linear, linear_relu_dropout, softmax};
