@@ -13,7 +13,7 @@ const ARCHITECTURES: [(&str, &str); 2] = [("compute_80", "sm_80"), ("compute_90"
 
 /// Kernels that may spill some bytes: of MMD's sums, what outlives a tile of 4,096 multiply-adds a lane. Two groups a
 /// multiprocessor need it and are faster (docs/performance.md).
-const SPILLS: [(&str, &str, usize); 1] = [("mmd-f32", "sums", 96)];
+const SPILLS: [(&str, &str, usize); 2] = [("mmd-f32", "sums", 96), ("mmd-f64", "sums", 8)];
 
 /// Crates with tests of kernels.
 pub(super) const TESTED: [&str; 7] = [
