@@ -318,17 +318,17 @@ fn text(r: &Report) -> String {
         .peak_memory_mb
         .map_or(String::new(), |mb| format!(", {mb:.0} MB at most"));
     let plural = if r.threads == 1 { "" } else { "s" };
+    // A device's products are not counted.
+    let products = match r.gflop > 0.0 {
+        true => format!(
+            "; {:.2} Gflop of products a step, {:.0} Gflop/s of the machine's {:.0}",
+            r.gflop, r.gflop_per_second, r.machine_gflop_per_second
+        ),
+        false => String::new(),
+    };
     let head = format!(
-        "{}: batch of {}, {} parameters, {} thread{plural}{memory}\n\
-         {:.2} steps a second; {:.2} Gflop of products a step, {:.0} Gflop/s of the machine's {:.0}\n\n",
-        r.preset,
-        r.batch_size,
-        r.parameters,
-        r.threads,
-        r.steps_per_second,
-        r.gflop,
-        r.gflop_per_second,
-        r.machine_gflop_per_second
+        "{}: batch of {}, {} parameters, {} thread{plural}{memory}\n{:.2} steps a second{products}\n\n",
+        r.preset, r.batch_size, r.parameters, r.threads, r.steps_per_second,
     );
     let ms = |v: f64| format!("{v:.2}");
     let row = |name: &str, v: f64| (name.to_owned(), vec![ms(v)]);
