@@ -29,6 +29,14 @@ pub trait Isa: Copy {
         }
     }
 
+    /// `y[i] += a[i mod 4] x[i]`.
+    #[inline(always)]
+    fn add_repeated<T: Real>(self, a: &[T; 4], x: &[T; LANES], y: &mut [T; LANES]) {
+        for i in 0..LANES {
+            y[i] = self.mul_add(a[i % 4], x[i], y[i]);
+        }
+    }
+
     /// Which of 16-bit numbers, their bytes in the order of the stream, are below a bound: bit i is of number i.
     #[inline(always)]
     fn below(self, numbers: &[[u8; 2]; LANES], bound: u32) -> u16 {
@@ -160,6 +168,12 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn add_repeated<T: Real>(self, a: &[T; 4], x: &[T; LANES], y: &mut [T; LANES]) {
+        // SAFETY: as above.
+        unsafe { T::add_repeated_avx2(a, x, y) }
+    }
+
+    #[inline(always)]
     fn below(self, numbers: &[[u8; 2]; LANES], bound: u32) -> u16 {
         // SAFETY: as above.
         unsafe { mask::below_avx2(numbers, bound) }
@@ -194,6 +208,12 @@ impl Isa for Avx512 {
     fn add_scaled<T: Real, const N: usize>(self, a: T, x: &[T; N], y: &mut [T; N]) {
         // SAFETY: the processor has AVX-512, or there would be no value of this type.
         unsafe { T::add_scaled_avx512(a, x, y) }
+    }
+
+    #[inline(always)]
+    fn add_repeated<T: Real>(self, a: &[T; 4], x: &[T; LANES], y: &mut [T; LANES]) {
+        // SAFETY: as above.
+        unsafe { T::add_repeated_avx512(a, x, y) }
     }
 
     #[inline(always)]
@@ -264,7 +284,12 @@ mod tests {
         }
     }
 
-    struct Scaled<'a>(&'a mut [f64; LANES], &'a mut [f32; 8]);
+    struct Scaled<'a>(
+        &'a mut [f64; LANES],
+        &'a mut [f32; 8],
+        &'a mut [f64; LANES],
+        &'a mut [f32; LANES],
+    );
 
     impl Kernel for Scaled<'_> {
         type Output = ();
@@ -272,6 +297,8 @@ mod tests {
         fn run<I: Isa>(self, isa: I) {
             isa.add_scaled(0.5, &std::array::from_fn(|i| i as f64), self.0);
             isa.add_scaled(0.5, &std::array::from_fn(|i| i as f32), self.1);
+            isa.add_repeated(&[0.0, 1.0, 2.0, 3.0], &[2.0; LANES], self.2);
+            isa.add_repeated(&[0.0, 1.0, 2.0, 3.0], &[2.0; LANES], self.3);
         }
     }
 
@@ -338,7 +365,13 @@ mod tests {
                 assert!((g - w).abs() <= 1e-14, "{level:?}: {g} {w}");
             }
             let (mut wide, mut narrow) = ([1.0; LANES], [1.0f32; 8]);
-            dispatch_at(level, Scaled(&mut wide, &mut narrow));
+            let (mut double, mut single) = ([1.0; LANES], [1.0f32; LANES]);
+            let of_all = Scaled(&mut wide, &mut narrow, &mut double, &mut single);
+            dispatch_at(level, of_all);
+            for i in 0..LANES {
+                let want = 1.0 + 2.0 * (i % 4) as f64;
+                assert_eq!((double[i], f64::from(single[i])), (want, want), "{level:?}");
+            }
             assert!(
                 wide.iter()
                     .enumerate()

@@ -21,6 +21,20 @@ pub trait Wide: Copy {
     #[cfg(target_arch = "x86_64")]
     unsafe fn add_scaled_avx512<const N: usize>(a: Self, x: &[Self; N], y: &mut [Self; N]);
 
+    /// `y[i] += a[i mod 4] x[i]`.
+    ///
+    /// # Safety
+    /// The processor has AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn add_repeated_avx2(a: &[Self; 4], x: &[Self; LANES], y: &mut [Self; LANES]);
+
+    /// The same.
+    ///
+    /// # Safety
+    /// The processor has AVX-512F.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn add_repeated_avx512(a: &[Self; 4], x: &[Self; LANES], y: &mut [Self; LANES]);
+
     /// The numbers whose bits are set, zeros for the others.
     ///
     /// # Safety
@@ -51,6 +65,32 @@ mod x86 {
     use crate::simd::isa::columns;
 
     impl Wide for f32 {
+        #[inline(always)]
+        unsafe fn add_repeated_avx2(a: &[f32; 4], x: &[f32; LANES], y: &mut [f32; LANES]) {
+            // SAFETY: the caller's instructions are there; every 8 elements lie inside x and y, and a is read whole.
+            unsafe {
+                let a = _mm256_broadcast_ps(&_mm_loadu_ps(a.as_ptr()));
+                for i in (0..LANES).step_by(8) {
+                    let (x, y) = (x.as_ptr().add(i), y.as_mut_ptr().add(i));
+                    let sum = _mm256_fmadd_ps(a, _mm256_loadu_ps(x), _mm256_loadu_ps(y));
+                    _mm256_storeu_ps(y, sum);
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn add_repeated_avx512(a: &[f32; 4], x: &[f32; LANES], y: &mut [f32; LANES]) {
+            // SAFETY: the caller's instructions are there; every 16 elements lie inside x and y, and a is read whole.
+            unsafe {
+                let a = _mm512_broadcast_f32x4(_mm_loadu_ps(a.as_ptr()));
+                for i in (0..LANES).step_by(16) {
+                    let (x, y) = (x.as_ptr().add(i), y.as_mut_ptr().add(i));
+                    let sum = _mm512_fmadd_ps(a, _mm512_loadu_ps(x), _mm512_loadu_ps(y));
+                    _mm512_storeu_ps(y, sum);
+                }
+            }
+        }
+
         #[inline(always)]
         unsafe fn kept_avx2(x: &[f32; LANES], bits: u16) -> [f32; LANES] {
             let mut out = [0.0; LANES];
@@ -145,6 +185,32 @@ mod x86 {
     }
 
     impl Wide for f64 {
+        #[inline(always)]
+        unsafe fn add_repeated_avx2(a: &[f64; 4], x: &[f64; LANES], y: &mut [f64; LANES]) {
+            // SAFETY: the caller's instructions are there; every 4 elements lie inside x and y, and a is read whole.
+            unsafe {
+                let a = _mm256_loadu_pd(a.as_ptr());
+                for i in (0..LANES).step_by(4) {
+                    let (x, y) = (x.as_ptr().add(i), y.as_mut_ptr().add(i));
+                    let sum = _mm256_fmadd_pd(a, _mm256_loadu_pd(x), _mm256_loadu_pd(y));
+                    _mm256_storeu_pd(y, sum);
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn add_repeated_avx512(a: &[f64; 4], x: &[f64; LANES], y: &mut [f64; LANES]) {
+            // SAFETY: the caller's instructions are there; every 8 elements lie inside x and y, and a is read whole.
+            unsafe {
+                let a = _mm512_broadcast_f64x4(_mm256_loadu_pd(a.as_ptr()));
+                for i in (0..LANES).step_by(8) {
+                    let (x, y) = (x.as_ptr().add(i), y.as_mut_ptr().add(i));
+                    let sum = _mm512_fmadd_pd(a, _mm512_loadu_pd(x), _mm512_loadu_pd(y));
+                    _mm512_storeu_pd(y, sum);
+                }
+            }
+        }
+
         #[inline(always)]
         unsafe fn kept_avx2(x: &[f64; LANES], bits: u16) -> [f64; LANES] {
             let mut out = [0.0; LANES];

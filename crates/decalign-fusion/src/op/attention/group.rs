@@ -10,7 +10,7 @@ use super::Problem;
 use super::added::Added;
 use super::head::Rows;
 use super::pack::{Place, Placed, SLAB};
-use super::tiles::{Backward, Block, Forward, Head, Seen, Slab};
+use super::tiles::{Backward, Block, End, Forward, Head, Seen, Slab};
 
 /// Some blocks of a head's keys and what belongs to them.
 #[derive(Clone)]
@@ -19,6 +19,8 @@ pub(super) struct Keys<'a, T> {
     pub(super) keys: &'a [[T; LANES]],
     /// What logits start from.
     pub(super) start: &'a [[T; LANES]],
+    /// Whether logits are small, as long as nothing is added to them.
+    pub(super) small: bool,
     /// What is summed over keys: values, and in the backward pass the keys.
     pub(super) slabs: &'a [[T; SLAB]],
     /// As the keys, in the backward pass.
@@ -52,14 +54,28 @@ impl<T: Real, const R: usize> Queries<T, R> {
         }
     }
 
-    /// Takes in what is added to the logits; `start` is what they start from otherwise.
-    pub(super) fn add(&mut self, added: Added<T>, head: usize, start: &[[T; LANES]]) {
+    /// Sets what the logits start from, which is `start` where queries do not differ.
+    pub(super) fn set_starts(
+        &mut self,
+        problem: &Problem<T>,
+        (added, head): (Option<Added<T>>, usize),
+        start: &[[T; LANES]],
+    ) {
         self.starts.clear();
+        if added.is_none() && !problem.causal {
+            return;
+        }
         // Behind the end too, where the last group's numbers are.
         self.starts.extend(start.iter().map(|start| [*start; R]));
         for r in 0..self.count {
+            let query = self.first + r;
             let places = self.starts.iter_mut().flat_map(|block| &mut block[r]);
-            for (to, v) in places.zip(added.row(head, self.first + r)) {
+            if problem.causal {
+                places.skip(query + 1).for_each(|x| *x = T::neg_infinity());
+            }
+            let places = self.starts.iter_mut().flat_map(|block| &mut block[r]);
+            let Some(added) = added else { continue };
+            for (to, v) in places.zip(added.row(head, query)) {
                 *to = if *to < T::zero() { *to } else { v };
             }
         }
@@ -70,13 +86,17 @@ impl<T: Real, const R: usize> Queries<T, R> {
         problem: &Problem<T>,
         (queries, keys): (&'a [[T; R]], &Keys<'a, T>),
     ) -> Head<'a, T, R> {
+        let seen = match problem.causal {
+            true => (self.first + R).div_ceil(LANES),
+            false => keys.blocks.end,
+        };
         Head {
             queries,
             keys: keys.keys,
             start: keys.start,
             starts: self.starts.get(keys.blocks.clone()),
-            causal: problem.causal.then_some(self.first),
-            first: keys.blocks.start,
+            blocks: seen.min(keys.blocks.end).saturating_sub(keys.blocks.start),
+            small: keys.small,
         }
     }
 
@@ -152,7 +172,7 @@ impl<T: Real, const R: usize> Group<T, R> {
     ) {
         simd::dispatch(Forward {
             head: self.queries.before(problem, (queries, keys)),
-            values: keys.slabs,
+            values: (keys.slabs, problem.value_heads().size),
             chosen: self.queries.chosen(keys),
             weights,
             seen: &mut self.seen,
@@ -184,21 +204,27 @@ impl<T: Real, const R: usize> Group<T, R> {
         });
     }
 
-    /// Puts results in their places and gives the logarithms of the weights' sums.
+    /// Puts results and the logarithms of their weights' sums in their places.
     pub(super) fn end(&self, place: Place, out: &mut [T], logs: &mut [T]) {
-        let (scale, of_group) = self.seen.end();
-        logs.copy_from_slice(&of_group[..logs.len()]);
-        self.put(place, scale, out);
+        simd::dispatch(End {
+            seen: &self.seen,
+            out: self.placed(place, T::zero(), out),
+            logs,
+        });
     }
 
-    /// Puts the sums, each times a factor, in their places.
-    pub(super) fn put(&self, place: Place, factors: [T; R], out: &mut [T]) {
-        simd::dispatch(Placed {
+    /// Puts the sums, times a factor, in their places.
+    pub(super) fn put(&self, place: Place, factor: T, out: &mut [T]) {
+        simd::dispatch(self.placed(place, factor, out));
+    }
+
+    fn placed<'a>(&'a self, place: Place, factor: T, out: &'a mut [T]) -> Placed<'a, T, R> {
+        Placed {
             slabs: &self.sums,
-            factors,
+            factors: [factor; SLAB],
             place,
             rows: (self.queries.first, self.queries.count),
             out,
-        });
+        }
     }
 }

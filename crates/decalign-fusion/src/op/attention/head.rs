@@ -168,7 +168,7 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
                 }
             }
             for group in groups {
-                group.put(place, [problem.scale(); R], sums.q);
+                group.put(place, problem.scale(), sums.q);
             }
         }
     }
@@ -185,9 +185,7 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
             let rows = (first + g * R, R.min(count - g * R));
             let queries = &mut group.queries;
             queries.take(problem, rows, self.choices.as_mut());
-            if let Some(added) = self.added {
-                queries.add(added, head, &self.packed.start);
-            }
+            queries.set_starts(problem, (self.added, head), &self.packed.start);
         }
         groups
     }

@@ -8,6 +8,9 @@ use decalign_core::simd::{Isa, Kernel, LANES};
 /// Coordinates that are summed side by side.
 pub(super) const SLAB: usize = 8;
 
+/// Heads of at most so many coordinates are narrow: as many keys as coordinates are summed side by side.
+pub(super) const QUAD: usize = 4;
+
 /// Where a head's numbers lie in the rows of a sample.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
@@ -250,10 +253,27 @@ impl<T: Real> Kernel for Slabs<'_, T> {
     }
 }
 
+/// [`Blocks`] of narrow heads in quads: of each block four vectors, of four keys each, with the four numbers of a coordinate
+/// side by side.
+pub(super) fn quads<T: Real>(blocks: &[[T; LANES]], size: usize) -> Vec<[T; SLAB]> {
+    const VECTORS: usize = QUAD * LANES / SLAB;
+    let mut quads = vec![[T::zero(); SLAB]; blocks.len() / size * VECTORS];
+    let (to, _) = quads.as_chunks_mut::<VECTORS>();
+    for (block, to) in blocks.chunks_exact(size).zip(to) {
+        let (to, _) = to.as_flattened_mut().as_chunks_mut::<QUAD>();
+        for (c, row) in block.iter().enumerate() {
+            for (keys, numbers) in row.as_chunks().0.iter().enumerate() {
+                to[keys * QUAD + c] = *numbers;
+            }
+        }
+    }
+    quads
+}
+
 /// Rows of slabs, each times its factor, to the first `count` rows from `first` on.
 pub(super) struct Placed<'a, T, const R: usize> {
     pub(super) slabs: &'a [[[T; SLAB]; R]],
-    pub(super) factors: [T; R],
+    pub(super) factors: [T; SLAB],
     pub(super) place: Place,
     pub(super) rows: (usize, usize),
     pub(super) out: &'a mut [T],
@@ -274,6 +294,36 @@ impl<T: Real, const R: usize> Kernel for Placed<'_, T, R> {
                 put_part(numbers, &mut self.out[row + coordinate..], size);
             }
         }
+    }
+}
+
+/// The largest sum of squares of rows, which lie as [`Grouped`] or [`Blocks`] leave them.
+pub(super) struct LargestSquare<'a, T, const N: usize> {
+    pub(super) rows: &'a [[T; N]],
+    /// How many coordinates each has.
+    pub(super) size: usize,
+}
+
+impl<T: Real, const N: usize> Kernel for LargestSquare<'_, T, N> {
+    type Output = T;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> T {
+        let mut most = [T::zero(); N];
+        for rows in self.rows.chunks_exact(self.size) {
+            let mut sums = [T::zero(); N];
+            for row in rows {
+                for i in 0..N {
+                    sums[i] = isa.mul_add(row[i], row[i], sums[i]);
+                }
+            }
+            for i in 0..N {
+                // Not the other way round: NaN is to stay.
+                most[i] = if sums[i] <= most[i] { most[i] } else { sums[i] };
+            }
+        }
+        most.into_iter()
+            .fold(T::zero(), |a, b| if b <= a { a } else { b })
     }
 }
 

@@ -8,7 +8,7 @@ use decalign_core::simd::{self, LANES};
 use super::Problem;
 use super::group::Keys;
 use super::head::Rows;
-use super::pack::{Blocks, Grouped, Heads, SLAB, Slabs};
+use super::pack::{Blocks, Grouped, Heads, LargestSquare, QUAD, SLAB, Slabs, quads};
 
 /// All heads of one sample, in groups of R queries and blocks of keys.
 pub(super) struct Packed<T, const R: usize> {
@@ -19,7 +19,9 @@ pub(super) struct Packed<T, const R: usize> {
     /// Times scale and log2 e.
     queries: Vec<[T; R]>,
     keys: Vec<[T; LANES]>,
-    /// What is summed over keys, in slabs: values, or in the backward pass keys.
+    /// Of each head, whether its logits are small.
+    small: Vec<bool>,
+    /// What is summed over keys, in slabs or quads: values, or in the backward pass keys.
     slabs: Vec<[T; SLAB]>,
     back: Option<Back<T, R>>,
 }
@@ -39,8 +41,12 @@ impl<T: Real, const R: usize> Packed<T, R> {
         sample: usize,
         (q, k, v): (&[T], &[T], &[T]),
     ) -> Self {
+        let (heads, factor) = (problem.value_heads(), problem.make_up());
         Self {
-            slabs: slabs(v, problem.value_heads(), problem.make_up()),
+            slabs: match heads.size <= QUAD {
+                true => quads(&blocks(v, heads, factor), heads.size),
+                false => slabs(v, heads, factor),
+            },
             ..Self::logits(problem, sample, (q, k))
         }
     }
@@ -48,24 +54,31 @@ impl<T: Real, const R: usize> Packed<T, R> {
     /// For gradients.
     pub(super) fn backward(problem: &Problem<T>, sample: usize, given: &Rows<T>) -> Self {
         let heads = problem.value_heads();
+        let packed = Self::logits(problem, sample, (given.q, given.k));
         Self {
-            slabs: slabs(given.k, problem.heads(), T::one()),
+            slabs: match problem.heads().size <= QUAD {
+                true => quads(&packed.keys, problem.heads().size),
+                false => slabs(given.k, problem.heads(), T::one()),
+            },
             back: Some(Back {
                 values: blocks(given.v, heads, problem.make_up()),
                 gradients: groups(given.g, heads, T::one()),
             }),
-            ..Self::logits(problem, sample, (given.q, given.k))
+            ..packed
         }
     }
 
     fn logits(problem: &Problem<T>, sample: usize, (q, k): (&[T], &[T])) -> Self {
         let scale = problem.scale() * T::of(std::f64::consts::LOG2_E);
+        let (heads, queries) = (problem.heads(), groups(q, problem.heads(), scale));
+        let keys = blocks(k, heads, T::one());
         Self {
-            heads: problem.heads(),
+            heads,
             value_heads: problem.value_heads(),
             start: problem.starts(sample),
-            queries: groups(q, problem.heads(), scale),
-            keys: blocks(k, problem.heads(), T::one()),
+            small: small(&queries, &keys, heads),
+            queries,
+            keys,
             slabs: Vec::new(),
             back: None,
         }
@@ -92,6 +105,7 @@ impl<T: Real, const R: usize> Packed<T, R> {
         Keys {
             keys: self.of_blocks(&self.keys, head, &blocks),
             start: &self.start[blocks.clone()],
+            small: self.small[head],
             slabs: self.of_blocks(&self.slabs, head, &blocks),
             values: back.map(|back| self.of_blocks(&back.values, head, &blocks)),
             blocks,
@@ -110,6 +124,28 @@ impl<T: Real, const R: usize> Packed<T, R> {
         let values = self.back.as_ref().map_or(0, |back| back.values.len());
         [self.keys.len(), values].map(|length| vec![[T::zero(); LANES]; length])
     }
+}
+
+/// Of each head, whether its logits, in base 2, are at most 32 by the norms of queries and keys. Then neither weights nor
+/// their sums, counted from 0, come near the ends of f32.
+fn small<T: Real, const R: usize>(
+    queries: &[[T; R]],
+    keys: &[[T; LANES]],
+    heads: Heads,
+) -> Vec<bool> {
+    let (of_q, of_k) = (queries.len() / heads.count, keys.len() / heads.count);
+    (0..heads.count)
+        .map(|head| {
+            let q = largest_square(&queries[head * of_q..][..of_q], heads.size);
+            let k = largest_square(&keys[head * of_k..][..of_k], heads.size);
+            // NaN is not small.
+            q * k <= T::of(32.0 * 32.0)
+        })
+        .collect()
+}
+
+fn largest_square<T: Real, const N: usize>(rows: &[[T; N]], size: usize) -> T {
+    simd::dispatch(LargestSquare { rows, size })
 }
 
 /// The rows of one group among those of all heads.

@@ -6,7 +6,7 @@
 use decalign_core::Real;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 
-use super::pack::SLAB;
+use super::pack::{Placed, QUAD, SLAB};
 
 /// The numbers of a block of keys for R queries.
 pub(super) type Block<T, const R: usize> = [[T; LANES]; R];
@@ -25,46 +25,22 @@ pub(super) struct Head<'a, T, const R: usize> {
     pub(super) start: &'a [[T; LANES]],
     /// The same where it differs from query to query.
     pub(super) starts: Option<&'a [Block<T, R>]>,
-    /// The first query's number, where no query sees a later key.
-    pub(super) causal: Option<usize>,
-    /// The number of the first block.
-    pub(super) first: usize,
+    /// How many of the blocks some of the queries see.
+    pub(super) blocks: usize,
+    /// Whether logits are so small that weights need not be counted from the largest.
+    pub(super) small: bool,
 }
 
 impl<T: Real, const R: usize> Head<'_, T, R> {
-    /// How many of the blocks some of the queries see.
-    fn blocks(&self) -> usize {
-        let all = self.start.len();
-        let Some(query) = self.causal else {
-            return all;
-        };
-        let seen = (query + R).div_ceil(LANES);
-        all.min(seen.saturating_sub(self.first))
-    }
-
-    /// The logits of a block of keys.
+    /// The logits of a block of keys; OWN says that queries start from their own. (Known when compiled: otherwise the
+    /// sums of both cases go through memory.)
     #[inline(always)]
-    fn logits<I: Isa>(&self, isa: I, b: usize) -> Block<T, R> {
-        let start = match self.starts {
-            Some(starts) => starts[b],
-            None => [self.start[b]; R],
-        };
-        let mut x = product(
-            isa,
-            self.queries,
-            block(self.keys, b, self.queries.len()),
-            start,
-        );
-        let key = (self.first + b) * LANES;
-        if let Some(query) = self.causal.filter(|query| key + LANES > *query) {
-            for r in 0..R {
-                for i in 0..LANES {
-                    let later = key + i > query + r;
-                    x[r][i] = if later { T::neg_infinity() } else { x[r][i] };
-                }
-            }
+    fn logits<I: Isa, const OWN: bool>(&self, isa: I, b: usize) -> Block<T, R> {
+        let keys = block(self.keys, b, self.queries.len());
+        match self.starts {
+            Some(starts) if OWN => product(isa, self.queries, keys, starts[b]),
+            _ => product(isa, self.queries, keys, [self.start[b]; R]),
         }
-        x
     }
 }
 
@@ -141,14 +117,41 @@ fn over_keys<T: Real, I: Isa, const R: usize>(
     (first, second)
 }
 
-/// `out[r] += sum_j w[j][r] y[j]`, slabs of `out` being stored one after the other, those of y block by block.
+/// Adds `sum_j w[j][r] y[j]` over all blocks, y being in quads: four keys and four coordinates a vector.
+#[inline(always)]
+fn over_quads<T: Real, I: Isa, const R: usize>(
+    isa: I,
+    w: &[Block<T, R>],
+    y: &[[T; SLAB]],
+    out: &mut Slab<T, R>,
+) {
+    let mut sums = [[T::zero(); LANES]; R];
+    for (w, y) in w.iter().zip(y.as_flattened().chunks_exact(QUAD * LANES)) {
+        for (g, y) in y.as_chunks::<LANES>().0.iter().enumerate() {
+            for r in 0..R {
+                isa.add_repeated(&w[r].as_chunks::<QUAD>().0[g], y, &mut sums[r]);
+            }
+        }
+    }
+    for (out, sums) in out.iter_mut().zip(&sums) {
+        for (out, s) in out.iter_mut().zip(sums.as_chunks::<QUAD>().0) {
+            *out += (s[0] + s[1]) + (s[2] + s[3]);
+        }
+    }
+}
+
+/// `out[r] += sum_j w[j][r] y[j]`, slabs of `out` being stored one after the other, those of y block by block, if a head
+/// has more than a quad of coordinates.
 #[inline(always)]
 fn all_over_keys<T: Real, I: Isa, const R: usize>(
     isa: I,
     w: &[Block<T, R>],
-    y: &[[T; SLAB]],
+    (y, size): (&[[T; SLAB]], usize),
     out: &mut [Slab<T, R>],
 ) {
+    if size <= QUAD {
+        return over_quads(isa, w, y, &mut out[0]);
+    }
     let slabs = out.len();
     for (s, out) in out.chunks_mut(2).enumerate() {
         match out {
@@ -189,16 +192,48 @@ impl<T: Real, const R: usize> Seen<T, R> {
     }
 
     /// For each query what its results are to be multiplied by, and the base-2 logarithm of its sum of weights.
-    pub(super) fn end(&self) -> ([T; R], [T; R]) {
-        // Where nothing was seen, weights are 0 and not NaN.
-        let (mut scale, mut logs) = ([T::zero(); R], [T::infinity(); R]);
+    #[inline(always)]
+    fn end<I: Isa>(&self, isa: I) -> ([T; SLAB], [T; SLAB]) {
+        let mut halves = [[T::zero(); SLAB]; SLAB];
         for r in 0..R {
-            let sum = simd::total(self.sums[r]);
-            if sum != T::zero() {
-                (scale[r], logs[r]) = (sum.recip(), shift(self.most[r]) + sum.log2());
+            for i in 0..SLAB {
+                halves[r][i] = self.sums[r][i] + self.sums[r][i + SLAB];
             }
         }
+        let mut totals = [T::zero(); SLAB];
+        for column in &isa.transposed(halves.each_ref()) {
+            for i in 0..SLAB {
+                totals[i] += column[i];
+            }
+        }
+        let (mut scale, mut logs) = ([T::zero(); SLAB], [T::zero(); SLAB]);
+        for i in 0..SLAB {
+            let sum = totals[i];
+            let log = simd::ln_value(isa, sum) * T::of(std::f64::consts::LOG2_E);
+            // Where nothing was seen, weights are 0 and not NaN.
+            let seen = sum != T::zero();
+            scale[i] = if seen { sum.recip() } else { sum };
+            logs[i] = if seen { shift(self.most[i]) + log } else { T::infinity() };
+        }
         (scale, logs)
+    }
+}
+
+/// The end of the way over the keys: results to their places, and the logarithms of the sums of their weights.
+pub(super) struct End<'a, T, const R: usize> {
+    pub(super) seen: &'a Seen<T, R>,
+    pub(super) out: Placed<'a, T, R>,
+    pub(super) logs: &'a mut [T],
+}
+
+impl<T: Real, const R: usize> Kernel for End<'_, T, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (scale, logs) = self.seen.end(isa);
+        self.logs.copy_from_slice(&logs[..self.logs.len()]);
+        Placed { factors: scale, ..self.out }.run(isa);
     }
 }
 
@@ -215,8 +250,8 @@ fn shift<T: Real>(most: T) -> T {
 /// Results of R queries, still to be divided by their weights' sums: those over the keys seen so far, and these.
 pub(super) struct Forward<'a, T, const R: usize> {
     pub(super) head: Head<'a, T, R>,
-    /// Where weights are dropped, times what makes up for it.
-    pub(super) values: &'a [[T; SLAB]],
+    /// Where weights are dropped, times what makes up for it; and how many coordinates each has.
+    pub(super) values: (&'a [[T; SLAB]], usize),
     /// Which weights dropout leaves, block after block.
     pub(super) chosen: Option<&'a [[u16; R]]>,
     /// Room for the weights of the blocks.
@@ -226,28 +261,38 @@ pub(super) struct Forward<'a, T, const R: usize> {
     pub(super) out: &'a mut [Slab<T, R>],
 }
 
-impl<T: Real, const R: usize> Kernel for Forward<'_, T, R> {
-    type Output = ();
-
+impl<T: Real, const R: usize> Forward<'_, T, R> {
+    /// Logits, and where they are not small what is counted from: the largest so far.
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let weights = &mut self.weights[..self.head.blocks()];
+    fn logits<I: Isa, const OWN: bool>(&mut self, isa: I) {
+        if !OWN && self.head.small {
+            for b in 0..self.head.blocks {
+                self.weights[b] = self.head.logits::<I, false>(isa, b);
+            }
+            self.seen.most = [T::zero(); SLAB];
+            return;
+        }
         let mut most = [[T::neg_infinity(); LANES]; R];
-        for (b, w) in weights.iter_mut().enumerate() {
-            let x = self.head.logits(isa, b);
+        for b in 0..self.head.blocks {
+            let x = self.head.logits::<I, OWN>(isa, b);
             for r in 0..R {
                 larger(&mut most[r], &x[r]);
             }
-            *w = x;
+            self.weights[b] = x;
         }
         let before = self.seen.most;
         let most = largest(isa, &most, before);
         rescale(isa, (&before, &most), &mut self.seen.sums, self.out);
         self.seen.most = most;
+    }
+
+    /// Logits become weights, of which some are dropped.
+    #[inline(always)]
+    fn weigh<I: Isa>(&mut self, isa: I) {
         let mut sums = self.seen.sums;
-        for (b, w) in weights.iter_mut().enumerate() {
+        for (b, w) in self.weights[..self.head.blocks].iter_mut().enumerate() {
             for r in 0..R {
-                let shift = shift(most[r]);
+                let shift = shift(self.seen.most[r]);
                 for i in 0..LANES {
                     w[r][i] = simd::exp2_below_value(isa, w[r][i] - shift);
                 }
@@ -260,6 +305,20 @@ impl<T: Real, const R: usize> Kernel for Forward<'_, T, R> {
             }
         }
         self.seen.sums = sums;
+    }
+}
+
+impl<T: Real, const R: usize> Kernel for Forward<'_, T, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(mut self, isa: I) {
+        match self.head.starts {
+            Some(_) => self.logits::<I, true>(isa),
+            None => self.logits::<I, false>(isa),
+        }
+        self.weigh(isa);
+        let weights = &self.weights[..self.head.blocks];
         all_over_keys(isa, weights, self.values, self.out);
     }
 }
@@ -348,16 +407,13 @@ pub(super) struct Backward<'a, T, const R: usize> {
     pub(super) dv: &'a mut [[T; LANES]],
 }
 
-impl<T: Real, const R: usize> Kernel for Backward<'_, T, R> {
-    type Output = ();
-
+impl<T: Real, const R: usize> Backward<'_, T, R> {
+    /// Slopes, and gradients of keys and values.
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
+    fn slopes<I: Isa, const OWN: bool>(&mut self, isa: I) {
         let (size, value_size) = (self.head.queries.len(), self.gradients.len());
-        let (seen, hidden) = self.slopes.split_at_mut(self.head.blocks());
-        hidden.fill([[T::zero(); LANES]; R]);
-        for (b, slopes) in seen.iter_mut().enumerate() {
-            let mut p = self.head.logits(isa, b);
+        for b in 0..self.head.blocks {
+            let mut p = self.head.logits::<I, OWN>(isa, b);
             for r in 0..R {
                 for i in 0..LANES {
                     p[r][i] = simd::exp2_below_value(isa, p[r][i] - self.logs[r]);
@@ -373,7 +429,7 @@ impl<T: Real, const R: usize> Kernel for Backward<'_, T, R> {
                     u[r][i] = p[r][i] * (u[r][i] - self.mean[r]);
                 }
             }
-            *slopes = u;
+            self.slopes[b] = u;
             let dk = &mut self.dk[b * size..][..size];
             add_product(isa, self.head.queries, &u, dk);
             if let Some(chosen) = &self.chosen {
@@ -382,6 +438,21 @@ impl<T: Real, const R: usize> Kernel for Backward<'_, T, R> {
             let dv = &mut self.dv[b * value_size..][..value_size];
             add_product(isa, self.gradients, &p, dv);
         }
-        all_over_keys(isa, seen, self.key_slabs, self.dq);
+    }
+}
+
+impl<T: Real, const R: usize> Kernel for Backward<'_, T, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(mut self, isa: I) {
+        match self.head.starts {
+            Some(_) => self.slopes::<I, true>(isa),
+            None => self.slopes::<I, false>(isa),
+        }
+        let (seen, hidden) = self.slopes.split_at_mut(self.head.blocks);
+        hidden.fill([[T::zero(); LANES]; R]);
+        let keys = (self.key_slabs, self.head.queries.len());
+        all_over_keys(isa, seen, keys, self.dq);
     }
 }
