@@ -89,8 +89,9 @@ fn attention_of_every_size_equals_the_reference() -> Result<()> {
         (5, 9, 128, 1),
         // More keys than are taken at once, and more queries than pass over them.
         (105, 301, 64, 1),
+        (13, 70, 4, 1),
     ] {
-        let inputs = [
+        let mut inputs = [
             normal(&[2, l, width], 0),
             normal(&[2, keys, width], 1),
             normal(&[2, keys, width], 2),
@@ -99,11 +100,14 @@ fn attention_of_every_size_equals_the_reference() -> Result<()> {
             .map(|i| f64::from(u8::from(i % 3 != 1)))
             .collect();
         let some = Tensor::from_vec(some, (2, keys), &Device::Cpu)?;
-        for (causal, keys, drop) in [
-            (false, None, (0.0, Mode::Inference)),
-            (true, Some(&some), (0.3, training)),
+        for (causal, keys, drop, larger) in [
+            (false, None, (0.0, Mode::Inference), 1.0),
+            (true, Some(&some), (0.3, training), 1.0),
+            // Logits that are not small.
+            (false, Some(&some), (0.3, training), 10.0),
         ] {
             let mask = mask(causal, keys);
+            inputs[0] = (&inputs[0] * larger)?;
             same(
                 &inputs,
                 &|x| {

@@ -58,6 +58,28 @@ impl ChaCha {
         }
     }
 
+    /// Which of the 16-bit numbers of the blocks from number `first` on are below a bound, at most 2^16: a bit each, 32 a
+    /// block.
+    pub(super) fn below(&self, first: u64, bound: u32, bits: &mut [u32]) {
+        let mut from = self.clone();
+        from.skip(first);
+        match simd::level() {
+            Level::Avx512 => from.below_side_by_side::<16>(bound, bits),
+            _ => from.below_side_by_side::<8>(bound, bits),
+        }
+    }
+
+    fn below_side_by_side<const W: usize>(mut self, bound: u32, bits: &mut [u32]) {
+        for bits in bits.chunks_mut(W) {
+            let of_blocks = simd::dispatch(Below::<W> {
+                state: &self.state,
+                bound,
+            });
+            bits.copy_from_slice(&of_blocks[..bits.len()]);
+            self.skip(W as u64);
+        }
+    }
+
     /// Goes on by so many blocks.
     fn skip(&mut self, blocks: u64) {
         let next = counter(&self.state).wrapping_add(blocks);
@@ -68,6 +90,50 @@ impl ChaCha {
 /// The number of the next block.
 fn counter(state: &[u32; WORDS]) -> u64 {
     u64::from(state[12]) | u64::from(state[13]) << 32
+}
+
+/// The block at a distance from the state, its words one by one: no loops in here, which would keep the compiler from
+/// making a vector of the blocks.
+#[inline(always)]
+fn block(state: &[u32; WORDS], distance: usize) -> [u32; WORDS] {
+    let mut start = *state;
+    let number = counter(state).wrapping_add(distance as u64);
+    (start[12], start[13]) = (number as u32, (number >> 32) as u32);
+    let mut x = two_rounds(two_rounds(two_rounds(two_rounds(start))));
+    for word in 0..WORDS {
+        x[word] = x[word].wrapping_add(start[word]);
+    }
+    x
+}
+
+/// See [`ChaCha::below`]; W blocks.
+struct Below<'a, const W: usize> {
+    state: &'a [u32; WORDS],
+    bound: u32,
+}
+
+impl<const W: usize> Kernel for Below<'_, W> {
+    type Output = [u32; W];
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> [u32; W] {
+        if self.bound >= 1 << 16 {
+            return [u32::MAX; W];
+        }
+        // The upper half of a word is compared as it is, the lower half in its place.
+        let bound = self.bound << 16;
+        let mut bits = [0; W];
+        for i in 0..W {
+            let x = block(self.state, i);
+            let mut of_block = 0;
+            for word in 0..WORDS {
+                of_block |= u32::from(x[word] << 16 < bound) << (2 * word);
+                of_block |= u32::from(x[word] < bound) << (2 * word + 1);
+            }
+            bits[i] = of_block;
+        }
+        bits
+    }
 }
 
 /// W blocks from the state on, a multiple of 8.
@@ -83,15 +149,10 @@ impl<const W: usize> Kernel for Blocks<'_, W> {
     fn run<I: Isa>(self, isa: I) {
         // Bits that go through a transpose of numbers: nothing is computed with them.
         let mut words = [[0f32; W]; WORDS];
-        let first = counter(self.state);
         for i in 0..W {
-            let mut start = *self.state;
-            let block = first.wrapping_add(i as u64);
-            (start[12], start[13]) = (block as u32, (block >> 32) as u32);
-            // No loops in here, which would keep the compiler from making a vector of the blocks.
-            let x = two_rounds(two_rounds(two_rounds(two_rounds(start))));
+            let x = block(self.state, i);
             for word in 0..WORDS {
-                words[word][i] = f32::from_bits(x[word].wrapping_add(start[word]));
+                words[word][i] = f32::from_bits(x[word]);
             }
         }
         let (bytes, _) = self.bytes.as_chunks_mut::<4>();
@@ -172,6 +233,28 @@ mod tests {
             };
             assert_eq!(bytes(ChaCha::side_by_side::<8>), want);
             assert_eq!(bytes(ChaCha::side_by_side::<16>), want);
+        }
+    }
+
+    #[test]
+    fn comparisons_are_those_of_the_numbers() {
+        let stream = Stream::new(3, 4);
+        let bytes = library(stream, 21, 2);
+        for bound in [0, 1, 0x7fff, 0x8000, 0xffff, 0x1_0000] {
+            let want = |i: usize| {
+                let number = u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]);
+                u32::from(number) < bound
+            };
+            let mut bits = [[0; 21]; 2];
+            let mut ours = ChaCha::new(stream);
+            ours.skip(2);
+            ours.clone().below_side_by_side::<8>(bound, &mut bits[0]);
+            ours.clone().below_side_by_side::<16>(bound, &mut bits[1]);
+            for bits in bits {
+                for i in 0..21 * 32 {
+                    assert_eq!(bits[i / 32] >> (i % 32) & 1 == 1, want(i), "{bound}, {i}");
+                }
+            }
         }
     }
 }

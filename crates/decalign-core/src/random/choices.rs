@@ -1,12 +1,14 @@
 //! True or false with a given probability, many at a time.
 
+use std::ops::Range;
+
 use super::Stream;
 use super::chacha::ChaCha;
 use crate::Real;
 use crate::simd::{self, Isa, Kernel, LANES};
 
 /// 16 random bits, in the order of bytes of the stream.
-pub type Number = [u8; 2];
+pub(super) type Number = [u8; 2];
 
 /// Whether a number is below a bound.
 #[inline(always)]
@@ -37,16 +39,6 @@ impl Choices {
         }
     }
 
-    /// The next numbers of the stream, one a choice: the same however many are drawn at once.
-    fn draw(&mut self, mut numbers: &mut [Number]) {
-        while !numbers.is_empty() {
-            let ready = self.next(numbers.len());
-            let (now, later) = numbers.split_at_mut(ready.len());
-            now.copy_from_slice(ready);
-            numbers = later;
-        }
-    }
-
     /// The next numbers, at least one and at most so many.
     fn next(&mut self, most: usize) -> &[Number] {
         if self.drawn == READY {
@@ -63,24 +55,14 @@ impl Choices {
         self.below
     }
 
-    /// The next choices as bits, for each row of so many [`LANES`] after LANES: bit i is of choice i. Bits behind a row's end
-    /// are of any value.
-    pub fn draw_rows<const R: usize>(
-        &mut self,
-        (rows, length): (usize, usize),
-        room: &mut Vec<Number>,
-        bits: &mut Vec<[u16; R]>,
-    ) {
-        // The last row is read behind its end.
-        room.resize(R * length + LANES, [0; 2]);
-        bits.resize(length.div_ceil(LANES), [0; R]);
-        self.draw(&mut room[..rows.min(R) * length]);
-        simd::dispatch(Bits {
-            numbers: room,
-            length,
-            below: self.below,
-            bits,
-        });
+    /// The choices of such numbers in the stream as bits, wherever the drawing stands.
+    pub fn bits(&self, numbers: Range<usize>, bits: &mut Bits) {
+        bits.first = numbers.start / Bits::AT_ONCE * Bits::AT_ONCE;
+        let words = numbers.end.saturating_sub(bits.first).div_ceil(Bits::AT_ONCE);
+        // Behind the end 16 more are read.
+        bits.words.resize(words + 2, 0);
+        let first = bits.first / Bits::AT_ONCE;
+        self.source.below(first as u64, self.below, &mut bits.words[..words]);
     }
 
     /// Draws as many choices as there are numbers: each is multiplied by `on` where its choice is true, else by 0.
@@ -132,25 +114,36 @@ impl<T: Real> Kernel for Multiply<'_, T> {
     }
 }
 
-/// See [`Choices::draw_rows`].
-struct Bits<'a, const R: usize> {
-    numbers: &'a [Number],
-    length: usize,
-    below: u32,
-    bits: &'a mut [[u16; R]],
+/// Choices as bits, see [`Choices::bits`].
+#[derive(Clone, Debug, Default)]
+pub struct Bits {
+    /// The first choice's number.
+    first: usize,
+    words: Vec<u32>,
 }
 
-impl<const R: usize> Kernel for Bits<'_, R> {
-    type Output = ();
+impl Bits {
+    const AT_ONCE: usize = u32::BITS as usize;
 
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        for (b, bits) in self.bits.iter_mut().enumerate() {
-            for (r, bits) in bits.iter_mut().enumerate() {
-                let numbers = &self.numbers[r * self.length + b * LANES..];
-                if let Some(numbers) = numbers.first_chunk() {
-                    *bits = isa.below(numbers, self.below);
-                }
+    /// Choices of rows of one length, the first of which starts with choice number `first`: of each row so many
+    /// [`LANES`] after LANES, bit i is of choice i. Bits behind a row's end are of any value.
+    ///
+    /// # Panics
+    /// When choices were not drawn.
+    pub fn rows<const R: usize>(
+        &self,
+        first: usize,
+        (rows, length): (usize, usize),
+        bits: &mut Vec<[u16; R]>,
+    ) {
+        bits.resize(length.div_ceil(LANES), [0; R]);
+        for r in 0..rows.min(R) {
+            let mut at = first + r * length - self.first;
+            for bits in bits.iter_mut() {
+                let (word, shift) = (at / Self::AT_ONCE, at % Self::AT_ONCE);
+                let two = u64::from(self.words[word]) | u64::from(self.words[word + 1]) << 32;
+                bits[r] = (two >> shift) as u16;
+                at += LANES;
             }
         }
     }

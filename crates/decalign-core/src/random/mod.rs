@@ -11,7 +11,8 @@ use rand_chacha::ChaCha8Rng;
 mod chacha;
 mod choices;
 
-pub use choices::{Choices, Number};
+pub use choices::{Bits, Choices};
+use choices::Number;
 
 /// One of many independent sequences of random numbers of a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +144,23 @@ mod tests {
             let hits = whole.iter().filter(|v| **v == 6.0).count() as f64 / 1001.0;
             assert!((hits - probability).abs() < 0.07);
             assert!(whole.iter().all(|v| *v == 6.0 || *v == 0.0));
+        }
+    }
+
+    #[test]
+    fn bits_are_the_choices_from_any_place() {
+        let choices = Stream::new(4, 2).choices(0.3);
+        let mut whole = vec![1f32; 1700];
+        choices.clone().multiply(&mut whole, 1.0);
+        let mut bits = Bits::default();
+        for (first, rows, length) in [(0, 3, 16), (31, 2, 94), (513, 6, 100), (1000, 1, 700)] {
+            choices.bits(first..first + rows * length, &mut bits);
+            let mut of_rows = Vec::new();
+            bits.rows::<6>(first, (rows, length), &mut of_rows);
+            for (row, i) in (0..rows).flat_map(|row| (0..length).map(move |i| (row, i))) {
+                let bit = of_rows[i / 16][row] >> (i % 16) & 1;
+                assert_eq!(bit == 1, whole[first + row * length + i] == 1.0);
+            }
         }
     }
 

@@ -6,8 +6,6 @@
 use std::sync::OnceLock;
 
 use super::lanes::LANES;
-#[cfg(target_arch = "x86_64")]
-use super::mask;
 use crate::Real;
 
 /// What a [`Kernel`] may ask of the instruction set it was compiled for.
@@ -35,16 +33,6 @@ pub trait Isa: Copy {
         for i in 0..LANES {
             y[i] = self.mul_add(a[i % 4], x[i], y[i]);
         }
-    }
-
-    /// Which of 16-bit numbers, their bytes in the order of the stream, are below a bound: bit i is of number i.
-    #[inline(always)]
-    fn below(self, numbers: &[[u8; 2]; LANES], bound: u32) -> u16 {
-        let mut bits = 0;
-        for (i, number) in numbers.iter().enumerate() {
-            bits |= u16::from(u32::from(u16::from_le_bytes(*number)) < bound) << i;
-        }
-        bits
     }
 
     /// The numbers whose bits are set, zeros for the others.
@@ -174,12 +162,6 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn below(self, numbers: &[[u8; 2]; LANES], bound: u32) -> u16 {
-        // SAFETY: as above.
-        unsafe { mask::below_avx2(numbers, bound) }
-    }
-
-    #[inline(always)]
     fn kept<T: Real>(self, x: &[T; LANES], bits: u16) -> [T; LANES] {
         // SAFETY: as above.
         unsafe { T::kept_avx2(x, bits) }
@@ -214,12 +196,6 @@ impl Isa for Avx512 {
     fn add_repeated<T: Real>(self, a: &[T; 4], x: &[T; LANES], y: &mut [T; LANES]) {
         // SAFETY: as above.
         unsafe { T::add_repeated_avx512(a, x, y) }
-    }
-
-    #[inline(always)]
-    fn below(self, numbers: &[[u8; 2]; LANES], bound: u32) -> u16 {
-        // SAFETY: as above.
-        unsafe { mask::below_avx512(numbers, bound) }
     }
 
     #[inline(always)]
@@ -312,34 +288,29 @@ mod tests {
         }
     }
 
-    struct Masked<'a>(&'a [[u8; 2]; LANES], u32);
+    struct Masked(u16);
 
-    impl Kernel for Masked<'_> {
-        type Output = (u16, [f32; LANES], [f64; LANES]);
+    impl Kernel for Masked {
+        type Output = ([f32; LANES], [f64; LANES]);
         #[inline(always)]
         fn run<I: Isa>(self, isa: I) -> Self::Output {
-            let bits = isa.below(self.0, self.1);
             (
-                bits,
-                isa.kept(&[1.5; LANES], bits),
-                isa.kept(&[2.5; LANES], bits),
+                isa.kept(&[1.5; LANES], self.0),
+                isa.kept(&[2.5; LANES], self.0),
             )
         }
     }
 
     #[test]
     fn levels_agree_on_masks() {
-        let numbers: [[u8; 2]; LANES] =
-            std::array::from_fn(|i| [(77 * i % 256) as u8, 17 * i as u8]);
-        for bound in [0, 1, 4368, 4369, 0x7fff, 0x8000, 0xffff, 0x1_0000] {
-            let want = |i: usize| u32::from(u16::from_le_bytes(numbers[i])) < bound;
+        for bits in [0, 1, 0x8000, 0xffff, 0xb2e1] {
             for level in levels() {
-                let (bits, single, double) = dispatch_at(level, Masked(&numbers, bound));
+                let (single, double) = dispatch_at(level, Masked(bits));
                 for i in 0..LANES {
-                    let name = format!("{level:?}, bound {bound}, number {i}");
-                    assert_eq!(bits >> i & 1 == 1, want(i), "{name}");
-                    assert_eq!(single[i], if want(i) { 1.5 } else { 0.0 }, "{name}");
-                    assert_eq!(double[i], if want(i) { 2.5 } else { 0.0 }, "{name}");
+                    let set = bits >> i & 1 == 1;
+                    let name = format!("{level:?}, {bits:x}, number {i}");
+                    assert_eq!(single[i], if set { 1.5 } else { 0.0 }, "{name}");
+                    assert_eq!(double[i], if set { 2.5 } else { 0.0 }, "{name}");
                 }
             }
         }

@@ -16,8 +16,6 @@ mod aligned;
 mod isa;
 mod lanes;
 mod map;
-#[cfg(target_arch = "x86_64")]
-mod mask;
 mod power;
 mod reduce;
 pub(crate) mod wide;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use decalign_core::Real;
-use decalign_core::random::{Choices, Number};
+use decalign_core::random::Bits;
 use decalign_core::simd::{self, LANES};
 
 use super::Problem;
@@ -34,23 +34,21 @@ pub(super) struct Queries<T, const R: usize> {
     pub(super) count: usize,
     /// What the logits start from, where something is added to them.
     starts: Vec<Block<T, R>>,
-    /// Which weights stay, block after block, and what that was made of; empty where all do.
+    /// Which weights stay, block after block; empty where all do.
     bits: Vec<[u16; R]>,
-    numbers: Vec<Number>,
 }
 
 impl<T: Real, const R: usize> Queries<T, R> {
-    /// Takes the rows of such numbers, and draws which of their weights stay.
+    /// Takes `count` rows from `first` on, and which of their weights stay: choices, the number of the first one and how
+    /// many a row has.
     pub(super) fn take(
         &mut self,
-        problem: &Problem<T>,
-        rows: (usize, usize),
-        choices: Option<&mut Choices>,
+        (first, count): (usize, usize),
+        chosen: Option<(&Bits, usize, usize)>,
     ) {
-        (self.first, self.count) = rows;
-        if let Some(choices) = choices {
-            let rows = (self.count, problem.size.keys);
-            choices.draw_rows(rows, &mut self.numbers, &mut self.bits);
+        (self.first, self.count) = (first, count);
+        if let Some((bits, number, keys)) = chosen {
+            bits.rows(number, (count, keys), &mut self.bits);
         }
     }
 
@@ -129,7 +127,6 @@ impl<T: Real, const R: usize> Group<T, R> {
                 first: 0,
                 count: 0,
                 starts: Vec::new(),
-                numbers: Vec::new(),
                 bits: Vec::new(),
             },
             results: Results {

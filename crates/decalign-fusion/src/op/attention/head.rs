@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use decalign_core::Real;
-use decalign_core::random::Choices;
+use decalign_core::random::{Bits, Choices};
 use decalign_core::simd::{self, LANES};
 
 use super::Problem;
@@ -45,6 +45,24 @@ impl<T> Sums<'_, T> {
     }
 }
 
+/// Which weights of a sample dropout leaves, head by head and row by row.
+struct Chosen<'a> {
+    choices: Choices,
+    /// All of them, where the forward pass kept them.
+    kept: Option<&'a Bits>,
+    drawn: Bits,
+}
+
+impl Chosen<'_> {
+    /// Choices that hold those of such numbers.
+    fn bits(&mut self, numbers: Range<usize>) -> &Bits {
+        self.kept.unwrap_or_else(|| {
+            self.choices.bits(numbers, &mut self.drawn);
+            &self.drawn
+        })
+    }
+}
+
 /// What the heads of a sample need, kept from one to the next.
 ///
 /// Keys are taken a few blocks at a time, as many as stay near with all that belongs to them, and
@@ -53,8 +71,8 @@ pub(super) struct Room<'a, T, const R: usize> {
     packed: Packed<T, R>,
     /// What is added to logits.
     added: Option<Added<'a, T>>,
-    /// Where it is drawn which weights stay, head by head and row by row.
-    choices: Option<Choices>,
+    /// Which weights dropout leaves.
+    chosen: Option<Chosen<'a>>,
     groups: Vec<Group<T, R>>,
     /// Weights or slopes of one group.
     weights: Vec<Block<T, R>>,
@@ -65,14 +83,18 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
         problem: &Problem<T>,
         sample: usize,
         packed: Packed<T, R>,
-        added: Option<Added<'a, T>>,
+        (added, kept): (Option<Added<'a, T>>, Option<&'a Bits>),
     ) -> Self {
         let groups = problem.size.queries.div_ceil(R).min(GROUPS);
         Self {
             weights: vec![[[T::zero(); LANES]; R]; packed.start.len()],
             packed,
             added,
-            choices: problem.choices(sample),
+            chosen: problem.choices(sample).map(|choices| Chosen {
+                choices,
+                kept,
+                drawn: Bits::default(),
+            }),
             groups: (0..groups).map(|_| Group::new()).collect(),
         }
     }
@@ -180,11 +202,14 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
         head: usize,
         (first, count): (usize, usize),
     ) -> usize {
-        let groups = count.div_ceil(R);
+        let (groups, keys) = (count.div_ceil(R), problem.size.keys);
+        let number = |query: usize| (head * problem.size.queries + query) * keys;
+        let chosen = self.chosen.as_mut();
+        let chosen = chosen.map(|chosen| chosen.bits(number(first)..number(first + count)));
         for (g, group) in self.groups[..groups].iter_mut().enumerate() {
             let rows = (first + g * R, R.min(count - g * R));
             let queries = &mut group.queries;
-            queries.take(problem, rows, self.choices.as_mut());
+            queries.take(rows, chosen.map(|bits| (bits, number(rows.0), keys)));
             queries.set_starts(problem, (self.added, head), &self.packed.start);
         }
         groups

@@ -1,12 +1,12 @@
 //! Scaled dot-product attention that keeps no weights: the backward pass computes them again.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use candle_core::Tensor;
 use decalign_core::device::Backend;
 use decalign_core::nn;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
-use decalign_core::random::{Choices, Stream};
+use decalign_core::random::{Bits, Choices, Stream};
 use decalign_core::{Elements, Real, Result, parallel, with_real};
 
 mod added;
@@ -83,10 +83,23 @@ impl<T: Real> Problem<T> {
         Some(nn::dropout_mask(n, p, stream.child(sample as u64)))
     }
 
-    /// The same, to be drawn a few at a time.
+    /// The same, to be drawn from any place.
     fn choices(&self, sample: usize) -> Option<Choices> {
         let (p, stream) = self.drop?;
         Some(stream.child(sample as u64).choices(1.0 - p))
+    }
+
+    /// The choices of a sample for the backward pass, where they take no more memory than the rows: memory stays
+    /// linear in the lengths.
+    fn kept(&self, sample: usize) -> Option<Bits> {
+        let (choices, s) = (self.choices(sample)?, self.size);
+        let count = s.heads * s.queries * s.keys;
+        let rows = (s.queries + s.keys) * (s.width + s.value_width);
+        (count / 8 <= rows * size_of::<T>()).then(|| {
+            let mut bits = Bits::default();
+            choices.bits(0..count, &mut bits);
+            bits
+        })
     }
 
     /// What weights that are not dropped are multiplied by.
@@ -143,7 +156,7 @@ fn fused<T: Real>(
     restriction: &Restriction,
 ) -> Result<Tensor> {
     let problem = Problem::<T>::new(size, restriction)?;
-    let (out, normalisers) = {
+    let (out, saved) = {
         let (q, k, v) = (
             Elements::<T>::new(q)?,
             Elements::<T>::new(k)?,
@@ -156,7 +169,7 @@ fn fused<T: Real>(
     let output = Output::new(out, (size.batch, size.queries, size.value_width));
     let inputs: Vec<&Tensor> = [q, k, v].into_iter().chain(&restriction.bias).collect();
     record_one("attention", &inputs, output, move |b| {
-        backward(b, &problem, &normalisers)
+        backward(b, &problem, &saved)
     })
 }
 
@@ -166,11 +179,19 @@ fn bias_of<T: Real>(bias: &Tensor, size: AttentionSize) -> Result<Bias<'_, T>> {
     Ok(Bias::new(Elements::new(bias)?, [b, h, l, s], size.keys))
 }
 
+/// What the backward pass takes from the forward pass beside its operands.
+struct Saved<T> {
+    /// The logarithms of the sums of weights.
+    logs: Vec<T>,
+    /// Which weights dropout left, of samples for which that was kept.
+    chosen: Vec<OnceLock<Bits>>,
+}
+
 fn forward<T: Real>(
     problem: &Problem<T>,
     rows: (&[T], &[T], &[T]),
     bias: Option<&Bias<T>>,
-) -> (Vec<T>, Vec<T>) {
+) -> (Vec<T>, Saved<T>) {
     // As many sums as the registers hold.
     match size_of::<T>() {
         4 => forward_by::<T, 6>(problem, rows, bias),
@@ -182,12 +203,13 @@ fn forward_by<T: Real, const R: usize>(
     problem: &Problem<T>,
     (q, k, v): (&[T], &[T], &[T]),
     bias: Option<&Bias<T>>,
-) -> (Vec<T>, Vec<T>) {
+) -> (Vec<T>, Saved<T>) {
     let s = problem.size;
     let (of_q, of_k) = (s.queries * s.width, s.keys * s.width);
     let (of_v, of_out) = (s.keys * s.value_width, s.queries * s.value_width);
     let mut out = vec![T::zero(); s.batch * of_out];
     let mut logs = vec![T::zero(); s.batch * s.heads * s.queries];
+    let chosen: Vec<_> = (0..s.batch).map(|_| OnceLock::new()).collect();
     parallel::for_each_pair(
         (&mut out, of_out),
         (&mut logs, s.heads * s.queries),
@@ -205,26 +227,34 @@ fn forward_by<T: Real, const R: usize>(
                 return;
             }
             let packed = Packed::<T, R>::forward(problem, sample, (q, k, v));
-            let mut room = Room::new(problem, sample, packed, added);
+            if let Some(bits) = problem.kept(sample) {
+                // Nobody else was here.
+                let _ = chosen[sample].set(bits);
+            }
+            let mut room = Room::new(problem, sample, packed, (added, chosen[sample].get()));
             for (head, logs) in logs.chunks_exact_mut(s.queries.max(1)).enumerate() {
                 room.forward(problem, head, out, logs);
             }
         },
     );
-    (out, logs)
+    (out, Saved { logs, chosen })
 }
 
-fn backward<T: Real>(b: &Backward, problem: &Problem<T>, logs: &[T]) -> Result<InputGradients> {
+fn backward<T: Real>(
+    b: &Backward,
+    problem: &Problem<T>,
+    saved: &Saved<T>,
+) -> Result<InputGradients> {
     match size_of::<T>() {
-        4 => backward_by::<T, 6>(b, problem, logs),
-        _ => backward_by::<T, 3>(b, problem, logs),
+        4 => backward_by::<T, 6>(b, problem, saved),
+        _ => backward_by::<T, 3>(b, problem, saved),
     }
 }
 
 fn backward_by<T: Real, const R: usize>(
     b: &Backward,
     problem: &Problem<T>,
-    logs: &[T],
+    saved: &Saved<T>,
 ) -> Result<InputGradients> {
     let (s, gradient) = (problem.size, b.gradient(0)?);
     let input = |i: usize| Elements::<T>::new(&b.inputs[i]);
@@ -253,7 +283,7 @@ fn backward_by<T: Real, const R: usize>(
         .collect();
     let sample = |i: usize, sums: Sums<T>| {
         let added = bias.as_ref().map(|bias| bias.of(i));
-        of_sample::<T, R>(problem, i, &given, logs, added, sums);
+        of_sample::<T, R>(problem, i, &given, saved, added, sums);
     };
     let work = 2 * problem.work();
     let dbias = match bias.as_ref().filter(|_| b.needed[3]) {
@@ -278,7 +308,7 @@ fn of_sample<T: Real, const R: usize>(
     problem: &Problem<T>,
     sample: usize,
     [q, k, v, out, g]: &[Elements<T>; 5],
-    logs: &[T],
+    saved: &Saved<T>,
     added: Option<Added<T>>,
     mut sums: Sums<T>,
 ) {
@@ -292,7 +322,7 @@ fn of_sample<T: Real, const R: usize>(
         out: &out[sample * of_out..][..of_out],
         g: &g[sample * of_out..][..of_out],
     };
-    let logs = |head| &logs[(sample * s.heads + head) * s.queries..][..s.queries];
+    let logs = |head| &saved.logs[(sample * s.heads + head) * s.queries..][..s.queries];
     if small::fits(s.queries, s.keys) {
         let mask = problem.mask(sample);
         for head in 0..s.heads {
@@ -302,7 +332,8 @@ fn of_sample<T: Real, const R: usize>(
         return;
     }
     let packed = Packed::<T, R>::backward(problem, sample, &rows);
-    let mut room = Room::new(problem, sample, packed, added);
+    let chosen = saved.chosen[sample].get();
+    let mut room = Room::new(problem, sample, packed, (added, chosen));
     room.backward(problem, &rows, logs, &mut sums);
 }
 
