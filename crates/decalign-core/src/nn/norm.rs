@@ -5,7 +5,7 @@ use candle_core::{D, Tensor};
 use super::device;
 use crate::device::Backend;
 use crate::op::{Backward, InputGradients, Output, record_one};
-use crate::simd::{self, Isa, Kernel};
+use crate::simd::{self, Isa, Kernel, ROWS};
 use crate::{Elements, Error, Real, Result, with_real};
 
 /// Layer normalisation over the last dimension (Ba, Kiros and Hinton, 2016):
@@ -70,20 +70,22 @@ impl<T: Real> Kernel for Forward<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Output {
         let n = self.weight.len();
-        let mut y = vec![T::zero(); self.x.len()];
+        let (size, mut y) = (T::of(n as f64), self.x.to_vec());
         let mut statistics = Vec::with_capacity(self.x.len() / n);
-        for (x, y) in self.x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
-            let mean = simd::sum(x) / T::of(n as f64);
+        for y in y.chunks_mut(ROWS * n) {
             // Centred first: the difference of squares would cancel.
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = *x - mean;
+            let means = simd::row_sums(isa, y, n).map(|sum| sum / size);
+            for (y, mean) in y.chunks_exact_mut(n).zip(means) {
+                y.iter_mut().for_each(|y| *y -= mean);
             }
-            let variance = simd::sum_squares(y) / T::of(n as f64);
-            let scale = (variance + self.epsilon).sqrt().recip();
-            for ((y, w), b) in y.iter_mut().zip(self.weight).zip(self.bias) {
-                *y = isa.mul_add(*y * scale, *w, *b);
+            let squares = simd::row_dots(isa, y, y, n);
+            let scales = squares.map(|sum| (sum / size + self.epsilon).sqrt().recip());
+            for ((y, mean), scale) in y.chunks_exact_mut(n).zip(means).zip(scales) {
+                for ((y, w), b) in y.iter_mut().zip(self.weight).zip(self.bias) {
+                    *y = isa.mul_add(*y * scale, *w, *b);
+                }
+                statistics.push((mean, scale));
             }
-            statistics.push((mean, scale));
         }
         (y, statistics)
     }
@@ -120,21 +122,29 @@ impl<T: Real> Kernel for Gradient<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> Self::Output {
         let n = self.weight.len();
-        let mut dx = vec![T::zero(); self.x.len()];
+        let (size, mut dx) = (T::of(n as f64), vec![T::zero(); self.x.len()]);
         let (mut dw, mut db) = (vec![T::zero(); n], vec![T::zero(); n]);
-        let mut normal = vec![T::zero(); n];
-        let rows = self.x.chunks_exact(n).zip(self.gradient.chunks_exact(n));
-        for (((x, g), dx), (mean, scale)) in rows.zip(dx.chunks_exact_mut(n)).zip(self.statistics) {
-            for i in 0..n {
-                normal[i] = (x[i] - *mean) * *scale;
-                dx[i] = g[i] * self.weight[i];
-                dw[i] = isa.mul_add(g[i], normal[i], dw[i]);
-                db[i] += g[i];
+        let mut normal = vec![T::zero(); ROWS * n];
+        let rows = self.x.chunks(ROWS * n).zip(self.gradient.chunks(ROWS * n));
+        let rows = rows.zip(dx.chunks_mut(ROWS * n));
+        for (((x, g), dx), statistics) in rows.zip(self.statistics.chunks(ROWS)) {
+            for (r, (mean, scale)) in statistics.iter().enumerate() {
+                let (x, g) = (&x[r * n..][..n], &g[r * n..][..n]);
+                let (normal, dx) = (&mut normal[r * n..][..n], &mut dx[r * n..][..n]);
+                for i in 0..n {
+                    normal[i] = (x[i] - *mean) * *scale;
+                    dx[i] = g[i] * self.weight[i];
+                    dw[i] = isa.mul_add(g[i], normal[i], dw[i]);
+                    db[i] += g[i];
+                }
             }
-            let average = simd::sum(dx) / T::of(n as f64);
-            let along = simd::dot(dx, &normal) / T::of(n as f64);
-            for i in 0..n {
-                dx[i] = *scale * isa.mul_add(-along, normal[i], dx[i] - average);
+            let average = simd::row_sums(isa, dx, n).map(|sum| sum / size);
+            let along = simd::row_dots(isa, dx, &normal, n).map(|sum| sum / size);
+            for (r, (_, scale)) in statistics.iter().enumerate() {
+                let (normal, dx) = (&normal[r * n..][..n], &mut dx[r * n..][..n]);
+                for i in 0..n {
+                    dx[i] = *scale * isa.mul_add(-along[r], normal[i], dx[i] - average[r]);
+                }
             }
         }
         (dx, dw, db)

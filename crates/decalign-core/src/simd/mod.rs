@@ -18,6 +18,7 @@ mod lanes;
 mod map;
 mod power;
 mod reduce;
+mod rows;
 pub(crate) mod wide;
 
 pub use aligned::Aligned;
@@ -28,3 +29,4 @@ pub use power::{
     exp2_below_value, exp2_in_place, exp2_normal_value, exp2_number_value, exp2_value,
 };
 pub use reduce::{dot, max, sum, sum_squares};
+pub use rows::{ROWS, row_dots, row_sums};

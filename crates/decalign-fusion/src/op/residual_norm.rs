@@ -5,7 +5,7 @@ use decalign_core::device::Backend;
 use decalign_core::nn::{self, Mode};
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::random::Stream;
-use decalign_core::simd::{self, Isa, Kernel};
+use decalign_core::simd::{self, Isa, Kernel, ROWS};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
 use super::device::residual_norm as device;
@@ -101,17 +101,22 @@ impl<T: Real> Kernel for Forward<'_, T> {
         let size = T::of(d as f64);
         let mut y = vec![T::zero(); self.normal.len()];
         let mut scales = Vec::with_capacity(y.len() / d);
-        for (row, y) in self.normal.chunks_exact_mut(d).zip(y.chunks_exact_mut(d)) {
-            let mean = simd::sum(row) / size;
-            row.iter_mut().for_each(|v| *v -= mean);
-            let scale = (simd::sum_squares(row) / size + self.epsilon)
-                .sqrt()
-                .recip();
-            for i in 0..d {
-                row[i] *= scale;
-                y[i] = isa.mul_add(row[i], self.weight[i], self.bias[i]);
+        let blocks = self.normal.chunks_mut(ROWS * d);
+        for (rows, y) in blocks.zip(y.chunks_mut(ROWS * d)) {
+            let means = simd::row_sums(isa, rows, d).map(|sum| sum / size);
+            for (row, mean) in rows.chunks_exact_mut(d).zip(means) {
+                row.iter_mut().for_each(|v| *v -= mean);
             }
-            scales.push(scale);
+            let squares = simd::row_dots(isa, rows, rows, d);
+            let of_rows = squares.map(|sum| (sum / size + self.epsilon).sqrt().recip());
+            let rows = rows.chunks_exact_mut(d).zip(y.chunks_exact_mut(d));
+            for ((row, y), scale) in rows.zip(of_rows) {
+                for i in 0..d {
+                    row[i] *= scale;
+                    y[i] = isa.mul_add(row[i], self.weight[i], self.bias[i]);
+                }
+                scales.push(scale);
+            }
         }
         (y, self.normal, scales)
     }
@@ -166,20 +171,26 @@ impl<T: Real> Kernel for Gradient<'_, T> {
         let size = T::of(d as f64);
         let mut ds = vec![T::zero(); self.normal.len()];
         let (mut dw, mut db) = (vec![T::zero(); d], vec![T::zero(); d]);
-        let rows = self
-            .normal
-            .chunks_exact(d)
-            .zip(self.gradient.chunks_exact(d));
-        for (((n, g), ds), scale) in rows.zip(ds.chunks_exact_mut(d)).zip(self.scales) {
-            for i in 0..d {
-                ds[i] = g[i] * self.weight[i];
-                dw[i] = isa.mul_add(g[i], n[i], dw[i]);
-                db[i] += g[i];
+        let blocks = self.normal.chunks(ROWS * d);
+        let blocks = blocks.zip(self.gradient.chunks(ROWS * d));
+        let blocks = blocks.zip(ds.chunks_mut(ROWS * d));
+        for (((n, g), ds), scales) in blocks.zip(self.scales.chunks(ROWS)) {
+            for r in 0..scales.len() {
+                let (n, g) = (&n[r * d..][..d], &g[r * d..][..d]);
+                let ds = &mut ds[r * d..][..d];
+                for i in 0..d {
+                    ds[i] = g[i] * self.weight[i];
+                    dw[i] = isa.mul_add(g[i], n[i], dw[i]);
+                    db[i] += g[i];
+                }
             }
-            let average = simd::sum(ds) / size;
-            let along = simd::dot(ds, n) / size;
-            for i in 0..d {
-                ds[i] = *scale * isa.mul_add(-along, n[i], ds[i] - average);
+            let average = simd::row_sums(isa, ds, d).map(|sum| sum / size);
+            let along = simd::row_dots(isa, ds, n, d).map(|sum| sum / size);
+            for (r, scale) in scales.iter().enumerate() {
+                let (n, ds) = (&n[r * d..][..d], &mut ds[r * d..][..d]);
+                for i in 0..d {
+                    ds[i] = *scale * isa.mul_add(-along[r], n[i], ds[i] - average[r]);
+                }
             }
         }
         (ds, dw, db)
