@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use decalign_core::Real;
 use decalign_core::random::Bits;
-use decalign_core::simd::{self, LANES};
+use decalign_core::simd::{self, Isa, Kernel, LANES};
 
 use super::Problem;
 use super::added::Added;
 use super::head::Rows;
 use super::pack::{Place, Placed, SLAB};
-use super::tiles::{Backward, Block, End, Forward, Head, Seen, Slab};
+use super::tiles::{Backward, Block, Forward, Head, Seen, Slab};
 
 /// Some blocks of a head's keys and what belongs to them.
 #[derive(Clone)]
@@ -201,27 +201,56 @@ impl<T: Real, const R: usize> Group<T, R> {
         });
     }
 
-    /// Puts results and the logarithms of their weights' sums in their places.
-    pub(super) fn end(&self, place: Place, out: &mut [T], logs: &mut [T]) {
-        simd::dispatch(End {
-            seen: &self.seen,
-            out: self.placed(place, T::zero(), out),
-            logs,
-        });
-    }
-
-    /// Puts the sums, times a factor, in their places.
-    pub(super) fn put(&self, place: Place, factor: T, out: &mut [T]) {
-        simd::dispatch(self.placed(place, factor, out));
-    }
-
-    fn placed<'a>(&'a self, place: Place, factor: T, out: &'a mut [T]) -> Placed<'a, T, R> {
+    #[inline(always)]
+    fn placed<'a>(&'a self, place: Place, factors: [T; SLAB], out: &'a mut [T]) -> Placed<'a, T, R> {
         Placed {
             slabs: &self.sums,
-            factors: [factor; SLAB],
+            factors,
             place,
             rows: (self.queries.first, self.queries.count),
             out,
+        }
+    }
+}
+
+/// The end of the way over the keys for some groups at once, each of which alone would wait for one number after the
+/// other: results to their places, and the logarithms of the sums of their weights.
+pub(super) struct End<'a, T, const R: usize> {
+    pub(super) groups: &'a [Group<T, R>],
+    pub(super) place: Place,
+    pub(super) out: &'a mut [T],
+    pub(super) logs: &'a mut [T],
+}
+
+impl<T: Real, const R: usize> Kernel for End<'_, T, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        for (group, logs) in self.groups.iter().zip(self.logs.chunks_mut(R)) {
+            let (scale, of_group) = group.seen.end(isa);
+            logs.copy_from_slice(&of_group[..logs.len()]);
+            group.placed(self.place, scale, self.out).run(isa);
+        }
+    }
+}
+
+/// Sums of some groups, times a factor, to their places.
+pub(super) struct Put<'a, T, const R: usize> {
+    pub(super) groups: &'a [Group<T, R>],
+    pub(super) place: Place,
+    pub(super) factor: T,
+    pub(super) out: &'a mut [T],
+}
+
+impl<T: Real, const R: usize> Kernel for Put<'_, T, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        for group in self.groups {
+            let placed = group.placed(self.place, [self.factor; SLAB], self.out);
+            placed.run(isa);
         }
     }
 }

@@ -8,7 +8,7 @@ use decalign_core::simd::{self, LANES};
 
 use super::Problem;
 use super::added::Added;
-use super::group::Group;
+use super::group::{End, Group, Put};
 use super::pack::{Heads, Unblocked};
 use super::packed::Packed;
 use super::tiles::Block;
@@ -120,9 +120,12 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
                     group.forward(problem, (queries, &keys), &mut self.weights);
                 }
             }
-            for (group, logs) in groups.iter().zip(logs.chunks_mut(R)) {
-                group.end(value_place, out, logs);
-            }
+            simd::dispatch(End {
+                groups,
+                place: value_place,
+                out,
+                logs,
+            });
         }
     }
 
@@ -189,9 +192,12 @@ impl<'a, T: Real, const R: usize> Room<'a, T, R> {
                     }
                 }
             }
-            for group in groups {
-                group.put(place, problem.scale(), sums.q);
-            }
+            simd::dispatch(Put {
+                groups,
+                place,
+                factor: problem.scale(),
+                out: sums.q,
+            });
         }
     }
 

@@ -6,7 +6,7 @@
 use decalign_core::Real;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 
-use super::pack::{Placed, QUAD, SLAB};
+use super::pack::{QUAD, SLAB};
 
 /// The numbers of a block of keys for R queries.
 pub(super) type Block<T, const R: usize> = [[T; LANES]; R];
@@ -193,7 +193,7 @@ impl<T: Real, const R: usize> Seen<T, R> {
 
     /// For each query what its results are to be multiplied by, and the base-2 logarithm of its sum of weights.
     #[inline(always)]
-    fn end<I: Isa>(&self, isa: I) -> ([T; SLAB], [T; SLAB]) {
+    pub(super) fn end<I: Isa>(&self, isa: I) -> ([T; SLAB], [T; SLAB]) {
         let mut halves = [[T::zero(); SLAB]; SLAB];
         for r in 0..R {
             for i in 0..SLAB {
@@ -216,24 +216,6 @@ impl<T: Real, const R: usize> Seen<T, R> {
             logs[i] = if seen { shift(self.most[i]) + log } else { T::infinity() };
         }
         (scale, logs)
-    }
-}
-
-/// The end of the way over the keys: results to their places, and the logarithms of the sums of their weights.
-pub(super) struct End<'a, T, const R: usize> {
-    pub(super) seen: &'a Seen<T, R>,
-    pub(super) out: Placed<'a, T, R>,
-    pub(super) logs: &'a mut [T],
-}
-
-impl<T: Real, const R: usize> Kernel for End<'_, T, R> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let (scale, logs) = self.seen.end(isa);
-        self.logs.copy_from_slice(&logs[..self.logs.len()]);
-        Placed { factors: scale, ..self.out }.run(isa);
     }
 }
 
@@ -289,12 +271,14 @@ impl<T: Real, const R: usize> Forward<'_, T, R> {
     /// Logits become weights, of which some are dropped.
     #[inline(always)]
     fn weigh<I: Isa>(&mut self, isa: I) {
-        let mut sums = self.seen.sums;
+        let (mut sums, mut shifts) = (self.seen.sums, [T::zero(); R]);
+        for r in 0..R {
+            shifts[r] = shift(self.seen.most[r]);
+        }
         for (b, w) in self.weights[..self.head.blocks].iter_mut().enumerate() {
             for r in 0..R {
-                let shift = shift(self.seen.most[r]);
                 for i in 0..LANES {
-                    w[r][i] = simd::exp2_below_value(isa, w[r][i] - shift);
+                    w[r][i] = simd::exp2_below_value(isa, w[r][i] - shifts[r]);
                 }
                 for i in 0..LANES {
                     sums[r][i] += w[r][i];
