@@ -58,11 +58,15 @@ impl Choices {
     /// The choices of such numbers in the stream as bits, wherever the drawing stands.
     pub fn bits(&self, numbers: Range<usize>, bits: &mut Bits) {
         bits.first = numbers.start / Bits::AT_ONCE * Bits::AT_ONCE;
-        let words = numbers.end.saturating_sub(bits.first).div_ceil(Bits::AT_ONCE);
+        let words = numbers
+            .end
+            .saturating_sub(bits.first)
+            .div_ceil(Bits::AT_ONCE);
         // Behind the end 16 more are read.
         bits.words.resize(words + 2, 0);
         let first = bits.first / Bits::AT_ONCE;
-        self.source.below(first as u64, self.below, &mut bits.words[..words]);
+        self.source
+            .below(first as u64, self.below, &mut bits.words[..words]);
     }
 
     /// Draws as many choices as there are numbers: each is multiplied by `on` where its choice is true, else by 0.

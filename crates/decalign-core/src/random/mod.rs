@@ -11,8 +11,8 @@ use rand_chacha::ChaCha8Rng;
 mod chacha;
 mod choices;
 
-pub use choices::{Bits, Choices};
 use choices::Number;
+pub use choices::{Bits, Choices};
 
 /// One of many independent sequences of random numbers of a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -202,7 +202,12 @@ impl<T: Real, const R: usize> Group<T, R> {
     }
 
     #[inline(always)]
-    fn placed<'a>(&'a self, place: Place, factors: [T; SLAB], out: &'a mut [T]) -> Placed<'a, T, R> {
+    fn placed<'a>(
+        &'a self,
+        place: Place,
+        factors: [T; SLAB],
+        out: &'a mut [T],
+    ) -> Placed<'a, T, R> {
         Placed {
             slabs: &self.sums,
             factors,

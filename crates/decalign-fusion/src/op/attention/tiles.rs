@@ -213,7 +213,11 @@ impl<T: Real, const R: usize> Seen<T, R> {
             // Where nothing was seen, weights are 0 and not NaN.
             let seen = sum != T::zero();
             scale[i] = if seen { sum.recip() } else { sum };
-            logs[i] = if seen { shift(self.most[i]) + log } else { T::infinity() };
+            logs[i] = if seen {
+                shift(self.most[i]) + log
+            } else {
+                T::infinity()
+            };
         }
         (scale, logs)
     }
