@@ -4,7 +4,7 @@
 mod common;
 
 use candle_core::{Device, Tensor, Var};
-use common::{least, named, pool, print, status};
+use common::{Runs, least, named, pool, print, status};
 use decalign_core::Result;
 use decalign_core::nn::Mode;
 use decalign_core::random::Stream;
@@ -23,6 +23,9 @@ const CASES: [(usize, usize, usize, usize, usize); 6] = [
 /// The model's own: many heads, and weights dropped out.
 const DROPPED: [(usize, usize, usize, usize, usize); 2] =
     [(32, 50, 100, 64, 8), (24, 39, 455, 32, 8)];
+
+/// As xtask/peers/layers.py times.
+const RUNS: Runs = Runs::Seconds(1.0);
 
 fn normal(seed: u64, shape: (usize, usize, usize)) -> Result<Var> {
     let x = Stream::new(seed, 0).normal_tensor(shape)?;
@@ -51,9 +54,9 @@ fn case((b, l, s, d, heads): (usize, usize, usize, usize, usize), p: f64) -> Res
             _ => format!("{name}, {}", named(threads)),
         };
         pool(threads).install(|| {
-            let forward = least(12, || drop(attend(&plain[0], &plain[1], &plain[2])));
+            let forward = least(RUNS, || drop(attend(&plain[0], &plain[1], &plain[2])));
             print(&format!("{name}: forward"), forward);
-            let both = least(12, || {
+            let both = least(RUNS, || {
                 // The gradient of the sum of all results: ones.
                 attend(&q, &k, &v).backward().unwrap();
             });

@@ -11,14 +11,37 @@ pub(crate) fn print(name: &str, value: f64) {
     }
 }
 
+/// How often something is run.
+#[derive(Clone, Copy)]
+pub(crate) enum Runs {
+    Times(usize),
+    /// As often as fits, twice at least.
+    // Not every program has such runs.
+    #[allow(dead_code)]
+    Seconds(f64),
+}
+
+impl From<usize> for Runs {
+    fn from(times: usize) -> Self {
+        Self::Times(times)
+    }
+}
+
 /// The shortest of some runs, in seconds.
-pub(crate) fn least(times: usize, mut run: impl FnMut()) -> f64 {
-    let once = |_| {
+pub(crate) fn least(runs: impl Into<Runs>, mut run: impl FnMut()) -> f64 {
+    let (begin, runs, mut shortest) = (Instant::now(), runs.into(), f64::INFINITY);
+    let wanted = |done| match runs {
+        Runs::Times(times) => done < times,
+        Runs::Seconds(seconds) => done < 2 || begin.elapsed().as_secs_f64() < seconds,
+    };
+    let mut done = 0;
+    while wanted(done) {
         let start = Instant::now();
         run();
-        start.elapsed().as_secs_f64()
-    };
-    (0..times).map(once).fold(f64::INFINITY, f64::min)
+        shortest = shortest.min(start.elapsed().as_secs_f64());
+        done += 1;
+    }
+    shortest
 }
 
 pub(crate) fn pool(threads: usize) -> ThreadPool {
