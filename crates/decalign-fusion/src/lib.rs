@@ -78,11 +78,16 @@ pub use stream::Stream;
 /// The device programs of this crate, for checks without a device.
 #[doc(hidden)]
 pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
-    use candle_core::DType::{F32, F64};
+    use candle_core::DType::{BF16, F16, F32, F64};
     let mut all = Vec::new();
     for head in [4, 8, 16, 32, 64, 128] {
         for dtype in [F32, F64] {
             all.extend(op::attention::device::programs(head, dtype)?);
+        }
+    }
+    for head in [16, 64, 128] {
+        for dtype in [BF16, F16] {
+            all.extend(op::attention::device::half::programs(head, dtype)?);
         }
     }
     for dtype in [F32, F64] {

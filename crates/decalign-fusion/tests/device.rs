@@ -1,7 +1,7 @@
 //! Kernels in the emulator against the loops of the CPU: see docs/device.md.
 #![allow(clippy::unwrap_used)]
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use decalign_core::device::emulator::{available, emulated, holds};
 use decalign_core::nn::{Mode, Parameters};
 use decalign_core::random::Stream;
@@ -68,6 +68,46 @@ fn masks_bias_and_dropout() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Attention of 16-bit numbers on tensor cores against f32 rounded: what is left is what rounding weights leaves.
+fn halves(
+    dtype: DType,
+    ([l, s], heads, widths): ([usize; 2], usize, [usize; 2]),
+    restricted: bool,
+) -> Result<()> {
+    let tolerance = if dtype == DType::BF16 { 3e-2 } else { 4e-3 };
+    let keys = lengths(2, s);
+    let drop = match restricted {
+        true => (0.3, Mode::Training(Stream::new(9, 4))),
+        false => (0.0, Mode::Inference),
+    };
+    let inputs = rows(2, [l, s], heads, widths);
+    holds(&inputs, (tolerance, tolerance), |x| {
+        let half = |x: &Tensor| x.to_dtype(dtype);
+        let keys = keys.to_device(x[0].device())?;
+        let mask = AttentionMask {
+            causal: restricted,
+            keys: restricted.then_some(&keys),
+            bias: None,
+        };
+        let (q, k, v) = (half(&x[0])?, half(&x[1])?, half(&x[2])?);
+        let y = dot_product_attention(&q, &k, &v, heads, mask, drop)?;
+        Ok(vec![y.to_dtype(x[0].dtype())?])
+    })
+}
+
+#[test]
+fn bf16() -> Result<()> {
+    // More rows than a group has, more than a tile; of one warp, keys fewer than a tile.
+    halves(DType::BF16, ([67, 70], 2, [16, 32]), true)?;
+    halves(DType::BF16, ([3, 5], 1, [64, 64]), false)
+}
+
+#[test]
+fn f16() -> Result<()> {
+    // Tiles of 32 rows.
+    halves(DType::F16, ([33, 34], 1, [80, 16]), true)
 }
 
 #[test]

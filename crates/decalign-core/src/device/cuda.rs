@@ -38,6 +38,8 @@ pub(super) fn empty(device: &CudaDevice, dtype: DType, shape: &Shape) -> Result<
         match dtype {
             DType::F64 => CudaStorageSlice::F64(device.alloc(n)?),
             DType::U32 => CudaStorageSlice::U32(device.alloc(n)?),
+            DType::BF16 => CudaStorageSlice::BF16(device.alloc(n)?),
+            DType::F16 => CudaStorageSlice::F16(device.alloc(n)?),
             _ => CudaStorageSlice::F32(device.alloc(n)?),
         }
     };
@@ -135,7 +137,12 @@ macro_rules! with_slice {
             CudaStorageSlice::F64($slice) => $body,
             CudaStorageSlice::U32($slice) => $body,
             CudaStorageSlice::U8($slice) => $body,
-            _ => return Err(Error::tensor("argument", "f32, f64, u32 or u8", "another")),
+            CudaStorageSlice::BF16($slice) => $body,
+            CudaStorageSlice::F16($slice) => $body,
+            _ => {
+                let expected = "f32, f64, u32, u8, bf16 or f16";
+                return Err(Error::tensor("argument", expected, "another"));
+            }
         }
     };
 }

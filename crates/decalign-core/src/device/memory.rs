@@ -28,8 +28,10 @@ impl Memory {
     /// When the device has none left.
     pub fn new(backend: &Backend, dtype: DType, shape: impl Into<Shape>) -> Result<Self> {
         let shape = shape.into();
-        if !matches!(dtype, DType::F32 | DType::F64 | DType::U32) {
-            return Err(Error::tensor("memory", "dtype f32, f64 or u32", dtype));
+        use DType::{BF16, F16, F32, F64, U32};
+        if !matches!(dtype, F32 | F64 | U32 | BF16 | F16) {
+            let expected = "dtype f32, f64, u32, bf16 or f16";
+            return Err(Error::tensor("memory", expected, dtype));
         }
         let storage = match *backend {
             #[cfg(feature = "cuda")]

@@ -53,6 +53,7 @@ mod launch;
 mod memory;
 #[cfg(feature = "metal")]
 mod metal;
+mod mma;
 pub mod pairs;
 mod place;
 mod product;

@@ -305,6 +305,7 @@ template <> struct Code<uint> { static constexpr uint8_t value = 2; };
 template <> struct Code<ulong> { static constexpr uint8_t value = 3; };
 template <> struct Code<int> { static constexpr uint8_t value = 4; };
 template <> struct Code<uchar> { static constexpr uint8_t value = 5; };
+template <> struct Code<ushort> { static constexpr uint8_t value = 6; };
 
 inline void expect(const Argument &argument, uint8_t kind, uint8_t type, size_t size) {
   if (argument.kind != kind || argument.type != type || argument.bytes.size() % size != 0)

@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Shape, Storage, Tensor};
+use half::{bf16, f16};
 
 use super::launch::{Argument, Launch, Value};
 use crate::{Elements, Error, Real, Result, agree};
@@ -158,6 +159,8 @@ pub(super) fn empty(dtype: DType, shape: &Shape) -> CpuStorage {
     match dtype {
         DType::F64 => CpuStorage::F64(vec![f64::NAN; n]),
         DType::U32 => CpuStorage::U32(vec![u32::MAX; n]),
+        DType::BF16 => CpuStorage::BF16(vec![bf16::NAN; n]),
+        DType::F16 => CpuStorage::F16(vec![f16::NAN; n]),
         _ => CpuStorage::F32(vec![f32::NAN; n]),
     }
 }
@@ -168,6 +171,8 @@ pub(super) fn zeros(dtype: DType, shape: &Shape) -> CpuStorage {
     match dtype {
         DType::F64 => CpuStorage::F64(vec![0.0; n]),
         DType::U32 => CpuStorage::U32(vec![0; n]),
+        DType::BF16 => CpuStorage::BF16(vec![bf16::ZERO; n]),
+        DType::F16 => CpuStorage::F16(vec![f16::ZERO; n]),
         _ => CpuStorage::F32(vec![0.0; n]),
     }
 }
@@ -206,6 +211,12 @@ impl Emulator {
                     Some(Storage::Cpu(CpuStorage::F64(x))) => fill(x, &mut reply),
                     Some(Storage::Cpu(CpuStorage::U32(x))) => {
                         fill_with(x, &mut reply, u32::from_le_bytes);
+                    }
+                    Some(Storage::Cpu(CpuStorage::BF16(x))) => {
+                        fill_with(x, &mut reply, bf16::from_le_bytes);
+                    }
+                    Some(Storage::Cpu(CpuStorage::F16(x))) => {
+                        fill_with(x, &mut reply, f16::from_le_bytes);
                     }
                     _ => {}
                 }
@@ -254,7 +265,7 @@ macro_rules! bytes {
     )*};
 }
 
-bytes! { f32, 0; f64, 1; u32, 2; u64, 3; u8, 5; }
+bytes! { f32, 0; f64, 1; u32, 2; u64, 3; u8, 5; bf16, 6; f16, 6; }
 
 /// Appends an argument; the bytes that come back of it.
 fn write(argument: &Argument, dtype: DType, to: &mut Vec<u8>) -> Result<usize> {
@@ -279,7 +290,12 @@ fn write(argument: &Argument, dtype: DType, to: &mut Vec<u8>) -> Result<usize> {
             DType::F64 => push(0, &Elements::<f64>::new(x)?, to),
             DType::U32 => push(0, &x.flatten_all()?.to_vec1::<u32>()?, to),
             DType::U8 => push(0, &x.flatten_all()?.to_vec1::<u8>()?, to),
-            other => return Err(Error::tensor("input", "f32, f64, u32 or u8", other)),
+            DType::BF16 => push(0, &x.flatten_all()?.to_vec1::<bf16>()?, to),
+            DType::F16 => push(0, &x.flatten_all()?.to_vec1::<f16>()?, to),
+            other => {
+                let expected = "f32, f64, u32, u8, bf16 or f16";
+                return Err(Error::tensor("input", expected, other));
+            }
         },
         Argument::Update(x) => match x.dtype() {
             DType::F32 => push(3, &Elements::<f32>::new(x)?, to),
@@ -290,7 +306,12 @@ fn write(argument: &Argument, dtype: DType, to: &mut Vec<u8>) -> Result<usize> {
             Some(Storage::Cpu(CpuStorage::F32(x))) => push(1, x, to),
             Some(Storage::Cpu(CpuStorage::F64(x))) => push(1, x, to),
             Some(Storage::Cpu(CpuStorage::U32(x))) => push(1, x, to),
-            _ => return Err(Error::tensor("output", "f32, f64 or u32", memory.dtype())),
+            Some(Storage::Cpu(CpuStorage::BF16(x))) => push(1, x, to),
+            Some(Storage::Cpu(CpuStorage::F16(x))) => push(1, x, to),
+            _ => {
+                let expected = "f32, f64, u32, bf16 or f16";
+                return Err(Error::tensor("output", expected, memory.dtype()));
+            }
         },
     })
 }

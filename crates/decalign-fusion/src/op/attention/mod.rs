@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use decalign_core::device::Backend;
 use decalign_core::nn;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
@@ -35,6 +35,9 @@ pub(crate) fn attention(
     size: AttentionSize,
     restriction: &Restriction,
 ) -> Result<Tensor> {
+    if matches!(q.dtype(), DType::BF16 | DType::F16) {
+        return of_halves([q, k, v], size, restriction);
+    }
     if let Some(backend) = Backend::of(q)? {
         return match device::takes(size) {
             true => device::attention(&backend, [q, k, v], size, restriction),
@@ -42,6 +45,27 @@ pub(crate) fn attention(
         };
     }
     with_real!("queries", q, T => fused::<T>(q, k, v, size, restriction))
+}
+
+/// Of 16-bit numbers: on tensor cores, or in f32 and rounded.
+fn of_halves(
+    x: [&Tensor; 3],
+    size: AttentionSize,
+    restriction: &Restriction,
+) -> Result<Tensor> {
+    if let Some(backend) = Backend::of(x[0])?
+        && device::half::takes(&backend, size, restriction)
+    {
+        return device::half::attention(&backend, x, size, restriction);
+    }
+    let single = |x: &Tensor| x.to_dtype(DType::F32);
+    let [q, k, v] = [single(x[0])?, single(x[1])?, single(x[2])?];
+    let restriction = Restriction {
+        key_mask: restriction.key_mask.as_ref().map(single).transpose()?,
+        bias: restriction.bias.as_ref().map(single).transpose()?,
+        ..*restriction
+    };
+    Ok(attention(&q, &k, &v, size, &restriction)?.to_dtype(x[0].dtype())?)
 }
 
 /// The loops' view of one call.

@@ -8,6 +8,8 @@ use decalign_core::{Error, Result};
 
 use crate::size::{AttentionSize, Restriction};
 
+pub(crate) mod half;
+
 /// The widest head that the registers of a team hold.
 const WIDEST: usize = 128;
 

@@ -1,0 +1,28 @@
+//! Products on tensor cores inside of kernels.
+
+use candle_core::DType;
+
+use super::{Backend, Program};
+
+impl Program {
+    /// Puts before the source what multiplies tables of 16-bit numbers, bf16 or f16 as `dtype` says, by a warp at a time: see
+    /// prelude/mma.h. `REAL` stays what sums are of.
+    pub fn with_tables(self, dtype: DType) -> Self {
+        self.after(include_str!("prelude/mma.h"))
+            .constant("BFLOAT", usize::from(dtype == DType::BF16))
+    }
+}
+
+impl Backend {
+    /// Whether kernels may multiply such tables here: on CUDA and in the emulator.
+    pub fn has_tables(&self) -> bool {
+        match *self {
+            #[cfg(feature = "metal")]
+            Self::Metal(_) => false,
+            #[cfg(not(any(feature = "cuda", feature = "metal", feature = "emulator")))]
+            Self::Absent => false,
+            #[cfg(any(feature = "cuda", feature = "metal", feature = "emulator"))]
+            _ => true,
+        }
+    }
+}
