@@ -14,11 +14,12 @@ use decalign_fusion::{AttentionMask, dot_product_attention};
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Batch, queries, keys, width, heads: the model's with mosi, mosei and sims; a long one.
-const CASES: [[usize; 5]; 4] = [
-    [32, 50, 100, 64, 8],
-    [128, 50, 100, 64, 8],
-    [24, 400, 94, 32, 8],
-    [4, 4096, 4096, 512, 8],
+const CASES: [([usize; 5], DType); 5] = [
+    ([32, 50, 100, 64, 8], DType::F32),
+    ([128, 50, 100, 64, 8], DType::F32),
+    ([24, 400, 94, 32, 8], DType::F32),
+    ([4, 4096, 4096, 512, 8], DType::BF16),
+    ([4, 4096, 4096, 512, 8], DType::F32),
 ];
 
 fn main() -> Outcome<()> {
@@ -37,12 +38,10 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-fn line([b, l, s, d, heads]: [usize; 5], device: &Device) -> Outcome<String> {
+fn line(([b, l, s, d, heads], dtype): ([usize; 5], DType), device: &Device) -> Outcome<String> {
     let table = |steps: usize, number: u64| -> Outcome<Var> {
         let x = Stream::new(1, number).normal_tensor(&[b, steps, d])?;
-        Ok(Var::from_tensor(
-            &x.to_dtype(DType::F32)?.to_device(device)?,
-        )?)
+        Ok(Var::from_tensor(&x.to_dtype(dtype)?.to_device(device)?)?)
     };
     let (q, k, v) = (table(l, 1)?, table(s, 2)?, table(s, 3)?);
     let both = || -> Outcome<()> {
@@ -68,7 +67,11 @@ fn line([b, l, s, d, heads]: [usize; 5], device: &Device) -> Outcome<String> {
         runs += 1;
     }
     let milliseconds = 1e3 * start.elapsed().as_secs_f64() / f64::from(runs);
+    let name = match dtype {
+        DType::BF16 => "bfloat16",
+        _ => "float32",
+    };
     Ok(format!(
-        "attention B {b}, L {l}, S {s}, d {d}, {heads} heads, float32: both {milliseconds:.3} ms"
+        "attention B {b}, L {l}, S {s}, d {d}, {heads} heads, {name}: both {milliseconds:.3} ms"
     ))
 }

@@ -22,6 +22,12 @@ DEVICE uint least(uint a, uint b) { return b < a ? b : a; }
 #define LN2 ((REAL)0.6931471805599453)
 #define LOG2E ((REAL)1.4426950408889634)
 
+// As it is where a language has no other.
+#ifndef CUDA
+#define exp2_normal(x) exp2(x)
+#endif
+#define exp_normal(x) exp2_normal((x) * LOG2E)
+
 // As it is where a language has no vectors of all types.
 #ifndef LOAD_VECTOR
 #define LOAD_VECTOR(x, at, count, out) \

@@ -1,4 +1,5 @@
 // The kernel language on CUDA; see docs/device.md.
+#define CUDA
 typedef unsigned int uint;
 typedef unsigned short ushort;
 typedef unsigned char uchar;
@@ -32,6 +33,17 @@ typedef unsigned long long ulong;
 #define SHUFFLE_XOR(value, mask) __shfl_xor_sync(0xffffffffu, value, mask)
 #define SHUFFLE(value, lane) __shfl_sync(0xffffffffu, value, lane)
 #define WARP_ANY(condition) (__any_sync(0xffffffffu, condition) != 0)
+
+// 2^x, but 0 where that is below the normal numbers; exp2 is this and what cares for those.
+#if REAL_BITS == 64
+#define exp2_normal(x) exp2(x)
+#else
+DEVICE float exp2_normal(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+#endif
 
 // `count` numbers, a multiple of 16 bytes at an address that is one too.
 #if REAL_BITS == 64

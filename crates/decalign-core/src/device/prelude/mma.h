@@ -7,7 +7,7 @@
 //   c (16, 8):  columns 2t, 2t + 1 of row g, then of row g + 8
 #define HALF ushort
 
-#ifdef __CUDACC__
+#ifdef CUDA
 
 // Two numbers rounded to a word.
 DEVICE uint packed(float low, float high) {
@@ -28,13 +28,6 @@ DEVICE float widened(uint bits) {
   asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"((ushort)bits));
 #endif
   return x;
-}
-
-// 2^x, 0 below the normal numbers.
-DEVICE float power_of_two(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 // c += a b.
@@ -112,8 +105,6 @@ DEVICE float widened(uint bits) {
   return (bits & 0x8000u) != 0u ? -size : size;
 #endif
 }
-
-DEVICE float power_of_two(float x) { return exp2(x); }
 
 DEVICE void multiply_add(LOCAL(float) c, LOCAL(const uint) a, uint b0, uint b1) {
   const uint lane = LANE % WARP, g = lane / 4u, t = lane % 4u;

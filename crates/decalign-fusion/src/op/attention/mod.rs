@@ -48,11 +48,7 @@ pub(crate) fn attention(
 }
 
 /// Of 16-bit numbers: on tensor cores, or in f32 and rounded.
-fn of_halves(
-    x: [&Tensor; 3],
-    size: AttentionSize,
-    restriction: &Restriction,
-) -> Result<Tensor> {
+fn of_halves(x: [&Tensor; 3], size: AttentionSize, restriction: &Restriction) -> Result<Tensor> {
     if let Some(backend) = Backend::of(x[0])?
         && device::half::takes(&backend, size, restriction)
     {

@@ -64,9 +64,9 @@ KERNEL(expect, INPUT(0, REAL, given), INPUT(1, REAL, weights), INPUT(2, REAL, nu
       REAL largest = LOWEST * 8, sum = 0;
       for (uint k = lane; k < K; k += WARP) largest = larger(largest, gamma[r * GAMMA_PITCH + k]);
       largest = warp_max(largest);
-      for (uint k = lane; k < K; k += WARP) sum += exp2(gamma[r * GAMMA_PITCH + k] - largest);
+      for (uint k = lane; k < K; k += WARP) sum += exp2_normal(gamma[r * GAMMA_PITCH + k] - largest);
       const REAL log = largest + log2(warp_sum(sum));
-      for (uint k = lane; k < K; k += WARP) gamma[r * GAMMA_PITCH + k] = weight * exp2(gamma[r * GAMMA_PITCH + k] - log);
+      for (uint k = lane; k < K; k += WARP) gamma[r * GAMMA_PITCH + k] = weight * exp2_normal(gamma[r * GAMMA_PITCH + k] - log);
       if (weight > 0) {
         likelihood = fma(weight, log, likelihood);
         if (log < lowest) {

@@ -72,7 +72,7 @@ DEVICE void expect(NEARBY(const REAL) x, NEARBY(const REAL) means, NEARBY(const 
     const REAL mine = j < K ? prior - (REAL)0.5 * sum : LOWEST;
     REAL largest = mine;
     UNROLL for (uint mask = PADDED / 2u; mask > 0u; mask >>= 1) largest = larger(largest, SHUFFLE_XOR(largest, mask * APART));
-    const REAL e = j < K ? exp(mine - largest) : (REAL)0;
+    const REAL e = j < K ? exp_normal(mine - largest) : (REAL)0;
     REAL total = e;
     UNROLL for (uint mask = PADDED / 2u; mask > 0u; mask >>= 1) total += SHUFFLE_XOR(total, mask * APART);
     const uint b = first + number / PADDED;

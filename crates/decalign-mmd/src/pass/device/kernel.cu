@@ -23,13 +23,13 @@ DEVICE uint FORM(uint l) { return (uint)((ulong)FORMS >> (6u * l)) & 63u; }
 DEVICE uint OWNER(uint l) { return (uint)((ulong)OWNERS >> (4u * l)) & 15u; }
 
 // exp(-t) for t >= 0.
-DEVICE REAL decay(REAL t) { return exp2(-LOG2E * t); }
+DEVICE REAL decay(REAL t) { return exp2_normal(-LOG2E * t); }
 
 // a sqrt u, finite so that what multiplies its exponential is.
 DEVICE REAL scaled_root(REAL a, REAL u) { return fmin(a * sqrt(u), (REAL)4096); }
 
 DEVICE REAL value_of(uint form, REAL u, REAL a, REAL b) {
-  if (form == EXPONENTIAL) return exp2(a * u);
+  if (form == EXPONENTIAL) return exp2_normal(a * u);
   if (form == ROOT) return decay(a * sqrt(u));
   if (form == THREE_HALVES) {
     const REAL t = scaled_root(a, u), e = decay(t);
@@ -50,7 +50,7 @@ DEVICE REAL value_of(uint form, REAL u, REAL a, REAL b) {
 
 // dk/du. A root has no slope at 0: it falls as fast in every direction.
 DEVICE REAL slope_of(uint form, REAL u, REAL a, REAL b) {
-  if (form == EXPONENTIAL) return LN2 * a * exp2(a * u);
+  if (form == EXPONENTIAL) return LN2 * a * exp2_normal(a * u);
   if (form == ROOT) {
     const REAL root = sqrt(u);
     return u > 0 ? (REAL)-0.5 * a * decay(a * root) / root : (REAL)0;

@@ -33,7 +33,7 @@ KERNEL(pay, INPUT(0, REAL, x), INPUT(1, REAL, y), INPUT(2, REAL, h_x), INPUT(3, 
       const REAL h = of_columns[half_ + column_of(LANE, b)], square = of_columns[half_ + SIDE + column_of(LANE, b)];
       UNROLL for (uint a = 0u; a < EACH; a++) {
         const REAL product = cells[a * EACH + b];
-        const REAL weight = exp2(of_rows[row_of(LANE, a)] + h + product);
+        const REAL weight = exp2_normal(of_rows[row_of(LANE, a)] + h + product);
         masses[a] += weight;
         paid[a] = fma(weight, of_rows[SIDE + row_of(LANE, a)] + square - product, paid[a]);
       }
@@ -81,7 +81,7 @@ KERNEL(pull, INPUT(0, REAL, x), INPUT(1, REAL, y), INPUT(2, REAL, h_x), INPUT(3,
       const REAL h = of_columns[half_ + column_of(LANE, b)];
       BARRIER();
       UNROLL for (uint a = 0u; a < EACH; a++) {
-        const REAL weight = exp2(of_rows[row_of(LANE, a)] + h + cells[a * EACH + b]);
+        const REAL weight = exp2_normal(of_rows[row_of(LANE, a)] + h + cells[a * EACH + b]);
         masses[a] += weight;
         x_table[LANE % 16u * SIDE_PITCH + row_of(LANE, a)] = weight;
       }

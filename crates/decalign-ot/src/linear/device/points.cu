@@ -57,14 +57,14 @@ KERNEL(scan, INPUT(0, REAL, x), INPUT(1, REAL, y), INPUT(2, REAL, h), OUTPUT(3, 
         cells[a * EACH + b] += terms[b];
         most = fmax(most, cells[a * EACH + b]);
       }
-      REAL sum = sums[a] * exp2(largest[a] - most);
-      UNROLL for (uint b = 0u; b < EACH; b++) sum += exp2(cells[a * EACH + b] - most);
+      REAL sum = sums[a] * exp2_normal(largest[a] - most);
+      UNROLL for (uint b = 0u; b < EACH; b++) sum += exp2_normal(cells[a * EACH + b] - most);
       largest[a] = most;
       sums[a] = sum;
     }
   }
   UNROLL for (uint a = 0u; a < EACH; a++) {
-    const REAL most = row_max(largest[a]), sum = row_sum(sums[a] * exp2(largest[a] - most));
+    const REAL most = row_max(largest[a]), sum = row_sum(sums[a] * exp2_normal(largest[a] - most));
     const uint i = first + row_of(LANE, a);
     if (LANE % 16u == 0u && i < n) {
       parts[(ulong)share * 2u * n + i] = most;
@@ -83,7 +83,7 @@ KERNEL(meet, INPUT(0, REAL, parts), INPUT(1, REAL, weights), INPUT(2, REAL, h), 
     REAL most = LOWEST * 4, sum = 0;
     for (uint s = 0u; s < shares; s++) most = fmax(most, parts[(ulong)s * 2u * n + i]);
     for (uint s = 0u; s < shares; s++)
-      sum += parts[((ulong)s * 2u + 1u) * n + i] * exp2(parts[(ulong)s * 2u * n + i] - most);
+      sum += parts[((ulong)s * 2u + 1u) * n + i] * exp2_normal(parts[(ulong)s * 2u * n + i] - most);
     const REAL log = most + log2(sum), weight = weights[i];
     if (weight > 0) error = fabs(exp2(h[i] + log) - weight);
     next[i] = weight > 0 ? log2(weight) - log : LOWEST;

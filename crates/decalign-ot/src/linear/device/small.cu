@@ -71,7 +71,7 @@ DEVICE REAL log_sum_of_row(SHARED_POINTER(REAL) cost, REAL inverse, REAL g, uint
       largest = larger(largest, terms[q]);
     }
     UNROLL for (uint mask = 4u; mask > 0u; mask >>= 1) largest = larger(largest, SHUFFLE_XOR(largest, mask));
-    UNROLL for (uint q = 0u; q < COLUMNS; q++) sum += exp2(terms[q] - largest);
+    UNROLL for (uint q = 0u; q < COLUMNS; q++) sum += exp2_normal(terms[q] - largest);
     UNROLL for (uint mask = 4u; mask > 0u; mask >>= 1) sum += SHUFFLE_XOR(sum, mask);
     if (lane % 8u == p) {
       most = largest;
@@ -91,7 +91,7 @@ DEVICE REAL log_sum_of_column(SHARED_POINTER(REAL) cost, REAL inverse, REAL f, u
       largest = larger(largest, terms[p]);
     }
     UNROLL for (uint mask = 16u; mask > 4u; mask >>= 1) largest = larger(largest, SHUFFLE_XOR(largest, mask));
-    UNROLL for (uint p = 0u; p < ROWS; p++) sum += exp2(terms[p] - largest);
+    UNROLL for (uint p = 0u; p < ROWS; p++) sum += exp2_normal(terms[p] - largest);
     UNROLL for (uint mask = 16u; mask > 4u; mask >>= 1) sum += SHUFFLE_XOR(sum, mask);
     if (lane / 8u == q) {
       most = largest;
@@ -179,7 +179,7 @@ KERNEL(solve, INPUT(0, REAL, given_a), INPUT(1, REAL, given_b), INPUT(2, REAL, g
       of_columns(g, lane, of_g);
       UNROLL for (uint p = 0u; p < ROWS; p++) {
         UNROLL for (uint q = 0u; q < COLUMNS; q++) {
-          cells[p * COLUMNS + q] = exp2(fma(-LOG2E / epsilon, cost[place_of(lane, p, q)], of_f[p] + of_g[q]));
+          cells[p * COLUMNS + q] = exp2_normal(fma(-LOG2E / epsilon, cost[place_of(lane, p, q)], of_f[p] + of_g[q]));
         }
       }
     }

@@ -107,12 +107,12 @@ KERNEL(forward, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT(3
       if (SEEN(i, first + j)) {
         logit += BIAS(i, first + j);
         if (logit > largest) {
-          const REAL shrink = exp(largest - logit);
+          const REAL shrink = exp_normal(largest - logit);
           total *= shrink;
           UNROLL for (uint d = 0u; d < VALUE_D; d++) sums[d] *= shrink;
           largest = logit;
         }
-        const REAL e = exp(logit - largest);
+        const REAL e = exp_normal(logit - largest);
         total += e;
         const REAL w = (kept >> j & 1u) != 0u ? e : (REAL)0;
         UNROLL for (uint d = 0u; d < VALUE_D; d++) sums[d] = fma(w, value_tile[j * VALUE_PITCH + part * VALUE_D + d], sums[d]);
@@ -121,7 +121,7 @@ KERNEL(forward, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT(3
   }
   UNROLL for (uint mask = TEAM; mask < ROW_LANES; mask <<= 1) {
     const REAL other = SHUFFLE_XOR(largest, mask), most = larger(largest, other);
-    const REAL shrink = exp(largest - most), others = exp(other - most);
+    const REAL shrink = exp_normal(largest - most), others = exp_normal(other - most);
     total = total * shrink + SHUFFLE_XOR(total, mask) * others;
     UNROLL for (uint d = 0u; d < VALUE_D; d++) sums[d] = sums[d] * shrink + SHUFFLE_XOR(sums[d], mask) * others;
     largest = most;
@@ -178,7 +178,7 @@ KERNEL(back_queries, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), IN
       along = team_sum(along);
       REAL slope = 0;
       if (SEEN(i, first + j)) {
-        const REAL weight = exp(logit + BIAS(i, first + j) - log_total);
+        const REAL weight = exp_normal(logit + BIAS(i, first + j) - log_total);
         slope = weight * (((kept >> j & 1u) != 0u ? along * make_up : (REAL)0) - off);
         UNROLL for (uint d = 0u; d < D; d++) sums[d] = fma(slope, key_tile[j * PITCH + part * D + d], sums[d]);
       }
@@ -239,7 +239,7 @@ KERNEL(back_keys, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT
       logit = team_sum(logit);
       along = team_sum(along);
       if (row < keys && r < count && SEEN(i, j)) {
-        const REAL weight = exp(fma(logit, scale, BIAS(i, j)) - log_tile[r]);
+        const REAL weight = exp_normal(fma(logit, scale, BIAS(i, j)) - log_tile[r]);
         const bool stays = (kept_tile[r * WORDS + place / 32u] >> (place % 32u) & 1u) != 0u;
         const REAL kept = stays ? weight * make_up : (REAL)0;
         const REAL slope = weight * ((stays ? along * make_up : (REAL)0) - off_tile[r]);

@@ -149,7 +149,7 @@ KERNEL(forward, INPUT(0, HALF, q), INPUT(1, HALF, k), INPUT(2, HALF, v), INPUT(3
       most[i] = row_max(most[i]);
       // Where nothing was seen yet, weights are 0.
       from[i] = most[i] > LOWEST ? most[i] * scale : 0.0f;
-      const float shrink = power_of_two(fma(largest[i], scale, -from[i]));
+      const float shrink = exp2_normal(fma(largest[i], scale, -from[i]));
       largest[i] = most[i];
       total[i] *= shrink;
       UNROLL for (uint j = 0u; j < VALUE_HEAD / 8u; j++) sums[4u * j + 2u * i] *= shrink, sums[4u * j + 2u * i + 1u] *= shrink;
@@ -157,7 +157,7 @@ KERNEL(forward, INPUT(0, HALF, q), INPUT(1, HALF, k), INPUT(2, HALF, v), INPUT(3
     KEPT_WORDS(WORDS, first);
     UNROLL for (uint j = 0u; j < TILE / 2u; j++) {
       const uint i = j / 2u % 2u;
-      const float weight = power_of_two(fma(x[j], scale, -from[i]));
+      const float weight = exp2_normal(fma(x[j], scale, -from[i]));
       total[i] += weight;
       x[j] = KEPT(i, j / 4u * 8u + 2u * t + j % 2u) ? weight : 0.0f;
     }
@@ -224,7 +224,7 @@ KERNEL(back_queries, INPUT(0, HALF, q), INPUT(1, HALF, k), INPUT(2, HALF, v), IN
     KEPT_WORDS(BACK_WORDS, first);
     UNROLL for (uint j = 0u; j < BACK_TILE / 2u; j++) {
       const uint i = j / 2u % 2u;
-      const float weight = power_of_two(fma(x[j], scale, -log_total[i]));
+      const float weight = exp2_normal(fma(x[j], scale, -log_total[i]));
       x[j] = weight * ((KEPT(i, j / 4u * 8u + 2u * t + j % 2u) ? MADE_UP(along[j]) : 0.0f) - off[i]);
     }
     add_rows(BACK_TILE, x, key_tile, HEAD, PITCH, lane, sums);
@@ -279,7 +279,7 @@ KERNEL(back_keys, INPUT(0, HALF, q), INPUT(1, HALF, k), INPUT(2, HALF, v), INPUT
     }
     UNROLL for (uint j = 0u; j < BACK_TILE / 2u; j++) {
       const uint column = j / 4u * 8u + 2u * t + j % 2u;
-      const float weight = power_of_two(fma(x[j], scale, -log_tile[column]));
+      const float weight = exp2_normal(fma(x[j], scale, -log_tile[column]));
 #if DROPOUT
       const uint bit = warp * 16u + g + j / 2u % 2u * 8u;
       const bool stays = (kept_tile[column * 2u + bit / 32u] >> (bit % 32u) & 1u) != 0u;

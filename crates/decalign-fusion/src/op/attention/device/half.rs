@@ -189,8 +189,6 @@ impl Call {
             .real(self.scale());
         self.rest(launch)?.run(backend)?;
         let gradients = [dq, dk, dv];
-        Ok(gradients
-            .map(|memory| Some(memory.into_tensor()))
-            .into())
+        Ok(gradients.map(|memory| Some(memory.into_tensor())).into())
     }
 }
