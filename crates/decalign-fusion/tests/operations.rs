@@ -60,6 +60,35 @@ fn attention() -> Result<()> {
 }
 
 #[test]
+fn numbers_of_16_bits_are_computed_in_f32_and_rounded() -> Result<()> {
+    let x = [
+        normal(&[2, 7, 8], 0),
+        normal(&[2, 9, 8], 1),
+        normal(&[2, 9, 8], 2),
+    ];
+    let bias = normal(&[7, 9], 3);
+    let mask = AttentionMask {
+        bias: Some(&bias),
+        ..mask(true, None)
+    };
+    for dtype in [DType::BF16, DType::F16] {
+        let run = |x: &[Tensor], through: DType| {
+            let half = |x: &Tensor| x.to_dtype(dtype)?.to_dtype(through);
+            let (q, k, v) = (half(&x[0])?, half(&x[1])?, half(&x[2])?);
+            let mask = AttentionMask {
+                bias: Some(&half(&bias)?),
+                ..mask
+            };
+            let y = dot_product_attention(&q, &k, &v, 2, mask, (0.0, Mode::Inference))?;
+            assert_eq!(y.dtype(), through);
+            Ok(vec![y.to_dtype(dtype)?.to_dtype(x[0].dtype())?])
+        };
+        same(&x, &|x| run(x, dtype), &|x| run(x, DType::F32));
+    }
+    Ok(())
+}
+
+#[test]
 fn a_query_without_keys_gives_zeros_and_zero_gradients() -> Result<()> {
     let q = Var::from_tensor(&normal(&[1, 2, 4], 0))?;
     let k = normal(&[1, 3, 4], 1);

@@ -7,7 +7,7 @@ use crate::device::Backend;
 use crate::{Error, Result};
 
 /// Tables one after the other along dimension 1, times `scale`, once for each of `drops`, with dropout of a probability by
-/// a mode each. On a device one kernel a table does all of it.
+/// a mode each. On a device one kernel does all of it for two tables at a time.
 ///
 /// # Shapes
 /// Each table (B, T_i, ...), alike but for T_i; each result (B, sum of T_i, ...).

@@ -35,11 +35,15 @@ pub(in crate::nn) fn concatenate(
     let mut outputs: Vec<Output> = Vec::with_capacity(drops.len());
     for drop in drops {
         let mut y = Memory::new(backend, tables[0].dtype(), dims)?;
-        for (i, x) in tables.iter().enumerate() {
-            let launch = Launch::new(&program, "place", layout.groups(i)).input(x)?;
-            layout
-                .rest(launch.output(&mut y), i, (scale, *drop), None)?
-                .run(backend)?;
+        for first in (0..tables.len()).step_by(2) {
+            let (a, b) = (first, Some(first + 1).filter(|b| *b < tables.len()));
+            let launch = layout.launch(&program, "place", (a, b)).input(tables[a])?;
+            let launch = match b {
+                Some(b) => launch.input(tables[b])?,
+                None => launch.no_input(),
+            };
+            let launch = layout.places(launch.output(&mut y), (a, b))?;
+            layout.rest(launch, (scale, *drop), None)?.run(backend)?;
         }
         outputs.push(y.into());
     }
@@ -74,15 +78,34 @@ impl Layout {
         self.sizes[i].div_ceil(GROUP)
     }
 
-    fn groups(&self, i: usize) -> usize {
-        self.batch * self.parts(i)
+    /// A launch for one table or two.
+    fn launch<'a>(
+        &self,
+        program: &'a Program,
+        function: &'static str,
+        (a, b): (usize, Option<usize>),
+    ) -> Launch<'a> {
+        let parts = self.parts(a) + b.map_or(0, |b| self.parts(b));
+        Launch::new(program, function, self.batch * parts)
     }
 
-    /// The numbers of a launch for table `i`; `add` where it is a gradient.
+    /// Where they lie.
+    fn places<'a>(&self, launch: Launch<'a>, (a, b): (usize, Option<usize>)) -> Result<Launch<'a>> {
+        let at = |i: usize| self.sizes[..i].iter().sum::<usize>() as u64;
+        Ok(launch
+            .count(self.parts(a) + b.map_or(0, |b| self.parts(b)))?
+            .count(self.parts(a))?
+            .long(self.sizes[a] as u64)
+            .long(b.map_or(0, |b| self.sizes[b]) as u64)
+            .long(at(a))
+            .long(b.map_or(0, at))
+            .long(self.whole as u64))
+    }
+
+    /// The numbers that follow; `add` where it is a gradient.
     fn rest<'a>(
         &self,
         launch: Launch<'a>,
-        i: usize,
         (scale, drop): (f64, Drop),
         add: Option<bool>,
     ) -> Result<Launch<'a>> {
@@ -91,16 +114,11 @@ impl Layout {
             Some((p, stream)) => stream.choices(1.0 - p).below() as usize,
             None => 1 << 16,
         };
-        let mut launch = launch
-            .count(self.parts(i))?
-            .long(self.sizes[i] as u64)
-            .long(self.whole as u64)
-            .long(self.sizes[..i].iter().sum::<usize>() as u64)
-            .real(scale / (1.0 - p));
+        let mut launch = launch.real(scale / (1.0 - p)).count(below)?;
         if let Some(add) = add {
             launch = launch.count(usize::from(add))?;
         }
-        Ok(launch.count(below)?.stream(stream))
+        Ok(launch.stream(stream))
     }
 }
 
@@ -112,19 +130,33 @@ fn back(
     (scale, drops): (f64, &[Drop]),
 ) -> Result<InputGradients> {
     let mut gradients = vec![None; b.inputs.len()];
-    for (i, x) in b.inputs.iter().enumerate().filter(|(i, _)| b.needed[*i]) {
-        let mut dx = Memory::new(backend, x.dtype(), x.shape())?;
+    let given: Vec<_> = b.gradients.iter().zip(drops).collect();
+    let needed: Vec<usize> = (0..b.inputs.len()).filter(|i| b.needed[*i]).collect();
+    for pair in needed.chunks(2) {
+        let places = (pair[0], pair.get(1).copied());
+        let memory = |i: usize| Memory::new(backend, b.inputs[i].dtype(), b.inputs[i].shape());
+        let (mut da, mut db) = (memory(places.0)?, places.1.map(memory).transpose()?);
         let mut add = false;
-        for (g, drop) in b.gradients.iter().zip(drops) {
+        for (g, drop) in &given {
             let Some(g) = g else { continue };
-            let launch = Launch::new(program, "place_back", layout.groups(i)).input(g)?;
-            let launch = launch.output(&mut dx);
+            let launch = layout.launch(program, "place_back", places).input(g)?;
+            let launch = launch.output(&mut da);
+            let launch = match &mut db {
+                Some(db) => launch.output(db),
+                None => launch.no_output(),
+            };
+            let launch = layout.places(launch, places)?;
             layout
-                .rest(launch, i, (scale, *drop), Some(add))?
+                .rest(launch, (scale, **drop), Some(add))?
                 .run(backend)?;
             add = true;
         }
-        gradients[i] = add.then(|| dx.into_tensor());
+        if add {
+            gradients[places.0] = Some(da.into_tensor());
+            if let (Some(i), Some(db)) = (places.1, db) {
+                gradients[i] = Some(db.into_tensor());
+            }
+        }
     }
     Ok(gradients)
 }
