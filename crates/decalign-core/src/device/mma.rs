@@ -17,12 +17,14 @@ impl Backend {
     /// Whether kernels may multiply such tables here: on CUDA and in the emulator.
     pub fn has_tables(&self) -> bool {
         match *self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => true,
             #[cfg(feature = "metal")]
             Self::Metal(_) => false,
+            #[cfg(feature = "emulator")]
+            Self::Emulator(_) => true,
             #[cfg(not(any(feature = "cuda", feature = "metal", feature = "emulator")))]
             Self::Absent => false,
-            #[cfg(any(feature = "cuda", feature = "metal", feature = "emulator"))]
-            _ => true,
         }
     }
 }
