@@ -1,14 +1,11 @@
 //! ChaCha8 (Bernstein, 2008), many blocks side by side.
 //!
 //! The stream is that of [`rand_chacha::ChaCha8Rng`], which it is tested against. Dropout draws a number for every
-//! weight of attention; the library's generator knows vectors of 256 bits only, and shuffles them within a block where
-//! here each lane is a block of its own: 1.4 times as fast with 512 bits (docs/performance.md).
+//! weight of attention, and asks only whether it is below a bound. Here each lane is a block of its own and compares its
+//! own numbers, so that 32 of them leave it as one word (docs/performance.md).
 
-use super::{Number, Stream};
+use super::Stream;
 use crate::simd::{self, Isa, Kernel, Level};
-
-/// Blocks made at once.
-const BLOCKS: usize = 16;
 
 /// 32-bit numbers of a block.
 const WORDS: usize = 16;
@@ -21,9 +18,6 @@ pub(super) struct ChaCha {
 }
 
 impl ChaCha {
-    /// Bytes made at once.
-    pub(super) const BYTES: usize = BLOCKS * WORDS * size_of::<u32>();
-
     pub(super) fn new(stream: Stream) -> Self {
         let halves = |x: u64| [x as u32, (x >> 32) as u32];
         // "expand 32-byte k"
@@ -38,38 +32,19 @@ impl ChaCha {
         Self { state }
     }
 
-    /// The next [`ChaCha::BYTES`] bytes.
-    pub(super) fn fill(&mut self, numbers: &mut [Number; Self::BYTES / 2]) {
-        let bytes = numbers.as_flattened_mut();
-        // The state of a block is sixteen vectors, of which some registers are to be left.
-        match simd::level() {
-            Level::Avx512 => self.side_by_side::<16>(bytes),
-            _ => self.side_by_side::<8>(bytes),
-        }
-    }
-
-    fn side_by_side<const W: usize>(&mut self, bytes: &mut [u8]) {
-        for bytes in bytes.chunks_exact_mut(W * WORDS * size_of::<u32>()) {
-            simd::dispatch(Blocks::<W> {
-                state: &self.state,
-                bytes,
-            });
-            self.skip(W as u64);
-        }
-    }
-
     /// Which of the 16-bit numbers of the blocks from number `first` on are below a bound, at most 2^16: a bit each, 32 a
     /// block.
     pub(super) fn below(&self, first: u64, bound: u32, bits: &mut [u32]) {
         let mut from = self.clone();
         from.skip(first);
         match simd::level() {
-            Level::Avx512 => from.below_side_by_side::<16>(bound, bits),
-            _ => from.below_side_by_side::<8>(bound, bits),
+            Level::Avx512 => from.side_by_side::<16>(bound, bits),
+            _ => from.side_by_side::<8>(bound, bits),
         }
     }
 
-    fn below_side_by_side<const W: usize>(mut self, bound: u32, bits: &mut [u32]) {
+    /// W blocks at a time. The state of one is sixteen vectors, of which some registers are to be left.
+    fn side_by_side<const W: usize>(mut self, bound: u32, bits: &mut [u32]) {
         for bits in bits.chunks_mut(W) {
             let of_blocks = simd::dispatch(Below::<W> {
                 state: &self.state,
@@ -136,43 +111,6 @@ impl<const W: usize> Kernel for Below<'_, W> {
     }
 }
 
-/// W blocks from the state on, a multiple of 8.
-struct Blocks<'a, const W: usize> {
-    state: &'a [u32; WORDS],
-    bytes: &'a mut [u8],
-}
-
-impl<const W: usize> Kernel for Blocks<'_, W> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        // Bits that go through a transpose of numbers: nothing is computed with them.
-        let mut words = [[0f32; W]; WORDS];
-        for i in 0..W {
-            let x = block(self.state, i);
-            for word in 0..WORDS {
-                words[word][i] = f32::from_bits(x[word]);
-            }
-        }
-        let (bytes, _) = self.bytes.as_chunks_mut::<4>();
-        for (i, blocks) in bytes.chunks_exact_mut(8 * WORDS).enumerate() {
-            for half in 0..2 {
-                let mut tile = [&[0.0; 8]; 8];
-                for (row, words) in tile.iter_mut().zip(&words[8 * half..]) {
-                    *row = &words.as_chunks().0[i];
-                }
-                for (b, row) in isa.transposed(tile).iter().enumerate() {
-                    let to = &mut blocks[b * WORDS + 8 * half..][..8];
-                    for (to, word) in to.iter_mut().zip(row) {
-                        *to = word.to_bits().to_le_bytes();
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// A round of columns and one of diagonals.
 #[inline(always)]
 fn two_rounds(mut x: [u32; WORDS]) -> [u32; WORDS] {
@@ -213,46 +151,31 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_is_that_of_the_library() {
+    fn comparisons_are_those_of_the_librarys_numbers() {
+        const N: usize = 21;
         for (seed, number, block) in [
             (0, 0, 0),
-            (7, 3, 0),
+            (7, 3, 2),
             (u64::MAX, u64::MAX, 0),
             (1, 2, (1 << 32) - 5),
         ] {
             let stream = Stream::new(seed, number);
-            let want = library(stream, 3 * BLOCKS, u128::from(block));
-            let bytes = |fill: fn(&mut ChaCha, &mut [u8])| {
+            let bytes = library(stream, N, u128::from(block));
+            for bound in [0, 1, 0x7fff, 0x8000, 0xffff, 0x1_0000] {
+                let want = |i: usize| {
+                    let number = u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]);
+                    u32::from(number) < bound
+                };
+                let mut bits = [[0; N]; 3];
                 let mut ours = ChaCha::new(stream);
+                ours.below(block, bound, &mut bits[0]);
                 ours.skip(block);
-                let mut bytes = vec![0; want.len()];
-                for part in bytes.chunks_exact_mut(ChaCha::BYTES) {
-                    fill(&mut ours, part);
-                }
-                bytes
-            };
-            assert_eq!(bytes(ChaCha::side_by_side::<8>), want);
-            assert_eq!(bytes(ChaCha::side_by_side::<16>), want);
-        }
-    }
-
-    #[test]
-    fn comparisons_are_those_of_the_numbers() {
-        let stream = Stream::new(3, 4);
-        let bytes = library(stream, 21, 2);
-        for bound in [0, 1, 0x7fff, 0x8000, 0xffff, 0x1_0000] {
-            let want = |i: usize| {
-                let number = u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]);
-                u32::from(number) < bound
-            };
-            let mut bits = [[0; 21]; 2];
-            let mut ours = ChaCha::new(stream);
-            ours.skip(2);
-            ours.clone().below_side_by_side::<8>(bound, &mut bits[0]);
-            ours.clone().below_side_by_side::<16>(bound, &mut bits[1]);
-            for bits in bits {
-                for i in 0..21 * 32 {
-                    assert_eq!(bits[i / 32] >> (i % 32) & 1 == 1, want(i), "{bound}, {i}");
+                ours.clone().side_by_side::<8>(bound, &mut bits[1]);
+                ours.side_by_side::<16>(bound, &mut bits[2]);
+                for bits in bits {
+                    for i in 0..N * 32 {
+                        assert_eq!(bits[i / 32] >> (i % 32) & 1 == 1, want(i), "{bound}, {i}");
+                    }
                 }
             }
         }

@@ -7,47 +7,25 @@ use super::chacha::ChaCha;
 use crate::Real;
 use crate::simd::{self, Isa, Kernel, LANES};
 
-/// 16 random bits, in the order of bytes of the stream.
-pub(super) type Number = [u8; 2];
-
-/// Whether a number is below a bound.
-#[inline(always)]
-fn is_below(number: Number, bound: u32) -> bool {
-    u32::from(u16::from_le_bytes(number)) < bound
-}
+/// Choices that [`Choices::multiply`] makes at once.
+const AT_ONCE: usize = 4096;
 
 /// See [`Stream::choices`]. A choice costs 16 random bits, so that probabilities are within 2^-17 of what was asked.
 #[derive(Clone, Debug)]
 pub struct Choices {
     source: ChaCha,
     below: u32,
-    /// What was made of the stream, and how much of it was drawn.
-    ready: [Number; READY],
+    /// How many were drawn.
     drawn: usize,
 }
-
-/// Numbers that the generator makes at once.
-const READY: usize = ChaCha::BYTES / size_of::<Number>();
 
 impl Choices {
     pub(super) fn new(stream: Stream, probability: f64) -> Self {
         Self {
             source: ChaCha::new(stream),
             below: (probability.clamp(0.0, 1.0) * 65_536.0).round() as u32,
-            ready: [[0; 2]; READY],
-            drawn: READY,
+            drawn: 0,
         }
-    }
-
-    /// The next numbers, at least one and at most so many.
-    fn next(&mut self, most: usize) -> &[Number] {
-        if self.drawn == READY {
-            self.source.fill(&mut self.ready);
-            self.drawn = 0;
-        }
-        let first = self.drawn;
-        self.drawn = READY.min(first + most);
-        &self.ready[first..self.drawn]
     }
 
     /// A choice is true when its number is below this, of 2^16.
@@ -57,44 +35,39 @@ impl Choices {
 
     /// The choices of such numbers in the stream as bits, wherever the drawing stands.
     pub fn bits(&self, numbers: Range<usize>, bits: &mut Bits) {
-        bits.first = numbers.start / Bits::AT_ONCE * Bits::AT_ONCE;
-        let words = numbers
-            .end
-            .saturating_sub(bits.first)
-            .div_ceil(Bits::AT_ONCE);
+        bits.first = numbers.start / WORD * WORD;
+        let words = numbers.end.saturating_sub(bits.first).div_ceil(WORD);
         // Behind the end 16 more are read.
         bits.words.resize(words + 2, 0);
-        let first = bits.first / Bits::AT_ONCE;
+        let first = (bits.first / WORD) as u64;
         self.source
-            .below(first as u64, self.below, &mut bits.words[..words]);
+            .below(first, self.below, &mut bits.words[..words]);
     }
 
     /// Draws as many choices as there are numbers: each is multiplied by `on` where its choice is true, else by 0.
-    pub fn multiply<T: Real>(&mut self, mut x: &mut [T], on: T) {
-        while !x.is_empty() {
-            let below = self.below;
-            let numbers = self.next(x.len());
-            let (now, later) = x.split_at_mut(numbers.len());
+    pub fn multiply<T: Real>(&mut self, x: &mut [T], on: T) {
+        let mut bits = Bits::default();
+        for x in x.chunks_mut(AT_ONCE) {
+            let first = self.drawn;
+            self.drawn += x.len();
+            self.bits(first..self.drawn, &mut bits);
             simd::dispatch(Multiply {
-                x: now,
-                numbers,
-                below,
+                x,
+                bits: &bits,
+                first,
                 on,
             });
-            x = later;
         }
     }
 
-    /// Calls `f` with the next `n` choices in order.
+    /// Calls `f` with the first `n` choices in order.
     #[inline]
-    pub(super) fn each(mut self, n: usize, mut f: impl FnMut(usize, bool)) {
-        let mut i = 0;
-        while i < n {
-            let below = self.below;
-            for number in self.next(n - i) {
-                f(i, is_below(*number, below));
-                i += 1;
-            }
+    pub(super) fn each(&self, n: usize, mut f: impl FnMut(usize, bool)) {
+        let mut bits = Bits::default();
+        for first in (0..n).step_by(AT_ONCE) {
+            let numbers = first..n.min(first + AT_ONCE);
+            self.bits(numbers.clone(), &mut bits);
+            numbers.for_each(|i| f(i, bits.from(i) & 1 == 1));
         }
     }
 }
@@ -102,8 +75,9 @@ impl Choices {
 /// See [`Choices::multiply`].
 struct Multiply<'a, T> {
     x: &'a mut [T],
-    numbers: &'a [Number],
-    below: u32,
+    bits: &'a Bits,
+    /// The number of the first choice.
+    first: usize,
     on: T,
 }
 
@@ -111,12 +85,21 @@ impl<T: Real> Kernel for Multiply<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, _: I) {
-        for (x, number) in self.x.iter_mut().zip(self.numbers) {
-            *x *= T::kept(self.on, is_below(*number, self.below));
+    fn run<I: Isa>(self, isa: I) {
+        let (whole, rest) = self.x.as_chunks_mut::<LANES>();
+        let at = self.first + whole.len() * LANES;
+        for (i, x) in whole.iter_mut().enumerate() {
+            let bits = self.bits.from(self.first + i * LANES);
+            *x = isa.kept(&isa.scaled(self.on, x), bits);
+        }
+        for (i, x) in rest.iter_mut().enumerate() {
+            *x = T::kept(self.on * *x, self.bits.from(at + i) & 1 == 1);
         }
     }
 }
+
+/// Choices that lie in a word: those of a block of the generator.
+const WORD: usize = u32::BITS as usize;
 
 /// Choices as bits, see [`Choices::bits`].
 #[derive(Clone, Debug, Default)]
@@ -127,7 +110,13 @@ pub struct Bits {
 }
 
 impl Bits {
-    const AT_ONCE: usize = u32::BITS as usize;
+    /// 16 choices from one on that was drawn, the first in the lowest bit; of any value behind the last.
+    #[inline(always)]
+    fn from(&self, number: usize) -> u16 {
+        let (word, shift) = ((number - self.first) / WORD, (number - self.first) % WORD);
+        let two = u64::from(self.words[word]) | u64::from(self.words[word + 1]) << WORD;
+        (two >> shift) as u16
+    }
 
     /// Choices of rows of one length, the first of which starts with choice number `first`: of each row so many
     /// [`LANES`] after LANES, bit i is of choice i. Bits behind a row's end are of any value.
@@ -142,12 +131,8 @@ impl Bits {
     ) {
         bits.resize(length.div_ceil(LANES), [0; R]);
         for r in 0..rows.min(R) {
-            let mut at = first + r * length - self.first;
-            for bits in bits.iter_mut() {
-                let (word, shift) = (at / Self::AT_ONCE, at % Self::AT_ONCE);
-                let two = u64::from(self.words[word]) | u64::from(self.words[word + 1]) << 32;
-                bits[r] = (two >> shift) as u16;
-                at += LANES;
+            for (b, bits) in bits.iter_mut().enumerate() {
+                bits[r] = self.from(first + r * length + b * LANES);
             }
         }
     }

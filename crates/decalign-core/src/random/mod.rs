@@ -11,7 +11,6 @@ use rand_chacha::ChaCha8Rng;
 mod chacha;
 mod choices;
 
-use choices::Number;
 pub use choices::{Bits, Choices};
 
 /// One of many independent sequences of random numbers of a seed.
