@@ -174,6 +174,37 @@ fn large_logits_and_nan_are_seen() -> Result<()> {
 }
 
 #[test]
+fn a_large_query_beside_nan_and_values_of_any_size() -> Result<()> {
+    let attend = |q: &Tensor, k: &Tensor, v: &Tensor| {
+        dot_product_attention(q, k, v, 1, mask(false, None), (0.0, Mode::Inference))
+    };
+    // A large row before a broken one, and small ones behind: in one group of queries, and in the same lane of three.
+    let keys: Vec<f32> = (0..32 * 8).map(|i| if i < 8 { 2.0 } else { 1.0 }).collect();
+    let k = Tensor::from_vec(keys, (1, 32, 8), &Device::Cpu)?;
+    let v = normal(&[1, 32, 8], 1).to_dtype(DType::F32)?;
+    for step in [1, 6] {
+        let row = |i: usize| match i {
+            0 => 100.0,
+            i if i == step => f32::NAN,
+            _ => 0.01,
+        };
+        let queries: Vec<f32> = (0..18 * 8).map(|i| row(i / 8)).collect();
+        let q = Tensor::from_vec(queries, (1, 18, 8), &Device::Cpu)?;
+        let first = attend(&q, &k, &v)?.narrow(1, 0, 1)?;
+        assert!(distance(&first, &v.narrow(1, 0, 1)?) < 1e-5);
+    }
+    // Logits of about 31 and of -31 in base 2, which is small, with values at both ends of f32.
+    for (sign, size) in [(1.0, 1e34), (-1.0, 1e-34)] {
+        let q = Tensor::full(sign * 21.5f32.sqrt(), (1, 18, 1), &Device::Cpu)?;
+        let k = Tensor::full(21.5f32.sqrt(), (1, 32, 1), &Device::Cpu)?;
+        let v = Tensor::full(size, (1, 32, 1), &Device::Cpu)?.to_dtype(DType::F32)?;
+        let y = (attend(&q, &k, &v)?.to_dtype(DType::F64)? / size)?;
+        assert!(distance(&y, &y.ones_like()?) < 1e-5, "{size}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_context_is_projected_for_every_layer() -> Result<()> {
     let mut inputs = vec![normal(&[2, 5, 4], 0), normal(&[2, 5, 4], 1)];
     for l in 0..3 {

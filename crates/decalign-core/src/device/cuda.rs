@@ -338,11 +338,18 @@ fn compiler_version() -> String {
     format!("{major}.{minor}")
 }
 
-fn architecture(device: &CudaDevice) -> Result<String> {
+/// What the device can: major and minor number.
+pub(super) fn capability(device: &CudaDevice) -> Result<(i32, i32)> {
     let stream = device.cuda_stream();
     let attribute = |a| stream.context().attribute(a).map_err(failed);
-    let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
-    let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    Ok((
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+    ))
+}
+
+fn architecture(device: &CudaDevice) -> Result<String> {
+    let (major, minor) = capability(device)?;
     Ok(format!("compute_{major}{minor}"))
 }
 

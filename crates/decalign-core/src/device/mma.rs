@@ -14,11 +14,13 @@ impl Program {
 }
 
 impl Backend {
-    /// Whether kernels may multiply such tables here: on CUDA and in the emulator.
+    /// Whether kernels may multiply such tables here: on CUDA from sm_80 on, and in the emulator.
     pub fn has_tables(&self) -> bool {
         match *self {
             #[cfg(feature = "cuda")]
-            Self::Cuda(_) => true,
+            Self::Cuda(ref device) => {
+                super::cuda::capability(device).is_ok_and(|(major, _)| major >= 8)
+            }
             #[cfg(feature = "metal")]
             Self::Metal(_) => false,
             #[cfg(feature = "emulator")]

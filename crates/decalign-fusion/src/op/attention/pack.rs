@@ -297,6 +297,12 @@ impl<T: Real, const R: usize> Kernel for Placed<'_, T, R> {
     }
 }
 
+/// The larger of two numbers; NaN if one of them is.
+#[inline(always)]
+fn larger_or_nan<T: Real>(a: T, b: T) -> T {
+    if b <= a || a.is_nan() { a } else { b }
+}
+
 /// The largest sum of squares of rows, which lie as [`Grouped`] or [`Blocks`] leave them.
 pub(super) struct LargestSquare<'a, T, const N: usize> {
     pub(super) rows: &'a [[T; N]],
@@ -318,12 +324,10 @@ impl<T: Real, const N: usize> Kernel for LargestSquare<'_, T, N> {
                 }
             }
             for i in 0..N {
-                // Not the other way round: NaN is to stay.
-                most[i] = if sums[i] <= most[i] { most[i] } else { sums[i] };
+                most[i] = larger_or_nan(most[i], sums[i]);
             }
         }
-        most.into_iter()
-            .fold(T::zero(), |a, b| if b <= a { a } else { b })
+        most.into_iter().fold(T::zero(), larger_or_nan)
     }
 }
 

@@ -42,12 +42,18 @@ impl<T: Real, const R: usize> Packed<T, R> {
         (q, k, v): (&[T], &[T], &[T]),
     ) -> Self {
         let (heads, factor) = (problem.value_heads(), problem.make_up());
+        let mut packed = Self::logits(problem, sample, (q, k));
+        // Times weights far from 1, large and tiny values would leave f32; NaN too is not small.
+        let squares = simd::sum_squares(v);
+        if !(T::of(1e-20)..=T::of(1e20)).contains(&squares) {
+            packed.small.fill(false);
+        }
         Self {
             slabs: match heads.size <= QUAD {
                 true => quads(&blocks(v, heads, factor), heads.size),
                 false => slabs(v, heads, factor),
             },
-            ..Self::logits(problem, sample, (q, k))
+            ..packed
         }
     }
 

@@ -129,7 +129,7 @@ KERNEL(forward, INPUT(0, HALF, q), INPUT(1, HALF, k), INPUT(2, HALF, v), INPUT(3
   const ulong key_base = (ulong)sample * keys * width + head * HEAD, value_base = (ulong)sample * keys * value_width + head * VALUE_HEAD;
   uint mine[HEAD / 4u];
   load_rows(q, (ulong)sample * queries * width + head * HEAD, row, queries, width, HEAD, t, mine);
-  float sums[VALUE_HEAD / 2u], largest[2] = {LOWEST, LOWEST}, total[2] = {0.0f, 0.0f};
+  float sums[VALUE_HEAD / 2u], largest[2] = {LOWEST, LOWEST}, base[2] = {LOWEST, LOWEST}, total[2] = {0.0f, 0.0f};
   UNROLL for (uint i = 0u; i < VALUE_HEAD / 2u; i++) sums[i] = 0.0f;
   const uint end = causal == 0u ? keys : least(keys, block + ROWS);
   SERIAL for (uint first = 0u; first < end; first += TILE) {
@@ -147,10 +147,12 @@ KERNEL(forward, INPUT(0, HALF, q), INPUT(1, HALF, k), INPUT(2, HALF, v), INPUT(3
     UNROLL for (uint j = 0u; j < TILE / 2u; j++) most[j / 2u % 2u] = fmax(most[j / 2u % 2u], x[j]);
     UNROLL for (uint i = 0u; i < 2u; i++) {
       most[i] = row_max(most[i]);
-      // Where nothing was seen yet, weights are 0.
-      from[i] = most[i] > LOWEST ? most[i] * scale : 0.0f;
-      const float shrink = exp2_normal(fma(largest[i], scale, -from[i]));
+      // Of two rounded numbers: the same largest logit shrinks nothing, however many tiles follow.
+      const float next = most[i] > LOWEST ? most[i] * scale : LOWEST, shrink = exp2_normal(base[i] - next);
       largest[i] = most[i];
+      base[i] = next;
+      // Where nothing was seen yet, weights are 0.
+      from[i] = next > LOWEST ? next : 0.0f;
       total[i] *= shrink;
       UNROLL for (uint j = 0u; j < VALUE_HEAD / 8u; j++) sums[4u * j + 2u * i] *= shrink, sums[4u * j + 2u * i + 1u] *= shrink;
     }
@@ -168,7 +170,7 @@ KERNEL(forward, INPUT(0, HALF, q), INPUT(1, HALF, k), INPUT(2, HALF, v), INPUT(3
   UNROLL for (uint i = 0u; i < 2u; i++) {
     total[i] = row_sum(total[i]);
     share[i] = total[i] > 0.0f ? make_up / total[i] : 0.0f;
-    const float log_total = total[i] > 0.0f ? fma(largest[i], scale, log2(total[i])) : -LOWEST;
+    const float log_total = total[i] > 0.0f ? base[i] + log2(total[i]) : -LOWEST;
     if (t == 0u && row + i * 8u < queries) logs[((ulong)sample * heads + head) * queries + row + i * 8u] = log_total;
   }
   store_rows(out, (ulong)sample * queries * value_width + head * VALUE_HEAD, row, queries, value_width, VALUE_HEAD, t, share[0], share[1], sums);
