@@ -34,7 +34,7 @@ pub struct AttentionMask<'a> {
 /// and zero gradients. Dropout with probability `p` acts on the weights.
 ///
 /// Tensors are of f32 or f64; those of bf16 and f16 are computed in f32 and the results rounded, except for heads of a
-/// multiple of 16 up to 128 and no bias on CUDA: there products are of 16-bit numbers with sums in f32 (tensor cores), and
+/// multiple of 16 up to 128 and no bias on CUDA from sm_80 on: there products are of 16-bit numbers with sums in f32 (tensor cores), and
 /// weights are rounded before they multiply values.
 ///
 /// # Shapes

@@ -45,8 +45,8 @@ impl<T: Real, const R: usize> Packed<T, R> {
         let mut packed = Self::logits(problem, sample, (q, k));
         // Times weights far from 1, large and tiny values would leave f32; NaN too is not small.
         let squares = simd::sum_squares(v);
-        if !(T::of(1e-20)..=T::of(1e20)).contains(&squares) {
-            packed.small.fill(false);
+        if (T::of(1e-20)..=T::of(1e20)).contains(&squares) {
+            packed.small = small(&packed.queries, &packed.keys, packed.heads);
         }
         Self {
             slabs: match heads.size <= QUAD {
@@ -82,7 +82,8 @@ impl<T: Real, const R: usize> Packed<T, R> {
             heads,
             value_heads: problem.value_heads(),
             start: problem.starts(sample),
-            small: small(&queries, &keys, heads),
+            // Found out for results alone.
+            small: vec![false; heads.count],
             queries,
             keys,
             slabs: Vec::new(),

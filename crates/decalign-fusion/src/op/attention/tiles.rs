@@ -176,7 +176,7 @@ fn all_over_keys<T: Real, I: Isa, const R: usize>(
 /// What R queries have seen of their keys.
 #[derive(Clone, Copy)]
 pub(super) struct Seen<T, const R: usize> {
-    /// The largest logits.
+    /// What weights are counted from: the largest logits, or 0 where logits are small.
     most: [T; SLAB],
     /// The sums of weights by lanes, each divided by two to the power of the largest logit.
     sums: Block<T, R>,
