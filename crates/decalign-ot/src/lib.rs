@@ -120,8 +120,11 @@ pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
     }
     for dtype in [F32, F64] {
         all.push(linear::device::small_program(dtype)?);
-        all.push(linear::device::sweep_program(dtype, 64)?);
+        all.push(linear::device::sweep_program(dtype, 64, false)?);
         all.push(linear::device::plan_program(dtype, 64)?);
+    }
+    for width in [16, 64, 128] {
+        all.push(linear::device::sweep_program(F32, width, true)?);
     }
     Ok(all)
 }

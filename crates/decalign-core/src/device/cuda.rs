@@ -15,6 +15,7 @@ use candle_core::cuda_backend::cudarc::cublas::result as cublas;
 use candle_core::cuda_backend::cudarc::cublas::sys::cublasOperation_t;
 use candle_core::cuda_backend::cudarc::driver::result as driver;
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
+use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum as Allowed;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaStream, DevicePtr, DevicePtrMut, LaunchConfig, PushKernelArg, SyncOnDrop,
 };
@@ -112,8 +113,14 @@ pub(super) fn run(launch: Launch, device: &CudaDevice) -> Result<()> {
     let shape = LaunchConfig {
         grid_dim: (launch.groups as u32, 1, 1),
         block_dim: (launch.program.group_size() as u32, 1, 1),
-        shared_mem_bytes: 0,
+        shared_mem_bytes: launch.large as u32,
     };
+    if launch.large > 0 {
+        let most = Allowed::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        function
+            .set_attribute(most, launch.large as i32)
+            .map_err(failed)?;
+    }
     // SAFETY: the count of arguments was held against the source in `load`, and their memory lives until `in_use` goes;
     // the emulator runs the same source with the same host code and checks types and every access.
     unsafe { builder.launch(shape) }.map_err(failed)?;
@@ -346,6 +353,14 @@ pub(super) fn capability(device: &CudaDevice) -> Result<(i32, i32)> {
         attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
         attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
     ))
+}
+
+/// Bytes of shared memory that a group may have.
+pub(super) fn largest_shared(device: &CudaDevice) -> Result<usize> {
+    let most = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    let stream = device.cuda_stream();
+    let bytes = stream.context().attribute(most).map_err(failed)?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
 fn architecture(device: &CudaDevice) -> Result<String> {

@@ -11,6 +11,9 @@ pub struct Launch<'a> {
     pub(super) program: &'a Program,
     pub(super) function: &'static str,
     pub(super) groups: usize,
+    /// Bytes of shared memory beside what the source declares by size.
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    pub(super) large: usize,
     pub(super) arguments: Vec<Argument<'a>>,
 }
 
@@ -46,8 +49,15 @@ impl<'a> Launch<'a> {
             program,
             function,
             groups,
+            large: 0,
             arguments: Vec::new(),
         }
+    }
+
+    /// How many bytes the kernel's `SHARED_LARGE` has.
+    pub fn large(mut self, bytes: usize) -> Self {
+        self.large = bytes;
+        self
     }
 
     /// A tensor to read; a strided one is copied first.

@@ -3,6 +3,7 @@
 use candle_core::DType;
 
 use super::{Backend, Program};
+use crate::Result;
 
 impl Program {
     /// Puts before the source what multiplies tables of 16-bit numbers, bf16 or f16 as `dtype` says, by a warp at a time: see
@@ -27,6 +28,20 @@ impl Backend {
             Self::Emulator(_) => true,
             #[cfg(not(any(feature = "cuda", feature = "metal", feature = "emulator")))]
             Self::Absent => false,
+        }
+    }
+
+    /// Bytes of shared memory that a group may have with [`super::Launch::large`].
+    pub(super) fn largest_shared(&self) -> Result<usize> {
+        match *self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(ref device) => super::cuda::largest_shared(device),
+            #[cfg(feature = "metal")]
+            Self::Metal(_) => Ok(32 * 1024),
+            #[cfg(feature = "emulator")]
+            Self::Emulator(_) => Ok(163 * 1024),
+            #[cfg(not(any(feature = "cuda", feature = "metal", feature = "emulator")))]
+            Self::Absent => Ok(0),
         }
     }
 }

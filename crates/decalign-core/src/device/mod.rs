@@ -55,6 +55,7 @@ mod memory;
 mod metal;
 mod mma;
 pub mod pairs;
+pub mod parts;
 mod place;
 mod product;
 mod program;
@@ -140,6 +141,9 @@ pub fn programs() -> Result<Vec<Program>> {
     for dtype in [F32, F64] {
         all.push(product::program(dtype, true)?);
         all.push(sum::program(dtype, 3)?);
+    }
+    for width in [16, 64, parts::WIDEST] {
+        all.push(parts::program(width)?);
     }
     Ok(all)
 }

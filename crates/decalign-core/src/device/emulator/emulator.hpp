@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <tuple>
 #include <ucontext.h>
@@ -49,6 +50,7 @@ struct Lane {
   int line;
   bool global;
   uint turn; // which of two slots the next exchange of its warp uses
+  std::vector<std::function<void()>> later; // copies that it has not waited for
 };
 
 // Who last wrote and read an element, and before which barrier.
@@ -73,7 +75,7 @@ struct Machine {
   ucontext_t scheduler;
   std::string error;
   uint64_t random;
-  char slots[2][1024][8];
+  char slots[2][1024][32];
 };
 
 inline Machine machine;
@@ -171,7 +173,6 @@ template <class T> struct Updated : Pointer<T, InGlobal> {};
 
 // Shared memory of the group that runs.
 template <class T, size_t count> struct SharedArray {
-  static_assert(count * sizeof(T) <= 32 * 1024, "a group has 32 KiB of shared memory");
   Region region;
   std::vector<T> data;
   SharedArray(const char *name) : data(count) {
@@ -181,6 +182,14 @@ template <class T, size_t count> struct SharedArray {
   operator Pointer<T, InShared>() { return {&region, 0}; }
 };
 
+inline void later(std::function<void()> copy) { machine.all[machine.lane].later.push_back(std::move(copy)); }
+
+inline void catch_up() {
+  auto &copies = machine.all[machine.lane].later;
+  for (auto &copy : copies) copy();
+  copies.clear();
+}
+
 inline void wait(State state, int line, bool global) {
   Lane &lane = machine.all[machine.lane];
   lane.state = state;
@@ -189,20 +198,32 @@ inline void wait(State state, int line, bool global) {
   swapcontext(&lane.context, &machine.scheduler);
 }
 
-template <class T> inline T exchange(T value, uint from, int line) {
+// What the lanes of a warp have, once all came.
+template <class T> struct Exchanged {
+  uint first, turn;
+  T operator[](uint lane) const {
+    if (lane >= WARP_LANES) fail("a shuffle asks for lane " + std::to_string(lane) + " of 32");
+    T got;
+    memcpy(&got, machine.slots[turn][first + lane], sizeof(T));
+    return got;
+  }
+};
+
+template <class T> inline Exchanged<T> exchange_all(T value, int line) {
+  static_assert(sizeof(T) <= sizeof(machine.slots[0][0]), "larger than a slot");
   const uint me = machine.lane, turn = machine.all[me].turn;
   machine.all[me].turn = 1 - turn;
   memcpy(machine.slots[turn][me], &value, sizeof(T));
   wait(State::AtWarp, line, false);
-  if (from >= WARP_LANES) fail("a shuffle asks for lane " + std::to_string(from) + " of 32");
-  T got;
-  memcpy(&got, machine.slots[turn][me / WARP_LANES * WARP_LANES + from], sizeof(T));
-  return got;
+  return {me / WARP_LANES * WARP_LANES, turn};
 }
 
+template <class T> inline T exchange(T value, uint from, int line) { return exchange_all(value, line)[from]; }
+
 inline bool any(bool condition, int line) {
+  const auto all = exchange_all<int>(condition, line);
   bool result = false;
-  for (uint i = 0; i < WARP_LANES; i++) result |= exchange<int>(condition, (machine.lane + i) % WARP_LANES, line) != 0;
+  for (uint i = 0; i < WARP_LANES; i++) result |= all[i] != 0;
   return result;
 }
 
@@ -246,6 +267,7 @@ inline void *body_arguments;
 
 inline void enter() {
   body(body_arguments);
+  if (!machine.all[machine.lane].later.empty()) fail("a copy was never waited for");
   machine.all[machine.lane].state = State::Done;
   setcontext(&machine.scheduler);
 }
@@ -260,6 +282,7 @@ inline void run_group() {
     lane.context.uc_link = nullptr;
     lane.state = State::Ready;
     lane.turn = 0;
+    lane.later.clear();
     makecontext(&lane.context, enter, 0);
   }
   for (;;) {
@@ -452,9 +475,12 @@ inline int serve() {
 #define GLOBAL(type) emulator::Pointer<type, emulator::InGlobal>
 #define SHARED_POINTER(type) emulator::Pointer<type, emulator::InShared>
 #define LOCAL(type) type *
-#define SHARED(type, name, count)                                              \
+#define SHARED_UP_TO(limit, type, name, count)                                 \
+  static_assert((count) * sizeof(type) <= (limit) * 1024, "a group has " #limit " KiB of shared memory"); \
   static emulator::SharedArray<type, count> shared_##name(#name);              \
   emulator::Pointer<type, emulator::InShared> name = shared_##name
+#define SHARED(type, name, count) SHARED_UP_TO(32, type, name, count)
+#define SHARED_LARGE(type, name, count) SHARED_UP_TO(163, type, name, count)
 
 #define GROUP (emulator::machine.group)
 #define GROUPS (emulator::machine.groups)

@@ -20,6 +20,8 @@ typedef unsigned long long ulong;
 #define SHARED_POINTER(type) type *
 #define LOCAL(type) type *
 #define SHARED(type, name, count) __shared__ __align__(16) type name[count]
+// As much as the launch says.
+#define SHARED_LARGE(type, name, count) extern __shared__ __align__(16) type name[]
 
 #define GROUP (blockIdx.x)
 #define GROUPS (gridDim.x)

@@ -33,11 +33,11 @@ DEVICE float widened(uint bits) {
 // c += a b.
 DEVICE void multiply_add(LOCAL(float) c, LOCAL(const uint) a, uint b0, uint b1) {
 #if BFLOAT
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #else
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #endif
@@ -67,6 +67,16 @@ DEVICE void copy_eight(GLOBAL(const HALF) x, ulong at, SHARED_POINTER(HALF) to, 
   *reinterpret_cast<uint4 *>(to + place) = *reinterpret_cast<const uint4 *>(x + at);
 }
 DEVICE void clear_eight(SHARED_POINTER(HALF) to, uint place) { *reinterpret_cast<uint4 *>(to + place) = make_uint4(0u, 0u, 0u, 0u); }
+// The same while the lane goes on; it is there once the lane has waited for all that it copied.
+DEVICE void copy_later(GLOBAL(const HALF) x, ulong at, SHARED_POINTER(HALF) to, uint place) {
+  const uint address = (uint)__cvta_generic_to_shared(to + place);
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(__cvta_generic_to_global(x + at)) : "memory");
+}
+DEVICE void copy_number_later(GLOBAL(const REAL) x, ulong at, SHARED_POINTER(REAL) to, uint place) {
+  const uint address = (uint)__cvta_generic_to_shared(to + place);
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(address), "l"(__cvta_generic_to_global(x + at)), "n"(REAL_BITS / 8) : "memory");
+}
+DEVICE void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 DEVICE uint load_two(GLOBAL(const HALF) x, ulong at) { return *reinterpret_cast<const uint *>(x + at); }
 DEVICE void store_two(GLOBAL(HALF) x, ulong at, uint both) { *reinterpret_cast<uint *>(x + at) = both; }
 
@@ -106,36 +116,39 @@ DEVICE float widened(uint bits) {
 #endif
 }
 
+// What a lane brings to a product.
+struct Operands {
+  uint a[4], b[2];
+};
+
 DEVICE void multiply_add(LOCAL(float) c, LOCAL(const uint) a, uint b0, uint b1) {
   const uint lane = LANE % WARP, g = lane / 4u, t = lane % 4u;
-  float sums[4] = {c[0], c[1], c[2], c[3]};
+  const auto all = emulator::exchange_all(Operands{{a[0], a[1], a[2], a[3]}, {b0, b1}}, __LINE__);
   for (uint from = 0u; from < 4u; from++) {
-    uint row[4], column[2][2];
-    for (uint i = 0u; i < 4u; i++) row[i] = SHUFFLE(a[i], g * 4u + from);
-    for (uint i = 0u; i < 2u; i++) {
-      column[i][0] = SHUFFLE(b0, (2u * t + i) * 4u + from);
-      column[i][1] = SHUFFLE(b1, (2u * t + i) * 4u + from);
-    }
-    for (uint i = 0u; i < 4u; i++)
+    const Operands row = all[g * 4u + from];
+    for (uint i = 0u; i < 4u; i++) {
+      const Operands column = all[(2u * t + i % 2u) * 4u + from];
       for (uint k = 0u; k < 2u; k++) {
-        const uint x = row[i / 2u + 2u * k], y = column[i % 2u][k];
-        sums[i] += widened(x) * widened(y) + widened(x >> 16) * widened(y >> 16);
+        const uint x = row.a[i / 2u + 2u * k], y = column.b[k];
+        c[i] += widened(x) * widened(y) + widened(x >> 16) * widened(y >> 16);
       }
+    }
   }
-  for (uint i = 0u; i < 4u; i++) c[i] = sums[i];
 }
 
 DEVICE void load_tables(SHARED_POINTER(const HALF) x, uint at, LOCAL(uint) out) {
   const uint lane = LANE % WARP, g = lane / 4u, t = lane % 4u;
+  const auto starts = emulator::exchange_all(at, __LINE__);
   for (uint m = 0u; m < 4u; m++) {
-    const uint start = SHUFFLE(at, 8u * m + g);
+    const uint start = starts[8u * m + g];
     out[m] = (uint)x[start + 2u * t] | (uint)x[start + 2u * t + 1u] << 16;
   }
 }
 DEVICE void load_tables_turned(SHARED_POINTER(const HALF) x, uint at, LOCAL(uint) out) {
   const uint lane = LANE % WARP, g = lane / 4u, t = lane % 4u;
+  const auto starts = emulator::exchange_all(at, __LINE__);
   for (uint m = 0u; m < 4u; m++) {
-    const uint first = SHUFFLE(at, 8u * m + 2u * t), second = SHUFFLE(at, 8u * m + 2u * t + 1u);
+    const uint first = starts[8u * m + 2u * t], second = starts[8u * m + 2u * t + 1u];
     out[m] = (uint)x[first + g] | (uint)x[second + g] << 16;
   }
 }
@@ -143,6 +156,18 @@ DEVICE void load_tables_turned(SHARED_POINTER(const HALF) x, uint at, LOCAL(uint
 DEVICE void copy_eight(GLOBAL(const HALF) x, ulong at, SHARED_POINTER(HALF) to, uint place) {
   for (uint i = 0u; i < 8u; i++) to[place + i] = x[at + i];
 }
+// As late as it may be, and the place is taken at once.
+DEVICE void copy_later(GLOBAL(const HALF) x, ulong at, SHARED_POINTER(HALF) to, uint place) {
+  for (uint i = 0u; i < 8u; i++) {
+    to[place + i] = (HALF)0xffffu;
+    emulator::later([=]() { to[place + i] = x[at + i]; });
+  }
+}
+DEVICE void copy_number_later(GLOBAL(const REAL) x, ulong at, SHARED_POINTER(REAL) to, uint place) {
+  to[place] = (REAL)NAN;
+  emulator::later([=]() { to[place] = x[at]; });
+}
+DEVICE void wait_for_copies() { emulator::catch_up(); }
 DEVICE void clear_eight(SHARED_POINTER(HALF) to, uint place) {
   for (uint i = 0u; i < 8u; i++) to[place + i] = (HALF)0;
 }

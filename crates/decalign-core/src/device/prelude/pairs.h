@@ -70,6 +70,19 @@ DEVICE void store_step(LOCAL(const REAL) next, SHARED_POINTER(REAL) to) {
 #define PRODUCT_STEP(u, v, sum) fma(u, v, sum)
 PAIR_FUNCTION(pair_products, PRODUCT_STEP)
 
+// How kernels that work in either kind of tile (parts.h) ask for them: what they declare, start with, and want of every tile in order.
+#define TABLE REAL
+#define OWN_ROWS EACH
+#define OWN_COLUMNS EACH
+#define PAIR_TABLES SHARED(REAL, x_table, PAIR_ROOM); SHARED(REAL, y_table, PAIR_ROOM)
+#define START_TILES(x, x_tile, y, tile, end)
+#define TILE_PRODUCTS(x, first, n, y, second, m, width, cells) pair_products(x, first, n, y, second, m, width, x_table, y_table, LANE, cells)
+
+// Teams of lanes that have the same rows of a tile; sums over rows are a team's.
+#define TEAMS 1u
+DEVICE uint team_of(uint lane) { return 0u; }
+DEVICE bool leads(uint lane) { return lane % 16u == 0u; }
+
 // Over the 16 lanes that share rows: every lane gets the result.
 DEVICE REAL row_sum(REAL x) {
   UNROLL for (uint mask = 8u; mask > 0u; mask >>= 1) x += SHUFFLE_XOR(x, mask);

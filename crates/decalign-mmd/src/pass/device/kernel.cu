@@ -96,14 +96,6 @@ DEVICE uint last_start(GLOBAL(const uint) layout, uint at, uint count, uint valu
 
 DEVICE uint tiles_of(uint rows) { return (rows + SIDE - 1u) / SIDE; }
 
-// Sums of squared or absolute differences.
-#if MEASURE == CITY_BLOCK
-#define DIFFERENCE_STEP(u, v, sum) ((sum) + fabs((u) - (v)))
-#else
-#define DIFFERENCE_STEP(u, v, sum) fma((u) - (v), (u) - (v), sum)
-#endif
-PAIR_FUNCTION(pair_differences, DIFFERENCE_STEP)
-
 // Whether the launch is for another program: squared distances from inner products are too far off where points are so long that
 // the square of one exceeds `limit`. `longest` holds the largest squares of `bounds` groups of points; with none of them every
 // launch is meant. The same in all lanes; `partial` is WARPS numbers of shared memory.
@@ -117,28 +109,36 @@ DEVICE bool for_another(GLOBAL(const REAL) longest, uint bounds, REAL limit, SHA
   return bounds > 0u && (largest > limit) != (MEASURE == DIFFERENCES);
 }
 
-// What kernels are functions of, of all pairs of rows of a tile.
-DEVICE void tile_features(GLOBAL(const REAL) x, GLOBAL(const REAL) norms, uint first, uint end, uint second, uint second_end, uint width,
-                          SHARED_POINTER(REAL) x_table, SHARED_POINTER(REAL) y_table, uint lane, LOCAL(REAL) u) {
-#if MEASURE == DIFFERENCES || MEASURE == CITY_BLOCK
-  pair_differences(x, first, end, x, second, second_end, width, x_table, y_table, lane, u);
-#else
-  pair_products(x, first, end, x, second, second_end, width, x_table, y_table, lane, u);
-#endif
+// What kernels are functions of, of all pairs of rows of a tile, from what its pairs were summed up to.
+DEVICE void make_features(GLOBAL(const REAL) norms, uint first, uint end, uint second, uint second_end, uint lane, LOCAL(REAL) u) {
 #if MEASURE == SQUARED
-  REAL columns[EACH];
-  UNROLL for (uint b = 0u; b < EACH; b++) {
+  REAL columns[OWN_COLUMNS];
+  UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) {
     const uint column = second + column_of(lane, b);
     columns[b] = column < second_end ? norms[column] : (REAL)0;
   }
-  UNROLL for (uint a = 0u; a < EACH; a++) {
+  UNROLL for (uint a = 0u; a < OWN_ROWS; a++) {
     const uint row = first + row_of(lane, a);
     const REAL norm = row < end ? norms[row] : (REAL)0;
-    UNROLL for (uint b = 0u; b < EACH; b++) {
-      const REAL v = larger((REAL)0, fma((REAL)-2, u[a * EACH + b], norm + columns[b]));
+    UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) {
+      const uint c = a * OWN_COLUMNS + b;
+      const REAL v = larger((REAL)0, fma((REAL)-2, u[c], norm + columns[b]));
       // A point is at distance 0 of itself.
-      u[a * EACH + b] = row == second + column_of(lane, b) ? (REAL)0 : v;
+      u[c] = row == second + column_of(lane, b) ? (REAL)0 : v;
     }
   }
 #endif
 }
+
+#if MEASURE == DIFFERENCES || MEASURE == CITY_BLOCK
+// Sums of squared or absolute differences.
+#if MEASURE == CITY_BLOCK
+#define DIFFERENCE_STEP(u, v, sum) ((sum) + fabs((u) - (v)))
+#else
+#define DIFFERENCE_STEP(u, v, sum) fma((u) - (v), (u) - (v), sum)
+#endif
+PAIR_FUNCTION(pair_differences, DIFFERENCE_STEP)
+
+#undef TILE_PRODUCTS
+#define TILE_PRODUCTS(x, first, n, y, second, m, width, cells) pair_differences(x, first, n, y, second, m, width, x_table, y_table, LANE, cells)
+#endif

@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 use decalign_core::Result;
-use decalign_core::device::{Program, pairs};
+use decalign_core::device::{Program, pairs, parts};
 
 use super::super::program;
 use crate::kernel::{Feature, Shape};
@@ -14,6 +14,8 @@ pub(super) const LARGEST: f64 = 1e38;
 /// Measures of kernel.cu: squared distances from inner products, and from differences.
 pub(super) const SQUARED: usize = 0;
 pub(super) const DIFFERENCES: usize = 1;
+/// Inner products.
+pub(super) const DOT: usize = 3;
 /// What error of an exponent is put up with; that of the CPU.
 const EXPONENT_ERROR: f64 = 1e-4;
 
@@ -75,29 +77,45 @@ impl Leaves {
             Feature::Squared => SQUARED,
             Feature::SquaredExact => DIFFERENCES,
             Feature::CityBlock => 2,
-            _ => 3,
+            _ => DOT,
         }
     }
 
-    pub(crate) fn program(
+    /// The program of sums over tables of one width, in parts or as they are.
+    pub(crate) fn sums(
         &self,
         measure: usize,
         (dtype, width): (DType, usize),
+        in_parts: bool,
     ) -> Result<Program> {
-        let program = Program::new("mmd", include_str!("pull.cu"), dtype)?
-            .after(include_str!("sums.cu"))
-            .after(include_str!("kernel.cu"));
+        let program = Program::new("mmd", include_str!("sums.cu"), dtype)?;
+        let program = self.specialised(program, measure);
+        Ok(match in_parts {
+            true => parts::with_parts(program, width).constant("IN_PARTS", 1),
+            // The pooled points have memory of their own.
+            false => pairs::with_pairs(program, width.is_multiple_of(4)).constant("IN_PARTS", 0),
+        })
+    }
+
+    /// The program of gradients.
+    pub(crate) fn pull(&self, measure: usize, (dtype, width): (DType, usize)) -> Result<Program> {
+        let program = Program::new("mmd_pull", include_str!("pull.cu"), dtype)?;
+        let program = self.specialised(program, measure);
+        Ok(pairs::with_pairs(program, width.is_multiple_of(4)))
+    }
+
+    fn specialised(&self, program: Program, measure: usize) -> Program {
         let packed = |bits: usize, number: fn(&(usize, usize)) -> usize| {
             let each = self.forms.iter().map(number).enumerate();
             each.fold(0, |all, (l, n)| all | n << (bits * l))
         };
-        // The pooled points have memory of their own.
-        Ok(pairs::with_pairs(program, width.is_multiple_of(4))
+        program
+            .after(include_str!("kernel.cu"))
             .constant("MEASURE", measure)
             .constant("KERNELS", self.kernels)
             .constant("LEAVES", self.forms.len())
             .constant("FORMS", packed(6, |(form, _)| *form))
-            .constant("OWNERS", packed(4, |(_, owner)| *owner)))
+            .constant("OWNERS", packed(4, |(_, owner)| *owner))
     }
 }
 

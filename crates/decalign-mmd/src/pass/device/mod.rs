@@ -6,7 +6,7 @@ mod samples;
 
 use candle_core::{DType, Shape as Dims, Tensor};
 use decalign_core::Result;
-use decalign_core::device::{Backend, Launch, Memory, Program, pairs};
+use decalign_core::device::{Backend, Launch, Memory, Program, pairs, parts};
 use decalign_core::op::record_one;
 
 use super::program;
@@ -16,7 +16,7 @@ use crate::sample::{self, Sample};
 use crate::statistic::Statistic;
 use layout::Layout;
 pub(crate) use leaves::Leaves;
-use leaves::{DIFFERENCES, LARGEST, SQUARED};
+use leaves::{DIFFERENCES, DOT, LARGEST, SQUARED};
 use samples::{centre, centre_program, pool};
 
 /// Lanes of the kernels that go through rows.
@@ -28,11 +28,20 @@ const GROUPS: usize = 264;
 /// Coordinates of a group of `pull`.
 const COORDINATES: usize = 64;
 
+/// How pairs of points are measured.
+struct Way {
+    sums: Program,
+    pull: Program,
+    /// Whether sums take the points in parts, and these once they are there.
+    in_parts: bool,
+    table: Option<Tensor>,
+}
+
 /// What both directions read.
 struct Run {
     backend: Backend,
-    /// One, or two of which each launch leaves the work to one.
-    programs: Vec<Program>,
+    /// One way, or two of which each launch leaves the work to one.
+    ways: Vec<Way>,
     layout: Layout,
     functionals: usize,
     kernels: usize,
@@ -113,16 +122,25 @@ impl Run {
         if measures.len() > 1 || leaves.feature == Feature::CentredDot {
             centred = Some(centre(backend, &pooled)?);
         }
-        let programs = measures.iter().map(|m| leaves.program(*m, (dtype, width)));
-        let programs = programs.collect::<Result<Vec<_>>>()?;
+        let way = |measure: usize| -> Result<Way> {
+            let products = matches!(measure, SQUARED | DOT);
+            let in_parts = products && parts::takes(backend, dtype, width);
+            Ok(Way {
+                sums: leaves.sums(measure, (dtype, width), in_parts)?,
+                pull: leaves.pull(measure, (dtype, width))?,
+                in_parts,
+                table: None,
+            })
+        };
+        let ways = measures.into_iter().map(way).collect::<Result<Vec<_>>>()?;
         let (points, norms, longest) = match centred {
             Some([points, norms, longest]) => (points, norms, Some(longest)),
             None => (pooled.clone(), pooled, None),
         };
-        Ok(Self {
+        let mut run = Self {
             backend: backend.clone(),
-            longest: longest.filter(|_| programs.len() > 1),
-            programs,
+            longest: longest.filter(|_| ways.len() > 1),
+            ways,
             layout,
             functionals: statistic.functionals.len(),
             kernels: leaves.kernels,
@@ -136,7 +154,27 @@ impl Run {
             norms,
             numbers,
             places,
-        })
+        };
+        run.split()?;
+        Ok(run)
+    }
+
+    /// The points in parts for the sums that take them so.
+    fn split(&mut self) -> Result<()> {
+        let tiles = Layout::last(&self.layout.tiles);
+        for way in self.ways.iter_mut().filter(|way| way.in_parts) {
+            let size = tiles * parts::tile_size(self.width);
+            let mut table = Memory::new(&self.backend, DType::BF16, size)?;
+            Launch::new(&way.sums, "split", tiles)
+                .input(&self.points)?
+                .input(&self.places)?
+                .output(&mut table)
+                .count(self.width)?
+                .count(self.layout.samples())?
+                .run(&self.backend)?;
+            way.table = Some(table.into_tensor());
+        }
+        Ok(())
     }
 
     fn memory(&self, shape: impl Into<Dims>) -> Result<Memory> {
@@ -156,9 +194,13 @@ impl Run {
         let tasks = Layout::last(&self.layout.tasks);
         let (longest, bounds) = self.longest();
         let mut parts = self.memory((tasks, self.kernels))?;
-        for program in &self.programs {
-            Launch::new(program, "sums", tasks)
-                .input(&self.points)?
+        for way in &self.ways {
+            let mut launch = Launch::new(&way.sums, "sums", tasks)
+                .input(way.table.as_ref().unwrap_or(&self.points))?;
+            if way.in_parts {
+                launch = launch.large(parts::room(self.width));
+            }
+            launch
                 .input(&self.norms)?
                 .input(&self.numbers)?
                 .input(&self.places)?
@@ -179,7 +221,7 @@ impl Run {
             true => self.memory(())?,
             false => self.memory(self.kernels * self.functionals)?,
         };
-        Launch::new(&self.programs[0], "values", self.kernels)
+        Launch::new(&self.ways[0].sums, "values", self.kernels)
             .input(&parts.into_tensor())?
             .input(&self.numbers)?
             .input(&self.places)?
@@ -203,8 +245,8 @@ impl Run {
         let mut gathered = self.memory((splits, rows, self.width))?;
         let mut masses = self.memory((splits, rows))?;
         let (longest, bounds) = self.longest();
-        for program in &self.programs {
-            Launch::new(program, "pull", blocks * splits)
+        for Way { pull, .. } in &self.ways {
+            Launch::new(pull, "pull", blocks * splits)
                 .input(&self.points)?
                 .input(&self.norms)?
                 .input(&self.numbers)?
@@ -226,8 +268,8 @@ impl Run {
         let (gathered, masses) = (gathered.into_tensor(), masses.into_tensor());
         let mut dx = self.memory((rows, self.width))?;
         let groups = (rows * self.width).div_ceil(pairs::LANES);
-        for program in &self.programs {
-            Launch::new(program, "gradient", groups)
+        for Way { pull, .. } in &self.ways {
+            Launch::new(pull, "gradient", groups)
                 .input(&self.points)?
                 .input(&gathered)?
                 .input(&masses)?
@@ -262,9 +304,18 @@ pub(crate) fn programs() -> Result<Vec<Program>> {
         all.push(centre_program(dtype)?);
         for kernels in &kernels {
             if let Some(leaves) = Leaves::new(&program::Program::new(kernels, true)) {
-                all.push(leaves.program(leaves.measure(), (dtype, 64))?);
-                if leaves.measure() == SQUARED {
-                    all.push(leaves.program(DIFFERENCES, (dtype, 64))?);
+                let measure = leaves.measure();
+                let others = if measure == SQUARED {
+                    &[DIFFERENCES][..]
+                } else {
+                    &[]
+                };
+                for measure in [&[measure], others].concat() {
+                    all.push(leaves.sums(measure, (dtype, 64), false)?);
+                    all.push(leaves.pull(measure, (dtype, 64))?);
+                }
+                if dtype == DType::F32 && matches!(measure, SQUARED | DOT) {
+                    all.push(leaves.sums(measure, (dtype, 64), true)?);
                 }
             }
         }
@@ -313,6 +364,7 @@ mod tests {
                 let mut run = Run::new(&backend, &statistic, &leaves, &samples, 2)?;
                 run.layout = Layout::chained(&statistic, &sizes, side, chain);
                 run.places = run.layout.tensor(&run.points)?;
+                run.split()?;
                 Ok(run.values(&statistic)?.into_tensor().to_scalar()?)
             })
         };

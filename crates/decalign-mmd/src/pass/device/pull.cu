@@ -47,7 +47,8 @@ KERNEL(pull, INPUT(0, REAL, x), INPUT(1, REAL, norms), INPUT(2, REAL, numbers), 
     SERIAL for (uint second = layout[j]; second < second_end; second += SIDE) {
       if (met++ % splits != split) continue;
       REAL w[EACH * EACH];
-      tile_features(x, norms, first, end, second, second_end, width, x_table, y_table, LANE, w);
+      TILE_PRODUCTS(x, first, end, x, second, second_end, width, w);
+      make_features(norms, first, end, second, second_end, LANE, w);
       // The others move up: unrolled, the compiler would take registers for all at once.
       SERIAL for (uint turned = 0u; turned < EACH; turned += AT_ONCE) {
         REAL slopes[AT_ONCE * EACH];

@@ -14,12 +14,19 @@ DEVICE uint triangular_root(uint t) {
 #define RESIDENT 2
 #endif
 
+#if IN_PARTS
+// The rows of all samples in parts, a group a tile.
+KERNEL(split, INPUT(0, REAL, x), INPUT(1, uint, layout), OUTPUT(2, HALF, parts), VALUE(3, uint, width), VALUE(4, uint, samples)) {
+  const uint i = last_start(layout, TILES, samples, GROUP);
+  split_tile(x, layout[i] + (GROUP - layout[TILES + i]) * SIDE, layout[i + 1u], width, parts, GROUP, LANE);
+}
+#endif
+
 // A group has a tile of rows and up to `chain` tiles of columns. Within a sample, columns b chain and on have the rows up to theirs.
-KERNEL(sums, INPUT(0, REAL, x), INPUT(1, REAL, norms), INPUT(2, REAL, numbers), INPUT(3, uint, layout), INPUT(4, REAL, longest),
+KERNEL(sums, INPUT(0, TABLE, x), INPUT(1, REAL, norms), INPUT(2, REAL, numbers), INPUT(3, uint, layout), INPUT(4, REAL, longest),
        OUTPUT(5, REAL, parts), VALUE(6, uint, width), VALUE(7, uint, samples), VALUE(8, uint, pairs), VALUE(9, uint, chain),
        VALUE(10, REAL, diagonal), VALUE(11, uint, bounds), VALUE(12, REAL, limit)) {
-  SHARED(REAL, x_table, PAIR_ROOM);
-  SHARED(REAL, y_table, PAIR_ROOM);
+  PAIR_TABLES;
   SHARED(REAL, partial, WARPS * KERNELS);
   if (for_another(longest, bounds, limit, partial, LANE)) return;
   const uint pair = last_start(layout, TASKS, pairs, GROUP), task = GROUP - layout[TASKS + pair];
@@ -33,29 +40,31 @@ KERNEL(sums, INPUT(0, REAL, x), INPUT(1, REAL, norms), INPUT(2, REAL, numbers), 
   if (i == j && column < row) column = row;
   REAL totals[LEAVES];
   UNROLL for (uint l = 0u; l < LEAVES; l++) totals[l] = 0;
+  START_TILES(x, layout[TILES + i] + row, x, layout[TILES + j] + column, layout[TILES + j] + last);
   SERIAL for (; column < last; column++) {
     const uint second = start + column * SIDE;
-    REAL u[EACH * EACH];
-    tile_features(x, norms, first, end, second, second_end, width, x_table, y_table, LANE, u);
+    REAL u[OWN_ROWS * OWN_COLUMNS];
+    TILE_PRODUCTS(x, first, end, x, second, second_end, width, u);
+    make_features(norms, first, end, second, second_end, LANE, u);
     if (first != second && first + SIDE <= end && second + SIDE <= second_end) {
       // Every pair counts once.
-      UNROLL for (uint c = 0u; c < EACH * EACH; c++) {
+      UNROLL for (uint c = 0u; c < OWN_ROWS * OWN_COLUMNS; c++) {
         UNROLL for (uint l = 0u; l < LEAVES; l++)
           totals[l] += value_of(FORM(l), u[c], numbers[3u * l + 1u], numbers[3u * l + 2u]);
       }
       continue;
     }
     // A row at a time, and the others move up: unrolled, the compiler would take registers for all at once.
-    SERIAL for (uint a = 0u; a < EACH; a++) {
+    SERIAL for (uint a = 0u; a < OWN_ROWS; a++) {
       const uint r = first + row_of(LANE, a);
-      UNROLL for (uint d = 0u; d < EACH; d++) {
+      UNROLL for (uint d = 0u; d < OWN_COLUMNS; d++) {
         const uint c = second + column_of(LANE, d);
         REAL weight = r < end && c < second_end ? (REAL)1 : (REAL)0;
         if (first == second) weight *= r < c ? (REAL)1 : r == c ? diagonal : (REAL)0;
         UNROLL for (uint l = 0u; l < LEAVES; l++)
           totals[l] = fma(weight, value_of(FORM(l), u[d], numbers[3u * l + 1u], numbers[3u * l + 2u]), totals[l]);
       }
-      UNROLL for (uint c = 0u; c < (EACH - 1u) * EACH; c++) u[c] = u[c + EACH];
+      UNROLL for (uint c = 0u; c < (OWN_ROWS - 1u) * OWN_COLUMNS; c++) u[c] = u[c + OWN_COLUMNS];
     }
   }
   UNROLL for (uint q = 0u; q < KERNELS; q++) {
@@ -93,6 +102,3 @@ KERNEL(values, INPUT(0, REAL, parts), INPUT(1, REAL, numbers), INPUT(2, uint, la
     results[q * functionals + f] = larger(value, lowest);
   }
 }
-
-#undef RESIDENT
-#define RESIDENT 1

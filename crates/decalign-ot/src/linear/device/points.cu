@@ -28,52 +28,53 @@ KERNEL(cool, INPUT(0, REAL, weights), INPUT(1, REAL, h), OUTPUT(2, REAL, next), 
   if (i < n) next[i] = weights[i] > 0 ? fma(h[i] - log2(weights[i]), ratio, log2(weights[i])) : LOWEST;
 }
 
-// parts[share] = (largest exponent, sum of powers of 2 relative to it) of every row.
-KERNEL(scan, INPUT(0, REAL, x), INPUT(1, REAL, y), INPUT(2, REAL, h), OUTPUT(3, REAL, parts), VALUE(4, uint, n), VALUE(5, uint, m),
+// parts[share, team] = (largest exponent, sum of powers of 2 relative to it) of every row.
+KERNEL(scan, INPUT(0, TABLE, x), INPUT(1, TABLE, y), INPUT(2, REAL, h), OUTPUT(3, REAL, parts), VALUE(4, uint, n), VALUE(5, uint, m),
        VALUE(6, uint, width), VALUE(7, uint, shares)) {
-  SHARED(REAL, x_table, PAIR_ROOM);
-  SHARED(REAL, y_table, PAIR_ROOM);
+  PAIR_TABLES;
   SHARED(REAL, of_columns, 2 * SIDE);
   const uint first = GROUP / shares * SIDE, share = GROUP % shares;
   uint tile, end, half_ = 0u;
   share_of(m, shares, share, &tile, &end);
-  REAL largest[EACH], sums[EACH];
-  UNROLL for (uint a = 0u; a < EACH; a++) {
+  REAL largest[OWN_ROWS], sums[OWN_ROWS];
+  UNROLL for (uint a = 0u; a < OWN_ROWS; a++) {
     largest[a] = LOWEST * 4;
     sums[a] = 0;
   }
+  START_TILES(x, GROUP / shares, y, tile, end);
   SERIAL for (; tile < end; tile++) {
-    REAL cells[EACH * EACH], terms[EACH];
+    REAL cells[OWN_ROWS * OWN_COLUMNS], terms[OWN_COLUMNS];
     if (LANE < SIDE) {
       const uint j = tile * SIDE + LANE;
       of_columns[half_ + LANE] = j < m ? h[j] : LOWEST;
     }
-    pair_products(x, first, n, y, tile * SIDE, m, width, x_table, y_table, LANE, cells);
-    UNROLL for (uint b = 0u; b < EACH; b++) terms[b] = of_columns[half_ + column_of(LANE, b)];
+    TILE_PRODUCTS(x, first, n, y, tile * SIDE, m, width, cells);
+    UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) terms[b] = of_columns[half_ + column_of(LANE, b)];
     half_ = SIDE - half_;
-    UNROLL for (uint a = 0u; a < EACH; a++) {
+    UNROLL for (uint a = 0u; a < OWN_ROWS; a++) {
       REAL most = largest[a];
-      UNROLL for (uint b = 0u; b < EACH; b++) {
-        cells[a * EACH + b] += terms[b];
-        most = fmax(most, cells[a * EACH + b]);
+      UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) {
+        cells[a * OWN_COLUMNS + b] += terms[b];
+        most = fmax(most, cells[a * OWN_COLUMNS + b]);
       }
       REAL sum = sums[a] * exp2_normal(largest[a] - most);
-      UNROLL for (uint b = 0u; b < EACH; b++) sum += exp2_normal(cells[a * EACH + b] - most);
+      UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) sum += exp2_normal(cells[a * OWN_COLUMNS + b] - most);
       largest[a] = most;
       sums[a] = sum;
     }
   }
-  UNROLL for (uint a = 0u; a < EACH; a++) {
+  const ulong part = (ulong)(share * TEAMS + team_of(LANE)) * 2u;
+  UNROLL for (uint a = 0u; a < OWN_ROWS; a++) {
     const REAL most = row_max(largest[a]), sum = row_sum(sums[a] * exp2_normal(largest[a] - most));
     const uint i = first + row_of(LANE, a);
-    if (LANE % 16u == 0u && i < n) {
-      parts[(ulong)share * 2u * n + i] = most;
-      parts[((ulong)share * 2u + 1u) * n + i] = sum;
+    if (leads(LANE) && i < n) {
+      parts[part * n + i] = most;
+      parts[(part + 1u) * n + i] = sum;
     }
   }
 }
 
-// Puts the shares of `scan` together: the next potentials, and what the rows' sums were off with those before, a sum a group.
+// Puts the parts of `scan` together: the next potentials, and what the rows' sums were off with those before, a sum a group.
 KERNEL(meet, INPUT(0, REAL, parts), INPUT(1, REAL, weights), INPUT(2, REAL, h), OUTPUT(3, REAL, next), OUTPUT(4, REAL, errors),
        VALUE(5, uint, n), VALUE(6, uint, shares)) {
   SHARED(REAL, partial, WARPS);

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use decalign_core::Result;
-use decalign_core::device::{Backend, Launch, Memory, Program, pairs};
+use decalign_core::device::{Backend, Launch, Memory, Program, pairs, parts};
 use decalign_core::op::record;
 
 use super::{Limits, MILD, Solved, fits_single, scaled_to};
@@ -18,19 +18,20 @@ const LOOK: usize = 10;
 /// Sweeps at each of those.
 const STAGE: usize = 2;
 
-fn program(
-    name: &'static str,
-    source: &'static str,
-    (dtype, width): (DType, usize),
-) -> Result<Program> {
-    let program = Program::new(name, source, dtype)?.after(include_str!("shares.cu"));
-    // The points are scaled copies, at the start of their memory.
-    Ok(pairs::with_pairs(program, width.is_multiple_of(4)))
+/// `source` in tiles of tables of one width, in parts or as they are.
+fn tiled(program: Program, width: usize, in_parts: bool) -> Program {
+    let program = program.after(include_str!("shares.cu"));
+    match in_parts {
+        true => parts::with_parts(program, width),
+        // The points are scaled copies, at the start of their memory.
+        false => pairs::with_pairs(program, width.is_multiple_of(4)),
+    }
 }
 
-/// Sweeps.
-pub(crate) fn sweep_program(dtype: DType, width: usize) -> Result<Program> {
-    let program = program("sinkhorn_points", include_str!("points.cu"), (dtype, width))?;
+/// Sweeps, and the value.
+pub(crate) fn sweep_program(dtype: DType, width: usize, in_parts: bool) -> Result<Program> {
+    let program = Program::new("sinkhorn_points", include_str!("points.cu"), dtype)?;
+    let program = tiled(program.after(include_str!("pay.cu")), width, in_parts);
     Ok(match dtype {
         // Two groups a processor, in 128 registers each, where the prelude bounds kernels by it.
         DType::F32 => program.constant("RESIDENT", 2),
@@ -38,9 +39,10 @@ pub(crate) fn sweep_program(dtype: DType, width: usize) -> Result<Program> {
     })
 }
 
-/// What is asked of the plan.
+/// Gradients to points.
 pub(crate) fn plan_program(dtype: DType, width: usize) -> Result<Program> {
-    program("sinkhorn_plan", include_str!("plan.cu"), (dtype, width))
+    let program = Program::new("sinkhorn_plan", include_str!("plan.cu"), dtype)?;
+    Ok(tiled(program, width, false))
 }
 
 /// One of the two measures.
@@ -49,6 +51,8 @@ struct Side {
     count: usize,
     /// Centred and scaled.
     points: Tensor,
+    /// The same as the sweeps read them.
+    table: Tensor,
     /// Half their squares.
     halves: Tensor,
     weights: Tensor,
@@ -63,6 +67,8 @@ struct Engine {
     program: Program,
     plan: Program,
     width: usize,
+    /// Whether the tables of the sweeps are in parts.
+    in_parts: bool,
 }
 
 /// Solves one problem of weights a (n), b (m) and points x (n, d), y (m, d).
@@ -84,12 +90,16 @@ pub(super) fn solve(
         measures = scaled(&inputs, limits.epsilon)?;
         range = self::range(&measures)?;
     }
+    let (dtype, width) = (inputs[0].dtype(), inputs[2].dim(1)?);
+    let in_parts = parts::takes(backend, dtype, width);
     let engine = Engine {
         backend: backend.clone(),
-        program: sweep_program(inputs[0].dtype(), inputs[2].dim(1)?)?,
-        plan: plan_program(inputs[0].dtype(), inputs[2].dim(1)?)?,
-        width: inputs[2].dim(1)?,
+        program: sweep_program(dtype, width, in_parts)?,
+        plan: plan_program(dtype, width)?,
+        width,
+        in_parts,
     };
+    engine.load(&mut measures)?;
     let Finished { report, sides, .. } = engine.run(&mut measures, range, limits)?;
     let (n, m) = (measures[0].count, measures[1].count);
     let slopes = sides.narrow(1, 0, 1)?.flatten_all()?;
@@ -136,6 +146,7 @@ fn scaled(inputs: &[Tensor], epsilon: f64) -> Result<[Side; 2]> {
         let halves = (points.sqr()?.sum(1)? * 0.5)?;
         Ok(Side {
             count: x.dim(0)?,
+            table: points.clone(),
             points,
             h: halves.clone(),
             halves,
@@ -176,6 +187,17 @@ impl Side {
 }
 
 impl Engine {
+    /// The tables that sweeps read, of the points as they are.
+    fn load(&self, sides: &mut [Side; 2]) -> Result<()> {
+        for side in sides {
+            side.table = match self.in_parts {
+                true => parts::split(&self.backend, &side.points)?,
+                false => side.points.clone(),
+            };
+        }
+        Ok(())
+    }
+
     /// All sweeps, and what came of them.
     fn run(&self, measures: &mut [Side; 2], range: f64, limits: Limits) -> Result<Finished> {
         let mut done = 0;
@@ -228,6 +250,7 @@ impl Engine {
             }
         }
         let mut at = [measures[0].at(factor)?, measures[1].at(factor)?];
+        self.load(&mut at)?;
         for side in &mut at {
             side.h = self.begin(side)?;
         }
@@ -248,6 +271,7 @@ impl Engine {
                     ..whole.at(next)?
                 };
             }
+            self.load(&mut at)?;
             factor = next;
         }
         for (side, start) in measures.iter_mut().zip(at) {
@@ -263,6 +287,30 @@ impl Engine {
     /// A lane for each of n numbers.
     fn groups(&self, n: usize) -> usize {
         n.div_ceil(self.program.group_size())
+    }
+
+    /// A launch over tiles of pairs of points.
+    fn launch(
+        &self,
+        function: &'static str,
+        groups: usize,
+        [x, y]: [&Side; 2],
+    ) -> Result<Launch<'_>> {
+        let launch = Launch::new(&self.program, function, groups)
+            .input(&x.table)?
+            .input(&y.table)?;
+        Ok(match self.in_parts {
+            true => launch.large(parts::room(self.width)),
+            false => launch,
+        })
+    }
+
+    /// What the sums of rows come in, for every share of the columns.
+    fn teams(&self) -> usize {
+        match self.in_parts {
+            true => parts::TEAMS,
+            false => 1,
+        }
     }
 
     /// Tiles of rows, and shares of the columns that keep a device busy until all end.
@@ -307,10 +355,8 @@ impl Engine {
 
     fn scan(&self, to: &Side, from: &Side) -> Result<Tensor> {
         let (rows, shares) = self.cut(to.count, from.count);
-        let mut parts = self.memory(&[shares, 2, to.count])?;
-        Launch::new(&self.program, "scan", rows * shares)
-            .input(&to.points)?
-            .input(&from.points)?
+        let mut parts = self.memory(&[shares * self.teams(), 2, to.count])?;
+        self.launch("scan", rows * shares, [to, from])?
             .input(&from.h)?
             .output(&mut parts)
             .count(to.count)?
@@ -340,10 +386,8 @@ impl Engine {
     /// The mass and the cost of every row, in shares.
     fn pay(&self, x: &Side, y: &Side) -> Result<Tensor> {
         let (rows, shares) = self.cut(x.count, y.count);
-        let mut parts = self.memory(&[shares, 2, x.count])?;
-        Launch::new(&self.plan, "pay", rows * shares)
-            .input(&x.points)?
-            .input(&y.points)?
+        let mut parts = self.memory(&[shares * self.teams(), 2, x.count])?;
+        self.launch("pay", rows * shares, [x, y])?
             .input(&x.h)?
             .input(&y.h)?
             .input(&x.halves)?

@@ -1,80 +1,108 @@
 // Attention of 16-bit numbers on tensor cores, added up in 32 bits; forward and backward (Dao, 2023), without weights kept.
 //
-// A warp holds 16 rows, a group of four warps 64; rows of the other side go through shared memory, TILE at a time, and BACK_TILE on the way back. What a warp multiplies
-// by is read as tables of 8 by 8; the sums of one product, rounded, are the left side of the next where they lie. Logits count in base 2.
-// As in attention.cu nothing is added up by two groups.
+// A warp holds FOLD times 16 rows, a group of four warps four times as many; rows of the other side come by in shared memory, TILE at a time, and BACK_TILE on the
+// way back, one tile while the next is copied. What a warp multiplies by is read as tables of 8 by 8; the sums of one product, rounded, are the left side of the next
+// where they lie. Logits count in base 2. As in attention.cu nothing is added up by two groups.
 //
 // q and k are (B, L, H HEAD) and (B, S, H HEAD), v and out (.., H VALUE_HEAD), with heads of a multiple of 16. Groups count blocks of rows
 // fastest, then heads, then samples.
 
-#define ROWS (LANES / 2u)
+#define WARP_ROWS (16u * FOLD)
+#define ROWS (LANES / WARP * WARP_ROWS)
 #define PITCH (HEAD + 8u)
 #define VALUE_PITCH (VALUE_HEAD + 8u)
-#define WORDS ((TILE + 31u) / 32u)
-#define BACK_WORDS ((BACK_TILE + 31u) / 32u)
 
-// Where this lane is: its warp's first row, and the place in tables.
+// Where this lane is: its warp's first row, and the place in tables. It has rows `row`, `row + 8` and on, LINES of them.
+#define LINES (2u * FOLD)
 #define PLACE                                                                                                        \
   const uint head = GROUP / blocks % heads, sample = GROUP / blocks / heads;                                         \
   const uint block = GROUP % blocks * ROWS, warp = LANE / WARP, lane = LANE % WARP, g = lane / 4u, t = lane % 4u;    \
-  const uint row = block + warp * 16u + g;                                                                           \
+  const uint row = block + warp * WARP_ROWS + g;                                                                     \
   const uint width = heads * HEAD, value_width = heads * VALUE_HEAD
 
-// Rows g and g + 8 of this warp as the left side of products; those behind the end are 0.
+// Of products with a tile of `rows` rows a lane has rows / 2 numbers for each 16 of its warp's: of number j these are the line and the column.
+#define LINE_OF(j, rows) ((j) / ((rows) / 2u) * 2u + (j) / 2u % 2u)
+#define COLUMN_OF(j, rows) ((j) % ((rows) / 2u) / 4u * 8u + 2u * t + (j) % 2u)
+#define CELLS(rows) (FOLD * (rows) / 2u)
+
+// This warp's rows as the left side of products; those behind the end are 0.
 DEVICE void load_rows(GLOBAL(const HALF) x, ulong base, uint row, uint count, uint width, uint size, uint t, LOCAL(uint) out) {
-  UNROLL for (uint k = 0u; k < size / 16u; k++)
+  UNROLL for (uint k = 0u; k < FOLD * size / 16u; k++)
     UNROLL for (uint i = 0u; i < 4u; i++) {
-      const uint r = row + i % 2u * 8u;
-      out[4u * k + i] = r < count ? load_two(x, base + (ulong)r * width + k * 16u + i / 2u * 8u + 2u * t) : 0u;
+      const uint r = row + k / (size / 16u) * 16u + i % 2u * 8u;
+      out[4u * k + i] = r < count ? load_two(x, base + (ulong)r * width + k % (size / 16u) * 16u + i / 2u * 8u + 2u * t) : 0u;
     }
 }
 
-// The same back, times a factor.
-DEVICE void store_rows(GLOBAL(HALF) x, ulong base, uint row, uint count, uint width, uint size, uint t, float factor, float second,
+// The same back, each line times its factor.
+DEVICE void store_rows(GLOBAL(HALF) x, ulong base, uint row, uint count, uint width, uint size, uint t, LOCAL(const float) factors,
                        LOCAL(const float) sums) {
-  UNROLL for (uint j = 0u; j < size / 8u; j++) {
-    const uint column = 8u * j + 2u * t;
-    if (row < count) store_two(x, base + (ulong)row * width + column, packed(sums[4u * j] * factor, sums[4u * j + 1u] * factor));
-    if (row + 8u < count)
-      store_two(x, base + (ulong)(row + 8u) * width + column, packed(sums[4u * j + 2u] * second, sums[4u * j + 3u] * second));
+  UNROLL for (uint j = 0u; j < CELLS(size); j += 2u) {
+    const uint line = LINE_OF(j, size), r = row + line * 8u;
+    if (r < count) store_two(x, base + (ulong)r * width + COLUMN_OF(j, size), packed(sums[j] * factors[line], sums[j + 1u] * factors[line]));
   }
 }
 
-// A tile's rows from `first` on into shared memory; rows behind the end are 0.
-DEVICE void load_tile(uint rows, GLOBAL(const HALF) x, ulong base, uint first, uint count, uint width, uint size, uint pitch,
-                      SHARED_POINTER(HALF) tile) {
+// A tile's rows from `first` on into shared memory, in time; rows behind the end are 0.
+DEVICE void copy_tile(uint rows, GLOBAL(const HALF) x, ulong base, uint first, uint count, uint width, uint size, uint pitch,
+                      SHARED_POINTER(HALF) tile, uint at) {
   const uint each = size / 8u;
   for (uint i = LANE; i < rows * each; i += LANES) {
-    const uint r = i / each, place = r * pitch + i % each * 8u;
+    const uint r = i / each, place = at + r * pitch + i % each * 8u;
     if (first + r < count)
-      copy_eight(x, base + (ulong)(first + r) * width + i % each * 8u, tile, place);
+      copy_later(x, base + (ulong)(first + r) * width + i % each * 8u, tile, place);
     else
       clear_eight(tile, place);
   }
 }
 
-// x[j] = rows times the tile's rows 8 j .. 8 j + 7.
-DEVICE void by_rows(uint rows, LOCAL(const uint) mine, SHARED_POINTER(const HALF) tile, uint size, uint pitch, uint lane, LOCAL(float) x) {
-  UNROLL for (uint i = 0u; i < rows / 2u; i++) x[i] = 0.0f;
+// x = rows times the tile's rows.
+DEVICE void by_rows(uint rows, LOCAL(const uint) mine, SHARED_POINTER(const HALF) tile, uint at, uint size, uint pitch, uint lane, LOCAL(float) x) {
+  UNROLL for (uint i = 0u; i < CELLS(rows); i++) x[i] = 0.0f;
   UNROLL for (uint k = 0u; k < size / 16u; k++)
     UNROLL for (uint j = 0u; j < rows / 8u; j += 2u) {
       uint b[4];
-      load_tables(tile, (8u * (j + lane / 16u) + lane % 8u) * pitch + 16u * k + lane / 8u % 2u * 8u, b);
-      multiply_add(x + 4u * j, mine + 4u * k, b[0], b[1]);
-      multiply_add(x + 4u * j + 4u, mine + 4u * k, b[2], b[3]);
+      load_tables(tile, at + (8u * (j + lane / 16u) + lane % 8u) * pitch + 16u * k + lane / 8u % 2u * 8u, b);
+      UNROLL for (uint m = 0u; m < FOLD; m++) {
+        multiply_add(x + m * rows / 2u + 4u * j, mine + m * size / 4u + 4u * k, b[0], b[1]);
+        multiply_add(x + m * rows / 2u + 4u * j + 4u, mine + m * size / 4u + 4u * k, b[2], b[3]);
+      }
     }
 }
 
+// The same where the warp's own rows lie in shared memory too.
+DEVICE void by_own(uint rows, SHARED_POINTER(const HALF) own, SHARED_POINTER(const HALF) tile, uint at, uint size, uint pitch, uint lane, LOCAL(float) x) {
+  const uint first = LANE / WARP * WARP_ROWS + lane % 16u;
+  UNROLL for (uint i = 0u; i < CELLS(rows); i++) x[i] = 0.0f;
+  UNROLL for (uint k = 0u; k < size / 16u; k++) {
+    uint a[FOLD][4];
+    UNROLL for (uint m = 0u; m < FOLD; m++) load_tables(own, (first + 16u * m) * pitch + 16u * k + lane / 16u * 8u, a[m]);
+    UNROLL for (uint j = 0u; j < rows / 8u; j += 2u) {
+      uint b[4];
+      load_tables(tile, at + (8u * (j + lane / 16u) + lane % 8u) * pitch + 16u * k + lane / 8u % 2u * 8u, b);
+      UNROLL for (uint m = 0u; m < FOLD; m++) {
+        multiply_add(x + m * rows / 2u + 4u * j, a[m], b[0], b[1]);
+        multiply_add(x + m * rows / 2u + 4u * j + 4u, a[m], b[2], b[3]);
+      }
+    }
+  }
+}
+
 // sums += w times the tile, w being as `by_rows` gives it.
-DEVICE void add_rows(uint rows, LOCAL(const float) w, SHARED_POINTER(const HALF) tile, uint size, uint pitch, uint lane, LOCAL(float) sums) {
+DEVICE void add_rows(uint rows, LOCAL(const float) w, SHARED_POINTER(const HALF) tile, uint at, uint size, uint pitch, uint lane, LOCAL(float) sums) {
   UNROLL for (uint k = 0u; k < rows / 16u; k++) {
-    uint a[4];
-    UNROLL for (uint i = 0u; i < 4u; i++) a[i] = packed(w[8u * k + 2u * i], w[8u * k + 2u * i + 1u]);
+    uint a[FOLD][4];
+    UNROLL for (uint i = 0u; i < FOLD * 4u; i++) {
+      const uint j = i / 4u * rows / 2u + 8u * k + i % 4u * 2u;
+      a[i / 4u][i % 4u] = packed(w[j], w[j + 1u]);
+    }
     UNROLL for (uint j = 0u; j < size / 8u; j += 2u) {
       uint b[4];
-      load_tables_turned(tile, (16u * k + lane / 8u % 2u * 8u + lane % 8u) * pitch + 8u * (j + lane / 16u), b);
-      multiply_add(sums + 4u * j, a, b[0], b[1]);
-      multiply_add(sums + 4u * j + 4u, a, b[2], b[3]);
+      load_tables_turned(tile, at + (16u * k + lane / 8u % 2u * 8u + lane % 8u) * pitch + 8u * (j + lane / 16u), b);
+      UNROLL for (uint m = 0u; m < FOLD; m++) {
+        multiply_add(sums + m * size / 2u + 4u * j, a[m], b[0], b[1]);
+        multiply_add(sums + m * size / 2u + 4u * j + 4u, a[m], b[2], b[3]);
+      }
     }
   }
 }
@@ -102,78 +130,102 @@ DEVICE float row_max(float x) {
 #define DROPPED_BITS(query, first)                                                                                     \
   kept_bits(key0, key1, key2, key3, child_stream(stream, sample), ((ulong)head * queries + (query)) * keys + (first), below)
 
-// Which weights of rows g (0) and g + 8 (1) stay, of the tile at `first`: each of the four lanes of a row draws a word.
+// Which weights of this lane's lines stay, of the tile at `first`: the four lanes of a row draw its words in turn.
 #if DROPOUT
-#define KEPT_WORDS(words, first)                                                                                       \
-  uint kept[2][words];                                                                                                 \
-  {                                                                                                                    \
-    const uint drawn = DROPPED_BITS(row + t / words % 2u * 8u, (first) + t % words * 32u);                             \
-    UNROLL for (uint w = 0u; w < 2u * words; w++) kept[w / words][w % words] = SHUFFLE(drawn, lane - t + w);           \
+#define WORDS_OF(rows) (((rows) + 31u) / 32u)
+#define KEPT_WORDS(rows, first)                                                                                        \
+  uint kept[LINES][WORDS_OF(rows)];                                                                                    \
+  UNROLL for (uint c = 0u; c < LINES * WORDS_OF(rows); c += 4u) {                                                      \
+    const uint own = (c + t) % (LINES * WORDS_OF(rows));                                                               \
+    const uint drawn = DROPPED_BITS(row + own / WORDS_OF(rows) * 8u, (first) + own % WORDS_OF(rows) * 32u);            \
+    UNROLL for (uint w = c; w < least(c + 4u, LINES * WORDS_OF(rows)); w++)                                            \
+      kept[w / WORDS_OF(rows)][w % WORDS_OF(rows)] = SHUFFLE(drawn, lane - t + w - c);                                 \
   }
-#define KEPT(i, column) ((kept[i][(column) / 32u] >> ((column) % 32u) & 1u) != 0u)
+#define KEPT(line, column) ((kept[line][(column) / 32u] >> ((column) % 32u) & 1u) != 0u)
 #define MADE_UP(x) ((x) * make_up)
 #else
 #define MADE_UP(x) (x)
-#define KEPT_WORDS(words, first)
-#define KEPT(i, column) true
+#define KEPT_WORDS(rows, first)
+#define KEPT(line, column) true
 #endif
+
+// What of the logits of queries by keys is not seen becomes LOWEST.
+#define HIDE(rows, seen_all, query, key)                                                                               \
+  if (!(seen_all)) {                                                                                                   \
+    UNROLL for (uint j = 0u; j < CELLS(rows); j++)                                                                     \
+      if (!SEEN(query, key)) x[j] = LOWEST;                                                                            \
+  }
 
 // `mask` is (B, S), one number where there is none; `logs`, (B, H, L), are of the sums of weights.
 KERNEL(forward, INPUT(0, HALF, q), INPUT(1, HALF, k), INPUT(2, HALF, v), INPUT(3, REAL, mask), OUTPUT(4, HALF, out), OUTPUT(5, REAL, logs),
        VALUE(6, uint, heads), VALUE(7, uint, queries), VALUE(8, uint, keys), VALUE(9, uint, causal), VALUE(10, REAL, scale),
        VALUE(11, REAL, make_up), VALUE(12, uint, below), CHACHA_KEY(13, 14, 15, 16, 17)) {
-  SHARED(HALF, key_tile, TILE * PITCH);
-  SHARED(HALF, value_tile, TILE * VALUE_PITCH);
+  SHARED_LARGE(HALF, room, 2u * TILE * (PITCH + VALUE_PITCH));
   const uint blocks = (queries + ROWS - 1u) / ROWS;
   PLACE;
   const ulong key_base = (ulong)sample * keys * width + head * HEAD, value_base = (ulong)sample * keys * value_width + head * VALUE_HEAD;
-  uint mine[HEAD / 4u];
-  load_rows(q, (ulong)sample * queries * width + head * HEAD, row, queries, width, HEAD, t, mine);
-  float sums[VALUE_HEAD / 2u], largest[2] = {LOWEST, LOWEST}, base[2] = {LOWEST, LOWEST}, total[2] = {0.0f, 0.0f};
-  UNROLL for (uint i = 0u; i < VALUE_HEAD / 2u; i++) sums[i] = 0.0f;
   const uint end = causal == 0u ? keys : least(keys, block + ROWS);
+  uint stage = 0u;
+#define COPY_TILES(first, at)                                                                                          \
+  copy_tile(TILE, k, key_base, first, keys, width, HEAD, PITCH, room, at);                                             \
+  copy_tile(TILE, v, value_base, first, keys, value_width, VALUE_HEAD, VALUE_PITCH, room, (at) + TILE * PITCH)
+  COPY_TILES(0u, 0u);
+  uint mine[FOLD * HEAD / 4u];
+  load_rows(q, (ulong)sample * queries * width + head * HEAD, row, queries, width, HEAD, t, mine);
+  float sums[CELLS(VALUE_HEAD)], largest[LINES], base[LINES], total[LINES];
+  UNROLL for (uint i = 0u; i < CELLS(VALUE_HEAD); i++) sums[i] = 0.0f;
+  UNROLL for (uint i = 0u; i < LINES; i++) largest[i] = base[i] = LOWEST, total[i] = 0.0f;
   SERIAL for (uint first = 0u; first < end; first += TILE) {
+    const uint at = stage;
+    stage = TILE * (PITCH + VALUE_PITCH) - stage;
+    wait_for_copies();
     BARRIER();
-    load_tile(TILE, k, key_base, first, keys, width, HEAD, PITCH, key_tile);
-    load_tile(TILE, v, value_base, first, keys, value_width, VALUE_HEAD, VALUE_PITCH, value_tile);
-    BARRIER();
-    float x[TILE / 2u];
-    by_rows(TILE, mine, key_tile, HEAD, PITCH, lane, x);
-    if (!ALL_SEEN(block, first + TILE)) {
-      UNROLL for (uint j = 0u; j < TILE / 2u; j++)
-        if (!SEEN(row + j / 2u % 2u * 8u, first + j / 4u * 8u + 2u * t + j % 2u)) x[j] = LOWEST;
+    if (first + TILE < end) {
+      COPY_TILES(first + TILE, stage);
     }
-    float most[2] = {largest[0], largest[1]}, from[2];
-    UNROLL for (uint j = 0u; j < TILE / 2u; j++) most[j / 2u % 2u] = fmax(most[j / 2u % 2u], x[j]);
-    UNROLL for (uint i = 0u; i < 2u; i++) {
+    float x[CELLS(TILE)];
+    by_rows(TILE, mine, room, at, HEAD, PITCH, lane, x);
+    HIDE(TILE, ALL_SEEN(block, first + TILE), row + LINE_OF(j, TILE) * 8u, first + COLUMN_OF(j, TILE));
+    float most[LINES], from[LINES];
+    UNROLL for (uint i = 0u; i < LINES; i++) most[i] = largest[i];
+    UNROLL for (uint j = 0u; j < CELLS(TILE); j++) most[LINE_OF(j, TILE)] = fmax(most[LINE_OF(j, TILE)], x[j]);
+    bool grew = false;
+    UNROLL for (uint i = 0u; i < LINES; i++) {
       most[i] = row_max(most[i]);
-      // Of two rounded numbers: the same largest logit shrinks nothing, however many tiles follow.
-      const float next = most[i] > LOWEST ? most[i] * scale : LOWEST, shrink = exp2_normal(base[i] - next);
-      largest[i] = most[i];
-      base[i] = next;
-      // Where nothing was seen yet, weights are 0.
-      from[i] = next > LOWEST ? next : 0.0f;
-      total[i] *= shrink;
-      UNROLL for (uint j = 0u; j < VALUE_HEAD / 8u; j++) sums[4u * j + 2u * i] *= shrink, sums[4u * j + 2u * i + 1u] *= shrink;
+      grew = grew || most[i] > largest[i];
     }
-    KEPT_WORDS(WORDS, first);
-    UNROLL for (uint j = 0u; j < TILE / 2u; j++) {
-      const uint i = j / 2u % 2u;
-      const float weight = exp2_normal(fma(x[j], scale, -from[i]));
-      total[i] += weight;
-      x[j] = KEPT(i, j / 4u * 8u + 2u * t + j % 2u) ? weight : 0.0f;
+    // Where no row of the warp has a larger logit than before, all are shrunk by 1.
+    if (WARP_ANY(grew)) {
+      float shrink[LINES];
+      UNROLL for (uint i = 0u; i < LINES; i++) {
+        // Of two rounded numbers: the same largest logit shrinks nothing, however many tiles follow.
+        const float next = most[i] > LOWEST ? most[i] * scale : LOWEST;
+        shrink[i] = exp2_normal(base[i] - next);
+        largest[i] = most[i];
+        base[i] = next;
+        total[i] *= shrink[i];
+      }
+      UNROLL for (uint j = 0u; j < CELLS(VALUE_HEAD); j++) sums[j] *= shrink[LINE_OF(j, VALUE_HEAD)];
     }
-    add_rows(TILE, x, value_tile, VALUE_HEAD, VALUE_PITCH, lane, sums);
+    // Where nothing was seen yet, weights are 0.
+    UNROLL for (uint i = 0u; i < LINES; i++) from[i] = base[i] > LOWEST ? base[i] : 0.0f;
+    KEPT_WORDS(TILE, first);
+    UNROLL for (uint j = 0u; j < CELLS(TILE); j++) {
+      const float weight = exp2_normal(fma(x[j], scale, -from[LINE_OF(j, TILE)]));
+      total[LINE_OF(j, TILE)] += weight;
+      x[j] = KEPT(LINE_OF(j, TILE), COLUMN_OF(j, TILE)) ? weight : 0.0f;
+    }
+    add_rows(TILE, x, room, at + TILE * PITCH, VALUE_HEAD, VALUE_PITCH, lane, sums);
   }
   // A row that sees nothing gives zeros.
-  float share[2];
-  UNROLL for (uint i = 0u; i < 2u; i++) {
+  float share[LINES];
+  UNROLL for (uint i = 0u; i < LINES; i++) {
     total[i] = row_sum(total[i]);
     share[i] = total[i] > 0.0f ? make_up / total[i] : 0.0f;
     const float log_total = total[i] > 0.0f ? base[i] + log2(total[i]) : -LOWEST;
     if (t == 0u && row + i * 8u < queries) logs[((ulong)sample * heads + head) * queries + row + i * 8u] = log_total;
   }
-  store_rows(out, (ulong)sample * queries * value_width + head * VALUE_HEAD, row, queries, value_width, VALUE_HEAD, t, share[0], share[1], sums);
+  store_rows(out, (ulong)sample * queries * value_width + head * VALUE_HEAD, row, queries, value_width, VALUE_HEAD, t, share, sums);
 }
 
 // With p the weights and ds = p (keep <g, v> - off): dq = scale ds k. `offs`, (B, H, L), are <g, out>. `scale` has
@@ -182,69 +234,78 @@ KERNEL(back_queries, INPUT(0, HALF, q), INPUT(1, HALF, k), INPUT(2, HALF, v), IN
        INPUT(6, HALF, out), OUTPUT(7, HALF, dq), OUTPUT(8, REAL, offs), VALUE(9, REAL, slope_scale), VALUE(10, uint, heads),
        VALUE(11, uint, queries), VALUE(12, uint, keys), VALUE(13, uint, causal), VALUE(14, REAL, scale), VALUE(15, REAL, make_up),
        VALUE(16, uint, below), CHACHA_KEY(17, 18, 19, 20, 21)) {
-  SHARED(HALF, key_tile, BACK_TILE * PITCH);
-  SHARED(HALF, value_tile, BACK_TILE * VALUE_PITCH);
+  SHARED_LARGE(HALF, room, 2u * BACK_TILE * (PITCH + VALUE_PITCH));
   const uint blocks = (queries + ROWS - 1u) / ROWS;
   PLACE;
   const ulong key_base = (ulong)sample * keys * width + head * HEAD, value_base = (ulong)sample * keys * value_width + head * VALUE_HEAD;
   const ulong query_base = (ulong)sample * queries * width + head * HEAD;
   const ulong given_base = (ulong)sample * queries * value_width + head * VALUE_HEAD;
-  uint mine[HEAD / 4u], slopes_of[VALUE_HEAD / 4u];
+  const uint end = causal == 0u ? keys : least(keys, block + ROWS);
+  uint stage = 0u;
+#undef COPY_TILES
+#define COPY_TILES(first, at)                                                                                          \
+  copy_tile(BACK_TILE, k, key_base, first, keys, width, HEAD, PITCH, room, at);                                        \
+  copy_tile(BACK_TILE, v, value_base, first, keys, value_width, VALUE_HEAD, VALUE_PITCH, room, (at) + BACK_TILE * PITCH)
+  COPY_TILES(0u, 0u);
+  uint mine[FOLD * HEAD / 4u], slopes_of[FOLD * VALUE_HEAD / 4u];
   load_rows(q, query_base, row, queries, width, HEAD, t, mine);
   load_rows(given, given_base, row, queries, value_width, VALUE_HEAD, t, slopes_of);
-  float off[2] = {0.0f, 0.0f}, log_total[2];
+  float off[LINES], log_total[LINES], factors[LINES];
+  UNROLL for (uint i = 0u; i < LINES; i++) off[i] = 0.0f;
   {
-    uint seen[VALUE_HEAD / 4u];
+    uint seen[FOLD * VALUE_HEAD / 4u];
     load_rows(out, given_base, row, queries, value_width, VALUE_HEAD, t, seen);
-    UNROLL for (uint i = 0u; i < VALUE_HEAD / 4u; i++) {
-      off[i % 2u] = fma(widened(slopes_of[i]), widened(seen[i]), off[i % 2u]);
-      off[i % 2u] = fma(widened(slopes_of[i] >> 16), widened(seen[i] >> 16), off[i % 2u]);
+    UNROLL for (uint i = 0u; i < FOLD * VALUE_HEAD / 4u; i++) {
+      const uint line = i / (VALUE_HEAD / 4u) * 2u + i % 2u;
+      off[line] = fma(widened(slopes_of[i]), widened(seen[i]), off[line]);
+      off[line] = fma(widened(slopes_of[i] >> 16), widened(seen[i] >> 16), off[line]);
     }
   }
-  UNROLL for (uint i = 0u; i < 2u; i++) {
+  UNROLL for (uint i = 0u; i < LINES; i++) {
     const uint r = row + i * 8u;
     const ulong place = ((ulong)sample * heads + head) * queries + r;
     off[i] = row_sum(off[i]);
     log_total[i] = r < queries ? logs[place] : -LOWEST;
     if (t == 0u && r < queries) offs[place] = off[i];
   }
-  float sums[HEAD / 2u];
-  UNROLL for (uint i = 0u; i < HEAD / 2u; i++) sums[i] = 0.0f;
-  const uint end = causal == 0u ? keys : least(keys, block + ROWS);
+  float sums[CELLS(HEAD)];
+  UNROLL for (uint i = 0u; i < CELLS(HEAD); i++) sums[i] = 0.0f;
   SERIAL for (uint first = 0u; first < end; first += BACK_TILE) {
+    const uint at = stage;
+    stage = BACK_TILE * (PITCH + VALUE_PITCH) - stage;
+    wait_for_copies();
     BARRIER();
-    load_tile(BACK_TILE, k, key_base, first, keys, width, HEAD, PITCH, key_tile);
-    load_tile(BACK_TILE, v, value_base, first, keys, value_width, VALUE_HEAD, VALUE_PITCH, value_tile);
-    BARRIER();
-    float x[BACK_TILE / 2u], along[BACK_TILE / 2u];
-    by_rows(BACK_TILE, mine, key_tile, HEAD, PITCH, lane, x);
-    by_rows(BACK_TILE, slopes_of, value_tile, VALUE_HEAD, VALUE_PITCH, lane, along);
-    if (!ALL_SEEN(block, first + BACK_TILE)) {
-      UNROLL for (uint j = 0u; j < BACK_TILE / 2u; j++)
-        if (!SEEN(row + j / 2u % 2u * 8u, first + j / 4u * 8u + 2u * t + j % 2u)) x[j] = LOWEST;
+    if (first + BACK_TILE < end) {
+      COPY_TILES(first + BACK_TILE, stage);
     }
-    KEPT_WORDS(BACK_WORDS, first);
-    UNROLL for (uint j = 0u; j < BACK_TILE / 2u; j++) {
-      const uint i = j / 2u % 2u;
-      const float weight = exp2_normal(fma(x[j], scale, -log_total[i]));
-      x[j] = weight * ((KEPT(i, j / 4u * 8u + 2u * t + j % 2u) ? MADE_UP(along[j]) : 0.0f) - off[i]);
+    float x[CELLS(BACK_TILE)], along[CELLS(BACK_TILE)];
+    by_rows(BACK_TILE, mine, room, at, HEAD, PITCH, lane, x);
+    by_rows(BACK_TILE, slopes_of, room, at + BACK_TILE * PITCH, VALUE_HEAD, VALUE_PITCH, lane, along);
+    HIDE(BACK_TILE, ALL_SEEN(block, first + BACK_TILE), row + LINE_OF(j, BACK_TILE) * 8u, first + COLUMN_OF(j, BACK_TILE));
+    KEPT_WORDS(BACK_TILE, first);
+    UNROLL for (uint j = 0u; j < CELLS(BACK_TILE); j++) {
+      const uint line = LINE_OF(j, BACK_TILE);
+      const float weight = exp2_normal(fma(x[j], scale, -log_total[line]));
+      x[j] = weight * ((KEPT(line, COLUMN_OF(j, BACK_TILE)) ? MADE_UP(along[j]) : 0.0f) - off[line]);
     }
-    add_rows(BACK_TILE, x, key_tile, HEAD, PITCH, lane, sums);
+    add_rows(BACK_TILE, x, room, at, HEAD, PITCH, lane, sums);
   }
-  store_rows(dq, query_base, row, queries, width, HEAD, t, slope_scale, slope_scale, sums);
+  UNROLL for (uint i = 0u; i < LINES; i++) factors[i] = slope_scale;
+  store_rows(dq, query_base, row, queries, width, HEAD, t, factors, sums);
 }
 
-// dv = keep p g and dk = scale ds q: rows are keys, queries go through shared memory.
+// dv = keep p g and dk = scale ds q: rows are keys, which stay in shared memory; queries come by.
+#define OWN_ROOM (ROWS * (PITCH + VALUE_PITCH))
+#define KEPT_ROWS (ROWS / 32u)
 KERNEL(back_keys, INPUT(0, HALF, q), INPUT(1, HALF, k), INPUT(2, HALF, v), INPUT(3, REAL, mask), INPUT(4, HALF, given), INPUT(5, REAL, logs),
        INPUT(6, REAL, offs), OUTPUT(7, HALF, dk), OUTPUT(8, HALF, dv), VALUE(9, REAL, slope_scale), VALUE(10, uint, heads),
        VALUE(11, uint, queries), VALUE(12, uint, keys), VALUE(13, uint, causal), VALUE(14, REAL, scale), VALUE(15, REAL, make_up),
        VALUE(16, uint, below), CHACHA_KEY(17, 18, 19, 20, 21)) {
-  SHARED(HALF, query_tile, BACK_TILE * PITCH);
-  SHARED(HALF, given_tile, BACK_TILE * VALUE_PITCH);
-  SHARED(REAL, log_tile, BACK_TILE);
-  SHARED(REAL, off_tile, BACK_TILE);
+  SHARED_LARGE(HALF, room, OWN_ROOM + 2u * BACK_TILE * (PITCH + VALUE_PITCH));
+  SHARED(REAL, log_tile, 2u * BACK_TILE);
+  SHARED(REAL, off_tile, 2u * BACK_TILE);
 #if DROPOUT
-  SHARED(uint, kept_tile, BACK_TILE * 2u);
+  SHARED(uint, kept_tile, 2u * BACK_TILE * KEPT_ROWS);
 #endif
   const uint blocks = (keys + ROWS - 1u) / ROWS;
   PLACE;
@@ -252,48 +313,68 @@ KERNEL(back_keys, INPUT(0, HALF, q), INPUT(1, HALF, k), INPUT(2, HALF, v), INPUT
   const ulong query_base = (ulong)sample * queries * width + head * HEAD;
   const ulong given_base = (ulong)sample * queries * value_width + head * VALUE_HEAD;
   const ulong log_base = ((ulong)sample * heads + head) * queries;
-  uint mine[HEAD / 4u], value[VALUE_HEAD / 4u];
-  load_rows(k, key_base, row, keys, width, HEAD, t, mine);
-  load_rows(v, value_base, row, keys, value_width, VALUE_HEAD, t, value);
-  float to_key[HEAD / 2u], to_value[VALUE_HEAD / 2u];
-  UNROLL for (uint i = 0u; i < HEAD / 2u; i++) to_key[i] = 0.0f;
-  UNROLL for (uint i = 0u; i < VALUE_HEAD / 2u; i++) to_value[i] = 0.0f;
   // Queries before the group's keys see none of them.
   const uint start = causal == 0u ? 0u : block / BACK_TILE * BACK_TILE;
-  SERIAL for (uint first = start; first < queries; first += BACK_TILE) {
-    BARRIER();
-    load_tile(BACK_TILE, q, query_base, first, queries, width, HEAD, PITCH, query_tile);
-    load_tile(BACK_TILE, given, given_base, first, queries, value_width, VALUE_HEAD, VALUE_PITCH, given_tile);
-    for (uint i = LANE; i < BACK_TILE; i += LANES) {
-      log_tile[i] = first + i < queries ? logs[log_base + first + i] : -LOWEST;
-      off_tile[i] = first + i < queries ? offs[log_base + first + i] : 0.0f;
-    }
+  uint stage = 0u;
+#undef COPY_TILES
+#define COPY_TILES(first, half_)                                                                                            \
+  {                                                                                                                         \
+    const uint at = OWN_ROOM + (half_) * BACK_TILE * (PITCH + VALUE_PITCH);                                                 \
+    copy_tile(BACK_TILE, q, query_base, first, queries, width, HEAD, PITCH, room, at);                                      \
+    copy_tile(BACK_TILE, given, given_base, first, queries, value_width, VALUE_HEAD, VALUE_PITCH, room, at + BACK_TILE * PITCH); \
+    for (uint i = LANE; i < BACK_TILE; i += LANES) {                                                                        \
+      const uint to = (half_) * BACK_TILE + i;                                                                              \
+      if ((first) + i < queries) {                                                                                          \
+        copy_number_later(logs, log_base + (first) + i, log_tile, to);                                                      \
+        copy_number_later(offs, log_base + (first) + i, off_tile, to);                                                      \
+      } else {                                                                                                              \
+        log_tile[to] = -LOWEST;                                                                                             \
+        off_tile[to] = 0.0f;                                                                                                \
+      }                                                                                                                     \
+    }                                                                                                                       \
+    DRAW_TILE(first, half_)                                                                                                 \
+  }
 #if DROPOUT
-    for (uint i = LANE; i < BACK_TILE * 2u; i += LANES) kept_tile[i] = DROPPED_BITS(first + i / 2u, block + i % 2u * 32u);
+#define DRAW_TILE(first, half_)                                                                                             \
+  for (uint i = LANE; i < BACK_TILE * KEPT_ROWS; i += LANES)                                                                \
+    kept_tile[(half_) * BACK_TILE * KEPT_ROWS + i] = DROPPED_BITS((first) + i / KEPT_ROWS, block + i % KEPT_ROWS * 32u);
+#else
+#define DRAW_TILE(first, half_)
 #endif
+  copy_tile(ROWS, k, key_base, block, keys, width, HEAD, PITCH, room, 0u);
+  copy_tile(ROWS, v, value_base, block, keys, value_width, VALUE_HEAD, VALUE_PITCH, room, ROWS * PITCH);
+  if (start < queries) COPY_TILES(start, 0u);
+  float to_key[CELLS(HEAD)], to_value[CELLS(VALUE_HEAD)], factors[LINES];
+  UNROLL for (uint i = 0u; i < CELLS(HEAD); i++) to_key[i] = 0.0f;
+  UNROLL for (uint i = 0u; i < CELLS(VALUE_HEAD); i++) to_value[i] = 0.0f;
+  SERIAL for (uint first = start; first < queries; first += BACK_TILE) {
+    const uint half_ = stage, at = OWN_ROOM + half_ * BACK_TILE * (PITCH + VALUE_PITCH);
+    stage = 1u - stage;
+    wait_for_copies();
     BARRIER();
-    float x[BACK_TILE / 2u], along[BACK_TILE / 2u];
-    by_rows(BACK_TILE, mine, query_tile, HEAD, PITCH, lane, x);
-    by_rows(BACK_TILE, value, given_tile, VALUE_HEAD, VALUE_PITCH, lane, along);
-    if (!ALL_SEEN(first, block + ROWS)) {
-      UNROLL for (uint j = 0u; j < BACK_TILE / 2u; j++)
-        if (!SEEN(first + j / 4u * 8u + 2u * t + j % 2u, row + j / 2u % 2u * 8u)) x[j] = LOWEST;
-    }
-    UNROLL for (uint j = 0u; j < BACK_TILE / 2u; j++) {
-      const uint column = j / 4u * 8u + 2u * t + j % 2u;
+    if (first + BACK_TILE < queries) COPY_TILES(first + BACK_TILE, stage);
+    float x[CELLS(BACK_TILE)], along[CELLS(BACK_TILE)];
+    by_own(BACK_TILE, room, room, at, HEAD, PITCH, lane, x);
+    by_own(BACK_TILE, room + ROWS * PITCH, room, at + BACK_TILE * PITCH, VALUE_HEAD, VALUE_PITCH, lane, along);
+    HIDE(BACK_TILE, ALL_SEEN(first, block + ROWS), first + COLUMN_OF(j, BACK_TILE), row + LINE_OF(j, BACK_TILE) * 8u);
+    UNROLL for (uint j = 0u; j < CELLS(BACK_TILE); j++) {
+      const uint column = half_ * BACK_TILE + COLUMN_OF(j, BACK_TILE);
       const float weight = exp2_normal(fma(x[j], scale, -log_tile[column]));
 #if DROPOUT
-      const uint bit = warp * 16u + g + j / 2u % 2u * 8u;
-      const bool stays = (kept_tile[column * 2u + bit / 32u] >> (bit % 32u) & 1u) != 0u;
+      const uint bit = warp * WARP_ROWS + g + LINE_OF(j, BACK_TILE) * 8u;
+      const bool stays = (kept_tile[column * KEPT_ROWS + bit / 32u] >> (bit % 32u) & 1u) != 0u;
 #else
       const bool stays = true;
 #endif
       x[j] = stays ? MADE_UP(weight) : 0.0f;
       along[j] = weight * ((stays ? MADE_UP(along[j]) : 0.0f) - off_tile[column]);
     }
-    add_rows(BACK_TILE, x, given_tile, VALUE_HEAD, VALUE_PITCH, lane, to_value);
-    add_rows(BACK_TILE, along, query_tile, HEAD, PITCH, lane, to_key);
+    add_rows(BACK_TILE, x, room, at + BACK_TILE * PITCH, VALUE_HEAD, VALUE_PITCH, lane, to_value);
+    add_rows(BACK_TILE, along, room, at, HEAD, PITCH, lane, to_key);
   }
-  store_rows(dk, key_base, row, keys, width, HEAD, t, slope_scale, slope_scale, to_key);
-  store_rows(dv, value_base, row, keys, value_width, VALUE_HEAD, t, 1.0f, 1.0f, to_value);
+  wait_for_copies();
+  UNROLL for (uint i = 0u; i < LINES; i++) factors[i] = slope_scale;
+  store_rows(dk, key_base, row, keys, width, HEAD, t, factors, to_key);
+  UNROLL for (uint i = 0u; i < LINES; i++) factors[i] = 1.0f;
+  store_rows(dv, value_base, row, keys, value_width, VALUE_HEAD, t, factors, to_value);
 }
