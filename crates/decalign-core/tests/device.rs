@@ -1,11 +1,12 @@
 //! Kernels in the emulator: the layers against their loops, and that the emulator finds what is wrong.
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use decalign_core::device::emulator::{available, emulated, holds};
-use decalign_core::device::{Backend, Launch, Memory, Program, pairs};
+use decalign_core::device::{Backend, Launch, Memory, Program, pairs, parts};
 use decalign_core::nn::Mode;
-use decalign_core::op::record_one;
+use decalign_core::nn::device::{Layer, Slopes, Target, outer};
+use decalign_core::op::{Tape, record_one};
 use decalign_core::random::Stream;
 use decalign_core::{Result, gradcheck, nn};
 
@@ -206,6 +207,148 @@ fn products_of_all_pairs() -> Result<()> {
     Ok(())
 }
 
+/// The same in parts, a group a tile of rows.
+const PARTS: &str = "
+KERNEL(products, INPUT(0, TABLE, x), INPUT(1, TABLE, y), OUTPUT(2, REAL, z), VALUE(3, uint, n), VALUE(4, uint, m)) {
+  PAIR_TABLES;
+  const uint tiles = (m + SIDE - 1u) / SIDE;
+  START_TILES(x, GROUP, y, 0u, tiles);
+  SERIAL for (uint tile = 0u; tile < tiles; tile++) {
+    REAL cells[OWN_ROWS * OWN_COLUMNS];
+    TILE_PRODUCTS(x, GROUP * SIDE, n, y, tile * SIDE, m, width, cells);
+    UNROLL for (uint a = 0u; a < OWN_ROWS; a++) {
+      UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) {
+        const uint i = GROUP * SIDE + row_of(LANE, a), j = tile * SIDE + column_of(LANE, b);
+        if (i < n && j < m) z[(ulong)i * m + j] = cells[a * OWN_COLUMNS + b];
+      }
+    }
+  }
+}";
+
+/// Products in parts are as far from the right ones as those of f32 are.
+#[test]
+fn products_in_parts() -> Result<()> {
+    if !available() {
+        return Ok(());
+    }
+    for (n, m, width) in [(1, 1, 1), (130, 3, 33), (5, 260, 64)] {
+        // Numbers of many sizes.
+        let sizes = (normal(&[width], 2) * 3.0)?.exp()?;
+        let x = normal(&[n, width], 0)
+            .broadcast_mul(&sizes)?
+            .to_dtype(DType::F32)?;
+        let y = normal(&[m, width], 1)
+            .broadcast_div(&sizes)?
+            .to_dtype(DType::F32)?;
+        let found = emulated(3, || -> Result<Tensor> {
+            let backend = Backend::of(&x)?.unwrap();
+            assert!(parts::takes(&backend, DType::F32, width));
+            assert!(!parts::takes(&backend, DType::F64, width));
+            let program = Program::new("products", PARTS, DType::F32)?;
+            let program = parts::with_parts(program, width);
+            let mut z = Memory::new(&backend, DType::F32, (n, m))?;
+            Launch::new(&program, "products", n.div_ceil(parts::SIDE))
+                .large(parts::room(width))
+                .input(&parts::split(&backend, &x)?)?
+                .input(&parts::split(&backend, &y)?)?
+                .output(&mut z)
+                .count(n)?
+                .count(m)?
+                .run(&backend)?;
+            Ok(z.into_tensor())
+        })?;
+        let [x, y, found] = [&x, &y, &found].map(|t| t.to_dtype(DType::F64).unwrap());
+        let right = x.matmul(&y.t()?)?;
+        let bound = x.abs()?.matmul(&y.abs()?.t()?)?;
+        let off = ((found - right)?.abs()? / bound)?
+            .max_all()?
+            .to_scalar::<f64>()?;
+        // Three products of parts are left out, each below 2^-24, and few sums are rounded.
+        assert!(off < 3.0 * f64::from(f32::EPSILON), "{off:e}");
+    }
+    Ok(())
+}
+
+/// Gradients of layers of one size meet in launches of their own; they are the same.
+#[test]
+fn gradients_that_wait() -> Result<()> {
+    if !available() {
+        return Ok(());
+    }
+    let variable = |shape: &[usize], i: u64| Var::from_tensor(&normal(shape, i));
+    let mut weights = Vec::new();
+    for i in 0..10 {
+        weights.push((variable(&[6, 6], 2 * i)?, variable(&[6], 2 * i + 1)?));
+    }
+    let (last, x) = (variable(&[3, 6], 90)?, normal(&[70, 6], 91));
+    let forward = || -> Result<Tensor> {
+        let mut y = x.clone();
+        for (weight, bias) in &weights {
+            y = nn::linear(&y, weight, Some(bias))?;
+        }
+        // The first once more; and one that is computed from a variable, whose gradient is read at once.
+        y = nn::linear(&y, &weights[0].0, None)?;
+        y = nn::linear(&y, &(last.as_tensor() * 2.0)?, None)?;
+        Ok(y.sqr()?.sum_all()?)
+    };
+    emulated(5, || -> Result<()> {
+        let tape = Tape::new();
+        let waiting = tape.backward(&tape.run(forward)?)?;
+        let graph = forward()?.backward()?;
+        let pairs = weights.iter().flat_map(|(weight, bias)| [weight, bias]);
+        for variable in pairs.chain([&last]) {
+            let (found, right) = (waiting.get(variable).unwrap(), graph.get(variable).unwrap());
+            let off = (found - right)?.abs()?.max_all()?.to_scalar::<f64>()?;
+            let size = right.abs()?.max_all()?.to_scalar::<f64>()?;
+            assert!(size > 0.0 && off <= 1e-12 * size, "{off:e} of {size:e}");
+        }
+        Ok(())
+    })
+}
+
+/// Rows of a parameter of several layers, by our kernel and by the library's product.
+#[test]
+fn gradients_of_parts_of_a_weight() -> Result<()> {
+    if !available() {
+        return Ok(());
+    }
+    for m in [5, 1030] {
+        let (total, at, n, rows) = (m + 9, 4, 3, 67);
+        let (x, g) = (normal(&[rows, n], 0), normal(&[rows, m], 1));
+        let right = g.t()?.contiguous()?.matmul(&x)?;
+        for (fresh, biased) in [(true, true), (true, false), (false, true)] {
+            let target = Target { at, fresh, biased };
+            let (weight, bias) = emulated(6, || -> Result<(Tensor, Tensor)> {
+                let backend = Backend::of(&x)?.unwrap();
+                let slopes = Slopes {
+                    weight: Tensor::ones((total, n), DType::F64, &Device::Cpu)?,
+                    bias: Some(Tensor::ones(total, DType::F64, &Device::Cpu)?),
+                };
+                let (x, g) = (x.clone(), g.clone());
+                let layer = Layer { x, g, slopes };
+                outer(&backend, std::slice::from_ref(&layer), target)?;
+                Ok((layer.slopes.weight, layer.slopes.bias.unwrap()))
+            })?;
+            let others = if fresh { 0.0 } else { 1.0 };
+            let rest = |from: usize, count: usize| -> Result<f64> {
+                let off = (weight.narrow(0, from, count)? - others)?.abs()?;
+                Ok(off.max_all()?.to_scalar()?)
+            };
+            assert_eq!((rest(0, at)?, rest(at + m, 5)?), (0.0, 0.0));
+            let off = (weight.narrow(0, at, m)? - &right)?.abs()?;
+            assert!(off.max_all()?.to_scalar::<f64>()? < 1e-12);
+            let sums = if biased {
+                g.sum(0)?
+            } else {
+                Tensor::zeros(m, DType::F64, &Device::Cpu)?
+            };
+            let off = (bias.narrow(0, at, m)? - sums)?.abs()?;
+            assert!(off.max_all()?.to_scalar::<f64>()? < 1e-12);
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn linear_layers() -> Result<()> {
     let inputs = [
@@ -258,7 +401,7 @@ fn concatenations() -> Result<()> {
 #[test]
 fn wide_linear_layers() -> Result<()> {
     let mode = Mode::Training(Stream::new(4, 3));
-    for (rows, m, n) in [(3, 5, 260), (70, 67, 9)] {
+    for (rows, m, n) in [(3, 5, 260), (70, 67, 9), (2, 1030, 3)] {
         let inputs = [normal(&[rows, n], 0), normal(&[m, n], 1), normal(&[m], 2)];
         holds(&inputs, (1e-11, 1e-4), |x| {
             Ok(vec![

@@ -29,8 +29,16 @@ pub(super) enum Argument<'a> {
     Nothing {
         // Only the emulator asks.
         #[cfg_attr(not(feature = "emulator"), allow(dead_code))]
-        output: bool,
+        access: Access,
     },
+}
+
+/// What a kernel does with a tensor.
+#[derive(Clone, Copy)]
+pub(super) enum Access {
+    Read,
+    Write,
+    Update,
 }
 
 /// A number that a kernel gets.
@@ -72,13 +80,25 @@ impl<'a> Launch<'a> {
 
     /// No tensor for a parameter that this launch does not read.
     pub fn no_input(mut self) -> Self {
-        self.arguments.push(Argument::Nothing { output: false });
+        self.arguments.push(Argument::Nothing {
+            access: Access::Read,
+        });
         self
     }
 
     /// No memory for a parameter that this launch does not write.
     pub fn no_output(mut self) -> Self {
-        self.arguments.push(Argument::Nothing { output: true });
+        self.arguments.push(Argument::Nothing {
+            access: Access::Write,
+        });
+        self
+    }
+
+    /// No tensor for a parameter that this launch does not update.
+    pub fn no_update(mut self) -> Self {
+        self.arguments.push(Argument::Nothing {
+            access: Access::Update,
+        });
         self
     }
 

@@ -53,6 +53,14 @@ pub fn with_small_pairs(program: Program, aligned: bool) -> Program {
     tiled(program, (SMALL_SIDE / 16, 2 * DEPTH), aligned)
 }
 
+/// Rows and columns of the smallest tile.
+pub const LEAST_SIDE: usize = 32;
+
+/// [`with_pairs`] in tiles of [`LEAST_SIDE`]: for tables of which even small ones would.
+pub fn with_least_pairs(program: Program, aligned: bool) -> Program {
+    tiled(program, (LEAST_SIDE / 16, 4 * DEPTH), aligned)
+}
+
 fn tiled(program: Program, (each, depth): (usize, usize), aligned: bool) -> Program {
     program
         .after(include_str!("prelude/pairs.h"))

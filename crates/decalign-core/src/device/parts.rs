@@ -14,10 +14,17 @@ pub const TEAMS: usize = 2;
 
 /// Coordinates that are multiplied at a time.
 const SLICE_WIDTH: usize = 16;
-const STAGES: usize = 2;
 
 fn slices(width: usize) -> usize {
     width.div_ceil(SLICE_WIDTH)
+}
+
+/// Slices of columns that come by at a time, while as many are copied: the fewer meetings of all lanes the better.
+fn at_a_time(width: usize) -> usize {
+    match slices(width) % 2 {
+        0 => 2,
+        _ => 1,
+    }
 }
 
 /// Elements of a tile of a table.
@@ -27,7 +34,7 @@ pub fn tile_size(width: usize) -> usize {
 
 /// Bytes of shared memory that a group takes, for [`Launch::large`].
 pub fn room(width: usize) -> usize {
-    (slices(width) + STAGES) * 3 * SIDE * SLICE_WIDTH * DType::BF16.size_in_bytes()
+    (slices(width) + 2 * at_a_time(width)) * 3 * SIDE * SLICE_WIDTH * DType::BF16.size_in_bytes()
 }
 
 /// Whether tables of such numbers go in parts here: f32 where there are tensor cores and room.
@@ -46,6 +53,7 @@ pub fn with_parts(program: Program, width: usize) -> Program {
         .with_tables(DType::BF16)
         .lanes(pairs::LANES)
         .constant("SLICES", slices(width))
+        .constant("AT_A_TIME", at_a_time(width))
 }
 
 pub(super) fn program(width: usize) -> Result<Program> {

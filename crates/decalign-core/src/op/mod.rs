@@ -20,6 +20,7 @@
 
 mod branches;
 mod graph;
+pub(crate) mod later;
 mod node;
 mod origin;
 mod split;
@@ -89,9 +90,16 @@ pub struct Backward<'a> {
     pub gradients: &'a [Option<Tensor>],
     /// Whether the gradient of each input is wanted.
     pub needed: &'a [bool],
+    /// Whether the gradient of each input goes to a variable and nowhere else.
+    pub(crate) last: &'a [bool],
 }
 
 impl Backward<'_> {
+    /// Whether nothing reads the gradient of input `i` before the backward pass has come to its end: then it may be written as late.
+    pub fn may_wait(&self, i: usize) -> bool {
+        self.last.get(i).copied().unwrap_or(false)
+    }
+
     /// The gradient of output `i`, zeros where the loss does not depend on it.
     pub fn gradient(&self, i: usize) -> Result<Tensor> {
         match &self.gradients[i] {

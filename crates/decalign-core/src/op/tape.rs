@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use candle_core::{Tensor, TensorId};
 
 use super::graph::{Gradients, Variables, gradients, sum};
-use super::{Backward, InputGradients, Output};
+use super::{Backward, InputGradients, Output, later};
 use crate::{Error, Result, profile};
 
 type BackwardFn = dyn Fn(&Backward) -> Result<InputGradients> + Send + Sync;
@@ -72,6 +72,12 @@ enum Source {
     Output(usize, usize),
 }
 
+impl Source {
+    fn is_variable(&self) -> bool {
+        matches!(self, Self::Variable(_))
+    }
+}
+
 thread_local! {
     static CURRENT: RefCell<Recording> = const { RefCell::new(Recording::Candle) };
 }
@@ -127,6 +133,11 @@ impl Tape {
     /// # Errors
     /// When the scalar carries no gradient, or an operation's backward pass fails.
     pub fn backward(&self, loss: &Tensor) -> Result<Gradients> {
+        later::scope(|| self.walk(loss))?.sum()
+    }
+
+    /// What each use of every variable says.
+    fn walk(&self, loss: &Tensor) -> Result<Variables> {
         let source = self.lock().source(loss);
         let Source::Output(last, index) = source else {
             let remedy = "must be computed on this tape";
@@ -169,7 +180,7 @@ impl Tape {
                 }
             }
         }
-        variables.sum()
+        Ok(variables)
     }
 
     /// The stretches of Candle's operations between recorded ones: each goes through Candle's backward pass, in many
@@ -252,11 +263,13 @@ impl Entry {
         else {
             return Ok(Vec::new());
         };
+        let last: Vec<bool> = self.sources.iter().map(Source::is_variable).collect();
         let view = Backward {
             inputs: &self.inputs,
             outputs: &self.outputs,
             gradients: given,
             needed: &self.needed,
+            last: &last,
         };
         let run = || profile::backward(*phase, || backward(&view));
         let found = within(Recording::Candle, || scratch(run))?;

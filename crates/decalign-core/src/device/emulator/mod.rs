@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Shape, Storage, Tensor};
 use half::{bf16, f16};
 
-use super::launch::{Argument, Launch, Value};
+use super::launch::{Access, Argument, Launch, Value};
 use crate::{Elements, Error, Real, Result, agree};
 use process::Server;
 
@@ -277,10 +277,17 @@ fn write(argument: &Argument, dtype: DType, to: &mut Vec<u8>) -> Result<usize> {
         if kind == 1 || kind == 3 { bytes } else { 0 }
     }
     Ok(match argument {
-        Argument::Nothing { output } => match dtype {
-            DType::F64 => push::<f64>(u8::from(*output), &[], to),
-            _ => push::<f32>(u8::from(*output), &[], to),
-        },
+        Argument::Nothing { access } => {
+            let kind = match access {
+                Access::Read => 0,
+                Access::Write => 1,
+                Access::Update => 3,
+            };
+            match dtype {
+                DType::F64 => push::<f64>(kind, &[], to),
+                _ => push::<f32>(kind, &[], to),
+            }
+        }
         Argument::Value(Value::F32(v)) => push(2, &[*v], to),
         Argument::Value(Value::F64(v)) => push(2, &[*v], to),
         Argument::Value(Value::U32(v)) => push(2, &[*v], to),

@@ -10,9 +10,12 @@
 #define FETCHED (SIDE * DEPTH / LANES)
 #define LANES_OF_ROW (DEPTH / FETCHED)
 
+// Neighbours that a lane reads as a vector.
+#define NEXT (EACH < 4u ? EACH : 4u)
+
 // Which row and which column of the tile cell (a, b) of a lane is. The 16 lanes of a row are half a warp.
-DEVICE uint row_of(uint lane, uint a) { return a / 4u * 64u + lane / 16u * 4u + a % 4u; }
-DEVICE uint column_of(uint lane, uint b) { return b / 4u * 64u + lane % 16u * 4u + b % 4u; }
+DEVICE uint row_of(uint lane, uint a) { return a / NEXT * (16u * NEXT) + lane / 16u * NEXT + a % NEXT; }
+DEVICE uint column_of(uint lane, uint b) { return b / NEXT * (16u * NEXT) + lane % 16u * NEXT + b % NEXT; }
 
 // Numbers `at` and on of a row, those from `left` on 0. With ALIGNED rows are whole vectors.
 DEVICE void fetch_step(GLOBAL(const REAL) x, ulong at, uint left, LOCAL(REAL) next) {
@@ -53,12 +56,12 @@ DEVICE void store_step(LOCAL(const REAL) next, SHARED_POINTER(REAL) to) {
       y_at += DEPTH;                                                                                                               \
       fetch_step(x, x_at, x_width > later ? x_width - later : 0u, x_next);                                                         \
       fetch_step(y, y_at, y_width > later ? y_width - later : 0u, y_next);                                                         \
-      const SHARED_POINTER(REAL) u_at = x_table + (half_ + lane / 16u * 4u);                                                       \
-      const SHARED_POINTER(REAL) v_at = y_table + (half_ + lane % 16u * 4u);                                                       \
+      const SHARED_POINTER(REAL) u_at = x_table + (half_ + row_of(lane, 0u));                                                       \
+      const SHARED_POINTER(REAL) v_at = y_table + (half_ + column_of(lane, 0u));                                                       \
       UNROLL for (uint k = 0u; k < DEPTH; k++) {                                                                                   \
         REAL u[EACH], v[EACH];                                                                                                     \
-        UNROLL for (uint a = 0u; a < EACH; a++) u[a] = u_at[k * SIDE_PITCH + a / 4u * 64u + a % 4u];                               \
-        UNROLL for (uint b = 0u; b < EACH; b++) v[b] = v_at[k * SIDE_PITCH + b / 4u * 64u + b % 4u];                               \
+        UNROLL for (uint a = 0u; a < EACH; a++) u[a] = u_at[k * SIDE_PITCH + row_of(0u, a)];                               \
+        UNROLL for (uint b = 0u; b < EACH; b++) v[b] = v_at[k * SIDE_PITCH + column_of(0u, b)];                               \
         UNROLL for (uint a = 0u; a < EACH; a++) {                                                                                  \
           UNROLL for (uint b = 0u; b < EACH; b++) sums[a * EACH + b] = STEP(u[a], v[b], sums[a * EACH + b]);                       \
         }                                                                                                                          \

@@ -12,7 +12,6 @@
 #define SLICE_WIDTH 16u
 #define PART (SIDE * SLICE_WIDTH)
 #define SLICE (3u * PART)
-#define STAGES 2u
 
 // Rows and columns of the tile that a lane has, 32 and 64 of which belong to a warp. Rows are shared by 4 lanes of each of two warps.
 #define OWN_ROWS 4u
@@ -52,54 +51,62 @@ DEVICE void split_tile(GLOBAL(const REAL) x, uint first, uint end, uint width, G
   }
 }
 
-DEVICE void copy_slice(GLOBAL(const HALF) x, uint slice, SHARED_POINTER(HALF) room, uint to, uint lane) {
+// `count` slices of a table from number `slice` on to place `to`.
+DEVICE void copy_slices(GLOBAL(const HALF) x, uint slice, uint count, SHARED_POINTER(HALF) room, uint to, uint lane) {
   const ulong at = (ulong)slice * SLICE + lane * 8u;
-  UNROLL for (uint i = 0u; i < SLICE / 8u; i += LANES) copy_later(x, at + i * 8u, room, to * SLICE + lane * 8u + i * 8u);
+  UNROLL for (uint i = 0u; i < count * SLICE / 8u; i += LANES) copy_later(x, at + i * 8u, room, to * SLICE + lane * 8u + i * 8u);
 }
 
-// The sums of a tile and one of the columns that came by; `next` is the slice that the columns go on with, and `stage` where the one
-// before it lies. All lanes of the group come to it.
+// Adds to the sums of a tile the products of a slice at `rows` and one at `columns`.
+DEVICE void add_slice(SHARED_POINTER(const HALF) room, uint rows, uint columns, LOCAL(REAL) cells) {
+  uint a[2][3][4];
+  UNROLL for (uint m = 0u; m < 2u; m++) {
+    UNROLL for (uint part = 0u; part < 3u; part++) load_tables(room, rows + part * PART + m * 16u * SLICE_WIDTH, a[m][part]);
+  }
+  UNROLL for (uint two = 0u; two < OWN_COLUMNS / 4u; two++) {
+    uint b[3][4];
+    UNROLL for (uint part = 0u; part < 3u; part++) load_tables(room, columns + part * PART + two * 16u * SLICE_WIDTH, b[part]);
+    UNROLL for (uint n = 0u; n < 2u; n++) {
+      float sums[2][4];
+      UNROLL for (uint c = 0u; c < 8u; c++) sums[c / 4u][c % 4u] = 0.0f;
+      // Parts of both sides whose numbers add up to 2, to 1, to 0.
+      UNROLL for (uint order = 0u; order < 3u; order++) {
+        UNROLL for (uint part = 0u; part < 3u - order; part++) {
+          UNROLL for (uint m = 0u; m < 2u; m++)
+            multiply_add(sums[m], a[m][part], b[2u - order - part][2u * n], b[2u - order - part][2u * n + 1u]);
+        }
+      }
+      UNROLL for (uint c = 0u; c < 8u; c++) cells[c / 2u * OWN_COLUMNS + 4u * two + 2u * n + c % 2u] += sums[c / 4u][c % 4u];
+    }
+  }
+}
+
+// The sums of a tile and one of the columns that came by; `next` is the slice that the columns go on with, and `stage` where those
+// before it lie. All lanes of the group come to it.
 DEVICE void tile_sums(GLOBAL(const HALF) y, LOCAL(uint) next, uint end, SHARED_POINTER(HALF) room, LOCAL(uint) stage, uint lane,
                       LOCAL(REAL) cells) {
   const uint in_warp = lane % 32u, mine = place_of(lane / 64u * 32u + in_warp % 16u, in_warp / 16u);
   const uint other = place_of(lane / 32u % 2u * 64u + in_warp / 16u * 8u + in_warp % 8u, in_warp / 8u % 2u);
   UNROLL for (uint c = 0u; c < OWN_ROWS * OWN_COLUMNS; c++) cells[c] = 0.0f;
-  SERIAL for (uint slice = 0u; slice < SLICES; slice++) {
+  SERIAL for (uint first = 0u; first < SLICES; first += AT_A_TIME) {
     // What comes next takes the place of what all have left behind.
     wait_for_copies();
     BARRIER();
-    const uint columns = *stage * SLICE + other, rows = slice * SLICE + mine;
-    *stage = 2u * SLICES + 1u - *stage;
-    if (*next < end) copy_slice(y, (*next)++, room, *stage, lane);
-    uint a[2][3][4];
-    UNROLL for (uint m = 0u; m < 2u; m++) {
-      UNROLL for (uint part = 0u; part < 3u; part++) load_tables(room, rows + part * PART + m * 16u * SLICE_WIDTH, a[m][part]);
-    }
-    UNROLL for (uint two = 0u; two < OWN_COLUMNS / 4u; two++) {
-      uint b[3][4];
-      UNROLL for (uint part = 0u; part < 3u; part++) load_tables(room, columns + part * PART + two * 16u * SLICE_WIDTH, b[part]);
-      UNROLL for (uint n = 0u; n < 2u; n++) {
-        float sums[2][4];
-        UNROLL for (uint c = 0u; c < 8u; c++) sums[c / 4u][c % 4u] = 0.0f;
-        // Parts of both sides whose numbers add up to 2, to 1, to 0.
-        UNROLL for (uint order = 0u; order < 3u; order++) {
-          UNROLL for (uint part = 0u; part < 3u - order; part++) {
-            UNROLL for (uint m = 0u; m < 2u; m++)
-              multiply_add(sums[m], a[m][part], b[2u - order - part][2u * n], b[2u - order - part][2u * n + 1u]);
-          }
-        }
-        UNROLL for (uint c = 0u; c < 8u; c++) cells[c / 2u * OWN_COLUMNS + 4u * two + 2u * n + c % 2u] += sums[c / 4u][c % 4u];
-      }
-    }
+    const uint there = *stage;
+    *stage = 2u * SLICES + AT_A_TIME - there;
+    if (*next < end) copy_slices(y, *next, AT_A_TIME, room, *stage, lane);
+    *next += AT_A_TIME;
+    SERIAL for (uint i = 0u; i < AT_A_TIME; i++) add_slice(room, (first + i) * SLICE + mine, (there + i) * SLICE + other, cells);
   }
 }
 
 // As in pairs.h: what a kernel that goes through tiles declares, starts with, and asks for every tile from `tile` to `end` in order.
 #define TABLE HALF
-#define PAIR_TABLES SHARED_LARGE(HALF, pair_room, (SLICES + STAGES) * SLICE)
-#define START_TILES(x, x_tile, y, tile, end)                                                                                           \
-  uint pairs_next = (tile) * SLICES, pairs_stage = SLICES;                                                                             \
-  const uint pairs_end = (end) * SLICES;                                                                                               \
-  UNROLL for (uint _slice = 0u; _slice < SLICES; _slice++) copy_slice(x, (x_tile) * SLICES + _slice, pair_room, _slice, LANE);         \
-  if (pairs_next < pairs_end) copy_slice(y, pairs_next++, pair_room, pairs_stage, LANE)
+#define PAIR_TABLES SHARED_LARGE(HALF, pair_room, (SLICES + 2u * AT_A_TIME) * SLICE)
+#define START_TILES(x, x_tile, y, tile, end)                                                         \
+  uint pairs_next = (tile) * SLICES, pairs_stage = SLICES;                                           \
+  const uint pairs_end = (end) * SLICES;                                                             \
+  copy_slices(x, (x_tile) * SLICES, SLICES, pair_room, 0u, LANE);                                    \
+  if (pairs_next < pairs_end) copy_slices(y, pairs_next, AT_A_TIME, pair_room, pairs_stage, LANE);   \
+  pairs_next += AT_A_TIME
 #define TILE_PRODUCTS(x, first, n, y, second, m, width, cells) tile_sums(y, &pairs_next, pairs_end, pair_room, &pairs_stage, LANE, cells)

@@ -1,20 +1,23 @@
 // y = x W^T + b, rectified and dropped out, in one launch: for inner sizes of some hundred, where a library's product is mostly
 // launches. A group has a tile of y.
 
+// Words of a row of the tile.
+#define WORDS (SIDE / 32u)
+
 KERNEL(affine, INPUT(0, REAL, x), INPUT(1, REAL, weight), INPUT(2, REAL, bias), OUTPUT(3, REAL, y), VALUE(4, uint, rows), VALUE(5, uint, m),
        VALUE(6, uint, width), VALUE(7, REAL, scale), VALUE(8, uint, below), CHACHA_KEY(9, 10, 11, 12, 13)) {
   SHARED(REAL, x_table, PAIR_ROOM);
   SHARED(REAL, y_table, PAIR_ROOM);
 #if DROPOUT
-  // 32 choices a word, two words a row of the tile.
-  SHARED(uint, kept, 2u * SIDE);
+  // 32 choices a word.
+  SHARED(uint, kept, WORDS * SIDE);
 #endif
   REAL cells[EACH * EACH];
   const uint tiles = (m + SIDE - 1u) / SIDE, first = GROUP / tiles * SIDE, second = GROUP % tiles * SIDE;
   pair_products(x, first, rows, weight, second, m, width, x_table, y_table, LANE, cells);
 #if DROPOUT
-  if (LANE < 2u * SIDE) {
-    const ulong number = (ulong)(first + LANE / 2u) * m + second + LANE % 2u * 32u;
+  if (LANE < WORDS * SIDE) {
+    const ulong number = (ulong)(first + LANE / WORDS) * m + second + LANE % WORDS * 32u;
     kept[LANE] = kept_bits(key0, key1, key2, key3, stream, number, below);
   }
   BARRIER();
@@ -32,7 +35,7 @@ KERNEL(affine, INPUT(0, REAL, x), INPUT(1, REAL, weight), INPUT(2, REAL, bias), 
       if (v < 0) v = 0;
 #endif
 #if DROPOUT
-      v = (kept[2u * row + column / 32u] >> (column % 32u) & 1u) != 0u ? v * scale : (REAL)0;
+      v = (kept[WORDS * row + column / 32u] >> (column % 32u) & 1u) != 0u ? v * scale : (REAL)0;
 #endif
       y[(ulong)i * m + j] = v;
     }

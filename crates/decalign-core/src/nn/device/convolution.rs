@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Slopes, Target, outer};
+use super::{Layer, Slopes, Target, outer, outer_later};
 use crate::Result;
 use crate::device::{Backend, Launch, Memory, Program, product};
 use crate::nn::convolution::Size;
@@ -39,11 +39,20 @@ pub(in crate::nn) fn convolution(
             // Computed again: windows are as many times larger than x as the kernel is long.
             let windows = self::windows(&backend, x, size)?;
             let shape = (size.outputs, size.kernel * size.channels);
-            let weight = Memory::new(&backend, x.dtype(), shape)?;
-            let mut slopes = [Slopes { weight, bias: None }];
-            outer(&backend, &windows, &[&g], &mut slopes, Target::whole())?;
-            let [Slopes { weight: dw, .. }] = slopes;
-            gradients[1] = Some(by_channel(dw, size)?);
+            let slopes = Slopes::new(&backend, x.dtype(), shape, false)?;
+            let dw = slopes.weight.clone();
+            let layer = Layer {
+                x: windows,
+                g,
+                slopes,
+            };
+            // Channels change places at once where a kernel is longer.
+            if size.kernel == 1 && b.may_wait(1) {
+                outer_later(&backend, layer, Target::whole())?;
+            } else {
+                outer(&backend, &[layer], Target::whole())?;
+            }
+            gradients[1] = Some(by_channel(&dw, size)?);
         }
         Ok(gradients)
     })
@@ -89,13 +98,12 @@ fn by_window(weight: &Tensor, size: Size) -> Result<Tensor> {
 }
 
 /// (O, K C) back to (O, C, K).
-fn by_channel(weight: Memory, size: Size) -> Result<Tensor> {
+fn by_channel(weight: &Tensor, size: Size) -> Result<Tensor> {
     let (m, k, c) = (size.outputs, size.kernel, size.channels);
     match k {
-        1 => Ok(weight.reshape((m, c, k))?.into_tensor()),
+        1 => Ok(weight.reshape((m, c, k))?),
         _ => Ok(weight
             .reshape((m, k, c))?
-            .into_tensor()
             .permute((0, 2, 1))?
             .contiguous()?),
     }

@@ -39,16 +39,15 @@ DEVICE REAL sum_of_column(REAL sum, SHARED_POINTER(REAL) partial, uint lane) {
 }
 
 // Of g (rows, m) into numbers `at` to `at + m` of `sums`; `before` numbers in front of them and `behind` are set to 0.
-KERNEL(sum_columns, INPUT(0, REAL, g), OUTPUT(1, REAL, sums), VALUE(2, uint, rows), VALUE(3, uint, m), VALUE(4, ulong, at), VALUE(5, uint, before),
-       VALUE(6, uint, behind)) {
+KERNEL(sum_columns, INPUT(0, REAL, g), OUTPUT(1, REAL, sums), VALUE(2, uint, rows), VALUE(3, uint, m)) {
   SHARED(REAL, partial, COLUMNS * LANES / WARP);
   const uint column = GROUP * COLUMNS + LANE % COLUMNS;
   REAL sum = 0;
-  if (column >= before && column - before < m)
-    for (uint row = LANE / COLUMNS; row < rows; row += LANES / COLUMNS) sum += g[(ulong)row * m + column - before];
+  if (column < m)
+    for (uint row = LANE / COLUMNS; row < rows; row += LANES / COLUMNS) sum += g[(ulong)row * m + column];
   sum = warp_sum(sum_of_column(sum, partial, LANE));
   const uint mine = GROUP * COLUMNS + LANE / WARP;
-  if (LANE % WARP == 0u && LANE / WARP < COLUMNS && mine < before + m + behind) sums[at + mine - before] = sum;
+  if (LANE % WARP == 0u && LANE / WARP < COLUMNS && mine < m) sums[mine] = sum;
 }
 
 // The gradient behind the gate, and its sums of columns. What came through is positive in y.

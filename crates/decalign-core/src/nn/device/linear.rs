@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{CHUNKS, LAYERS, Slopes, Target, outer};
+use super::{CHUNKS, LAYERS, Layer, Slopes, Target, outer, outer_later};
 use crate::Result;
 use crate::device::{Backend, Launch, Memory, Program, chacha, pairs, product};
 use crate::nn::linear::Gate;
@@ -13,6 +13,8 @@ use crate::random::Stream;
 const TALL: usize = 1024;
 /// Columns of such a group.
 const COLUMNS: usize = 8;
+/// Groups of small tiles that leave half a large device idle: smaller tiles are more groups.
+const FEW: usize = 66;
 /// Lanes of a group that goes through elements.
 const FLAT: usize = 256;
 
@@ -27,7 +29,9 @@ fn program(dtype: DType, lanes: usize) -> Result<Program> {
 pub(in crate::nn) fn programs(dtype: DType) -> Result<Vec<Program>> {
     let mut all = vec![program(dtype, FLAT)?, program(dtype, TALL)?];
     for variant in [[false; 3], [true, false, false], [true; 3]] {
-        all.push(affine_program(dtype, variant, true)?);
+        for small in [false, true] {
+            all.push(affine_program(dtype, variant, true, small)?);
+        }
     }
     all.push(many_program(dtype, true, true)?);
     Ok(all)
@@ -154,11 +158,18 @@ fn narrow(
     let ((rows, n), m) = (x.dims2()?, weight.dim(0)?);
     let drop = gate.and_then(|gate| gate.drop);
     let variant = [bias.is_some(), gate.is_some(), drop.is_some()];
-    let program = affine_program(x.dtype(), variant, pairs::aligned(&[x, weight]))?;
+    let groups = |side: usize| rows.div_ceil(side) * m.div_ceil(side);
+    let small = groups(pairs::SMALL_SIDE) < FEW;
+    let aligned = pairs::aligned(&[x, weight]);
+    let program = affine_program(x.dtype(), variant, aligned, small)?;
     let (p, stream) = drop.unwrap_or((0.0, Stream::new(0, 0)));
     let mut y = Memory::new(backend, x.dtype(), (rows, m))?;
-    let side = pairs::SMALL_SIDE;
-    Launch::new(&program, "affine", rows.div_ceil(side) * m.div_ceil(side))
+    let groups = groups(if small {
+        pairs::LEAST_SIDE
+    } else {
+        pairs::SMALL_SIDE
+    });
+    Launch::new(&program, "affine", groups)
         .input(x)?
         .input(weight)?
         .input(bias.unwrap_or(weight))?
@@ -177,9 +188,14 @@ fn affine_program(
     dtype: DType,
     [biased, gated, dropout]: [bool; 3],
     aligned: bool,
+    small: bool,
 ) -> Result<Program> {
     let program = Program::new("affine", include_str!("affine.cu"), dtype)?.after(chacha::SOURCE);
-    Ok(pairs::with_small_pairs(program, aligned)
+    let program = match small {
+        true => pairs::with_least_pairs(program, aligned),
+        false => pairs::with_small_pairs(program, aligned),
+    };
+    Ok(program
         .constant("BIASED", usize::from(biased))
         .constant("GATED", usize::from(gated))
         .constant("DROPOUT", usize::from(dropout)))
@@ -222,31 +238,23 @@ fn open(backend: &Backend, x: &Tensor, bias: &Tensor, gate: Gate) -> Result<Memo
     Ok(y)
 }
 
-/// Sums over all dimensions of `g`, the last of m, but that one, into `sums` from element `at` on; where nothing was written
-/// yet, all others become zeros.
+/// Sums over all dimensions of `g` but the last, of m.
 ///
 /// # Errors
 /// When the device fails.
-pub fn sum_columns(
-    backend: &Backend,
-    sums: &mut Memory,
-    (at, fresh): (usize, bool),
-    (g, m): (&Tensor, usize),
-) -> Result<()> {
-    let (before, behind) = match fresh {
-        true => (at, sums.elem_count() - at - m),
-        false => (0, 0),
-    };
-    let groups = (before + m + behind).div_ceil(COLUMNS);
-    Launch::new(&program(g.dtype(), TALL)?, "sum_columns", groups)
-        .input(g)?
-        .output(sums)
-        .count(g.elem_count() / m.max(1))?
-        .count(m)?
-        .long(at as u64)
-        .count(before)?
-        .count(behind)?
-        .run(backend)
+pub fn sum_columns(backend: &Backend, g: &Tensor, m: usize) -> Result<Memory> {
+    let mut sums = Memory::new(backend, g.dtype(), m)?;
+    Launch::new(
+        &program(g.dtype(), TALL)?,
+        "sum_columns",
+        m.div_ceil(COLUMNS),
+    )
+    .input(g)?
+    .output(&mut sums)
+    .count(g.elem_count() / m.max(1))?
+    .count(m)?
+    .run(backend)?;
+    Ok(sums)
 }
 
 fn back(backend: &Backend, b: &Backward, gate: Option<Gate>) -> Result<InputGradients> {
@@ -273,22 +281,19 @@ fn back(backend: &Backend, b: &Backward, gate: Option<Gate>) -> Result<InputGrad
     }
     if b.needed[1] {
         let x = x.contiguous()?.reshape((rows, n))?;
-        let bias = match biased {
-            true => Some(Memory::new(backend, x.dtype(), m)?),
-            false => None,
-        };
-        let weight = Memory::new(backend, x.dtype(), (m, n))?;
-        let mut slopes = [Slopes { weight, bias }];
-        outer(backend, &x, &[&g], &mut slopes, Target::whole())?;
-        let [Slopes { weight, bias }] = slopes;
-        gradients[1] = Some(weight.into_tensor());
-        if let Some(bias) = bias {
-            gradients[2] = Some(bias.into_tensor());
+        let slopes = Slopes::new(backend, x.dtype(), (m, n), biased)?;
+        gradients[1] = Some(slopes.weight.clone());
+        if biased {
+            gradients[2] = slopes.bias.clone();
+        }
+        let layer = Layer { x, g, slopes };
+        if b.may_wait(1) && (!biased || b.may_wait(2)) {
+            outer_later(backend, layer, Target::whole())?;
+        } else {
+            outer(backend, &[layer], Target::whole())?;
         }
     } else if biased {
-        let mut sums = Memory::new(backend, g.dtype(), m)?;
-        sum_columns(backend, &mut sums, (0, true), (&g, m))?;
-        gradients[2] = Some(sums.into_tensor());
+        gradients[2] = Some(sum_columns(backend, &g, m)?.into_tensor());
     }
     Ok(gradients)
 }

@@ -18,7 +18,7 @@ pub(super) use linear::linear;
 pub(super) use linear::programs as linear_programs;
 pub use linear::{affine_map, affine_maps, sum_columns};
 pub(super) use outer::program as outer_program;
-pub use outer::{LAYERS, Slopes, Target, outer};
+pub use outer::{LAYERS, Layer, Slopes, Target, outer, outer_later};
 
 /// Lanes a group, four rows.
 const LANES: usize = 128;

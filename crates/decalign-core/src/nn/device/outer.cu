@@ -1,4 +1,4 @@
-// Gradients of weights and biases of up to six linear layers of one x: g^T x and the sums of g, over rows that groups share. A group has a tile of SIDE x SIDE
+// Gradients of weights and biases of up to six linear layers: g^T x and the sums of g, over rows that groups share. A group has a tile of SIDE x SIDE
 // of g^T x over `chunk` rows; what the groups of a tile found is added up in order by `meet`.
 
 // DEPTH rows from `first`, SIDE columns from `column` on, 0 behind the end. A lane takes FETCHED numbers of a row.
@@ -21,15 +21,17 @@ DEVICE void store_rows(LOCAL(const REAL) next, uint lane, SHARED_POINTER(REAL) t
 #define PICKED(k, of) (k) == 0u ? of##0 : (k) == 1u ? of##1 : (k) == 2u ? of##2 : (k) == 3u ? of##3 : (k) == 4u ? of##4 : of##5
 
 // parts[layer][chunk] is (m, n) of products and m sums.
-KERNEL(outer, INPUT(0, REAL, x), INPUT(1, REAL, g0), INPUT(2, REAL, g1), INPUT(3, REAL, g2), INPUT(4, REAL, g3), INPUT(5, REAL, g4),
-       INPUT(6, REAL, g5), OUTPUT(7, REAL, parts), VALUE(8, uint, rows), VALUE(9, uint, m), VALUE(10, uint, n), VALUE(11, uint, chunk),
-       VALUE(12, ulong, size)) {
+KERNEL(outer, INPUT(0, REAL, x0), INPUT(1, REAL, x1), INPUT(2, REAL, x2), INPUT(3, REAL, x3), INPUT(4, REAL, x4), INPUT(5, REAL, x5),
+       INPUT(6, REAL, g0), INPUT(7, REAL, g1), INPUT(8, REAL, g2), INPUT(9, REAL, g3), INPUT(10, REAL, g4), INPUT(11, REAL, g5),
+       OUTPUT(12, REAL, parts), VALUE(13, uint, rows), VALUE(14, uint, m), VALUE(15, uint, n), VALUE(16, uint, chunk),
+       VALUE(17, ulong, size)) {
   SHARED(REAL, g_table, PAIR_ROOM);
   SHARED(REAL, x_table, PAIR_ROOM);
   const uint across = (n + SIDE - 1u) / SIDE, tiles = across * ((m + SIDE - 1u) / SIDE);
   const uint chunks = (rows + chunk - 1u) / chunk, part = GROUP / tiles;
   const uint i_first = GROUP % tiles / across * SIDE, j_first = GROUP % tiles % across * SIDE;
   const uint first = part % chunks * chunk, last = least(rows, first + chunk);
+  GLOBAL(const REAL) x = PICKED(part / chunks, x);
   GLOBAL(const REAL) g = PICKED(part / chunks, g);
   REAL sums[EACH * EACH], totals[EACH], g_next[FETCHED], x_next[FETCHED];
   UNROLL for (uint c = 0u; c < EACH * EACH; c++) sums[c] = 0;
@@ -43,12 +45,12 @@ KERNEL(outer, INPUT(0, REAL, x), INPUT(1, REAL, g0), INPUT(2, REAL, g1), INPUT(3
     BARRIER();
     fetch_rows(g, row + DEPTH, last, m, i_first, LANE, g_next);
     fetch_rows(x, row + DEPTH, last, n, j_first, LANE, x_next);
-    const SHARED_POINTER(REAL) u_at = g_table + (half_ + LANE / 16u * 4u);
-    const SHARED_POINTER(REAL) v_at = x_table + (half_ + LANE % 16u * 4u);
+    const SHARED_POINTER(REAL) u_at = g_table + (half_ + row_of(LANE, 0u));
+    const SHARED_POINTER(REAL) v_at = x_table + (half_ + column_of(LANE, 0u));
     UNROLL for (uint k = 0u; k < DEPTH; k++) {
       REAL u[EACH], v[EACH];
-      UNROLL for (uint a = 0u; a < EACH; a++) u[a] = u_at[k * SIDE_PITCH + a / 4u * 64u + a % 4u];
-      UNROLL for (uint b = 0u; b < EACH; b++) v[b] = v_at[k * SIDE_PITCH + b / 4u * 64u + b % 4u];
+      UNROLL for (uint a = 0u; a < EACH; a++) u[a] = u_at[k * SIDE_PITCH + row_of(0u, a)];
+      UNROLL for (uint b = 0u; b < EACH; b++) v[b] = v_at[k * SIDE_PITCH + column_of(0u, b)];
       UNROLL for (uint a = 0u; a < EACH; a++) {
         totals[a] += u[a];
         UNROLL for (uint b = 0u; b < EACH; b++) sums[a * EACH + b] = fma(u[a], v[b], sums[a * EACH + b]);
@@ -70,9 +72,9 @@ KERNEL(outer, INPUT(0, REAL, x), INPUT(1, REAL, g0), INPUT(2, REAL, g1), INPUT(3
 // The sums over `count` parts of a layer, each `size` numbers: products into its weight from row `at` on, sums of g into its bias. Both
 // have `total` rows; where they are fresh, all other rows become zeros. `biased` is 1 for sums, 2 for zeros in their place, 0 for neither.
 // `groups` are those of a layer.
-KERNEL(meet, INPUT(0, REAL, parts), OUTPUT(1, REAL, w0), OUTPUT(2, REAL, w1), OUTPUT(3, REAL, w2), OUTPUT(4, REAL, w3), OUTPUT(5, REAL, w4),
-       OUTPUT(6, REAL, w5), OUTPUT(7, REAL, b0), OUTPUT(8, REAL, b1), OUTPUT(9, REAL, b2), OUTPUT(10, REAL, b3), OUTPUT(11, REAL, b4),
-       OUTPUT(12, REAL, b5), VALUE(13, uint, count), VALUE(14, uint, m), VALUE(15, uint, n), VALUE(16, ulong, size), VALUE(17, uint, at),
+KERNEL(meet, INPUT(0, REAL, parts), INOUT(1, REAL, w0), INOUT(2, REAL, w1), INOUT(3, REAL, w2), INOUT(4, REAL, w3), INOUT(5, REAL, w4),
+       INOUT(6, REAL, w5), INOUT(7, REAL, b0), INOUT(8, REAL, b1), INOUT(9, REAL, b2), INOUT(10, REAL, b3), INOUT(11, REAL, b4),
+       INOUT(12, REAL, b5), VALUE(13, uint, count), VALUE(14, uint, m), VALUE(15, uint, n), VALUE(16, ulong, size), VALUE(17, uint, at),
        VALUE(18, uint, total), VALUE(19, uint, fresh), VALUE(20, uint, biased), VALUE(21, uint, groups)) {
   const uint layer = GROUP / groups;
   const uint before = fresh != 0u ? at : 0u, rows = fresh != 0u ? total : m;

@@ -4,8 +4,8 @@ use candle_core::{DType, Tensor};
 
 use super::sum_columns;
 use crate::Result;
-use crate::device::{Backend, Launch, Memory, Program, multiply, pairs};
-use crate::gemm::Store;
+use crate::device::{Backend, Launch, Memory, Program, pairs, product};
+use crate::op::later::{Pending, wait};
 
 /// Lanes that put parts together.
 const FLAT: usize = 256;
@@ -25,7 +25,7 @@ pub const LAYERS: usize = 6;
 
 /// Where the gradients of a layer go: its rows `at` and on of all those of `weight` and `bias`, which hold the parameters of
 /// several. `fresh` where nothing was written to them yet: then all other rows become zeros.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     /// The first row.
     pub at: usize,
@@ -47,113 +47,240 @@ impl Target {
 }
 
 /// The gradients of a layer, to be written.
+#[derive(Clone)]
 pub struct Slopes {
     /// (rows, n)
-    pub weight: Memory,
+    pub weight: Tensor,
     /// (rows), where it is wanted.
-    pub bias: Option<Memory>,
+    pub bias: Option<Tensor>,
 }
 
-/// `g^T x` and the sums of the rows of g, of up to [`LAYERS`] layers with one x; either all of them want a gradient of the
-/// bias, or none.
+impl Slopes {
+    /// Of as many rows and columns as the weight.
+    ///
+    /// # Errors
+    /// When the device has no memory left.
+    pub fn new(
+        backend: &Backend,
+        dtype: DType,
+        (rows, n): (usize, usize),
+        biased: bool,
+    ) -> Result<Self> {
+        let weight = Memory::new(backend, dtype, (rows, n))?.into_tensor();
+        let bias = biased.then(|| Memory::new(backend, dtype, rows));
+        let bias = bias.transpose()?.map(Memory::into_tensor);
+        Ok(Self { weight, bias })
+    }
+}
+
+/// A layer whose gradients are due: what went in, (rows, n), the gradient of what came out, (rows, m), and where they go.
+#[derive(Clone)]
+pub struct Layer {
+    /// What went in.
+    pub x: Tensor,
+    /// The gradient of what came out.
+    pub g: Tensor,
+    /// Where they go.
+    pub slopes: Slopes,
+}
+
+impl Layer {
+    /// What layers of one launch have in common.
+    fn kind(&self) -> Result<Kind> {
+        let ((rows, m), n) = (self.g.dims2()?, self.x.dim(1)?);
+        Ok(Kind {
+            dtype: self.x.dtype(),
+            sizes: [rows, m, n],
+            total: self.slopes.weight.dim(0)?,
+            biased: self.slopes.bias.is_some(),
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    dtype: DType,
+    sizes: [usize; 3],
+    total: usize,
+    biased: bool,
+}
+
+/// Layers that wait for others of their kind.
+#[derive(Default)]
+struct Queue {
+    batches: Vec<Batch>,
+}
+
+struct Batch {
+    backend: Backend,
+    kind: Kind,
+    target: Target,
+    layers: Vec<Layer>,
+}
+
+impl Pending for Queue {
+    fn settle(&mut self) -> Result<()> {
+        let batches = std::mem::take(&mut self.batches);
+        batches.iter().try_for_each(Batch::run)
+    }
+}
+
+impl Queue {
+    /// A batch that is full with this layer.
+    fn push(
+        &mut self,
+        backend: &Backend,
+        kind: Kind,
+        target: Target,
+        layer: Layer,
+    ) -> Option<Batch> {
+        let alike = |batch: &Batch| batch.kind == kind && batch.target == target;
+        let place = self.batches.iter().position(alike).unwrap_or_else(|| {
+            self.batches.push(Batch {
+                backend: backend.clone(),
+                kind,
+                target,
+                layers: Vec::with_capacity(LAYERS),
+            });
+            self.batches.len() - 1
+        });
+        self.batches[place].layers.push(layer);
+        let full = self.batches[place].layers.len() == LAYERS;
+        full.then(|| self.batches.swap_remove(place))
+    }
+}
+
+/// [`outer`] of a layer of which nobody reads the gradients before the end of the backward pass: with others of its kind in one
+/// launch, where one puts them together.
 ///
-/// # Shapes
-/// Each `g` (rows, m), `x` (rows, n).
+/// # Errors
+/// As there.
+pub fn outer_later(backend: &Backend, layer: Layer, target: Target) -> Result<()> {
+    let kind = layer.kind()?;
+    let waits = wait(|queue: &mut Queue| queue.push(backend, kind, target, layer.clone()));
+    match waits {
+        None => outer(backend, &[layer], target),
+        Some(None) => Ok(()),
+        Some(Some(batch)) => batch.run(),
+    }
+}
+
+/// `g^T x` and the sums of the rows of g, of up to [`LAYERS`] layers of one kind: sizes, and whether they want a gradient of the bias.
 ///
 /// # Errors
 /// When the device fails.
-pub fn outer(
-    backend: &Backend,
-    x: &Tensor,
-    given: &[&Tensor],
-    slopes: &mut [Slopes],
-    target: Target,
-) -> Result<()> {
-    let ((rows, m), n) = (given[0].dims2()?, x.dim(1)?);
-    if m.max(n) > NARROW {
-        let mut each = given.iter().zip(slopes);
-        return each.try_for_each(|(g, slopes)| by_library(backend, [g, x], slopes, target));
-    }
-    let aligned = pairs::aligned(given) && pairs::aligned(&[x]);
-    let program = program(x.dtype(), aligned)?;
-    let chunk = rows.div_ceil(CHUNKS).max(CHUNK);
-    let (count, size) = (rows.div_ceil(chunk), m * n + m);
-    let tiles = m.div_ceil(pairs::SMALL_SIDE) * n.div_ceil(pairs::SMALL_SIDE);
-    let mut parts = Memory::new(backend, x.dtype(), (given.len(), count, size))?;
-    let mut launch = Launch::new(&program, "outer", given.len() * count * tiles).input(x)?;
-    for i in 0..LAYERS {
-        launch = match given.get(i) {
-            Some(g) => launch.input(g)?,
-            None => launch.no_input(),
-        };
-    }
-    launch
-        .output(&mut parts)
-        .count(rows)?
-        .count(m)?
-        .count(n)?
-        .count(chunk)?
-        .long(size as u64)
-        .run(backend)?;
-    let total = slopes[0].weight.elem_count() / n.max(1);
-    let biased = match (&slopes[0].bias, target.biased) {
-        (Some(_), true) => 1,
-        (Some(_), false) => 2,
-        (None, _) => 0,
+pub fn outer(backend: &Backend, layers: &[Layer], target: Target) -> Result<()> {
+    let Some(first) = layers.first() else {
+        return Ok(());
     };
-    let written = if target.fresh { total } else { m };
-    let cells = written * (n + usize::from(biased > 0));
-    let groups = cells.div_ceil(FLAT);
-    let parts = parts.into_tensor();
-    let launch = Launch::new(&program, "meet", given.len() * groups).input(&parts)?;
-    placed(launch, slopes)
-        .count(count)?
-        .count(m)?
-        .count(n)?
-        .long(size as u64)
-        .count(target.at)?
-        .count(total)?
-        .count(usize::from(target.fresh))?
-        .count(biased)?
-        .count(groups)?
-        .run(backend)
+    let batch = Batch {
+        backend: backend.clone(),
+        kind: first.kind()?,
+        target,
+        layers: layers.to_vec(),
+    };
+    batch.run()
 }
 
-/// The outputs of `meet`: weights, then biases.
-fn placed<'a>(mut launch: Launch<'a>, slopes: &'a mut [Slopes]) -> Launch<'a> {
-    let (mut weights, mut biases) = (Vec::new(), Vec::new());
-    for slopes in slopes {
-        weights.push(&mut slopes.weight);
-        biases.extend(&mut slopes.bias);
-    }
-    for kind in [weights, biases] {
-        let missing = LAYERS - kind.len();
-        launch = kind.into_iter().fold(launch, Launch::output);
-        launch = (0..missing).fold(launch, |launch, _| launch.no_output());
-    }
-    launch
-}
-
-fn by_library(
-    backend: &Backend,
-    [g, x]: [&Tensor; 2],
-    slopes: &mut Slopes,
-    Target { at, fresh, biased }: Target,
-) -> Result<()> {
-    let (m, n) = (g.dim(1)?, x.dim(1)?);
-    if fresh && slopes.weight.elem_count() > m * n {
-        // What no layer writes is zero.
-        let shape = (slopes.weight.elem_count() / n, n);
-        slopes.weight = Memory::zeros(backend, g.dtype(), shape)?;
-    }
-    let weight = &mut slopes.weight;
-    multiply(backend, weight, at * n, [&g.t()?, x], Store::Write)?;
-    match &mut slopes.bias {
-        Some(bias) if biased => sum_columns(backend, bias, (at, fresh), (g, m)),
-        Some(bias) => {
-            *bias = Memory::zeros(backend, g.dtype(), bias.elem_count())?;
-            Ok(())
+impl Batch {
+    fn run(&self) -> Result<()> {
+        let Kind {
+            sizes: [rows, m, n],
+            dtype,
+            ..
+        } = self.kind;
+        if m.max(n) > NARROW {
+            return self
+                .layers
+                .iter()
+                .try_for_each(|layer| self.by_library(layer));
         }
-        None => Ok(()),
+        let tables: Vec<&Tensor> = self.layers.iter().flat_map(|l| [&l.x, &l.g]).collect();
+        let program = program(dtype, pairs::aligned(&tables))?;
+        let chunk = rows.div_ceil(CHUNKS).max(CHUNK);
+        let (count, size) = (rows.div_ceil(chunk), m * n + m);
+        let tiles = m.div_ceil(pairs::SMALL_SIDE) * n.div_ceil(pairs::SMALL_SIDE);
+        let shape = (self.layers.len(), count, size);
+        let mut parts = Memory::kept(&self.backend, dtype, shape)?;
+        let groups = self.layers.len() * count * tiles;
+        let mut launch = Launch::new(&program, "outer", groups);
+        for table in [|l: &Layer| l.x.clone(), |l: &Layer| l.g.clone()] {
+            for i in 0..LAYERS {
+                launch = match self.layers.get(i) {
+                    Some(layer) => launch.input(&table(layer))?,
+                    None => launch.no_input(),
+                };
+            }
+        }
+        launch
+            .output(&mut parts)
+            .count(rows)?
+            .count(m)?
+            .count(n)?
+            .count(chunk)?
+            .long(size as u64)
+            .run(&self.backend)?;
+        self.meet(&program, &parts.into_tensor())
+    }
+
+    /// Puts together what groups found.
+    fn meet(&self, program: &Program, parts: &Tensor) -> Result<()> {
+        let Kind {
+            sizes: [_, m, n],
+            total,
+            biased,
+            ..
+        } = self.kind;
+        let (_, count, size) = parts.dims3()?;
+        let biased = match (biased, self.target.biased) {
+            (true, true) => 1,
+            (true, false) => 2,
+            (false, _) => 0,
+        };
+        let written = if self.target.fresh { total } else { m };
+        let cells = written * (n + usize::from(biased > 0));
+        let groups = cells.div_ceil(FLAT);
+        let mut launch = Launch::new(program, "meet", self.layers.len() * groups).input(parts)?;
+        for i in 0..LAYERS {
+            launch = match self.layers.get(i) {
+                Some(layer) => launch.update(&layer.slopes.weight)?,
+                None => launch.no_update(),
+            };
+        }
+        for i in 0..LAYERS {
+            launch = match self.layers.get(i).and_then(|l| l.slopes.bias.as_ref()) {
+                Some(bias) => launch.update(bias)?,
+                None => launch.no_update(),
+            };
+        }
+        launch
+            .count(count)?
+            .count(m)?
+            .count(n)?
+            .long(size as u64)
+            .count(self.target.at)?
+            .count(total)?
+            .count(usize::from(self.target.fresh))?
+            .count(biased)?
+            .count(groups)?
+            .run(&self.backend)
+    }
+
+    fn by_library(&self, Layer { x, g, slopes }: &Layer) -> Result<()> {
+        let Target { at, fresh, biased } = self.target;
+        let [_, m, _] = self.kind.sizes;
+        let written = |to: &Tensor, rows: Memory| -> Result<()> {
+            if fresh && to.dim(0)? > m {
+                // What no layer writes is zero.
+                to.zero_set()?;
+            }
+            Ok(to.slice_set(&rows.into_tensor(), 0, at)?)
+        };
+        written(&slopes.weight, product(&self.backend, &g.t()?, x)?)?;
+        match &slopes.bias {
+            Some(bias) if biased => written(bias, sum_columns(&self.backend, g, m)?),
+            Some(bias) => Ok(bias.zero_set()?),
+            None => Ok(()),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use decalign_core::device::{Backend, Memory, multiply};
 use decalign_core::gemm::Store;
-use decalign_core::nn::device::{LAYERS, Slopes, Target, affine_maps, outer};
+use decalign_core::nn::device::{LAYERS, Layer, Slopes, Target, affine_maps, outer, outer_later};
 use decalign_core::op::{Backward, InputGradients, Output, record};
 use decalign_core::{Error, Result};
 
@@ -90,6 +90,7 @@ fn back(
     let mut to_sources: Vec<Option<Memory>> = (0..sources).map(|_| None).collect();
     let layers = (b.inputs.len() - sources) / 2;
     let mut slopes: Vec<Option<Slopes>> = (0..layers).map(|_| None).collect();
+    let waits = (sources..b.inputs.len()).all(|i| b.may_wait(i));
     for group in groups(parts) {
         // Those that the loss depends on.
         let mut given = Vec::with_capacity(group.len());
@@ -126,15 +127,21 @@ fn back(
             if some.is_empty() {
                 continue;
             }
-            let mut targets = Vec::with_capacity(some.len());
-            for (layer, _) in &some {
-                targets.push(match slopes[*layer].take() {
-                    Some(slopes) => slopes,
-                    None => Slopes {
-                        weight: Memory::new(backend, dtype, (3 * d, d))?,
-                        bias: Some(Memory::new(backend, dtype, 3 * d)?),
+            let x = flat(&b.inputs[source], d)?;
+            let mut each = Vec::with_capacity(some.len());
+            for (i, g) in some {
+                let slopes = match &slopes[i] {
+                    Some(slopes) => slopes.clone(),
+                    None => Slopes::new(backend, dtype, (3 * d, d), true)?,
+                };
+                each.push((
+                    i,
+                    Layer {
+                        x: x.clone(),
+                        g: g.clone(),
+                        slopes,
                     },
-                });
+                ));
             }
             let target = Target {
                 at: part * d,
@@ -142,11 +149,16 @@ fn back(
                 // The bias of keys has no gradient.
                 biased: part != KEYS,
             };
-            let x = flat(&b.inputs[source], d)?;
-            let each: Vec<&Tensor> = some.iter().map(|(_, g)| *g).collect();
-            outer(backend, &x, &each, &mut targets, target)?;
-            for ((layer, _), made) in some.iter().zip(targets) {
-                slopes[*layer] = Some(made);
+            for (i, layer) in &each {
+                slopes[*i] = Some(layer.slopes.clone());
+            }
+            let all: Vec<Layer> = each.into_iter().map(|(_, layer)| layer).collect();
+            match &all[..] {
+                // One part of one layer.
+                [layer] if parts.len() == 1 && waits => {
+                    outer_later(backend, layer.clone(), target)?
+                }
+                all => outer(backend, all, target)?,
             }
         }
     }
@@ -156,7 +168,7 @@ fn back(
         .collect();
     for slopes in slopes {
         let (weight, bias) = slopes.map_or((None, None), |s| (Some(s.weight), s.bias));
-        gradients.extend([weight, bias].map(|memory| memory.map(Memory::into_tensor)));
+        gradients.extend([weight, bias]);
     }
     Ok(gradients)
 }

@@ -8,8 +8,11 @@ use super::AdamSettings;
 
 /// Lanes a group.
 const LANES: usize = 256;
-/// Elements a group.
-const CHUNK: usize = 2048;
+/// Elements a group: few, so that many groups share few parameters, and more of more.
+fn chunk(total: usize) -> usize {
+    (total / 4096).next_power_of_two().clamp(512, 8192)
+}
+
 /// Tensors a launch.
 const SLOTS: usize = 16;
 
@@ -45,12 +48,13 @@ impl Plan {
         device: &Device,
     ) -> Result<Self> {
         let (mut launches, mut table) = (Vec::new(), Vec::new());
+        let chunk = chunk(sizes.iter().sum());
         for (set, members) in sets.iter().enumerate() {
             for tensors in members.chunks(SLOTS) {
                 let first = table.len() / 4;
                 for (slot, i) in tensors.iter().enumerate() {
-                    for start in (0..sizes[*i]).step_by(CHUNK) {
-                        let count = CHUNK.min(sizes[*i] - start);
+                    for start in (0..sizes[*i]).step_by(chunk) {
+                        let count = chunk.min(sizes[*i] - start);
                         table.extend([slot, start, starts[*i] + start, count]);
                     }
                 }

@@ -66,7 +66,8 @@ impl Shape {
     fn tiling(self) -> Tiling {
         // A lane holds half a number for each of its warp's rows and each of a tile's, beside its rows' own; on the way back twice as many of both.
         let (fold, tile, back_tile, resident) = match self.head.max(self.value_head) {
-            _ if self.tall => (2, 32, 32, 2),
+            _ if self.tall && self.dropout => (2, 32, 16, 2),
+            _ if self.tall => (2, 64, 32, 2),
             ..=NARROW => (1, 64, 32, 3),
             _ => (1, 32, 16, 2),
         };
