@@ -1,4 +1,4 @@
-"""What `cargo xtask device-suite` compares kernels with, in PyTorch on a CUDA device: `device.py step|attention|transport|mmd ...`."""
+"""What `cargo xtask device-suite` compares kernels with, in PyTorch on a CUDA device: `device.py step|attention|transport|mmd|keops ...`."""
 
 import math
 import sys
@@ -108,6 +108,46 @@ def transport():
                 g = soft(y, x, f)
 
         show(f"transport of {n} points, 10 iterations", median(lazy, 0.5))
+
+
+def keops():
+    """The same lazy transport and kernel sums by KeOps, where it is installed."""
+    try:
+        from pykeops.torch import LazyTensor
+    except ImportError:
+        return
+    for n in (10_000, 50_000):
+        x, y = torch.randn(n, 64, device=DEVICE), torch.randn(n, 64, device=DEVICE)
+        f, g = torch.zeros(n, 1, device=DEVICE), torch.zeros(n, 1, device=DEVICE)
+
+        def soft(x, y, g, epsilon=64.0):
+            logs = g / epsilon - (y * y).sum(1, keepdim=True) / epsilon - math.log(n)
+            inner = (LazyTensor(x[:, None, :] * (2.0 / epsilon)) * LazyTensor(y[None, :, :])).sum(-1)
+            return (x * x).sum(1, keepdim=True) - epsilon * (inner + LazyTensor(logs[None, :, :])).logsumexp(1)
+
+        def lazy():
+            nonlocal f, g
+            for _ in range(10):
+                f = soft(x, y, g)
+                g = soft(y, x, f)
+
+        show(f"KeOps, transport of {n} points, 10 iterations", median(lazy, 0.5))
+    n = 100_000
+    x = torch.randn(n, 64, device=DEVICE, requires_grad=True)
+    y = torch.randn(n, 64, device=DEVICE, requires_grad=True)
+
+    def total(a, b):
+        return (-((LazyTensor(a[:, None, :]) - LazyTensor(b[None, :, :])) ** 2).sum(-1) / 128.0).exp().sum(1).sum()
+
+    def forward():
+        with torch.no_grad():
+            return total(x, x) + total(y, y) - 2 * total(x, y)
+
+    def both():
+        torch.autograd.grad(total(x, x) + total(y, y) - 2 * total(x, y), (x, y))
+
+    show("KeOps, mmd of 100000 points", median(forward, 0.5))
+    show("KeOps, mmd of 100000 points, with gradients", median(both, 0.5))
 
 
 def mmd():

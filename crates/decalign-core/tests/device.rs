@@ -215,6 +215,7 @@ KERNEL(products, INPUT(0, TABLE, x), INPUT(1, TABLE, y), OUTPUT(2, REAL, z), VAL
   START_TILES(x, GROUP, y, 0u, tiles);
   SERIAL for (uint tile = 0u; tile < tiles; tile++) {
     REAL cells[OWN_ROWS * OWN_COLUMNS];
+    UNROLL for (uint c = 0u; c < OWN_ROWS * OWN_COLUMNS; c++) cells[c] = 0;
     TILE_PRODUCTS(x, GROUP * SIDE, n, y, tile * SIDE, m, width, cells);
     UNROLL for (uint a = 0u; a < OWN_ROWS; a++) {
       UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) {

@@ -82,6 +82,6 @@ fn peer(root: &Path, feature: &str) -> Result<(), String> {
     }
     let mut command = Command::new("python3");
     command.arg(root.join("xtask/peers/device.py"));
-    command.args(["step", "attention", "transport", "mmd"]);
+    command.args(["step", "attention", "transport", "mmd", "keops"]);
     call(&mut command, "device.py", "it was there")
 }

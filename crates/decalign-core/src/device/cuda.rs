@@ -57,6 +57,14 @@ pub(super) fn run(launch: Launch, device: &CudaDevice) -> Result<()> {
     let function = load(launch.program, launch.function, device)?;
     let stream = device.cuda_stream();
     let mut arguments = launch.arguments;
+    // First of all: this locks memory for a moment, parts of which may be read by the same kernel.
+    let updates: Vec<Option<u64>> = arguments
+        .iter()
+        .map(|a| match a {
+            Argument::Update(x) => updated(x, &stream).map(Some),
+            _ => Ok(None),
+        })
+        .collect::<Result<_>>()?;
     // Tensors of their own beside the arguments, of which the outputs are borrowed mutably.
     let tensors: Vec<Option<Tensor>> = arguments
         .iter()
@@ -72,7 +80,7 @@ pub(super) fn run(launch: Launch, device: &CudaDevice) -> Result<()> {
     let mut pointers = Vec::with_capacity(arguments.len());
     let mut in_use = Vec::with_capacity(arguments.len());
     let mut values = Vec::with_capacity(arguments.len());
-    for (guard, argument) in guards.iter().zip(&mut arguments) {
+    for ((guard, argument), update) in guards.iter().zip(&mut arguments).zip(updates) {
         values.push(match argument {
             Argument::Value(value) => Some(*value),
             _ => None,
@@ -90,8 +98,8 @@ pub(super) fn run(launch: Launch, device: &CudaDevice) -> Result<()> {
                 }
                 Room::Own(_) => return Err(elsewhere()),
             },
-            (_, Argument::Update(tensor)) => {
-                pointers.push(updated(tensor, &stream)?);
+            (_, Argument::Update(_)) => {
+                pointers.push(update.unwrap_or(0));
                 continue;
             }
             (_, Argument::Value(_) | Argument::Nothing { .. }) => None,

@@ -8,6 +8,10 @@
 // A table lies in tiles of SIDE rows, each of SLICES slices, each of three parts of SIDE rows by SLICE_WIDTH coordinates as shared
 // memory holds them: what is copied is one piece. A group of 8 warps keeps a tile of rows there, and columns come by.
 
+// Two groups a multiprocessor: while one puts together what it has, the other multiplies.
+#undef RESIDENT
+#define RESIDENT 2
+
 #define SIDE 128u
 #define SLICE_WIDTH 16u
 #define PART (SIDE * SLICE_WIDTH)
@@ -81,13 +85,12 @@ DEVICE void add_slice(SHARED_POINTER(const HALF) room, uint rows, uint columns, 
   }
 }
 
-// The sums of a tile and one of the columns that came by; `next` is the slice that the columns go on with, and `stage` where those
+// Adds the sums of a tile and one of the columns that came by to `cells`; `next` is the slice that the columns go on with, and `stage` where those
 // before it lie. All lanes of the group come to it.
 DEVICE void tile_sums(GLOBAL(const HALF) y, LOCAL(uint) next, uint end, SHARED_POINTER(HALF) room, LOCAL(uint) stage, uint lane,
                       LOCAL(REAL) cells) {
   const uint in_warp = lane % 32u, mine = place_of(lane / 64u * 32u + in_warp % 16u, in_warp / 16u);
   const uint other = place_of(lane / 32u % 2u * 64u + in_warp / 16u * 8u + in_warp % 8u, in_warp / 8u % 2u);
-  UNROLL for (uint c = 0u; c < OWN_ROWS * OWN_COLUMNS; c++) cells[c] = 0.0f;
   SERIAL for (uint first = 0u; first < SLICES; first += AT_A_TIME) {
     // What comes next takes the place of what all have left behind.
     wait_for_copies();
@@ -101,6 +104,9 @@ DEVICE void tile_sums(GLOBAL(const HALF) y, LOCAL(uint) next, uint end, SHARED_P
 }
 
 // As in pairs.h: what a kernel that goes through tiles declares, starts with, and asks for every tile from `tile` to `end` in order.
+#define COPY_NUMBER copy_number_later
+#define AT_FIRST(offset) (offset)
+#define AT_LAST(sum, offset) (sum)
 #define TABLE HALF
 #define PAIR_TABLES SHARED_LARGE(HALF, pair_room, (SLICES + 2u * AT_A_TIME) * SLICE)
 #define START_TILES(x, x_tile, y, tile, end)                                                         \

@@ -350,27 +350,33 @@ mod tests {
                 "a Gaussian is one",
             ));
         };
-        // Five tiles and three.
-        let (sizes, side) = ([300, 140], pairs::side(DType::F64));
-        let each = sizes.iter().zip(0..);
-        let samples = each.map(|(n, i)| Stream::new(8, i).normal_tensor(&[*n, 2]));
-        let samples = samples.collect::<Result<Vec<Tensor>>>()?;
-        let samples: Vec<Sample> = samples.iter().map(Sample::from).collect();
-        let value = |chain: usize| -> Result<f64> {
-            emulated(chain as u64, || {
-                let Some(backend) = Backend::of(&samples[0].points)? else {
-                    return Ok(f64::NAN);
-                };
-                let mut run = Run::new(&backend, &statistic, &leaves, &samples, 2)?;
-                run.layout = Layout::chained(&statistic, &sizes, side, chain);
-                run.places = run.layout.tensor(&run.points)?;
-                run.split()?;
-                Ok(run.values(&statistic)?.into_tensor().to_scalar()?)
-            })
-        };
-        let want = value(1)?;
-        for chain in [2, 3, 8] {
-            assert!((value(chain)? - want).abs() < 1e-13);
+        for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 2e-6)] {
+            // Some tiles each.
+            let (sizes, side) = ([300, 140], pairs::side(dtype));
+            let each = sizes.iter().zip(0..);
+            let samples = each.map(|(n, i)| -> Result<Tensor> {
+                let points = Stream::new(8, i).normal_tensor(&[*n, 2])?;
+                Ok(points.to_dtype(dtype)?)
+            });
+            let samples = samples.collect::<Result<Vec<Tensor>>>()?;
+            let samples: Vec<Sample> = samples.iter().map(Sample::from).collect();
+            let value = |chain: usize| -> Result<f64> {
+                emulated(chain as u64, || {
+                    let Some(backend) = Backend::of(&samples[0].points)? else {
+                        return Ok(f64::NAN);
+                    };
+                    let mut run = Run::new(&backend, &statistic, &leaves, &samples, 2)?;
+                    run.layout = Layout::chained(&statistic, &sizes, side, chain);
+                    run.places = run.layout.tensor(&run.points)?;
+                    run.split()?;
+                    let value = run.values(&statistic)?.into_tensor();
+                    Ok(value.to_dtype(DType::F64)?.to_scalar()?)
+                })
+            };
+            let want = value(1)?;
+            for chain in [2, 3, 8] {
+                assert!((value(chain)? - want).abs() < tolerance);
+            }
         }
         Ok(())
     }

@@ -44,6 +44,7 @@ KERNEL(sums, INPUT(0, TABLE, x), INPUT(1, REAL, norms), INPUT(2, REAL, numbers),
   SERIAL for (; column < last; column++) {
     const uint second = start + column * SIDE;
     REAL u[OWN_ROWS * OWN_COLUMNS];
+    UNROLL for (uint c = 0u; c < OWN_ROWS * OWN_COLUMNS; c++) u[c] = 0;
     TILE_PRODUCTS(x, first, end, x, second, second_end, width, u);
     make_features(norms, first, end, second, second_end, LANE, u);
     if (first != second && first + SIDE <= end && second + SIDE <= second_end) {

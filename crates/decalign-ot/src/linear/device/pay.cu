@@ -28,6 +28,7 @@ KERNEL(pay, INPUT(0, TABLE, x), INPUT(1, TABLE, y), INPUT(2, REAL, h_x), INPUT(3
       of_columns[half_ + LANE] = j < m ? h_y[j] : LOWEST;
       of_columns[half_ + SIDE + LANE] = j < m ? y_halves[j] : (REAL)0;
     }
+    UNROLL for (uint c = 0u; c < OWN_ROWS * OWN_COLUMNS; c++) cells[c] = 0;
     TILE_PRODUCTS(x, first, n, y, tile * SIDE, m, width, cells);
     UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) {
       const REAL h = of_columns[half_ + column_of(LANE, b)], square = of_columns[half_ + SIDE + column_of(LANE, b)];

@@ -28,44 +28,71 @@ KERNEL(cool, INPUT(0, REAL, weights), INPUT(1, REAL, h), OUTPUT(2, REAL, next), 
   if (i < n) next[i] = weights[i] > 0 ? fma(h[i] - log2(weights[i]), ratio, log2(weights[i])) : LOWEST;
 }
 
-// parts[share, team] = (largest exponent, sum of powers of 2 relative to it) of every row.
+// parts[share, team] = (an exponent, sum of powers of 2 relative to it) of every row.
+//
+// The exponent is the largest of the first tile, and a later one where sums would leave the numbers otherwise: looking for the largest of every
+// tile would be a third of what follows the products.
+#define LARGE ((REAL)1e18)
+
+// Two groups a multiprocessor, in 128 registers each.
+#if REAL_BITS == 32
+#undef RESIDENT
+#define RESIDENT 2
+#endif
 KERNEL(scan, INPUT(0, TABLE, x), INPUT(1, TABLE, y), INPUT(2, REAL, h), OUTPUT(3, REAL, parts), VALUE(4, uint, n), VALUE(5, uint, m),
        VALUE(6, uint, width), VALUE(7, uint, shares)) {
   PAIR_TABLES;
-  SHARED(REAL, of_columns, 2 * SIDE);
+  SHARED(REAL, of_columns, 3 * SIDE);
   const uint first = GROUP / shares * SIDE, share = GROUP % shares;
-  uint tile, end, half_ = 0u;
+  uint tile, end, third = 0u;
   share_of(m, shares, share, &tile, &end);
-  REAL largest[OWN_ROWS], sums[OWN_ROWS];
-  UNROLL for (uint a = 0u; a < OWN_ROWS; a++) {
-    largest[a] = LOWEST * 4;
-    sums[a] = 0;
-  }
+  REAL base[OWN_ROWS], sums[OWN_ROWS];
+  UNROLL for (uint a = 0u; a < OWN_ROWS; a++) base[a] = sums[a] = 0;
+  for (uint i = LANE; i < 2u * SIDE; i += LANES) of_columns[i] = tile * SIDE + i < m ? h[tile * SIDE + i] : LOWEST;
   START_TILES(x, GROUP / shares, y, tile, end);
+  BARRIER();
   SERIAL for (; tile < end; tile++) {
-    REAL cells[OWN_ROWS * OWN_COLUMNS], terms[OWN_COLUMNS];
-    if (LANE < SIDE) {
-      const uint j = tile * SIDE + LANE;
-      of_columns[half_ + LANE] = j < m ? h[j] : LOWEST;
+    REAL cells[OWN_ROWS * OWN_COLUMNS];
+    UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) {
+      const REAL term = of_columns[third + column_of(LANE, b)];
+      UNROLL for (uint a = 0u; a < OWN_ROWS; a++) cells[a * OWN_COLUMNS + b] = AT_FIRST(term - base[a]);
     }
     TILE_PRODUCTS(x, first, n, y, tile * SIDE, m, width, cells);
-    UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) terms[b] = of_columns[half_ + column_of(LANE, b)];
-    half_ = SIDE - half_;
+    if (LANE < SIDE && tile + 2u < end) {
+      const uint j = (tile + 2u) * SIDE + LANE, to = (third == 0u ? 2u * SIDE : third - SIDE) + LANE;
+      if (j < m) COPY_NUMBER(h, j, of_columns, to);
+      else of_columns[to] = LOWEST;
+    }
+    bool far = false;
+    REAL next[OWN_ROWS];
     UNROLL for (uint a = 0u; a < OWN_ROWS; a++) {
-      REAL most = largest[a];
+      next[a] = sums[a];
       UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) {
-        cells[a * OWN_COLUMNS + b] += terms[b];
-        most = fmax(most, cells[a * OWN_COLUMNS + b]);
+        const uint c = a * OWN_COLUMNS + b;
+        cells[c] = AT_LAST(cells[c], of_columns[third + column_of(LANE, b)] - base[a]);
+        next[a] += exp2_normal(cells[c]);
       }
-      REAL sum = sums[a] * exp2_normal(largest[a] - most);
+      far = far || sums[a] == 0 || !(next[a] < LARGE);
+    }
+    third = third == 2u * SIDE ? 0u : third + SIDE;
+    if (!WARP_ANY(far)) {
+      UNROLL for (uint a = 0u; a < OWN_ROWS; a++) sums[a] = next[a];
+      continue;
+    }
+    UNROLL for (uint a = 0u; a < OWN_ROWS; a++) {
+      REAL most = sums[a] == 0 ? LOWEST * 4 : (REAL)0;
+      UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) most = fmax(most, cells[a * OWN_COLUMNS + b]);
+      // Columns without weight alone say nothing.
+      if (most < LOWEST * (REAL)0.5) continue;
+      REAL sum = sums[a] == 0 ? (REAL)0 : sums[a] * exp2_normal(-most);
       UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) sum += exp2_normal(cells[a * OWN_COLUMNS + b] - most);
-      largest[a] = most;
+      base[a] += most;
       sums[a] = sum;
     }
   }
   const ulong part = (ulong)(share * TEAMS + team_of(LANE)) * 2u;
   UNROLL for (uint a = 0u; a < OWN_ROWS; a++) {
-    const REAL most = row_max(largest[a]), sum = row_sum(sums[a] * exp2_normal(largest[a] - most));
+    const REAL own = sums[a] == 0 ? LOWEST * 4 : base[a], most = row_max(own), sum = row_sum(sums[a] * exp2_normal(own - most));
     const uint i = first + row_of(LANE, a);
     if (leads(LANE) && i < n) {
       parts[part * n + i] = most;

@@ -31,12 +31,11 @@ fn tiled(program: Program, width: usize, in_parts: bool) -> Program {
 /// Sweeps, and the value.
 pub(crate) fn sweep_program(dtype: DType, width: usize, in_parts: bool) -> Result<Program> {
     let program = Program::new("sinkhorn_points", include_str!("points.cu"), dtype)?;
-    let program = tiled(program.after(include_str!("pay.cu")), width, in_parts);
-    Ok(match dtype {
-        // Two groups a processor, in 128 registers each, where the prelude bounds kernels by it.
-        DType::F32 => program.constant("RESIDENT", 2),
-        _ => program,
-    })
+    Ok(tiled(
+        program.after(include_str!("pay.cu")),
+        width,
+        in_parts,
+    ))
 }
 
 /// Gradients to points.
@@ -69,6 +68,8 @@ struct Engine {
     width: usize,
     /// Whether the tables of the sweeps are in parts.
     in_parts: bool,
+    /// Shares of the columns, at most.
+    most: usize,
 }
 
 /// Solves one problem of weights a (n), b (m) and points x (n, d), y (m, d).
@@ -98,6 +99,7 @@ pub(super) fn solve(
         plan: plan_program(dtype, width)?,
         width,
         in_parts,
+        most: SHARES,
     };
     engine.load(&mut measures)?;
     let Finished { report, sides, .. } = engine.run(&mut measures, range, limits)?;
@@ -319,7 +321,7 @@ impl Engine {
         let (rows, columns) = (n.div_ceil(side), m.div_ceil(side));
         // Rounds of groups, times the tiles of each.
         let time = |shares: &usize| (rows * shares).div_ceil(AT_ONCE) * columns.div_ceil(*shares);
-        let shares = (1..=SHARES.min(columns)).min_by_key(time).unwrap_or(1);
+        let shares = (1..=self.most.min(columns)).min_by_key(time).unwrap_or(1);
         (rows, shares)
     }
 
@@ -469,5 +471,87 @@ impl Engine {
             .real(factor)
             .run(&self.backend)?;
         Ok(slopes.into_tensor())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use decalign_core::device::emulator::{available, emulated};
+    use decalign_core::random::Stream;
+
+    use super::*;
+
+    /// A share of five tiles: columns without weight, small terms, smaller ones, then far larger ones, and all sorts.
+    #[test]
+    fn exponents_of_any_size() -> Result<()> {
+        if !available() {
+            return Ok(());
+        }
+        let (n, m, width) = (5, 600, 3);
+        let normal = |rows: usize, i| Stream::new(4, i).normal_tensor(&[rows, width]);
+        let (x, y) = (normal(n, 1)?, normal(m, 2)?);
+        let h: Vec<f64> = (0..m)
+            .map(|j| match j / 128 {
+                0 => -1e30,
+                1 => -300.0 - j as f64 % 7.0,
+                2 => -310.0 - j as f64 % 5.0,
+                3 => 200.0 - 3.0 * (j as f64 % 11.0),
+                _ => [-1e30, 199.0, -400.0][j % 3],
+            })
+            .collect();
+        for until in [256, 384, 600] {
+            // Before the large ones come, the small ones are all there is.
+            let known: Vec<f64> = (0..m)
+                .map(|j| if j < until { h[j] } else { -1e30 })
+                .collect();
+            let h = Tensor::new(known.as_slice(), x.device())?;
+            let cells = x.matmul(&y.t()?)?.broadcast_add(&h)?;
+            let most = cells.max_keepdim(1)?;
+            let powers = (cells.broadcast_sub(&most)? * std::f64::consts::LN_2)?.exp()?;
+            let logs = (powers.sum(1)?.log()? / std::f64::consts::LN_2)?;
+            let want = ((logs + most.squeeze(1)?)?.neg()? - (n as f64).log2())?;
+            for (dtype, tolerance) in [(DType::F32, 2e-4), (DType::F64, 1e-11)] {
+                let found = emulated(3, || next([&x, &y, &h], dtype))?;
+                let off = (found.to_dtype(DType::F64)? - &want)?.abs()?.max_all()?;
+                let off = off.to_scalar::<f64>()?;
+                assert!(off < tolerance, "{until}, {dtype:?}: {off:e}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The potentials of x after those of y, all columns in one share.
+    fn next([x, y, h]: [&Tensor; 3], dtype: DType) -> Result<Tensor> {
+        let Some(backend) = Backend::of(x)? else {
+            return Ok(h.clone());
+        };
+        let width = x.dim(1)?;
+        let in_parts = parts::takes(&backend, dtype, width);
+        let engine = Engine {
+            program: sweep_program(dtype, width, in_parts)?,
+            plan: plan_program(dtype, width)?,
+            backend,
+            width,
+            in_parts,
+            most: 1,
+        };
+        let side = |points: &Tensor, h: &Tensor| -> Result<Side> {
+            let count = points.dim(0)?;
+            let weights = (Tensor::ones(count, dtype, points.device())? / count as f64)?;
+            let points = points.to_dtype(dtype)?;
+            Ok(Side {
+                count,
+                table: points.clone(),
+                halves: weights.clone(),
+                points,
+                weights,
+                h: h.to_dtype(dtype)?,
+            })
+        };
+        let before = Tensor::zeros(x.dim(0)?, DType::F64, x.device())?;
+        let mut sides = [side(x, &before)?, side(y, h)?];
+        engine.load(&mut sides)?;
+        let [to, from] = sides;
+        Ok(engine.meet(&engine.scan(&to, &from)?, &to)?.0)
     }
 }
