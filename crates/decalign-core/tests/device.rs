@@ -317,7 +317,7 @@ fn gradients_of_parts_of_a_weight() -> Result<()> {
         let (total, at, n, rows) = (m + 9, 4, 3, 67);
         let (x, g) = (normal(&[rows, n], 0), normal(&[rows, m], 1));
         let right = g.t()?.contiguous()?.matmul(&x)?;
-        for (fresh, biased) in [(true, true), (true, false), (false, true)] {
+        for (fresh, biased) in [(true, true), (true, false), (false, true), (false, false)] {
             let target = Target { at, fresh, biased };
             let (weight, bias) = emulated(6, || -> Result<(Tensor, Tensor)> {
                 let backend = Backend::of(&x)?.unwrap();
@@ -335,6 +335,12 @@ fn gradients_of_parts_of_a_weight() -> Result<()> {
                 let off = (weight.narrow(0, from, count)? - others)?.abs()?;
                 Ok(off.max_all()?.to_scalar()?)
             };
+            let beside =
+                |from: usize| -> Result<Vec<f64>> { Ok(bias.narrow(0, from, 4)?.to_vec1()?) };
+            assert_eq!(
+                (beside(0)?, beside(at + m)?),
+                (vec![others; 4], vec![others; 4])
+            );
             assert_eq!((rest(0, at)?, rest(at + m, 5)?), (0.0, 0.0));
             let off = (weight.narrow(0, at, m)? - &right)?.abs()?;
             assert!(off.max_all()?.to_scalar::<f64>()? < 1e-12);

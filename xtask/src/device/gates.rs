@@ -11,9 +11,14 @@ use crate::{call, cargo, described};
 /// The architectures and what they are called for NVRTC and ptxas.
 const ARCHITECTURES: [(&str, &str); 2] = [("compute_80", "sm_80"), ("compute_90", "sm_90")];
 
-/// Kernels that may spill some bytes: of MMD's sums, what outlives a tile of 4,096 multiply-adds a lane. Two groups a
-/// multiprocessor need it and are faster (docs/performance.md).
-const SPILLS: [(&str, &str, usize); 2] = [("mmd-f32", "sums", 96), ("mmd-f64", "sums", 8)];
+/// Kernels that may spill some bytes: of sums over tiles of pairs, what outlives a tile of 4,096 multiply-adds a lane. Two
+/// groups a multiprocessor need it and are faster (docs/performance.md).
+const SPILLS: [(&str, &str, usize); 4] = [
+    ("mmd-f32", "sums", 96),
+    ("mmd-f64", "sums", 8),
+    ("sinkhorn_points-f32", "scan", 64),
+    ("sinkhorn_points-f32", "pay", 32),
+];
 
 /// Crates with tests of kernels.
 pub(super) const TESTED: [&str; 7] = [

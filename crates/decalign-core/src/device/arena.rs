@@ -38,15 +38,28 @@ thread_local! {
 
 /// Runs `f` with small pieces of memory from slabs.
 pub(crate) fn scope<T>(f: impl FnOnce() -> T) -> T {
-    /// Closes the scope, on a panic too.
-    struct Open;
-    impl Drop for Open {
+    with_open(|open| open + 1, f)
+}
+
+/// Runs `f` with memory of its own for every piece.
+pub(crate) fn alone<T>(f: impl FnOnce() -> T) -> T {
+    with_open(|_| 0, f)
+}
+
+/// Runs `f` with another number of open scopes.
+fn with_open<T>(change: impl FnOnce(usize) -> usize, f: impl FnOnce() -> T) -> T {
+    /// Puts back the number that was, on a panic too.
+    struct Before(usize);
+    impl Drop for Before {
         fn drop(&mut self) {
-            ARENA.with_borrow_mut(|arena| arena.open -= 1);
+            ARENA.with_borrow_mut(|arena| arena.open = self.0);
         }
     }
-    ARENA.with_borrow_mut(|arena| arena.open += 1);
-    let _open = Open;
+    let _before = ARENA.with_borrow_mut(|arena| {
+        let before = Before(arena.open);
+        arena.open = change(arena.open);
+        before
+    });
     f()
 }
 

@@ -12,7 +12,7 @@ pub struct Launch<'a> {
     pub(super) function: &'static str,
     pub(super) groups: usize,
     /// Bytes of shared memory beside what the source declares by size.
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    #[cfg_attr(not(any(feature = "cuda", feature = "emulator")), allow(dead_code))]
     pub(super) large: usize,
     pub(super) arguments: Vec<Argument<'a>>,
 }
@@ -108,7 +108,7 @@ impl<'a> Launch<'a> {
         self
     }
 
-    /// A tensor to read and write in place, such as a variable. No other argument may share its memory, and no graph
+    /// A tensor to read and write in place, such as a variable. No other argument may share its elements, and no graph
     /// that needs its numbers as they were.
     ///
     /// # Errors

@@ -133,6 +133,14 @@ impl Backend {
     }
 }
 
+/// Runs `f` with memory that shares no allocation.
+pub(crate) fn alone<T>(f: impl FnOnce() -> T) -> T {
+    #[cfg(feature = "cuda")]
+    return arena::alone(f);
+    #[cfg(not(feature = "cuda"))]
+    f()
+}
+
 /// The device programs of this crate, for checks without a device.
 #[doc(hidden)]
 pub fn programs() -> Result<Vec<Program>> {

@@ -37,9 +37,13 @@ pub fn room(width: usize) -> usize {
     (slices(width) + 2 * at_a_time(width)) * 3 * SIDE * SLICE_WIDTH * DType::BF16.size_in_bytes()
 }
 
-/// Whether tables of such numbers go in parts here: f32 where there are tensor cores and room.
+/// Bytes of shared memory that a kernel may declare beside.
+const BESIDE: usize = 3 << 10;
+
+/// Whether tables of such numbers go in parts here: f32 where there are tensor cores and room, which some devices have for 80
+/// coordinates only.
 pub fn takes(backend: &Backend, dtype: DType, width: usize) -> bool {
-    let fits = |bytes: usize| bytes >= room(width);
+    let fits = |bytes: usize| bytes >= room(width) + BESIDE;
     dtype == DType::F32
         && (1..=WIDEST).contains(&width)
         && backend.has_tables()

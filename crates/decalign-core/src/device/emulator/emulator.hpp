@@ -67,7 +67,7 @@ struct Region {
 };
 
 struct Machine {
-  uint group, groups, lanes, lane;
+  uint group, groups, lanes, lane, large;
   uint epoch, global_epoch;
   std::vector<Lane> all;
   std::vector<char> stacks;
@@ -428,6 +428,7 @@ inline int serve() {
     machine.random = take<uint64_t>();
     machine.groups = take<uint32_t>();
     machine.lanes = take<uint32_t>();
+    machine.large = take<uint32_t>();
     std::vector<Argument> arguments(take<uint32_t>());
     for (Argument &a : arguments) {
       a.kind = take<uint8_t>();
@@ -480,7 +481,10 @@ inline int serve() {
   static emulator::SharedArray<type, count> shared_##name(#name);              \
   emulator::Pointer<type, emulator::InShared> name = shared_##name
 #define SHARED(type, name, count) SHARED_UP_TO(32, type, name, count)
-#define SHARED_LARGE(type, name, count) SHARED_UP_TO(163, type, name, count)
+#define SHARED_LARGE(type, name, count)                                        \
+  SHARED_UP_TO(163, type, name, count);                                        \
+  if ((count) * sizeof(type) != emulator::machine.large)                       \
+    emulator::fail(#name " takes " + std::to_string((count) * sizeof(type)) + " bytes, and the launch says " + std::to_string(emulator::machine.large))
 
 #define GROUP (emulator::machine.group)
 #define GROUPS (emulator::machine.groups)

@@ -191,6 +191,7 @@ impl Emulator {
         request.extend(self.seed.to_le_bytes());
         request.extend((launch.groups as u32).to_le_bytes());
         request.extend((launch.program.group_size() as u32).to_le_bytes());
+        request.extend((launch.large as u32).to_le_bytes());
         request.extend((launch.arguments.len() as u32).to_le_bytes());
         let mut expected = 0;
         for argument in &launch.arguments {

@@ -1,7 +1,7 @@
 // Inner products of all pairs of rows of two tables of f32, a square tile at a time, on tensor cores: pairs.h for tables in three
 // 16-bit parts each (after mma.h, of bfloat16).
 //
-// A number is high + middle + low, exactly: 24 bits in three times 8. Of the nine products of parts the three smallest are below
+// A number is high + middle + low, exactly but near the ends of f32: 24 bits in three times 8. Of the nine products of parts the three smallest are below
 // 2^-24 of the whole and left out; the others are added up in 32 bits from the smallest on, SLICE_WIDTH coordinates at a time, and
 // these sums to the whole as f32's are. So errors are those of f32 (Henry, Tang and Heinecke, 2019).
 //

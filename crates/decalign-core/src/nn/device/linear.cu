@@ -38,7 +38,7 @@ DEVICE REAL sum_of_column(REAL sum, SHARED_POINTER(REAL) partial, uint lane) {
   return lane / WARP < COLUMNS && lane % WARP < LANES / WARP ? partial[lane / WARP * (LANES / WARP) + lane % WARP] : (REAL)0;
 }
 
-// Of g (rows, m) into numbers `at` to `at + m` of `sums`; `before` numbers in front of them and `behind` are set to 0.
+// Of g (rows, m).
 KERNEL(sum_columns, INPUT(0, REAL, g), OUTPUT(1, REAL, sums), VALUE(2, uint, rows), VALUE(3, uint, m)) {
   SHARED(REAL, partial, COLUMNS * LANES / WARP);
   const uint column = GROUP * COLUMNS + LANE % COLUMNS;

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 
 use super::sum_columns;
 use crate::Result;
-use crate::device::{Backend, Launch, Memory, Program, pairs, product};
+use crate::device::{Backend, Launch, Memory, Program, alone, pairs, product};
 use crate::op::later::{Pending, wait};
 
 /// Lanes that put parts together.
@@ -276,10 +276,13 @@ impl Batch {
             }
             Ok(to.slice_set(&rows.into_tensor(), 0, at)?)
         };
-        written(&slopes.weight, product(&self.backend, &g.t()?, x)?)?;
+        // Candle copies between memories of their own only.
+        let products = alone(|| product(&self.backend, &g.t()?, x))?;
+        written(&slopes.weight, products)?;
         match &slopes.bias {
-            Some(bias) if biased => written(bias, sum_columns(&self.backend, g, m)?),
-            Some(bias) => Ok(bias.zero_set()?),
+            Some(bias) if biased => written(bias, alone(|| sum_columns(&self.backend, g, m))?),
+            Some(bias) if fresh => Ok(bias.zero_set()?),
+            Some(bias) => Ok(bias.narrow(0, at, m)?.zero_set()?),
             None => Ok(()),
         }
     }

@@ -25,8 +25,11 @@ DEVICE uint OWNER(uint l) { return (uint)((ulong)OWNERS >> (4u * l)) & 15u; }
 // exp(-t) for t >= 0.
 DEVICE REAL decay(REAL t) { return exp2_normal(-LOG2E * t); }
 
-// a sqrt u, finite so that what multiplies its exponential is.
-DEVICE REAL scaled_root(REAL a, REAL u) { return fmin(a * sqrt(u), (REAL)4096); }
+// a sqrt u, finite so that what multiplies its exponential is; NaN stays.
+DEVICE REAL scaled_root(REAL a, REAL u) {
+  const REAL t = a * sqrt(u);
+  return t > (REAL)4096 ? (REAL)4096 : t;
+}
 
 DEVICE REAL value_of(uint form, REAL u, REAL a, REAL b) {
   if (form == EXPONENTIAL) return exp2_normal(a * u);
@@ -122,9 +125,9 @@ DEVICE void make_features(GLOBAL(const REAL) norms, uint first, uint end, uint s
     const REAL norm = row < end ? norms[row] : (REAL)0;
     UNROLL for (uint b = 0u; b < OWN_COLUMNS; b++) {
       const uint c = a * OWN_COLUMNS + b;
-      const REAL v = larger((REAL)0, fma((REAL)-2, u[c], norm + columns[b]));
-      // A point is at distance 0 of itself.
-      u[c] = row == second + column_of(lane, b) ? (REAL)0 : v;
+      const REAL v = fma((REAL)-2, u[c], norm + columns[b]);
+      // A point is at distance 0 of itself, and nothing is below; NaN stays.
+      u[c] = v < 0 || row == second + column_of(lane, b) ? (REAL)0 : v;
     }
   }
 #endif

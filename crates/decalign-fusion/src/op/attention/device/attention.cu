@@ -128,11 +128,11 @@ KERNEL(forward, INPUT(0, REAL, q), INPUT(1, REAL, k), INPUT(2, REAL, v), INPUT(3
   }
   if (row >= queries || team != 0u) return;
   // A row that sees nothing gives zeros.
-  const REAL share = total > 0 ? make_up / total : (REAL)0;
+  const REAL share = total == 0 ? (REAL)0 : make_up / total;
   const ulong at = ((ulong)sample * queries + row) * value_width + head * VALUE_HEAD;
   UNROLL for (uint d = 0u; d < VALUE_D; d++)
     if (part * VALUE_D + d < VALUE_HEAD) out[at + part * VALUE_D + d] = sums[d] * share;
-  if (part == 0u) logs[((ulong)sample * heads + head) * queries + row] = total > 0 ? largest + log(total) : -LOWEST;
+  if (part == 0u) logs[((ulong)sample * heads + head) * queries + row] = total == 0 ? -LOWEST : largest + log(total);
 }
 
 // With p the weights and ds = p (keep <g, v> - off): dq = scale ds k; `d_bias` gets ds where WITH_SLOPES. `offs`, (B, H, L), are <g, out>:

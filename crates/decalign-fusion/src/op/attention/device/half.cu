@@ -217,12 +217,12 @@ KERNEL(forward, INPUT(0, HALF, q), INPUT(1, HALF, k), INPUT(2, HALF, v), INPUT(3
     }
     add_rows(TILE, x, room, at + TILE * PITCH, VALUE_HEAD, VALUE_PITCH, lane, sums);
   }
-  // A row that sees nothing gives zeros.
+  // A row that sees nothing gives zeros; one that sees NaN, NaN, whatever was dropped.
   float share[LINES];
   UNROLL for (uint i = 0u; i < LINES; i++) {
     total[i] = row_sum(total[i]);
-    share[i] = total[i] > 0.0f ? make_up / total[i] : 0.0f;
-    const float log_total = total[i] > 0.0f ? base[i] + log2(total[i]) : -LOWEST;
+    share[i] = total[i] == 0.0f ? 0.0f : make_up / total[i];
+    const float log_total = total[i] == 0.0f ? -LOWEST : base[i] + log2(total[i]);
     if (t == 0u && row + i * 8u < queries) logs[((ulong)sample * heads + head) * queries + row + i * 8u] = log_total;
   }
   store_rows(out, (ulong)sample * queries * value_width + head * VALUE_HEAD, row, queries, value_width, VALUE_HEAD, t, share, sums);

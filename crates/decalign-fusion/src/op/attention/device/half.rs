@@ -17,7 +17,7 @@ const WIDEST: usize = 128;
 /// The widest of which a warp holds more rows than it multiplies at a time.
 const NARROW: usize = 64;
 
-/// Lanes of a group, each warp of which has 16 rows.
+/// Lanes of a group, each warp of which has 16 rows or twice as many.
 const LANES: usize = 128;
 
 /// Rows of a group of twice as many, and how many such groups are many.
