@@ -110,6 +110,27 @@ fn f16() -> Result<()> {
     halves(DType::F16, ([33, 34], 1, [80, 16]), true)
 }
 
+/// What saw NaN is NaN, also where its own weight was dropped.
+#[test]
+fn nan_stays() -> Result<()> {
+    if !available() {
+        return Ok(());
+    }
+    let x = rows(1, [9, 11], 1, [16, 16]);
+    let hole = Tensor::full(f64::NAN, (1, 1, 16), x[1].device())?;
+    let k = x[1].slice_assign(&[0..1, 4..5, 0..16], &hole)?;
+    let mode = Mode::Training(Stream::new(9, 4));
+    for dtype in [DType::F64, DType::F32, DType::BF16] {
+        let [q, k, v] = [&x[0], &k, &x[2]].map(|x| x.to_dtype(dtype).unwrap());
+        let y = emulated(3, || {
+            dot_product_attention(&q, &k, &v, 1, AttentionMask::default(), (0.5, mode))
+        })?;
+        let all = y.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+        assert!(all.iter().all(|v| v.is_nan()), "{dtype:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn gradients_are_those_of_differences() -> Result<()> {
     if !available() {

@@ -1,7 +1,7 @@
 //! Kernels in the emulator against the loops of the CPU: see docs/device.md.
 #![allow(clippy::unwrap_used)]
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use decalign_core::device::emulator::{available, emulated, holds};
 use decalign_core::random::Stream;
 use decalign_core::{Result, gradcheck};
@@ -141,6 +141,31 @@ fn gradients_are_those_of_the_values() -> Result<()> {
         gradcheck(&samples(&[3, 4], 2), 1e-6, |x| {
             emulated(4, || Ok(vec![mmd.squared(&x[0], &x[1])?]))
         })?;
+    }
+    Ok(())
+}
+
+/// A value that is computed from NaN is NaN, by products and by differences.
+#[test]
+fn nan_stays() -> Result<()> {
+    if !available() {
+        return Ok(());
+    }
+    let kernels = [
+        Kernel::gaussian_length_scale(2.0)?,
+        Kernel::matern(Smoothness::ThreeHalves, 1.5)?,
+    ];
+    for (kernel, n) in kernels.iter().flat_map(|k| [(k, 20), (k, 260)]) {
+        let mut numbers = normal(&[n, 1], 0).flatten_all()?.to_vec1::<f64>()?;
+        numbers[7] = f64::NAN;
+        let x = Tensor::from_vec(numbers, (n, 1), &Device::Cpu)?;
+        let y = normal(&[9, 1], 1);
+        for dtype in [DType::F64, DType::F32] {
+            let (x, y) = (x.to_dtype(dtype)?, y.to_dtype(dtype)?);
+            let mmd = Mmd::new(kernel.clone(), Estimator::Biased);
+            let value = emulated(2, || mmd.squared(&x, &y))?.to_dtype(DType::F64)?;
+            assert!(value.to_scalar::<f64>()?.is_nan(), "{n} points, {dtype:?}");
+        }
     }
     Ok(())
 }

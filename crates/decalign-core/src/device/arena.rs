@@ -14,7 +14,7 @@ use crate::Result;
 /// Bytes of a slab.
 const SLAB: usize = 32 << 20;
 /// Larger pieces have memory of their own, so that few of them do not hold much of what others have left.
-const LARGEST: usize = 1 << 20;
+const LARGEST: usize = 2 << 20;
 /// Pieces begin at multiples of so many elements: whole vectors of any type.
 const STEP: usize = 64;
 

@@ -78,12 +78,18 @@ impl<'a> Launch<'a> {
         Ok(self)
     }
 
-    /// No tensor for a parameter that this launch does not read.
-    pub fn no_input(mut self) -> Self {
+    /// A tensor to read, or nothing for a parameter that this launch does not read.
+    ///
+    /// # Errors
+    /// As [`Launch::input`].
+    pub fn input_or_none(mut self, x: Option<&Tensor>) -> Result<Self> {
+        if let Some(x) = x {
+            return self.input(x);
+        }
         self.arguments.push(Argument::Nothing {
             access: Access::Read,
         });
-        self
+        Ok(self)
     }
 
     /// No memory for a parameter that this launch does not write.

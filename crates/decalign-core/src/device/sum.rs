@@ -76,10 +76,7 @@ fn sum_pairs(backend: &Backend, pairs: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> 
     let mut launch = Launch::new(&program, "sum_pairs", pairs.len() * groups);
     for side in 0..2 {
         for i in 0..PAIRS {
-            launch = match pairs.get(i) {
-                Some(pair) => launch.input(&pair[side])?,
-                None => launch.no_input(),
-            };
+            launch = launch.input_or_none(pairs.get(i).map(|pair| &pair[side]))?;
         }
     }
     let mut all = Vec::with_capacity(pairs.len());

@@ -38,10 +38,7 @@ pub(in crate::nn) fn concatenate(
         for first in (0..tables.len()).step_by(2) {
             let (a, b) = (first, Some(first + 1).filter(|b| *b < tables.len()));
             let launch = layout.launch(&program, "place", (a, b)).input(tables[a])?;
-            let launch = match b {
-                Some(b) => launch.input(tables[b])?,
-                None => launch.no_input(),
-            };
+            let launch = launch.input_or_none(b.map(|b| tables[b]))?;
             let launch = layout.places(launch.output(&mut y), (a, b))?;
             layout.rest(launch, (scale, *drop), None)?.run(backend)?;
         }

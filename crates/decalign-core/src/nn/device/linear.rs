@@ -110,10 +110,7 @@ pub fn affine_maps(
     let weights = (0..LAYERS).map(|i| layers.get(i).map(|(weight, _)| weight));
     let biases = (0..LAYERS).map(|i| layers.get(i)?.1.as_ref());
     for tensor in weights.chain(biases) {
-        launch = match tensor {
-            Some(tensor) => launch.input(tensor)?,
-            None => launch.no_input(),
-        };
+        launch = launch.input_or_none(tensor)?;
     }
     launch = outputs.iter_mut().fold(launch, Launch::output);
     launch = (layers.len()..LAYERS).fold(launch, |launch, _| launch.no_output());

@@ -204,13 +204,12 @@ impl Batch {
         let mut parts = Memory::kept(&self.backend, dtype, shape)?;
         let groups = self.layers.len() * count * tiles;
         let mut launch = Launch::new(&program, "outer", groups);
-        for table in [|l: &Layer| l.x.clone(), |l: &Layer| l.g.clone()] {
-            for i in 0..LAYERS {
-                launch = match self.layers.get(i) {
-                    Some(layer) => launch.input(&table(layer))?,
-                    None => launch.no_input(),
-                };
-            }
+        let layer = |i: usize| self.layers.get(i);
+        for i in 0..LAYERS {
+            launch = launch.input_or_none(layer(i).map(|l| &l.x))?;
+        }
+        for i in 0..LAYERS {
+            launch = launch.input_or_none(layer(i).map(|l| &l.g))?;
         }
         launch
             .output(&mut parts)

@@ -135,7 +135,7 @@ struct Call {
     program: Program,
     tiling: Tiling,
     causal: bool,
-    key_mask: Tensor,
+    key_mask: Option<Tensor>,
     drop: Option<(f64, Stream)>,
 }
 
@@ -167,7 +167,6 @@ fn cut(
     restriction: &Restriction,
     tall: bool,
 ) -> Result<Tensor> {
-    let none = || Tensor::zeros(1, DType::F32, q.device());
     let mask = restriction.key_mask.as_ref();
     let shape = Shape {
         dtype: q.dtype(),
@@ -183,7 +182,7 @@ fn cut(
         program: shape.program()?,
         tiling: shape.tiling(),
         causal: restriction.causal,
-        key_mask: mask.map_or_else(none, |mask| mask.to_dtype(DType::F32))?,
+        key_mask: mask.map(|mask| mask.to_dtype(DType::F32)).transpose()?,
         drop: restriction.drop,
     };
     let rows = (size.batch, size.queries, size.value_width);
@@ -209,7 +208,7 @@ impl Call {
         for x in x {
             launch = launch.input(&aligned(x)?)?;
         }
-        launch.input(&self.key_mask)
+        launch.input_or_none(self.key_mask.as_ref())
     }
 
     /// What logits are multiplied by.

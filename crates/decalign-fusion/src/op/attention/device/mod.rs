@@ -107,7 +107,7 @@ struct Call {
     size: AttentionSize,
     shape: Shape,
     causal: bool,
-    key_mask: Tensor,
+    key_mask: Option<Tensor>,
     strides: [usize; 4],
     drop: Option<(f64, Stream)>,
 }
@@ -119,7 +119,6 @@ pub(super) fn attention(
     size: AttentionSize,
     restriction: &Restriction,
 ) -> Result<Tensor> {
-    let none = Tensor::zeros(1, q.dtype(), q.device())?;
     let bias = restriction.bias.as_ref();
     let call = Call {
         backend: backend.clone(),
@@ -133,11 +132,10 @@ pub(super) fn attention(
             slopes: bias.is_some_and(Tensor::track_op),
         },
         causal: restriction.causal,
-        key_mask: restriction.key_mask.clone().unwrap_or_else(|| none.clone()),
+        key_mask: restriction.key_mask.clone(),
         strides: bias.map_or(Ok([0; 4]), strides)?,
         drop: restriction.drop,
     };
-    let bias = bias.unwrap_or(&none);
     let program = call.shape.program(q.dtype())?;
     let memory = |shape: (usize, usize, usize)| Memory::new(backend, q.dtype(), shape);
     let mut out = memory((size.batch, size.queries, size.value_width))?;
@@ -147,16 +145,15 @@ pub(super) fn attention(
         .input(q)?
         .input(k)?
         .input(v)?
-        .input(&call.key_mask)?
-        .input(bias)?
+        .input_or_none(call.key_mask.as_ref())?
+        .input_or_none(bias)?
         .output(&mut out)
         .output(&mut logs);
     call.rest(launch)?.run(backend)?;
     let logs = logs.into_tensor();
-    let none = bias.detach();
     let inputs: Vec<&Tensor> = [q, k, v].into_iter().chain(&restriction.bias).collect();
     record_one("attention", &inputs, out.into(), move |b| {
-        call.backward(b, &program, &logs, &none)
+        call.backward(b, &program, &logs)
     })
 }
 
@@ -191,16 +188,9 @@ impl Call {
             .stream(stream))
     }
 
-    fn backward(
-        &self,
-        b: &Backward,
-        program: &Program,
-        logs: &Tensor,
-        none: &Tensor,
-    ) -> Result<InputGradients> {
+    fn backward(&self, b: &Backward, program: &Program, logs: &Tensor) -> Result<InputGradients> {
         let (size, backend) = (self.size, &self.backend);
         let [q, k, v] = [&b.inputs[0], &b.inputs[1], &b.inputs[2]];
-        let bias = b.inputs.get(3).unwrap_or(none);
         let g = b.gradient(0)?;
         let dtype = q.dtype();
         let rows = self.shape.rows(dtype);
@@ -210,8 +200,8 @@ impl Call {
                 .input(q)?
                 .input(k)?
                 .input(v)?
-                .input(&self.key_mask)?
-                .input(bias)?
+                .input_or_none(self.key_mask.as_ref())?
+                .input_or_none(b.inputs.get(3))?
                 .input(&g)?
                 .input(logs)
         };
