@@ -38,6 +38,7 @@ pub(crate) fn device_programs() -> crate::Result<Vec<crate::device::Program>> {
             device::concatenate_program(dtype)?,
             device::convolution_program(dtype)?,
             device::outer_program(dtype, true)?,
+            device::pieces_program(dtype)?,
         ])
     };
     let both: crate::Result<Vec<_>> = [F32, F64].into_iter().map(of).collect();

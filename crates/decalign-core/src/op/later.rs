@@ -60,3 +60,34 @@ pub(crate) fn wait<P: Pending, R>(f: impl FnOnce(&mut P) -> R) -> Option<R> {
         found.downcast_mut().map(f)
     })
 }
+
+/// What waits for others of its kind.
+pub(crate) struct Queue<K, T> {
+    batches: Vec<(K, Vec<T>)>,
+}
+
+impl<K, T> Default for Queue<K, T> {
+    fn default() -> Self {
+        Self {
+            batches: Vec::new(),
+        }
+    }
+}
+
+impl<K: PartialEq, T> Queue<K, T> {
+    /// A batch that is full, `full` of them, with this one.
+    pub(crate) fn push(&mut self, kind: K, one: T, full: usize) -> Option<(K, Vec<T>)> {
+        let found = self.batches.iter().position(|(k, _)| *k == kind);
+        let place = found.unwrap_or_else(|| {
+            self.batches.push((kind, Vec::with_capacity(full)));
+            self.batches.len() - 1
+        });
+        self.batches[place].1.push(one);
+        (self.batches[place].1.len() == full).then(|| self.batches.swap_remove(place))
+    }
+
+    /// All that are not full, in the order in which they began.
+    pub(crate) fn take(&mut self) -> Vec<(K, Vec<T>)> {
+        std::mem::take(&mut self.batches)
+    }
+}

@@ -90,6 +90,8 @@ pub struct Backward<'a> {
     pub gradients: &'a [Option<Tensor>],
     /// Whether the gradient of each input is wanted.
     pub needed: &'a [bool],
+    /// A term that is still to be added to the gradient of the output; for operations of [`record_adding`] only.
+    pub rest: Option<&'a Tensor>,
     /// Whether the gradient of each input goes to a variable and nowhere else.
     pub(crate) last: &'a [bool],
 }
@@ -304,7 +306,9 @@ pub fn record(
         return Ok(outputs.into_iter().map(Output::into_tensor).collect());
     }
     match tape::current() {
-        Recording::Tape(tape) => return tape.record(name, inputs, outputs, Box::new(backward)),
+        Recording::Tape(tape) => {
+            return tape.record(name, inputs, outputs, (Box::new(backward), false));
+        }
         Recording::Nowhere => return Ok(outputs.into_iter().map(Output::into_tensor).collect()),
         Recording::Candle => {}
     }
@@ -336,6 +340,28 @@ pub fn record_one(
     backward: impl Fn(&Backward) -> Result<InputGradients> + Send + Sync + 'static,
 ) -> Result<Tensor> {
     Ok(record(name, inputs, vec![output], backward)?.swap_remove(0))
+}
+
+/// As [`record_one`], for an operation whose backward pass reads the gradient once and can add two terms of it on the way: [`Backward::rest`].
+/// On a device that is a launch less.
+///
+/// # Errors
+/// As [`record`].
+pub fn record_adding(
+    name: &'static str,
+    inputs: &[&Tensor],
+    output: Output,
+    backward: impl Fn(&Backward) -> Result<InputGradients> + Send + Sync + 'static,
+) -> Result<Tensor> {
+    match tape::current() {
+        Recording::Tape(tape) if inputs.iter().any(|x| x.track_op()) => {
+            let backward = (Box::new(backward) as Box<_>, true);
+            Ok(tape
+                .record(name, inputs, vec![output], backward)?
+                .swap_remove(0))
+        }
+        _ => record_one(name, inputs, output, backward),
+    }
 }
 
 /// The token that depends on every input that carries a gradient.

@@ -79,6 +79,7 @@ impl Node {
             outputs: self.outputs.get().map_or(&[], Vec::as_slice),
             gradients: &gradients,
             needed: &self.needed,
+            rest: None,
             last: &[],
         };
         let mut inputs = profile::backward(self.phase, || (self.backward)(&view))?;

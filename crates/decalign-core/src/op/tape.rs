@@ -59,6 +59,8 @@ enum Kind {
         name: &'static str,
         phase: Option<&'static str>,
         backward: Box<BackwardFn>,
+        /// Whether it adds two terms of its output's gradient itself.
+        adds: bool,
     },
     /// A tensor that Candle's operations computed from variables and outputs of entries before.
     Candle(Tensor),
@@ -149,10 +151,11 @@ impl Tape {
         let mut waiting: Vec<Vec<Vec<Tensor>>> = entries.iter().map(waits).collect();
         waiting[last][index].push(loss.ones_like()?.detach());
         for i in (0..=last).rev() {
-            let given = std::mem::take(&mut waiting[i]);
+            let mut given = std::mem::take(&mut waiting[i]);
             if given.iter().all(Vec::is_empty) {
                 continue;
             }
+            let rest = entries[i].rest(&mut given);
             let given = given.into_iter().map(sum).collect::<Result<Vec<_>>>()?;
             let mut give = |source: &Source, gradient: Tensor| match source {
                 Source::Constant => {}
@@ -171,7 +174,7 @@ impl Tape {
                     }
                 }
                 Kind::Recorded { .. } => {
-                    let found = entries[i].run(&given)?;
+                    let found = entries[i].run(&given, rest.as_ref())?;
                     for (gradient, source) in found.into_iter().zip(&entries[i].sources) {
                         if let Some(gradient) = gradient {
                             give(source, gradient.detach());
@@ -198,7 +201,7 @@ impl Tape {
         name: &'static str,
         inputs: &[&Tensor],
         outputs: Vec<Output>,
-        backward: Box<BackwardFn>,
+        (backward, adds): (Box<BackwardFn>, bool),
     ) -> Result<Vec<Tensor>> {
         let mut inner = self.lock();
         let sources = inputs.iter().map(|x| inner.source(x)).collect();
@@ -213,6 +216,7 @@ impl Tape {
                 name,
                 phase: profile::current(),
                 backward,
+                adds,
             },
             inputs: inputs.iter().map(|x| x.detach()).collect(),
             needed: inputs.iter().map(|x| x.track_op()).collect(),
@@ -254,11 +258,20 @@ impl Inner {
 }
 
 impl Entry {
-    fn run(&self, given: &[Option<Tensor>]) -> Result<InputGradients> {
+    /// The last of several terms, where the operation adds it itself.
+    fn rest(&self, given: &mut [Vec<Tensor>]) -> Option<Tensor> {
+        match (&self.kind, given) {
+            (Kind::Recorded { adds: true, .. }, [terms]) if terms.len() > 1 => terms.pop(),
+            _ => None,
+        }
+    }
+
+    fn run(&self, given: &[Option<Tensor>], rest: Option<&Tensor>) -> Result<InputGradients> {
         let Kind::Recorded {
             name,
             phase,
             backward,
+            ..
         } = &self.kind
         else {
             return Ok(Vec::new());
@@ -269,6 +282,7 @@ impl Entry {
             outputs: &self.outputs,
             gradients: given,
             needed: &self.needed,
+            rest,
             last: &last,
         };
         let run = || profile::backward(*phase, || backward(&view));

@@ -4,6 +4,7 @@ mod concatenate;
 mod convolution;
 mod linear;
 mod outer;
+mod pieces;
 
 use candle_core::{DType, Tensor};
 
@@ -19,6 +20,8 @@ pub(super) use linear::programs as linear_programs;
 pub use linear::{affine_map, affine_maps, sum_columns};
 pub(super) use outer::program as outer_program;
 pub use outer::{LAYERS, Layer, Slopes, Target, outer, outer_later};
+pub(super) use pieces::program as pieces_program;
+pub use pieces::{Pieces, add_pieces};
 
 /// Lanes a group, four rows.
 const LANES: usize = 128;

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use super::sum_columns;
 use crate::Result;
 use crate::device::{Backend, Launch, Memory, Program, alone, pairs, product};
-use crate::op::later::{Pending, wait};
+use crate::op::later::{Pending, Queue, wait};
 
 /// Lanes that put parts together.
 const FLAT: usize = 256;
@@ -107,8 +107,20 @@ struct Kind {
 
 /// Layers that wait for others of their kind.
 #[derive(Default)]
-struct Queue {
-    batches: Vec<Batch>,
+struct Waiting {
+    backend: Option<Backend>,
+    queue: Queue<(Kind, Target), Layer>,
+}
+
+impl Pending for Waiting {
+    fn settle(&mut self) -> Result<()> {
+        let Some(backend) = &self.backend else {
+            return Ok(());
+        };
+        let batches = self.queue.take().into_iter();
+        let mut batches = batches.map(|(kind, layers)| Batch::new(backend, kind, layers));
+        batches.try_for_each(|batch| batch.run())
+    }
 }
 
 struct Batch {
@@ -118,35 +130,14 @@ struct Batch {
     layers: Vec<Layer>,
 }
 
-impl Pending for Queue {
-    fn settle(&mut self) -> Result<()> {
-        let batches = std::mem::take(&mut self.batches);
-        batches.iter().try_for_each(Batch::run)
-    }
-}
-
-impl Queue {
-    /// A batch that is full with this layer.
-    fn push(
-        &mut self,
-        backend: &Backend,
-        kind: Kind,
-        target: Target,
-        layer: Layer,
-    ) -> Option<Batch> {
-        let alike = |batch: &Batch| batch.kind == kind && batch.target == target;
-        let place = self.batches.iter().position(alike).unwrap_or_else(|| {
-            self.batches.push(Batch {
-                backend: backend.clone(),
-                kind,
-                target,
-                layers: Vec::with_capacity(LAYERS),
-            });
-            self.batches.len() - 1
-        });
-        self.batches[place].layers.push(layer);
-        let full = self.batches[place].layers.len() == LAYERS;
-        full.then(|| self.batches.swap_remove(place))
+impl Batch {
+    fn new(backend: &Backend, (kind, target): (Kind, Target), layers: Vec<Layer>) -> Self {
+        Self {
+            backend: backend.clone(),
+            kind,
+            target,
+            layers,
+        }
     }
 }
 
@@ -156,12 +147,15 @@ impl Queue {
 /// # Errors
 /// As there.
 pub fn outer_later(backend: &Backend, layer: Layer, target: Target) -> Result<()> {
-    let kind = layer.kind()?;
-    let waits = wait(|queue: &mut Queue| queue.push(backend, kind, target, layer.clone()));
+    let kind = (layer.kind()?, target);
+    let waits = wait(|waiting: &mut Waiting| {
+        waiting.backend = Some(backend.clone());
+        waiting.queue.push(kind, layer.clone(), LAYERS)
+    });
     match waits {
         None => outer(backend, &[layer], target),
         Some(None) => Ok(()),
-        Some(Some(batch)) => batch.run(),
+        Some(Some((kind, layers))) => Batch::new(backend, kind, layers).run(),
     }
 }
 
@@ -173,13 +167,7 @@ pub fn outer(backend: &Backend, layers: &[Layer], target: Target) -> Result<()> 
     let Some(first) = layers.first() else {
         return Ok(());
     };
-    let batch = Batch {
-        backend: backend.clone(),
-        kind: first.kind()?,
-        target,
-        layers: layers.to_vec(),
-    };
-    batch.run()
+    Batch::new(backend, (first.kind()?, target), layers.to_vec()).run()
 }
 
 impl Batch {

@@ -49,9 +49,10 @@ KERNEL(residual_norm, INPUT(0, REAL, x), INPUT(1, REAL, residual), INPUT(2, REAL
 }
 
 // With n the normal row, s its scale, u = g weight: ds = s (u - mean(u) - n mean(u n)), dx what dropout leaves of it. A warp takes
-// every WARPS-th row of its group's; `parts` (groups, 2, WIDTH) are its sums of g n and of g.
-KERNEL(back, INPUT(0, REAL, normal), INPUT(1, REAL, scales), INPUT(2, REAL, weight), INPUT(3, REAL, g), OUTPUT(4, REAL, ds), OUTPUT(5, REAL, dx),
-       OUTPUT(6, REAL, parts), VALUE(7, uint, rows), VALUE(8, REAL, make_up), VALUE(9, uint, below), CHACHA_KEY(10, 11, 12, 13, 14)) {
+// every WARPS-th row of its group's; `parts` (groups, 2, WIDTH) are its sums of g n and of g. With two `terms` g has a second one, `rest`.
+KERNEL(back, INPUT(0, REAL, normal), INPUT(1, REAL, scales), INPUT(2, REAL, weight), INPUT(3, REAL, g), INPUT(4, REAL, rest), OUTPUT(5, REAL, ds),
+       OUTPUT(6, REAL, dx), OUTPUT(7, REAL, parts), VALUE(8, uint, terms), VALUE(9, uint, rows), VALUE(10, REAL, make_up), VALUE(11, uint, below),
+       CHACHA_KEY(12, 13, 14, 15, 16)) {
   SHARED(REAL, partial, 2 * WIDTH * WARPS);
   const uint warp = LANE / WARP, lane = LANE % WARP;
   REAL dw[EACH], db[EACH];
@@ -64,7 +65,7 @@ KERNEL(back, INPUT(0, REAL, normal), INPUT(1, REAL, scales), INPUT(2, REAL, weig
       const uint i = e * WARP + lane;
       n[e] = u[e] = 0;
       if (i < WIDTH) {
-        const REAL v = g[at + i];
+        const REAL v = terms == 2u ? g[at + i] + rest[at + i] : g[at + i];
         n[e] = normal[at + i];
         u[e] = v * weight[i];
         dw[e] = fma(v, n[e], dw[e]);
@@ -101,14 +102,4 @@ KERNEL(back, INPUT(0, REAL, normal), INPUT(1, REAL, scales), INPUT(2, REAL, weig
     for (uint w = 1u; w < WARPS; w++) sum += partial[w * 2u * WIDTH + i];
     parts[(ulong)GROUP * 2u * WIDTH + i] = sum;
   }
-}
-
-// The parts of all groups, in order.
-KERNEL(sum_parts, INPUT(0, REAL, parts), OUTPUT(1, REAL, dw), OUTPUT(2, REAL, db), VALUE(3, uint, count)) {
-  const uint i = GROUP * LANES + LANE;
-  if (i >= 2u * WIDTH) return;
-  REAL sum = 0;
-  for (uint c = 0u; c < count; c++) sum += parts[(ulong)c * 2u * WIDTH + i];
-  if (i < WIDTH) dw[i] = sum;
-  else db[i - WIDTH] = sum;
 }

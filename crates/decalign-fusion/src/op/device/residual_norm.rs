@@ -3,7 +3,8 @@
 use candle_core::{DType, Tensor};
 use decalign_core::Result;
 use decalign_core::device::{Backend, Launch, Memory, Program, chacha};
-use decalign_core::op::{Backward, InputGradients, record_one};
+use decalign_core::nn::device::{Pieces, add_pieces};
+use decalign_core::op::{Backward, InputGradients, record_adding};
 use decalign_core::random::Stream;
 
 /// Rows whose sums a group adds up.
@@ -60,7 +61,7 @@ pub(crate) fn residual_norm(
         .real(epsilon);
     dropped(launch, drop)?.run(backend)?;
     let (backend, saved) = (backend.clone(), [normal, scales].map(Memory::into_tensor));
-    record_one("residual_norm", &inputs, y.into(), move |b| {
+    record_adding("residual_norm", &inputs, y.into(), move |b| {
         back(&backend, &program, b, &saved, drop)
     })
 }
@@ -94,31 +95,28 @@ fn back(
         .input(scales)?
         .input(weight)?
         .input(&g)?
+        .input_or_none(b.rest)?
         .output(&mut ds)
         .output(&mut dx)
         .output(&mut parts)
+        .count(if b.rest.is_some() { 2 } else { 1 })?
         .count(rows)?;
     dropped(launch, drop)?.run(backend)?;
-    let mut sums = [
-        Memory::new(backend, dtype, width)?,
-        Memory::new(backend, dtype, width)?,
-    ];
-    let [dw, db] = &mut sums;
-    Launch::new(
-        program,
-        "sum_parts",
-        (2 * width).div_ceil(program.group_size()),
-    )
-    .input(&parts.into_tensor())?
-    .output(dw)
-    .output(db)
-    .count(groups)?
-    .run(backend)?;
+    let sums = Memory::new(backend, dtype, (2, width))?.into_tensor();
+    let pieces = Pieces {
+        pieces: parts.into_tensor(),
+        sums: sums.clone(),
+    };
+    add_pieces(backend, pieces, b.may_wait(2) && b.may_wait(3))?;
     let ds = ds.into_tensor();
     let dx = match drop {
         Some(_) => dx.into_tensor(),
         None => ds.clone(),
     };
-    let [dw, db] = sums.map(Memory::into_tensor);
-    Ok(vec![Some(dx), Some(ds), Some(dw), Some(db)])
+    Ok(vec![
+        Some(dx),
+        Some(ds),
+        Some(sums.get(0)?),
+        Some(sums.get(1)?),
+    ])
 }
