@@ -86,7 +86,7 @@ impl<K: PartialEq, T> Queue<K, T> {
         (self.batches[place].1.len() == full).then(|| self.batches.swap_remove(place))
     }
 
-    /// All that are not full, in the order in which they began.
+    /// All that are not full.
     pub(crate) fn take(&mut self) -> Vec<(K, Vec<T>)> {
         std::mem::take(&mut self.batches)
     }
