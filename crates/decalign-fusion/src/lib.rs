@@ -20,7 +20,7 @@
 //! | [`project`], [`project_context`], [`residual_norm`], [`gelu()`], [`rotate`] | the fused pieces |
 //! | [`mod@reference`] | the same in plain tensor operations |
 //!
-//! Everything carries gradients, on any device; the fused loops run on the CPU.
+//! Everything carries gradients, on any device: in fused loops on the CPU, attention, projections, norms and means in kernels on CUDA and Metal.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor};

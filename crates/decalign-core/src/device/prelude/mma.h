@@ -178,3 +178,13 @@ DEVICE void store_two(GLOBAL(HALF) x, ulong at, uint both) {
 }
 
 #endif
+
+// Over the four lanes that share the rows of c: every lane gets the result.
+DEVICE REAL row_sum(REAL x) {
+  x += SHUFFLE_XOR(x, 1u);
+  return x + SHUFFLE_XOR(x, 2u);
+}
+DEVICE REAL row_max(REAL x) {
+  x = fmax(x, SHUFFLE_XOR(x, 1u));
+  return fmax(x, SHUFFLE_XOR(x, 2u));
+}

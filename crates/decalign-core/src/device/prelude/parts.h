@@ -26,16 +26,6 @@ DEVICE uint column_of(uint lane, uint b) { return lane / 32u % 2u * 64u + b / 2u
 DEVICE uint team_of(uint lane) { return lane / 32u % 2u; }
 DEVICE bool leads(uint lane) { return lane % 4u == 0u; }
 
-// Over the lanes of a team that share rows.
-DEVICE REAL row_sum(REAL x) {
-  x += SHUFFLE_XOR(x, 1u);
-  return x + SHUFFLE_XOR(x, 2u);
-}
-DEVICE REAL row_max(REAL x) {
-  x = fmax(x, SHUFFLE_XOR(x, 1u));
-  return fmax(x, SHUFFLE_XOR(x, 2u));
-}
-
 // Where eight numbers of a row begin in a part: rows 4 to 7 of 8 have theirs exchanged, so that the 8 rows of a table are in 32 banks.
 DEVICE uint place_of(uint row, uint eight) { return ((2u * row + eight) ^ (row / 4u % 2u)) * 8u; }
 

@@ -107,16 +107,6 @@ DEVICE void add_rows(uint rows, LOCAL(const float) w, SHARED_POINTER(const HALF)
   }
 }
 
-// Over the four lanes of a row.
-DEVICE float row_sum(float x) {
-  x += SHUFFLE_XOR(x, 1u);
-  return x + SHUFFLE_XOR(x, 2u);
-}
-DEVICE float row_max(float x) {
-  x = fmax(x, SHUFFLE_XOR(x, 1u));
-  return fmax(x, SHUFFLE_XOR(x, 2u));
-}
-
 // Whether query i sees key j of its sample.
 #if MASKED
 #define SEEN(i, j) ((j) < keys && (causal == 0u || (j) <= (i)) && mask[(ulong)sample * keys + (j)] != 0)
