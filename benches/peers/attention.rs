@@ -1,10 +1,8 @@
 //! What `cargo xtask peers step` measures of attention alone, a JSON object a line.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use candle_core::{Device, Tensor, Var};
-use common::{Runs, least, named, pool, print, status};
+use decalign_benches::{Memory, least_within, pool, print, thread_count};
 use decalign_core::Result;
 use decalign_core::nn::Mode;
 use decalign_core::random::Stream;
@@ -24,8 +22,8 @@ const CASES: [(usize, usize, usize, usize, usize); 6] = [
 const DROPPED: [(usize, usize, usize, usize, usize); 2] =
     [(32, 50, 100, 64, 8), (24, 39, 455, 32, 8)];
 
-/// As xtask/peers/layers.py times.
-const RUNS: Runs = Runs::Seconds(1.0);
+/// Seconds of a measurement, those of xtask/peers/layers.py.
+const SECONDS: f64 = 1.0;
 
 fn normal(seed: u64, shape: (usize, usize, usize)) -> Result<Var> {
     let x = Stream::new(seed, 0).normal_tensor(shape)?;
@@ -51,12 +49,12 @@ fn case((b, l, s, d, heads): (usize, usize, usize, usize, usize), p: f64) -> Res
         let name = format!("attention B {b}, L {l}, S {s}, d {d}, {heads} heads{dropped}");
         let name = match threads {
             2 => name,
-            _ => format!("{name}, {}", named(threads)),
+            _ => format!("{name}, {}", thread_count(threads)),
         };
         pool(threads).install(|| {
-            let forward = least(RUNS, || drop(attend(&plain[0], &plain[1], &plain[2])));
+            let forward = least_within(SECONDS, || drop(attend(&plain[0], &plain[1], &plain[2])));
             print(&format!("{name}: forward"), forward);
-            let both = least(RUNS, || {
+            let both = least_within(SECONDS, || {
                 // The gradient of the sum of all results: ones.
                 attend(&q, &k, &v).backward().unwrap();
             });
@@ -70,15 +68,12 @@ fn case((b, l, s, d, heads): (usize, usize, usize, usize, usize), p: f64) -> Res
 fn memory() -> Result<()> {
     for length in [1024, 2048, 4096, 8192] {
         let x = normal(1, (1, length, 64))?;
-        let before = status("VmRSS:");
+        let memory = Memory::now();
         let mask = AttentionMask::default();
         let y = dot_product_attention(&x, &x, &x, 8, mask, (0.0, Mode::Inference))?;
         y.backward()?;
-        if let (Some(before), Some(peak)) = (before, status("VmHWM:")) {
-            print(
-                &format!("attention memory, L = S = {length}"),
-                peak - before,
-            );
+        if let Some(added) = memory.added_at_peak() {
+            print(&format!("attention memory, L = S = {length}"), added);
         }
     }
     Ok(())

@@ -4,12 +4,10 @@
 //! one, so that reading the data and starting do not count.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::hint::black_box;
 
 use candle_core::{Device, Tensor, Var};
-use common::{least, named, pool, print, status};
+use decalign_benches::{Memory, least, pool, print, print_step, thread_count};
 use decalign_core::Result;
 use decalign_core::random::Stream;
 use decalign_gmm::{Covariance, Em, Gradient, Start, UnrolledEm};
@@ -42,17 +40,17 @@ fn further(x: &Tensor, name: &str, kind: Covariance, threads: usize) {
     let pool = pool(threads);
     let time = |count| least(3, || pool.install(|| steps(x, kind, count)));
     let (less, value) = (time(1), time(6));
-    let threads = named(threads);
-    println!(r#"{{"name": "{name}, {threads}", "value": {value}, "less": {less}, "per": 5}}"#);
+    let threads = thread_count(threads);
+    print_step(&format!("{name}, {threads}"), value, less, 5);
 }
 
 /// The peak of memory of data and fit; to be called before anything larger.
 fn memory() -> Result<Tensor> {
-    let before = status("VmRSS:");
+    let memory = Memory::now();
     let x = normal(0, &[SAMPLES, WIDTH])?;
     pool(2).install(|| steps(&x, Covariance::Full, 2));
-    if let (Some(before), Some(peak)) = (before, status("VmHWM:")) {
-        print("full: memory", peak - before);
+    if let Some(added) = memory.added_at_peak() {
+        print("full: memory", added);
         print("full: data", (SAMPLES * WIDTH * 4) as f64);
     }
     Ok(x)

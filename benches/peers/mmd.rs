@@ -4,13 +4,10 @@
 //! second in a matrix product and E exponentials a second its bound is `pairs (2 d / F + 1 / E)`.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-mod machine;
-
 use std::hint::black_box;
 
 use candle_core::{DType, Tensor, Var};
-use common::{least, named, pool, print, status};
+use decalign_benches::{Memory, least, machine, pool, print, thread_count};
 use decalign_core::Result;
 use decalign_core::random::Stream;
 use decalign_mmd::{
@@ -43,13 +40,13 @@ fn memory() -> Result<()> {
     let d = 16;
     let (x, y) = (variable(LARGE, d, 0)?, variable(LARGE, d, 1)?);
     let mmd = Mmd::new(gaussian(d, 1.0)?, Estimator::Unbiased);
-    let before = status("VmRSS:");
+    let memory = Memory::now();
     let time = least(1, || {
         let squared = pool(2).install(|| mmd.squared(&x, &y)).unwrap();
         black_box(squared.backward().unwrap());
     });
-    if let (Some(before), Some(peak)) = (before, status("VmHWM:")) {
-        print("large: memory", peak - before);
+    if let Some(added) = memory.added_at_peak() {
+        print("large: memory", added);
         print("large: data", (2 * LARGE * d * 4) as f64);
     }
     print("large", time);
@@ -110,7 +107,7 @@ fn permutations() -> Result<()> {
         let time = least(5, || {
             black_box(pool(threads).install(|| test.test(&x, &y)).unwrap());
         });
-        print(&format!("permutations, {}", named(threads)), time);
+        print(&format!("permutations, {}", thread_count(threads)), time);
     }
     Ok(())
 }

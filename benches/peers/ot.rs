@@ -4,13 +4,10 @@
 //! short one, so that reading the problem and the last look at the plan do not count.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-mod machine;
-
 use std::hint::black_box;
 
 use candle_core::{DType, Device, Tensor, Var};
-use common::{least, named, pool, print, status};
+use decalign_benches::{Memory, least, machine, pool, print, print_step, thread_count};
 use decalign_core::Result;
 use decalign_ot::{
     Geometry, KernelSinkhorn, LinearProblem, LowRankSinkhorn, MultiMarginalProblem, NetworkSimplex,
@@ -59,8 +56,8 @@ fn further(name: &str, problem: &LinearProblem, (few, many): (usize, usize), thr
     let pool = pool(threads);
     let time = |count| least(3, || pool.install(|| sweeps(problem, 0.05, count)));
     let (less, value, per) = (time(few), time(many), many - few);
-    let name = format!("{name}, {}", named(threads));
-    println!(r#"{{"name": "{name}", "value": {value}, "less": {less}, "per": {per}}}"#);
+    let name = format!("{name}, {}", thread_count(threads));
+    print_step(&name, value, less, per);
 }
 
 fn dense(n: usize) -> Result<LinearProblem> {
@@ -79,10 +76,10 @@ fn lazy(d: usize) -> Result<LinearProblem> {
 /// What a solve adds to the memory in use at its peak; to be called before anything larger.
 fn memory() -> Result<()> {
     let problem = lazy(64)?;
-    let before = status("VmRSS:");
+    let memory = Memory::now();
     sweeps(&problem, 0.05, 1);
-    if let (Some(before), Some(peak)) = (before, status("VmHWM:")) {
-        print("points 10000: memory", peak - before);
+    if let Some(added) = memory.added_at_peak() {
+        print("points 10000: memory", added);
         print("points 10000: costs", (POINTS * POINTS * 4) as f64);
     }
     Ok(())
@@ -91,16 +88,19 @@ fn memory() -> Result<()> {
 /// A sweep over computed costs, and the time of its arithmetic: pairs (2 d / F + 1 / E).
 fn computed(threads: usize) -> Result<()> {
     let (flop, exponential) = machine::speed(threads);
-    print(&format!("machine: flops, {}", named(threads)), flop * 1e9);
     print(
-        &format!("machine: exponentials, {}", named(threads)),
+        &format!("machine: flops, {}", thread_count(threads)),
+        flop * 1e9,
+    );
+    print(
+        &format!("machine: exponentials, {}", thread_count(threads)),
         exponential * 1e9,
     );
     for d in [16, 64] {
         let each = 2.0 * d as f64 * flop + exponential;
         let name = format!("{POINTS}, width {d}");
         print(
-            &format!("bound {name}, {}", named(threads)),
+            &format!("bound {name}, {}", thread_count(threads)),
             (POINTS * POINTS) as f64 * each,
         );
         further(&format!("points {name}"), &lazy(d)?, (1, 4), threads);

@@ -6,12 +6,12 @@ use std::process::Command;
 use super::gates::TESTED;
 use crate::{call, cargo};
 
-/// Programs that time kernels: package and example.
-const TIMED: [(&str, &str); 4] = [
-    ("decalign-ot", "device_sinkhorn"),
-    ("decalign-mmd", "device_mmd"),
-    ("decalign-gmm", "device_em"),
-    ("decalign-fusion", "device_attention"),
+/// Programs that time kernels.
+const TIMED: [[&str; 4]; 4] = [
+    ["-p", "decalign-benches", "--bin", "device_sinkhorn"],
+    ["-p", "decalign-mmd", "--example", "device_mmd"],
+    ["-p", "decalign-gmm", "--example", "device_em"],
+    ["-p", "decalign-fusion", "--example", "device_attention"],
 ];
 
 /// Device tests on the device itself, the same under compute-sanitizer where it is installed, a short training, and times,
@@ -44,10 +44,9 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
         let bench = ["--", "bench", preset, "--device", feature];
         cargo(&[&program[..], &features, &bench].concat(), &[])?;
     }
-    for (package, example) in TIMED {
-        let program = ["run", "-p", package, "--example", example];
+    for program in TIMED {
         let device = ["--", "--device", feature];
-        cargo(&[&program[..], &features, &device].concat(), &[])?;
+        cargo(&[&["run"][..], &program, &features, &device].concat(), &[])?;
     }
     peer(root, feature)
 }

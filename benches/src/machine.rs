@@ -1,4 +1,4 @@
-//! How fast the machine is at what numerical loops are made of.
+//! Speed of the machine at a matrix product and at exponentials: the bounds of numerical loops.
 
 use std::hint::black_box;
 
@@ -6,10 +6,11 @@ use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::random::Stream;
 use decalign_core::simd;
 
-use crate::common::{least, pool};
+use crate::{least, pool};
 
 /// Seconds of one floating-point operation of a matrix product and of one exponential, f32.
-pub(crate) fn speed(threads: usize) -> (f64, f64) {
+#[must_use]
+pub fn speed(threads: usize) -> (f64, f64) {
     let n = 2048;
     let numbers = |seed| {
         let x = Stream::new(seed, 0).uniform(n * n, 0.0, 1.0);
