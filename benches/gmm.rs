@@ -37,10 +37,10 @@ fn gmm(c: &mut Criterion) {
         b.iter(|| many.fit(&x).unwrap())
     });
     let x = Var::from_tensor(&normal(&[32, 64])).unwrap();
-    let release = UnrolledEm::new(7, 5, 1e-4).unwrap();
+    let reference = UnrolledEm::new(7, 5, 1e-4).unwrap();
     group.bench_function("32 x 64, K = 7, 5 steps, forward and backward", |b| {
         b.iter(|| {
-            let fit = release.fit(&x).unwrap();
+            let fit = reference.fit(&x).unwrap();
             fit.responsibilities.sum_all().unwrap().backward().unwrap()
         })
     });

@@ -62,7 +62,7 @@ fn model() -> Result<()> {
         .map(|seed| Ok(Var::from_tensor(&normal(seed, &[32, 64])?)?))
         .collect::<Result<Vec<Var>>>()?;
     let em = UnrolledEm::new(7, 5, 1e-4)?;
-    let release = || -> Result<()> {
+    let reference = || -> Result<()> {
         for x in &x {
             let fit = em.fit(x)?;
             black_box(fit.responsibilities.sum_all()?.backward()?);
@@ -70,8 +70,8 @@ fn model() -> Result<()> {
         Ok(())
     };
     let pool = pool(1);
-    let time = least(200, || pool.install(release).unwrap());
-    print("model: release", time);
+    let time = least(200, || pool.install(reference).unwrap());
+    print("model: reference", time);
     let views: Vec<Tensor> = x.iter().map(|v| v.as_tensor().clone()).collect();
     let all = Var::from_tensor(&Tensor::stack(&views, 0)?)?;
     let em = Em::new(7, Covariance::Diagonal)?.start(Start::EvenRows);

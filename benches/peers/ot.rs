@@ -145,7 +145,7 @@ fn batch() -> Result<()> {
     Ok(())
 }
 
-/// The release's loss between three mixtures of 7, forward and backward.
+/// The reference loss between three mixtures of 7, forward and backward.
 fn joint() -> Result<()> {
     let variable = |seed, shape: &[usize]| {
         Ok(Var::from_tensor(&tensor(

@@ -1,4 +1,4 @@
-"""PyTorch and scikit-learn twins of `decalign baselines`: the same networks, settings and split.
+"""PyTorch and scikit-learn counterparts of `decalign baselines`: equal networks, settings and split.
 
     python baselines.py mfeat.safetensors fou,kar,zer
     python baselines.py mosi_utterance.safetensors text_cnn,audio,vision_c3d --split split_bc --loss mse

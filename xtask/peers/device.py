@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import layers
-from layers import show
+from measure import show
 
 DEVICE = "cuda"
 

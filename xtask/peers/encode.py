@@ -1,4 +1,4 @@
-"""Sentence embeddings by `transformers`: prints measurements, one JSON a line; see `cargo xtask peers encode`.
+"""Sentence embeddings by `transformers`: prints one measurement a line; see `cargo xtask peers encode`.
 
     encode.py texts TEXTS.jsonl            writes 2199 texts as long as those of CMU-MOSI
     encode.py measure MODEL TEXTS.jsonl    encodes them: tokenised, mean over tokens, batches of 32
@@ -6,7 +6,8 @@
 
 import json
 import sys
-import time
+
+from measure import seconds, show
 
 THREADS = 2  # as many as decalign gets
 BATCH = 32
@@ -42,10 +43,7 @@ def measure(folder, path):
     with torch.inference_mode():
         encode(texts[:BATCH])
         for name, texts in [("as they come", texts), ("by length", ordered)]:
-            start = time.perf_counter()
-            for i in range(0, len(texts), BATCH):
-                encode(texts[i : i + BATCH])
-            print(json.dumps({"name": name, "value": time.perf_counter() - start}), flush=True)
+            show(name, seconds(lambda: [encode(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]))
 
 
 if __name__ == "__main__":

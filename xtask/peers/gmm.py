@@ -1,28 +1,14 @@
-"""scikit-learn on the problems of `cargo xtask peers gmm`: prints a measurement a line."""
+"""scikit-learn on the problems of `cargo xtask peers gmm`: prints one measurement a line."""
 
-import json
-import time
 import warnings
 
 import numpy as np
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
+from measure import least, show
+
 warnings.simplefilter("ignore")
-
-
-def show(name, value, **more):
-    print(json.dumps(dict(name=name, value=float(value), **more)), flush=True)
-
-
-def least(times, run):
-    """The shortest of some runs, in seconds."""
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def normal(seed, *shape):

@@ -1,28 +1,14 @@
 """The layers of `cargo xtask peers step` in torch.nn: `layers.py PRESET` a training step, `layers.py attention`."""
 
 import itertools
-import json
 import math
 import sys
-import time
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-
-def show(name, value):
-    print(json.dumps(dict(name=name, value=float(value))), flush=True)
-
-
-def least(seconds, run):
-    """The shortest of the runs that fit the time, in seconds."""
-    start, shortest, runs = time.perf_counter(), math.inf, 0
-    while runs < 2 or time.perf_counter() - start < seconds:
-        before = time.perf_counter()
-        run()
-        shortest, runs = min(shortest, time.perf_counter() - before), runs + 1
-    return shortest
+from measure import least_within, show
 
 
 def status(key):
@@ -32,8 +18,8 @@ def status(key):
             return int(line.split()[1]) * 1024
 
 
-# Width, heads, layers, kernel sizes, prototypes, batch, classes, dropouts of attention (one a modality), after
-# the rectifier, residual, embedding and output, alpha, beta, contrastive weight; features and steps.
+# Width, heads, layers, kernel sizes, prototypes, batch, outputs; feature widths and sequence lengths of the
+# modalities.
 PRESETS = {
     "mosi": dict(d=64, heads=8, layers=5, kernels=(1, 1, 1), k=7, batch=32, out=1, widths=(768, 5, 20), steps=(50, 50, 50)),
     "mosei": dict(d=64, heads=8, layers=4, kernels=(5, 5, 5), k=7, batch=128, out=1, widths=(768, 74, 35), steps=(50, 50, 50)),
@@ -185,10 +171,10 @@ def step(preset):
         with torch.inference_mode():
             model(xs, align=False)
 
-    show(f"{preset} step", least(4, train))
+    show(f"{preset} step", least_within(4, train))
     show(f"{preset} memory", status("VmHWM:") - before)
     model.eval()
-    show(f"{preset} evaluation", least(2, evaluate))
+    show(f"{preset} evaluation", least_within(2, evaluate))
 
 
 def attention():
@@ -206,8 +192,8 @@ def attention():
             torch.autograd.grad(forward(), (q, k, v), ones)
 
         with torch.no_grad():
-            show(f"{name}: forward", least(1, forward))
-        show(f"{name}: both", least(1, both))
+            show(f"{name}: forward", least_within(1, forward))
+        show(f"{name}: both", least_within(1, both))
 
 
 if __name__ == "__main__":

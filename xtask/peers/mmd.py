@@ -1,29 +1,15 @@
-"""NumPy recipes and hyppo on the problems of `cargo xtask peers mmd`: prints a measurement a line."""
+"""NumPy recipes and hyppo on the problems of `cargo xtask peers mmd`: prints one measurement a line."""
 
-import json
-import time
 import warnings
 
 import numpy as np
 from hyppo.ksample import MMD
 
+from measure import least, show
+
 warnings.simplefilter("ignore")
 
 DRAWS = 2000
-
-
-def show(name, value, **more):
-    print(json.dumps(dict(name=name, value=float(value), **more)), flush=True)
-
-
-def least(times, run):
-    """The shortest of some runs, in seconds."""
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def normal(seed, *shape):

@@ -1,12 +1,12 @@
-"""POT on the problems of `cargo xtask peers ot`: prints a measurement a line."""
+"""POT on the problems of `cargo xtask peers ot`: prints one measurement a line."""
 
-import json
 import math
-import time
 import warnings
 
 import numpy as np
 import ot
+
+from measure import least, show
 
 warnings.simplefilter("ignore")
 
@@ -17,22 +17,6 @@ def uniform(seed, *shape):
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)).reshape(shape) / 2.0**53
-
-
-def show(name, value, **more):
-    # NaN is not JSON.
-    value = float(value) if np.isfinite(value) else None
-    print(json.dumps(dict(name=name, value=value, **more)), flush=True)
-
-
-def least(times, run):
-    """The shortest of some runs, in seconds."""
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def weights(n):

@@ -1,54 +1,67 @@
-//! Chores of the workspace: `cargo xtask ci`, `cargo xtask nightly`, `cargo xtask fixtures FOLDER`, `cargo xtask minilm`,
-//! `cargo xtask peers NAME`.
+//! Maintenance of the workspace: checks, fixtures, tools and comparisons; `cargo xtask` prints the commands.
 
 mod device;
 mod fixtures;
-mod fuzz;
 mod minilm;
+mod nightly;
+mod package;
 mod peers;
+mod process;
 
 use std::env;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
+
+use process::{cargo, root};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
-  ci                format, clippy, tests and docs, as .ci/run does
-  nightly           fuzz what reads files, 60 s a target (needs a nightly Rust and cargo-fuzz)
-    --seconds N       N seconds a target
-  fixtures FOLDER   copy recorded numbers that the tests need from FOLDER
-                    (the output of the PyTorch release, see docs/verify.md)
-  cuda-tools        put NVIDIA's compilers into target/cuda-tools (from the Python index)
-  device-gates      every kernel through NVRTC and ptxas (registers, spills), then in the emulator
-  check-features    type-check the program built for CUDA (ten minutes the first time)
-  device-suite      on a machine with a device: all that waits for one
-  minilm            put a small real text encoder into target/minilm, for tests
-  peers encode      time sentence embeddings beside transformers on this machine
-  peers gmm         time Gaussian mixtures beside scikit-learn on this machine
-  peers mmd         time kernel MMD beside NumPy recipes and hyppo on this machine
-  peers ot          time optimal transport beside POT and wass on this machine
-  peers step        time a training step and attention beside torch.nn on this machine
-    --json            all numbers, as JSON
-    --rounds N        programs run N times in turn, the least value counts (3)";
+checks
+  ci                format, clippy, documentation, packages and tests, as .ci/run does
+  package           check that every published crate is ready for crates.io and docs.rs
+    --verify          also build each package from its own files
+  nightly           licences and advisories of dependencies, then fuzzing of the file readers
+                    (needs cargo-deny, a nightly Rust and cargo-fuzz)
+    --seconds N       fuzz each target for N seconds (60)
+
+devices
+  cuda-tools        install NVIDIA's compilers into target/cuda-tools (from PyPI)
+  device-gates      compile every kernel with NVRTC and ptxas, print registers and spills, run the emulator's tests
+  check-features    type-check the program with the feature cuda (ten minutes the first time)
+  device-suite      on a machine with a GPU: tests, a short training, and times beside PyTorch
+
+data
+  fixtures FOLDER   copy numbers recorded from upstream from FOLDER into the tests (docs/verify.md)
+  minilm            install a small text encoder into target/minilm, for tests
+
+comparisons on this machine
+  peers encode      sentence embeddings beside transformers
+  peers gmm         Gaussian mixtures beside scikit-learn
+  peers mmd         kernel MMD beside NumPy recipes and hyppo
+  peers ot          optimal transport beside POT and wass
+  peers step        a training step and attention beside torch.nn
+    --json            print all numbers as JSON
+    --rounds N        run all programs N times and take the least values (3)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let done = match arguments.as_slice() {
+    let result = match arguments.as_slice() {
         ["ci"] => ci(),
-        ["nightly"] => fuzz::run("60"),
-        ["nightly", "--seconds", seconds] => fuzz::run(seconds),
+        ["package"] => package::run(false),
+        ["package", "--verify"] => package::run(true),
+        ["nightly"] => nightly::run("60"),
+        ["nightly", "--seconds", seconds] => nightly::run(seconds),
         ["fixtures", folder] => fixtures::copy_all(Path::new(folder)),
-        ["cuda-tools"] => device::tools(&root()).map(drop),
-        ["device-gates"] => device::gates(&root()),
-        ["check-features"] => device::check(&root()),
-        ["device-suite"] => device::suite(&root()),
+        ["cuda-tools"] => device::install_cuda_tools(&root()).map(drop),
+        ["device-gates"] => device::check_kernels(&root()),
+        ["check-features"] => device::check_features(&root()),
+        ["device-suite"] => device::run_suite(&root()),
         ["minilm"] => minilm::install(&root()),
         ["peers", name, options @ ..] => peers::run(name, options),
         _ => Err(USAGE.to_owned()),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("{message}");
@@ -57,59 +70,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// The root of the workspace.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// The cheapest check first.
+/// All checks of a commit, the cheapest first.
 fn ci() -> Result<(), String> {
     cargo(&["fmt", "--all", "--check"], &[])?;
-    cargo(
-        &[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ],
-        &[],
-    )?;
-    cargo(
-        &["doc", "--workspace", "--no-deps"],
-        &[("RUSTDOCFLAGS", "-D warnings")],
-    )?;
+    package::run(false)?;
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    cargo(&clippy, &[])?;
+    let flags = [("RUSTDOCFLAGS", "-D warnings")];
+    cargo(&["doc", "--workspace", "--no-deps"], &flags)?;
     cargo(&["test", "--workspace"], &[])
-}
-
-fn cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<(), String> {
-    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .current_dir(root());
-    call(
-        &mut command,
-        &format!("cargo {}", arguments.join(" ")),
-        "install Rust",
-    )
-}
-
-/// Runs a command that has to succeed; `remedy` is for when there is no such program.
-fn call(command: &mut Command, line: &str, remedy: &str) -> Result<(), String> {
-    eprintln!("+ {line}");
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{line}: {status}")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(format!("{line}: no such program; {remedy}"))
-        }
-        Err(error) => Err(format!("{line}: {error}")),
-    }
-}
-
-fn described(path: &Path, error: &io::Error) -> String {
-    format!("{}: {error}", path.display())
 }

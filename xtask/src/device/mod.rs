@@ -1,11 +1,11 @@
-//! What stands in for a device where there is none, and what runs all on the first that there is.
+//! Kernels without a device, by NVIDIA's compilers and the emulator, and everything that runs on a device.
 
-mod features;
-mod gates;
+mod cuda_tools;
+mod feature_check;
+mod kernel_check;
 mod suite;
-mod tools;
 
-pub(crate) use features::check;
-pub(crate) use gates::run as gates;
-pub(crate) use suite::run as suite;
-pub(crate) use tools::install as tools;
+pub(crate) use cuda_tools::install as install_cuda_tools;
+pub(crate) use feature_check::run as check_features;
+pub(crate) use kernel_check::run as check_kernels;
+pub(crate) use suite::run as run_suite;

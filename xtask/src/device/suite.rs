@@ -1,10 +1,10 @@
-//! All that wants a device, in one command.
+//! Everything that runs on a device, in one command.
 
 use std::path::Path;
 use std::process::Command;
 
-use super::gates::TESTED;
-use crate::{call, cargo};
+use super::kernel_check::TESTED;
+use crate::process::{call, cargo};
 
 /// Programs that time kernels.
 const TIMED: [[&str; 4]; 4] = [
@@ -14,8 +14,8 @@ const TIMED: [[&str; 4]; 4] = [
     ["-p", "decalign-fusion", "--example", "device_attention"],
 ];
 
-/// Device tests on the device itself, the same under compute-sanitizer where it is installed, a short training, and times,
-/// beside PyTorch's where the `python3` of this machine has it.
+/// Device tests on the device, again under compute-sanitizer where it is installed, a short training, and times, beside
+/// PyTorch's where this machine's `python3` has it.
 pub(crate) fn run(root: &Path) -> Result<(), String> {
     let feature = if cfg!(target_os = "macos") {
         "metal"
@@ -63,7 +63,7 @@ fn sanitize(root: &Path, feature: &str) -> Result<(), String> {
         command.args(["--error-exitcode", "1", "--target-processes", "all"]);
         command.args(["cargo", "test", "--release", "-p", package]);
         command.args(["--features", feature, "--test", "device*"]);
-        // The emulator has been through them.
+        // No compiler, so the emulator's tests are skipped.
         command.current_dir(root).env("CXX", "none");
         let name = format!("compute-sanitizer, {package}");
         call(&mut command, &name, "it was there")?;

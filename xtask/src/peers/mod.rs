@@ -1,56 +1,81 @@
-//! Other programs on the same problems, on this machine.
+//! Comparisons with other software on this machine.
 //!
-//! A comparison is a list of programs and a table of rows ([`encode`], [`gmm`], [`mmd`], [`ot`], [`step`]). Each program prints what it
-//! measured ([`measures`]); they run in turn, ours first, several times over, and the least value of
-//! each measurement counts, so that a noisy moment does not decide.
+//! A comparison is a list of programs and a table of rows, `xtask/peers/NAME.table`. Each program prints what it
+//! measured ([`measurements`]). The programs run alternately, ours first, several rounds, and the least value of each
+//! measurement counts, so that one disturbed round does not decide.
 
-mod encode;
-mod gmm;
-mod measures;
-mod mmd;
-mod ot;
-mod programs;
-mod step;
+mod measurements;
+mod program;
 mod table;
 
-use measures::Measures;
-use programs::Program;
-use table::Row;
+use measurements::Measurements;
+use program::Program;
 
-/// One subject: who is compared, and what is asked.
-struct Comparison {
-    programs: Vec<Program>,
-    rows: &'static [Row],
-}
+/// The comparisons and their tables.
+const TABLES: [(&str, &str); 5] = [
+    ("encode", include_str!("../../peers/encode.table")),
+    ("gmm", include_str!("../../peers/gmm.table")),
+    ("mmd", include_str!("../../peers/mmd.table")),
+    ("ot", include_str!("../../peers/ot.table")),
+    ("step", include_str!("../../peers/step.table")),
+];
 
 pub(crate) fn run(name: &str, options: &[&str]) -> Result<(), String> {
     let (json, rounds) = parse(options)?;
-    let comparison = match name {
-        "encode" => encode::comparison()?,
-        "gmm" => gmm::comparison()?,
-        "mmd" => mmd::comparison()?,
-        "ot" => ot::comparison()?,
-        "step" => step::comparison()?,
-        _ => {
-            return Err(format!(
-                "peers {name}: there are `peers encode`, `peers gmm`, `peers mmd`, `peers ot` and `peers step`"
-            ));
-        }
-    };
-    let mut measures = Measures::default();
+    let (_, table) = TABLES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .ok_or_else(|| {
+            let known = TABLES.map(|(known, _)| known).join(", ");
+            format!("peers {name}: no such comparison; choose one of {known}")
+        })?;
+    let rows = table::parse(table)?;
+    let programs = programs(name)?;
+    let mut measurements = Measurements::default();
     for round in 1..=rounds {
-        for program in &comparison.programs {
+        for program in &programs {
             eprintln!("+ {}, round {round} of {rounds}", program.name);
             for line in program.run()? {
-                measures.add(program.name, &line)?;
+                measurements.add(program.name, &line)?;
             }
         }
     }
     match json {
-        true => println!("{:#}", table::json(comparison.rows, &measures)),
-        false => print!("{}", table::text(comparison.rows, &measures)),
+        true => println!("{:#}", table::json(&rows, &measurements)),
+        false => print!("{}", table::text(&rows, &measurements)),
     }
     Ok(())
+}
+
+/// The programs of a comparison, built and installed.
+fn programs(name: &str) -> Result<Vec<Program>, String> {
+    Ok(match name {
+        "encode" => vec![program::encode()?, program::transformers()?],
+        "gmm" => vec![
+            program::ours("peers_gmm")?,
+            program::python("sklearn", "gmm.py")?,
+        ],
+        "mmd" => vec![
+            program::ours("peers_mmd")?,
+            program::python("NumPy", "mmd.py")?,
+        ],
+        "ot" => vec![
+            program::ours("peers_ot")?,
+            program::python("POT", "pot.py")?,
+            program::wass()?,
+        ],
+        _ => {
+            let mut programs = vec![
+                program::ours("peers_attention")?,
+                program::torch("attention")?,
+            ];
+            // One process a preset, for the peak of its memory.
+            for preset in ["mosi", "mosei", "sims", "iemocap"] {
+                programs.extend([program::bench(preset)?, program::torch(preset)?]);
+            }
+            programs
+        }
+    })
 }
 
 /// `--json` and `--rounds N`.

@@ -1,107 +1,108 @@
-//! Rows of a comparison, as text and as JSON.
+//! Rows of a comparison: read from a table, printed as text and as JSON.
 
 use serde_json::{Value, json};
 
-use super::measures::Measures;
+use super::measurements::Measurements;
 
-/// One line of the table: measurements by name, see [`Measures`].
-pub(crate) struct Row {
-    pub(crate) case: &'static str,
-    pub(crate) ours: &'static str,
-    pub(crate) peer: Option<&'static str>,
-    pub(crate) unit: Unit,
-    pub(crate) asked: Asked,
+/// A row of a comparison.
+pub(super) struct Row<'a> {
+    case: &'a str,
+    /// The name of our measurement.
+    ours: &'a str,
+    /// The name of the measurement beside it.
+    peer: Option<&'a str>,
+    /// The goal as the table has it.
+    goal_text: &'a str,
+    goal: Goal,
+    unit: Unit,
 }
 
 #[derive(Clone, Copy)]
-pub(crate) enum Unit {
+enum Unit {
     Seconds,
     Bytes,
     /// A number without a unit, such as an error.
-    Plain,
+    Number,
 }
 
-/// What the project wants of itself.
 #[derive(Clone, Copy)]
-pub(crate) enum Asked {
-    /// The peer's value is at least so many times ours.
-    Times(f64),
-    /// Ours is at most so many times the peer's.
-    Within(f64),
-    /// Ours is at most this.
-    AtMost(f64),
-    /// For information.
-    Nothing,
+enum Goal {
+    /// `>= 7`: the peer's value is at least 7 times ours.
+    PeerByOurs(f64),
+    /// `<= 1.5`: ours is at most 1.5 times the peer's.
+    OursByPeer(f64),
+    /// `<= 8 ms`: ours is at most this many seconds.
+    Seconds(f64),
+    None,
 }
 
-impl Row {
-    /// Times, in seconds.
-    pub(super) const fn seconds(
-        case: &'static str,
-        ours: &'static str,
-        peer: Option<&'static str>,
-        asked: Asked,
-    ) -> Self {
-        let unit = Unit::Seconds;
-        Self {
-            case,
-            ours,
-            peer,
-            unit,
-            asked,
-        }
-    }
+/// Reads lines `case | ours | peer | goal | unit`; cells at the end may be absent, and `#` begins a comment.
+pub(super) fn parse(table: &str) -> Result<Vec<Row<'_>>, String> {
+    let lines = table.lines().filter(|line| !line.starts_with('#'));
+    lines.map(row).collect()
+}
 
-    /// Numbers without a unit, for information.
-    pub(super) const fn plain(case: &'static str, ours: &'static str, peer: &'static str) -> Self {
-        let (peer, unit, asked) = (Some(peer), Unit::Plain, Asked::Nothing);
-        Self {
-            case,
-            ours,
-            peer,
-            unit,
-            asked,
-        }
-    }
+fn row(line: &str) -> Result<Row<'_>, String> {
+    let wrong = || format!("{line}: expected case | ours | peer | goal | unit");
+    let mut cells = line.split(" | ");
+    let mut cell = || cells.next().unwrap_or_default().trim_end();
+    let [case, ours, peer, goal_text, unit] = [(); 5].map(|()| cell());
+    let unit = match unit.trim() {
+        "" => Unit::Seconds,
+        "bytes" => Unit::Bytes,
+        "number" => Unit::Number,
+        _ => return Err(wrong()),
+    };
+    let words: Vec<&str> = goal_text.split(' ').collect();
+    let number = |text: &str| text.parse::<f64>().map_err(|_| wrong());
+    let goal = match words.as_slice() {
+        [""] => Goal::None,
+        [">=", times] => Goal::PeerByOurs(number(times)?),
+        ["<=", times] => Goal::OursByPeer(number(times)?),
+        ["<=", value, "ms"] => Goal::Seconds(number(value)? * 1e-3),
+        ["<=", value, "us"] => Goal::Seconds(number(value)? * 1e-6),
+        _ => return Err(wrong()),
+    };
+    Ok(Row {
+        case,
+        ours,
+        peer: Some(peer).filter(|peer| !peer.is_empty()),
+        goal_text,
+        goal,
+        unit,
+    })
+}
 
-    /// Peer's by ours; the other way round where ours is held against a bound.
-    fn ratio(&self, measures: &Measures) -> Option<f64> {
-        let (ours, peer) = (measures.get(self.ours)?, measures.get(self.peer?)?);
-        match self.asked {
-            Asked::Within(_) => Some(ours / peer),
+impl Row<'_> {
+    /// Peer by ours, or ours by peer where the goal is so.
+    fn ratio(&self, measurements: &Measurements) -> Option<f64> {
+        let (ours, peer) = (measurements.get(self.ours)?, measurements.get(self.peer?)?);
+        match self.goal {
+            Goal::OursByPeer(_) => Some(ours / peer),
             _ => Some(peer / ours),
         }
     }
 
-    /// Whether what is asked was reached; none where nothing is, or a measurement is missing.
-    fn reached(&self, measures: &Measures) -> Option<bool> {
-        match self.asked {
-            Asked::Times(least) => Some(self.ratio(measures)? >= least),
-            Asked::Within(most) => Some(self.ratio(measures)? <= most),
-            Asked::AtMost(most) => Some(measures.get(self.ours)? <= most),
-            Asked::Nothing => None,
-        }
-    }
-
-    fn asked(&self) -> String {
-        match self.asked {
-            Asked::Times(least) => format!(">= {least}"),
-            Asked::Within(most) => format!("<= {most}"),
-            Asked::AtMost(most) => format!("ours <= {}", shown(Some(most), self.unit)),
-            Asked::Nothing => String::new(),
+    /// Whether the goal is reached; none without a goal or a measurement.
+    fn reached(&self, measurements: &Measurements) -> Option<bool> {
+        match self.goal {
+            Goal::PeerByOurs(least) => Some(self.ratio(measurements)? >= least),
+            Goal::OursByPeer(most) => Some(self.ratio(measurements)? <= most),
+            Goal::Seconds(most) => Some(measurements.get(self.ours)? <= most),
+            Goal::None => None,
         }
     }
 }
 
 /// Three digits and a unit; a dash where nothing was measured.
-fn shown(value: Option<f64>, unit: Unit) -> String {
+fn format(value: Option<f64>, unit: Unit) -> String {
     let Some(value) = value else {
         return "-".to_owned();
     };
     let scales: &[(f64, &str)] = match unit {
         Unit::Seconds => &[(1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")],
         Unit::Bytes => &[(1e9, "GB"), (1e6, "MB"), (1e3, "kB")],
-        Unit::Plain => return format!("{value:.1e}"),
+        Unit::Number => return format!("{value:.1e}"),
     };
     let scale = scales.iter().find(|(scale, _)| value >= *scale);
     let (scale, name) = scale.unwrap_or(&scales[scales.len() - 1]);
@@ -113,15 +114,13 @@ fn shown(value: Option<f64>, unit: Unit) -> String {
     format!("{:.digits$} {name}", value / scale)
 }
 
-/// The table.
-pub(crate) fn text(rows: &[Row], measures: &Measures) -> String {
-    let mut cells = vec![["case", "ours", "peer", "ratio", "asked", "reached"].map(str::to_owned)];
+/// The table as text.
+pub(super) fn text(rows: &[Row], measurements: &Measurements) -> String {
+    let mut cells = vec![["case", "ours", "peer", "ratio", "goal", "reached"].map(str::to_owned)];
     for row in rows {
-        let value = |name: Option<&str>| shown(name.and_then(|n| measures.get(n)), row.unit);
-        let ratio = row
-            .ratio(measures)
-            .map_or("-".to_owned(), |r| format!("{r:.3}"));
-        let reached = match row.reached(measures) {
+        let value = |name: Option<&str>| format(name.and_then(|n| measurements.get(n)), row.unit);
+        let ratio = row.ratio(measurements);
+        let reached = match row.reached(measurements) {
             Some(true) => "yes",
             Some(false) => "NO",
             None => "",
@@ -130,8 +129,8 @@ pub(crate) fn text(rows: &[Row], measures: &Measures) -> String {
             row.case.to_owned(),
             value(Some(row.ours)),
             value(row.peer),
-            ratio,
-            row.asked(),
+            ratio.map_or("-".to_owned(), |r| format!("{r:.3}")),
+            row.goal_text.to_owned(),
             reached.to_owned(),
         ]);
     }
@@ -149,21 +148,21 @@ pub(crate) fn text(rows: &[Row], measures: &Measures) -> String {
 }
 
 /// The rows, and every measurement by name.
-pub(crate) fn json(rows: &[Row], measures: &Measures) -> Value {
+pub(super) fn json(rows: &[Row], measurements: &Measurements) -> Value {
     let row = |row: &Row| {
         json!({
             "case": row.case.trim(),
             "measured": [row.ours, row.peer],
-            "ours": measures.get(row.ours),
-            "peer": row.peer.and_then(|name| measures.get(name)),
-            "ratio": row.ratio(measures),
-            "asked": row.asked(),
-            "reached": row.reached(measures),
+            "ours": measurements.get(row.ours),
+            "peer": row.peer.and_then(|name| measurements.get(name)),
+            "ratio": row.ratio(measurements),
+            "goal": row.goal_text,
+            "reached": row.reached(measurements),
         })
     };
-    let all = measures
+    let all = measurements
         .names()
-        .map(|name| (name.to_owned(), json!(measures.get(name))));
+        .map(|name| (name.to_owned(), json!(measurements.get(name))));
     json!({
         "rows": rows.iter().map(row).collect::<Vec<_>>(),
         "measurements": Value::Object(all.collect()),
@@ -175,30 +174,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_say_what_was_reached() {
-        let mut measures = Measures::default();
+    fn rows_compare_with_their_goals() {
+        let mut measurements = Measurements::default();
         for line in [
             "{\"name\": \"ours\", \"value\": 3.1e-4}",
             "{\"name\": \"theirs\", \"value\": 0.0031}",
         ] {
-            measures.add("P", line).unwrap();
+            measurements.add("P", line).unwrap();
         }
-        let row = |peer, asked| Row {
-            case: "a case",
-            ours: "P ours",
-            peer,
-            unit: Unit::Seconds,
-            asked,
-        };
-        let reached = |row: &Row| row.reached(&measures);
-        let theirs = Some("P theirs");
-        assert_eq!(reached(&row(theirs, Asked::Times(9.0))), Some(true));
-        assert_eq!(reached(&row(theirs, Asked::Times(11.0))), Some(false));
-        assert_eq!(reached(&row(theirs, Asked::Within(0.05))), Some(false));
-        assert_eq!(reached(&row(None, Asked::AtMost(1e-3))), Some(true));
-        assert_eq!(reached(&row(Some("P absent"), Asked::Times(1.0))), None);
-        let table = text(&[row(theirs, Asked::Times(9.0))], &measures);
-        let want = "a case  310 us  3.10 ms  10.000   >= 9      yes";
-        assert_eq!(table.lines().last(), Some(want));
+        for (line, expected) in [
+            ("a case | P ours | P theirs | >= 9", Some(true)),
+            ("a case | P ours | P theirs | >= 11", Some(false)),
+            ("a case | P ours | P theirs | <= 0.05", Some(false)),
+            ("a case | P ours |          | <= 1 ms", Some(true)),
+            ("a case | P ours |          | <= 300 us", Some(false)),
+            ("a case | P ours | P absent | >= 1", None),
+            ("a case | P ours", None),
+        ] {
+            let row = row(line).unwrap();
+            assert_eq!(row.reached(&measurements), expected, "{line}");
+        }
+        let rows = parse("# comment\na case | P ours | P theirs | >= 9").unwrap();
+        let last = "a case  310 us  3.10 ms  10.000  >= 9      yes";
+        assert_eq!(text(&rows, &measurements).lines().last(), Some(last));
+        assert!(row("a case | P ours | P theirs | at most 9").is_err());
+    }
+
+    #[test]
+    fn all_tables_are_read() {
+        let rows = crate::peers::TABLES.map(|(_, table)| parse(table).unwrap().len());
+        assert_eq!(rows, [2, 13, 22, 28, 37]);
     }
 }

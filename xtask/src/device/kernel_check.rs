@@ -1,18 +1,18 @@
-//! Every device program through NVIDIA's compilers, without a device; then the emulator's tests.
+//! Compiles every device program with NVIDIA's compilers, without a device, then runs the emulator's tests.
 
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 use std::{fs, str};
 
-use super::tools;
-use crate::{call, cargo, described};
+use super::cuda_tools;
+use crate::process::{call, cargo, io_error};
 
-/// The architectures and what they are called for NVRTC and ptxas.
+/// The architectures by their names for NVRTC and for ptxas.
 const ARCHITECTURES: [(&str, &str); 2] = [("compute_80", "sm_80"), ("compute_90", "sm_90")];
 
-/// Kernels that may spill some bytes: of sums over tiles of pairs, what outlives a tile of 4,096 multiply-adds a lane. Two
-/// groups a multiprocessor need it and are faster (docs/performance.md).
+/// Programs and kernels that may spill some bytes. Sums over tiles of pairs spill values that outlive a tile of 4,096
+/// multiply-adds a lane, so that two groups fit a multiprocessor, which is faster (docs/lab/devices.md).
 const SPILLS: [(&str, &str, usize); 4] = [
     ("mmd-f32", "sums", 96),
     ("mmd-f64", "sums", 8),
@@ -32,12 +32,12 @@ pub(super) const TESTED: [&str; 7] = [
 ];
 
 pub(crate) fn run(root: &Path) -> Result<(), String> {
-    let home = tools::install(root)?;
+    let home = cuda_tools::install(root)?;
     let folder = root.join("target/device-sources");
     let _ = fs::remove_dir_all(&folder);
-    let place = folder.display().to_string();
+    let path = folder.display().to_string();
     let example = ["run", "-p", "decalign", "--example", "device_sources", "--"];
-    cargo(&[&example[..], &[&place]].concat(), &[])?;
+    cargo(&[&example[..], &[&path]].concat(), &[])?;
     let script = root.join("xtask/device/nvrtc.py");
     let mut table = String::from(
         "| program | kernel | registers sm_80 | sm_90 | spilled bytes | shared bytes |\n|---|---|---|---|---|---|\n",
@@ -79,7 +79,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
         }
     }
     let path = root.join("target/device-gates.md");
-    fs::write(&path, &table).map_err(|e| described(&path, &e))?;
+    fs::write(&path, &table).map_err(|e| io_error(&path, &e))?;
     println!("{table}\n{}", path.display());
     if !spills.is_empty() {
         return Err(spills.join("\n"));
@@ -91,7 +91,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
 }
 
 fn titles(folder: &Path) -> Result<Vec<String>, String> {
-    let entries = fs::read_dir(folder).map_err(|e| described(folder, &e))?;
+    let entries = fs::read_dir(folder).map_err(|e| io_error(folder, &e))?;
     let names = entries.flatten().map(|e| e.file_name());
     let mut titles: Vec<String> = names
         .filter_map(|n| n.to_str()?.strip_suffix(".cu").map(str::to_owned))
@@ -100,7 +100,7 @@ fn titles(folder: &Path) -> Result<Vec<String>, String> {
     Ok(titles)
 }
 
-/// What ptxas says of a kernel.
+/// Resources of a kernel, from ptxas.
 struct Kernel {
     name: String,
     registers: usize,
@@ -145,7 +145,7 @@ fn assemble(home: &Path, ptx: &Path, architecture: &str) -> Result<Vec<Kernel>, 
     Ok(kernels)
 }
 
-/// The number that stands before a word.
+/// The number before a word.
 fn before(line: &str, word: &str) -> Option<usize> {
     let text = &line[..line.find(word)?];
     text.rsplit([' ', ',']).next()?.parse().ok()

