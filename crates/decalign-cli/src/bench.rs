@@ -98,15 +98,19 @@ fn check_size(settings: &Resolved, steps: &[usize]) -> Done {
     }
 }
 
-/// Features a step and steps of each modality.
+/// Presets, and the widths and steps of text, audio and vision in the public files.
+pub(crate) const SIZES: [(&str, [usize; 3], [usize; 3]); 5] = [
+    ("mosi", [768, 5, 20], [50; 3]),
+    ("mosei", [768, 74, 35], [50; 3]),
+    ("sims", [768, 33, 709], [39, 400, 55]),
+    ("iemocap", [1024, 512, 1024], [1; 3]),
+    ("mfeat", [76, 64, 47], [1; 3]),
+];
+
 fn sizes(preset: &str) -> ([usize; 3], [usize; 3]) {
-    match preset {
-        "mosei" => ([768, 74, 35], [50; 3]),
-        "sims" => ([768, 33, 709], [39, 400, 55]),
-        "iemocap" => ([1024, 512, 1024], [1; 3]),
-        "mfeat" => ([76, 64, 47], [1; 3]),
-        _ => ([768, 5, 20], [50; 3]),
-    }
+    let found = SIZES.iter().find(|(name, ..)| *name == preset);
+    let (_, widths, steps) = found.unwrap_or(&SIZES[0]);
+    (*widths, *steps)
 }
 
 /// A model, and a batch for it.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use decalign::Dataset;
-use decalign_data::{Precision, SplitPlan, Target};
+use decalign_data::{OutputFormat, Precision, SplitOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Convert, FileFormat, Width};
@@ -13,10 +13,10 @@ use crate::output::{Done, Failure};
 use crate::source;
 
 pub(crate) fn run(arguments: Convert) -> Done {
-    let target = match (arguments.to, Target::of(&arguments.output)) {
-        (Some(FileFormat::Safetensors), _) => Target::Container,
-        (Some(FileFormat::Npz), _) => Target::Npz,
-        (Some(FileFormat::Pickle), _) => Target::Pickle,
+    let target = match (arguments.to, OutputFormat::of(&arguments.output)) {
+        (Some(FileFormat::Safetensors), _) => OutputFormat::Container,
+        (Some(FileFormat::Npz), _) => OutputFormat::Npz,
+        (Some(FileFormat::Pickle), _) => OutputFormat::Pickle,
         (None, Some(target)) => target,
         (None, None) => {
             let message = format!(
@@ -59,20 +59,18 @@ fn prepare(mut data: Dataset, arguments: &Convert) -> Done<Dataset> {
     if let Some(name) = &arguments.split {
         data = data.with_only_split(name)?;
     }
-    let plan = SplitPlan {
-        grouped: arguments.grouped,
-        stratified: arguments.stratified,
-        seed: arguments.seed,
-    };
+    let options = SplitOptions::new(arguments.seed)
+        .grouped(arguments.grouped)
+        .stratified(arguments.stratified);
     if let Some(shares) = &arguments.fractions {
         let [train, valid, test] = shares[..] else {
             let message = format!("--fractions: expected three numbers, got {}", shares.len());
             return Err(Failure::bad_input(message));
         };
-        data = data.with_fractions(&arguments.name, [train, valid, test], plan)?;
+        data = data.with_fractions(&arguments.name, [train, valid, test], options)?;
     }
     if let Some(folds) = arguments.folds {
-        data = data.with_folds(&format!("{}fold", arguments.name), folds, plan)?;
+        data = data.with_folds(&format!("{}fold", arguments.name), folds, options)?;
     }
     Ok(data)
 }

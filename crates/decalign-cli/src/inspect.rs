@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use decalign_data::{FileDigest, Inspection, LabelSummary, Severity};
+use decalign_data::{FileDigest, Finding, Inspection, LabelSummary, Severity};
 use serde_json::json;
 
 use crate::args;
+use crate::bench::SIZES;
 use crate::output::{Done, print, print_json};
 use crate::{source, table};
 
@@ -16,7 +17,8 @@ pub(crate) fn run(arguments: args::Inspect) -> Done {
         true => Some(FileDigest::of(&arguments.data)?),
         false => None,
     };
-    let seen = data.inspect()?;
+    let mut seen = data.inspect()?;
+    seen.findings.extend(preset_finding(&seen));
     if arguments.json {
         let digest = digest.map(|d| json!({ "sha256": d.sha256, "known": d.known }));
         return print_json(&json!({ "file": digest, "data": seen }));
@@ -42,7 +44,7 @@ fn describe(seen: &Inspection, digest: Option<&FileDigest>, path: &Path) -> Stri
         let _ = write!(text, ", {what}");
     }
     text.push('\n');
-    if let Some(FileDigest { sha256, known }) = digest {
+    if let Some(FileDigest { sha256, known, .. }) = digest {
         let known = known.map_or(String::new(), |name| format!(" ({name})"));
         let _ = writeln!(text, "SHA-256 {sha256}{known}");
     }
@@ -149,4 +151,32 @@ fn findings(seen: &Inspection) -> String {
         );
     }
     text
+}
+
+/// A finding when the widths are those of a preset, or nearly so.
+fn preset_finding(seen: &Inspection) -> Option<Finding> {
+    let width = |name: &str| {
+        let modality = seen.modalities.iter().find(|m| m.name == name);
+        modality.map(|m| m.width)
+    };
+    let [Some(text), Some(audio), Some(vision)] = ["text", "audio", "vision"].map(width) else {
+        return None;
+    };
+    let here = [text, audio, vision];
+    let agree = |widths: &[usize; 3]| (0..3).filter(|i| widths[*i] == here[*i]).count();
+    let presets = SIZES.iter().filter(|(name, ..)| *name != "mfeat");
+    let (name, widths, _) = presets.max_by_key(|(_, widths, _)| agree(widths))?;
+    let note = |message, remedy| Finding::new(Severity::Note, "modalities", message, remedy);
+    match agree(widths) {
+        3 => Some(note(
+            format!("widths {here:?} are those of preset {name}"),
+            format!("train with --preset {name}"),
+        )),
+        2 => Some(note(
+            format!("widths {here:?}, preset {name} is made for {widths:?}"),
+            "the preset trains all the same; its settings were chosen for other features"
+                .to_owned(),
+        )),
+        _ => None,
+    }
 }

@@ -1,4 +1,4 @@
-//! Files that are whole or absent.
+//! Atomic writes: readers see the old file or the whole new one.
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -8,38 +8,37 @@ use std::thread::JoinHandle;
 
 use crate::{Error, Result};
 
-/// Writes a file so that whoever reads it, even after a crash, finds the old or the new content
-/// and nothing between: write beside it, sync, rename.
+/// Writes a file so that readers, even after a crash, find the whole old or the whole new content: a temporary file in the
+/// same folder is written, synced and renamed.
 ///
-/// What is there and is no file (a pipe, a device) is written to as it is; a link's target is
-/// what is replaced.
+/// Pipes and devices are written to directly. The target of a symbolic link is replaced, not the link.
 ///
 /// # Errors
-/// When the folder cannot be written; the old file is untouched then.
+/// When the folder cannot be written; the old file is then unchanged.
 pub fn write_atomic(path: &Path, content: &[u8]) -> Result<()> {
     let mut file = AtomicFile::create(path)?;
     file.put(content)?;
     file.commit()
 }
 
-/// A file that takes its place when it is whole, as [`write_atomic`] does, written piece by piece.
+/// A file that is written piece by piece and put in its place by [`AtomicFile::commit`], as [`write_atomic`] does.
 ///
-/// Dropped before [`AtomicFile::commit`], nothing of it remains.
+/// Dropped before the commit, it leaves nothing.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: File,
     path: PathBuf,
-    /// Where it is written meanwhile; none for pipes and devices.
+    /// The temporary file; `None` for pipes and devices.
     beside: Option<PathBuf>,
-    /// Bytes since the disk was last asked to take them.
+    /// Bytes written since the last request to sync.
     waiting: usize,
     syncing: Option<Syncing>,
 }
 
-/// Bytes that wait before the disk is asked to take them: while it does, more are written.
+/// Bytes between two requests to sync. Syncing during the write overlaps the disk with the producer.
 const EARLY: usize = 16 << 20;
 
-/// A thread that has a file synced while it is written.
+/// A thread that syncs a file while it is written.
 #[derive(Debug)]
 struct Syncing {
     ask: SyncSender<()>,
@@ -55,7 +54,7 @@ impl Syncing {
         Ok(Self { ask, thread })
     }
 
-    /// Waits; an error that the system tells once is not to be lost.
+    /// Waits for the thread. The system reports a failed sync only once, so its error is kept.
     fn end(self) -> io::Result<()> {
         drop(self.ask);
         let broken = |_| Err(io::Error::other("syncing ended early"));
@@ -64,7 +63,7 @@ impl Syncing {
 }
 
 impl AtomicFile {
-    /// Begins a file.
+    /// Creates the temporary file.
     ///
     /// # Errors
     /// When the folder cannot be written.
@@ -100,16 +99,16 @@ impl AtomicFile {
     /// Writes a piece.
     ///
     /// # Errors
-    /// When the disk is full or gone.
+    /// When the disk is full or not available.
     pub fn put(&mut self, content: &[u8]) -> Result<()> {
         let written = self.write_all(content);
         written.map_err(|error| Error::io(&self.path, error))
     }
 
-    /// Puts the file in its place.
+    /// Syncs the file and renames it to its place.
     ///
     /// # Errors
-    /// When that cannot be done; the old file is untouched then.
+    /// When syncing or renaming fails; the old file is then unchanged.
     pub fn commit(mut self) -> Result<()> {
         let early = self.syncing.take().map_or(Ok(()), Syncing::end);
         let Some(beside) = &self.beside else {
@@ -120,7 +119,7 @@ impl AtomicFile {
             .and_then(|()| fs::rename(beside, &self.path));
         placed.map_err(|error| Error::io(&self.path, error))?;
         self.beside = None;
-        // The rename itself lasts once the folder is synced; not every file system can.
+        // Syncing the folder makes the rename durable; not every file system supports it.
         if let Some(Ok(folder)) = self.path.parent().map(File::open) {
             let _ = folder.sync_all();
         }
@@ -137,7 +136,7 @@ impl Write for AtomicFile {
             if self.syncing.is_none() {
                 self.syncing = Some(Syncing::begin(&self.file)?);
             }
-            // Where it is busy it is asked again after as many bytes.
+            // A busy thread gets the next request.
             if let Some(syncing) = &self.syncing {
                 let _ = syncing.ask.try_send(());
             }
@@ -159,67 +158,8 @@ impl Seek for AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if let Some(beside) = &self.beside {
-            // There is an error to tell already; a leftover is only untidy.
+            // The first error is being reported; a leftover temporary file is harmless.
             let _ = fs::remove_file(beside);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failed_write_leaves_the_old_file_and_nothing_else() -> io::Result<()> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("file");
-        write_atomic(&path, b"old").unwrap();
-        // A folder in the way of the rename.
-        let blocked = folder.path().join("blocked");
-        fs::create_dir_all(blocked.join("inside"))?;
-        assert!(
-            write_atomic(&blocked, b"new")
-                .unwrap_err()
-                .to_string()
-                .contains("blocked")
-        );
-        assert_eq!(fs::read(&path)?, b"old");
-        assert_eq!(fs::read_dir(folder.path())?.count(), 2);
-        Ok(())
-    }
-
-    #[test]
-    fn a_large_file_is_whole() -> io::Result<()> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("large");
-        let piece: Vec<u8> = (0..EARLY + 7).map(|i| i as u8).collect();
-        let mut file = AtomicFile::create(&path).unwrap();
-        (0..3).for_each(|_| file.put(&piece).unwrap());
-        assert!(!path.exists());
-        file.commit().unwrap();
-        assert_eq!(fs::read(&path)?, piece.repeat(3));
-        // Given up half way, nothing remains.
-        let mut file = AtomicFile::create(&folder.path().join("lost")).unwrap();
-        file.put(&piece).unwrap();
-        drop(file);
-        assert_eq!(fs::read_dir(folder.path())?.count(), 1);
-        Ok(())
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn links_stay_links_and_devices_devices() -> io::Result<()> {
-        let folder = tempfile::tempdir()?;
-        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
-        fs::write(&target, "old")?;
-        std::os::unix::fs::symlink(&target, &link)?;
-        write_atomic(&link, b"new").unwrap();
-        assert!(fs::symlink_metadata(&link)?.is_symlink());
-        assert_eq!(fs::read(&target)?, b"new");
-        let null = folder.path().join("null");
-        std::os::unix::fs::symlink("/dev/null", &null)?;
-        write_atomic(&null, b"gone").unwrap();
-        assert!(!fs::metadata("/dev/null")?.is_file());
-        Ok(())
     }
 }

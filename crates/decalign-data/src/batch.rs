@@ -1,4 +1,4 @@
-//! Some samples of a data set, as tensors.
+//! Batches: samples of a data set as tensors.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -13,25 +13,29 @@ pub struct Sequence {
     pub mask: Option<Tensor>,
 }
 
-/// Samples as a model takes them.
+/// The samples of a training step: the input of a model, and the labels.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Batch {
     /// One entry a modality, in the order of the data set.
     pub sequences: Vec<Sequence>,
     /// Scores (B, 1), or classes (B) as u32.
     pub labels: Option<Tensor>,
-    /// Which samples these are.
+    /// The indices of the samples in the data set.
     pub rows: Vec<usize>,
 }
 
 impl Dataset {
-    /// The samples `rows`, with floating numbers of the given type.
+    /// The samples `rows` as a batch with floating numbers of the given type.
     ///
     /// # Errors
-    /// When a row is not there or the device cannot hold the batch.
+    /// When a row does not exist or the device cannot hold the batch.
     pub fn batch(&self, rows: &[usize], dtype: DType, device: &Device) -> Result<Batch> {
         if let Some(row) = rows.iter().find(|row| **row >= self.len()) {
-            return Err(self.error("rows", format!("sample {row} of {}", self.len())));
+            return Err(self.error(
+                "rows",
+                format!("sample {row} does not exist; there are {}", self.len()),
+            ));
         }
         let sequence = |modality: &Modality| -> Result<Sequence> {
             let shape = (rows.len(), modality.steps(), modality.width());

@@ -9,7 +9,7 @@ use decalign_core::mapped::MappedFile;
 
 use crate::{Error, Result};
 
-/// A piece of a mapped file or of a buffer, kept alive by whoever holds it.
+/// A range of a mapped file or buffer; clones share it.
 #[derive(Clone)]
 pub(crate) struct Bytes {
     content: Arc<Content>,
@@ -22,7 +22,7 @@ enum Content {
 }
 
 impl Bytes {
-    /// Maps a file; what is no plain file (a pipe) is read.
+    /// Maps a file; a pipe is read into memory.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let plain = std::fs::metadata(path).map_err(|error| Error::io(path, error))?;
         if plain.is_file() || plain.is_dir() {
@@ -44,7 +44,7 @@ impl Bytes {
         }
     }
 
-    /// A piece of these bytes, if it lies within.
+    /// A range of these bytes, if it is within them.
     pub(crate) fn slice(&self, range: Range<usize>) -> Option<Self> {
         self.get(range.clone())?;
         let start = self.range.start;

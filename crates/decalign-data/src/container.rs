@@ -1,21 +1,21 @@
-//! The container: one safetensors file a data set. `docs/data-format.md` describes it.
+//! Reading the container: one safetensors file a data set.
 
 use std::collections::HashMap;
 
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use crate::array::{Array, Element, Kind};
+use crate::array::{Array, Element, ElementKind};
 use crate::bytes::Bytes;
 use crate::fields::{Entry, Fields};
 use crate::{Dataset, Error, Result};
 
 /// The key of the metadata in the file's header.
 pub(crate) const KEY: &str = "decalign";
-/// The newest version of the container that this crate reads, and the one it writes.
+/// The version of the container that this crate writes, and the newest that it reads.
 pub(crate) const VERSION: u32 = 1;
 
-/// What the tensors themselves do not say. All of it is optional.
+/// The metadata of the header. Every entry is optional.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Metadata {
@@ -38,7 +38,7 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`Dataset::open`].
-    pub fn read(bytes: &[u8], origin: &str) -> Result<Self> {
+    pub fn read_safetensors(bytes: &[u8], origin: &str) -> Result<Self> {
         read(bytes.to_vec().into(), origin)
     }
 }
@@ -79,7 +79,7 @@ pub(crate) fn read(bytes: Bytes, origin: &str) -> Result<Dataset> {
     fields.dataset()
 }
 
-/// The arrays of a safetensors file, and its header's text.
+/// The arrays of a safetensors file, and the metadata of its header.
 pub(crate) fn arrays(bytes: Bytes, origin: &str) -> Result<(Fields, HashMap<String, String>)> {
     let bad = |error| Error::format(origin, format!("not a safetensors file: {error}"));
     let (size, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
@@ -111,19 +111,19 @@ pub(crate) fn arrays(bytes: Bytes, origin: &str) -> Result<(Fields, HashMap<Stri
 
 fn element(dtype: Dtype) -> Option<Element> {
     let (kind, size) = match dtype {
-        Dtype::BOOL => (Kind::Bool, 1),
-        Dtype::U8 => (Kind::Unsigned, 1),
-        Dtype::I8 => (Kind::Signed, 1),
-        Dtype::I16 => (Kind::Signed, 2),
-        Dtype::U16 => (Kind::Unsigned, 2),
-        Dtype::F16 => (Kind::Float, 2),
-        Dtype::BF16 => (Kind::Brain, 2),
-        Dtype::I32 => (Kind::Signed, 4),
-        Dtype::U32 => (Kind::Unsigned, 4),
-        Dtype::F32 => (Kind::Float, 4),
-        Dtype::F64 => (Kind::Float, 8),
-        Dtype::I64 => (Kind::Signed, 8),
-        Dtype::U64 => (Kind::Unsigned, 8),
+        Dtype::BOOL => (ElementKind::Bool, 1),
+        Dtype::U8 => (ElementKind::Unsigned, 1),
+        Dtype::I8 => (ElementKind::Signed, 1),
+        Dtype::I16 => (ElementKind::Signed, 2),
+        Dtype::U16 => (ElementKind::Unsigned, 2),
+        Dtype::F16 => (ElementKind::Float, 2),
+        Dtype::BF16 => (ElementKind::BFloat16, 2),
+        Dtype::I32 => (ElementKind::Signed, 4),
+        Dtype::U32 => (ElementKind::Unsigned, 4),
+        Dtype::F32 => (ElementKind::Float, 4),
+        Dtype::F64 => (ElementKind::Float, 8),
+        Dtype::I64 => (ElementKind::Signed, 8),
+        Dtype::U64 => (ElementKind::Unsigned, 8),
         _ => return None,
     };
     Some(Element {

@@ -1,4 +1,4 @@
-//! The data set that comes with the crate.
+//! The embedded example data set.
 
 use std::io::Read;
 

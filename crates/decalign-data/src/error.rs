@@ -1,11 +1,9 @@
-//! What goes wrong with data, in one line.
+//! The error of this crate.
 
 use std::fmt;
 use std::path::Path;
 
-/// What was wrong, where, and what was expected.
-///
-/// Opaque: print it for the sentence, which names the file and the field.
+/// An error with data: its message names the file, the field, and the value that was expected.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Error(Box<Repr>);
@@ -32,6 +30,9 @@ enum Repr {
 /// The result of working with data.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// The result of a step that knows neither file nor field: the caller adds them to the message.
+pub(crate) type Parsed<T = ()> = std::result::Result<T, String>;
+
 impl Error {
     /// A file that cannot be read or written.
     pub fn io(path: &Path, source: std::io::Error) -> Self {
@@ -39,7 +40,7 @@ impl Error {
         Self(Box::new(Repr::Io { path, source }))
     }
 
-    /// A field of a file or data set that is not what it must be.
+    /// An invalid field of a file or data set.
     pub(crate) fn field(
         origin: &str,
         field: impl fmt::Display,
@@ -52,7 +53,7 @@ impl Error {
         }))
     }
 
-    /// A file that is not of its format.
+    /// A file that violates its format.
     pub(crate) fn format(origin: &str, message: impl fmt::Display) -> Self {
         Self(Box::new(Repr::Format {
             origin: origin.to_owned(),

@@ -1,4 +1,4 @@
-//! A modality's numbers: a tensor, or arrays in files until somebody asks for them.
+//! The features of a modality: a tensor in memory, or arrays in files that are read on demand.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -10,17 +10,17 @@ use decalign_core::{Elements, parallel};
 use crate::array::Array;
 use crate::{Error, Result};
 
-/// Numbers a piece has when features are walked through.
-const PIECE: usize = 1 << 18;
+/// Numbers in a chunk of features: 1 MiB, which fits a core's cache.
+const CHUNK: usize = 1 << 18;
 
-/// Samples a piece has, each of `size` numbers; whole cache lines of them in Fortran order.
-fn rows_of(size: usize) -> usize {
-    (PIECE / size).max(1).next_multiple_of(16)
+/// Samples in a chunk, each of `size` numbers. A multiple of 16, so that arrays in Fortran order are read by whole cache lines.
+fn chunk_rows(size: usize) -> usize {
+    (CHUNK / size).max(1).next_multiple_of(16)
 }
 
-/// Padding may make features this many times larger than they are, and this many numbers more.
-const PADDING: usize = 64;
-const PADDED: usize = 1 << 20;
+/// Padding may multiply the size of features by this, and add this many numbers: protection against a single long sequence.
+const PADDING_FACTOR: usize = 64;
+const PADDING_ALLOWANCE: usize = 1 << 20;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Features {
@@ -28,11 +28,11 @@ pub(crate) enum Features {
     Stored(Arc<Stored>),
 }
 
-/// Samples in arrays, one array after the other.
+/// The samples of consecutive arrays.
 #[derive(Debug)]
 pub(crate) struct Stored {
     blocks: Vec<Array>,
-    /// The first sample of each block, and the number of all.
+    /// The first sample of each block, then the number of samples.
     starts: Vec<usize>,
     steps: usize,
     width: usize,
@@ -41,27 +41,30 @@ pub(crate) struct Stored {
 }
 
 impl Features {
-    /// Samples in arrays (n, D) or (n, T, D), one after the other; shorter arrays are padded with
-    /// zeros to the longest T. `says` turns a message into an error that names the field.
-    pub(crate) fn stored(blocks: Vec<Array>, says: impl Fn(String) -> Error) -> Result<Self> {
+    /// The samples of consecutive arrays (n, D) or (n, T, D). Shorter sequences are padded with zeros to the longest T.
+    /// `invalid` makes an error of a message.
+    pub(crate) fn stored(blocks: Vec<Array>, invalid: impl Fn(String) -> Error) -> Result<Self> {
         let (mut starts, mut steps, mut width) = (vec![0], 0, None);
         let mut n = 0usize;
         for block in &blocks {
             let element = block.element();
             if !(element.is_float() || element.is_integer()) {
-                return Err(says(format!("expected numbers, got {}", element.word())));
+                return Err(invalid(format!(
+                    "expected numbers, got {}",
+                    element.type_name()
+                )));
             }
             let (samples, t, d) = match *block.shape() {
                 [n, d] => (n, 1, d),
                 [n, t, d] => (n, t, d),
                 ref other => {
                     let message = format!("expected shape (N, D) or (N, T, D), got {other:?}");
-                    return Err(says(message));
+                    return Err(invalid(message));
                 }
             };
             if *width.get_or_insert(d) != d {
                 let message = format!("{d} features a step after {} features", width.unwrap_or(0));
-                return Err(says(message));
+                return Err(invalid(message));
             }
             n += samples;
             steps = steps.max(t);
@@ -70,14 +73,14 @@ impl Features {
         let width = width.unwrap_or(0);
         let count = n.checked_mul(steps).and_then(|n| n.checked_mul(width));
         if count.is_none_or(|count| count == 0) {
-            return Err(says(format!("shape [{n}, {steps}, {width}] holds nothing")));
+            return Err(invalid(format!("shape [{n}, {steps}, {width}] is empty")));
         }
         let own: usize = blocks.iter().map(Array::count).sum();
-        if count.is_some_and(|count| count > PADDED + PADDING * own) {
+        if count.is_some_and(|count| count > PADDING_ALLOWANCE + PADDING_FACTOR * own) {
             let message = format!(
                 "{own} numbers, but {n} samples of {steps} steps of {width} with padding; cut the longest"
             );
-            return Err(says(message));
+            return Err(invalid(message));
         }
         Ok(Self::Stored(Arc::new(Stored {
             blocks,
@@ -103,14 +106,14 @@ impl Features {
         }
     }
 
-    /// All of them (N, T, D) in f32, kept from then on.
+    /// The tensor (N, T, D) in f32; read at the first call, then kept.
     pub(crate) fn tensor(&self) -> &Tensor {
         match self {
             Self::Held(tensor) => tensor,
             Self::Stored(stored) => stored.whole.get_or_init(|| {
                 let (n, t, d) = self.dims();
                 let mut numbers = vec![0f32; n * t * d];
-                let rows = rows_of(t * d);
+                let rows = chunk_rows(t * d);
                 parallel::for_each_chunk(&mut numbers, rows * t * d, n * t * d, |i, out| {
                     stored.read(i * rows..i * rows + out.len() / (t * d), out);
                 });
@@ -120,7 +123,7 @@ impl Features {
         }
     }
 
-    /// The tensor, if it was asked for before.
+    /// The tensor, if it is in memory.
     fn loaded(&self) -> Option<&Tensor> {
         match self {
             Self::Held(tensor) => Some(tensor),
@@ -128,9 +131,9 @@ impl Features {
         }
     }
 
-    /// The numbers of some samples, in the order asked for; all must be there.
+    /// The features of the samples `rows`, which must exist, in this order.
     pub(crate) fn gather(&self, rows: &[usize]) -> Result<Vec<f32>> {
-        // A sample in Fortran order lies all over its array: one pass over it all is cheaper.
+        // The elements of a sample in Fortran order are far apart: reading the whole array once is cheaper.
         if let Self::Stored(stored) = self
             && stored.blocks.iter().any(|block| !block.is_dense())
         {
@@ -155,14 +158,13 @@ impl Features {
         Ok(out)
     }
 
-    /// What `f` makes of every piece: a range of samples and their numbers. Several threads share
-    /// the work, results are in order.
-    pub(crate) fn pieces<R: Send>(
+    /// The results of `f` for every chunk, a range of samples and their numbers, in order. Threads share the work.
+    pub(crate) fn map_chunks<R: Send>(
         &self,
         f: impl Fn(Range<usize>, &[f32]) -> R + Sync + Send,
     ) -> Result<Vec<R>> {
         let (n, t, d) = self.dims();
-        let rows = rows_of(t * d);
+        let rows = chunk_rows(t * d);
         let range = |i: usize| i * rows..((i + 1) * rows).min(n);
         let (count, work) = (n.div_ceil(rows), n * t * d);
         Ok(match (self.loaded(), self) {
@@ -187,14 +189,14 @@ impl Features {
         })
     }
 
-    /// The numbers of consecutive samples where they lie, if the file has them as memory does.
+    /// The features of consecutive samples as a slice of the file, where it stores aligned native f32.
     fn in_place(&self, rows: Range<usize>) -> Option<&[f32]> {
         let (count, bytes) = self.plain(rows.start, rows.len())?;
         let numbers = bytemuck::try_cast_slice(bytes).ok()?;
         (count == rows.len()).then_some(numbers)
     }
 
-    /// The numbers of one sample, which must be there; where they lie, if possible.
+    /// The features of a sample, which must exist; borrowed from the file where possible.
     pub(crate) fn sample(&self, row: usize) -> Result<Cow<'_, [f32]>> {
         if self.loaded().is_none()
             && let Some(numbers) = self.in_place(row..row + 1)
@@ -204,8 +206,7 @@ impl Features {
         Ok(Cow::Owned(self.gather(&[row])?))
     }
 
-    /// NaN and infinities: the place of the first among all numbers, and how many. Files are looked
-    /// through once.
+    /// The index of the first NaN or infinity among all features, and their number. Scans a file once.
     pub(crate) fn non_finite(&self) -> Result<Option<(usize, usize)>> {
         let known = match self {
             Self::Held(_) => None,
@@ -215,7 +216,7 @@ impl Features {
             return Ok(*known);
         }
         let (_, t, d) = self.dims();
-        let found = self.pieces(|rows, numbers| {
+        let found = self.map_chunks(|rows, numbers| {
             if all_finite(numbers) {
                 return None;
             }
@@ -232,8 +233,7 @@ impl Features {
         Ok(all)
     }
 
-    /// The bytes of consecutive samples from `start` on, as many as lie together as f32, where the
-    /// file has them so.
+    /// The bytes of up to `most` consecutive samples from `start` on, where the file stores them as contiguous native f32.
     pub(crate) fn plain(&self, start: usize, most: usize) -> Option<(usize, &[u8])> {
         let Self::Stored(stored) = self else {
             return None;
@@ -248,13 +248,13 @@ impl Features {
 }
 
 impl Stored {
-    /// The block of a sample, and its row there.
+    /// The block of a sample, and its row in the block.
     fn find(&self, sample: usize) -> (usize, usize) {
         let block = self.starts.partition_point(|start| *start <= sample) - 1;
         (block, sample - self.starts[block])
     }
 
-    /// Reads samples into `out`, which is zero.
+    /// Reads samples into `out`, whose elements are 0: padding is not written.
     fn read(&self, rows: Range<usize>, out: &mut [f32]) {
         let size = self.steps * self.width;
         let (mut at, mut out) = (rows.start, out);
@@ -277,7 +277,7 @@ impl Stored {
     }
 }
 
-/// Whether no number is NaN or infinite. Without a branch a number, so that it is vector code.
+/// True when no number is NaN or infinite. One branch a block, so that the inner loop is vectorised.
 fn all_finite(numbers: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     let bad = |v: &f32| u32::from(v.to_bits() & EXPONENT == EXPONENT);
@@ -286,7 +286,7 @@ fn all_finite(numbers: &[f32]) -> bool {
         .all(|block| block.iter().fold(0, |all, v| all | bad(v)) == 0)
 }
 
-/// The numbers of an f32 tensor.
+/// The elements of an f32 tensor.
 pub(crate) fn elements(x: &Tensor) -> Result<Elements<'_, f32>> {
     Elements::new(x).map_err(|error| Error::from(candle_core::Error::from(error)))
 }

@@ -1,32 +1,32 @@
-//! Named arrays and strings, as files of several formats hold them, and the names that mean
-//! something (docs/data-format.md).
+//! Named arrays and strings of a file, and the names with a meaning.
 
 use crate::array::Array;
-use crate::{Dataset, Error, Labels, Modality, Part, Result};
+use crate::error::Parsed;
+use crate::{Dataset, Error, Labels, Modality, Part, Result, Tokens};
 
-/// Class numbers are below this: a larger one is a mistake, not a class.
+/// The exclusive upper bound of class numbers; larger labels are taken for a mistake.
 const CLASS_LIMIT: u32 = 1 << 16;
 
-/// What a file holds under a name.
+/// A value of a file.
 #[derive(Clone, Debug)]
 pub(crate) enum Entry {
     Array(Array),
     Texts(Vec<String>),
 }
 
-/// A file's content, and what its header says beyond it.
+/// The content of a file, and the names that its header lists.
 #[derive(Debug, Default)]
 pub(crate) struct Fields {
     pub(crate) origin: String,
     pub(crate) entries: Vec<(String, Entry)>,
-    /// The modalities in order; sorted by habit when empty.
+    /// The modalities in order; when empty, the default order.
     pub(crate) modalities: Vec<String>,
-    /// Names of the classes; their numbers when empty.
+    /// The names of the classes; when empty, their numbers.
     pub(crate) classes: Vec<String>,
 }
 
 impl Fields {
-    /// The data set that the names make.
+    /// The data set of the named arrays.
     pub(crate) fn dataset(&self) -> Result<Dataset> {
         let modalities = self.modality_names()?;
         let modalities = modalities
@@ -56,7 +56,7 @@ impl Fields {
         }
         for (name, entry) in &self.entries {
             if let (Some(name), Entry::Array(array)) = (name.strip_prefix("tokens."), entry) {
-                data = data.with_tokens(name, vec![array.clone()])?;
+                data = data.with_tokens(Tokens::new(name, vec![array.clone()], &self.origin)?)?;
             }
         }
         Ok(data)
@@ -77,7 +77,7 @@ impl Fields {
         })
     }
 
-    /// Strings under a name; numbers are taken as they are written.
+    /// The strings of a name; integers are converted to text.
     fn texts(&self, field: &str) -> Result<Option<Vec<String>>> {
         let Some((_, entry)) = self.entries.iter().find(|(name, _)| name == field) else {
             return Ok(None);
@@ -93,7 +93,7 @@ impl Fields {
         }
     }
 
-    /// Takes strings out; none where the name is not there or holds no strings (a modality then).
+    /// Removes and returns the strings of a name; nothing when the name is absent or its array is a modality.
     pub(crate) fn take_texts(&mut self, field: &str) -> Result<Vec<String>> {
         let is_text = |entry: &Entry| match entry {
             Entry::Texts(_) => true,
@@ -108,8 +108,8 @@ impl Fields {
         Ok(texts)
     }
 
-    /// Name and field of every modality, in the order of the header; without one, text, audio and
-    /// vision come first, then the alphabet.
+    /// The name and the field of every modality, in the order of the header; by default text, audio and vision come first,
+    /// then the alphabet.
     fn modality_names(&self) -> Result<Vec<(String, String)>> {
         let features = self.names().filter(|name| !is_reserved(name));
         let mut found: Vec<(String, String)> = features
@@ -154,7 +154,10 @@ impl Fields {
             return Err(self.error(field, "expected an array of numbers, got strings"));
         };
         if !array.element().is_float() {
-            let message = format!("expected floating numbers, got {}", array.element().word());
+            let message = format!(
+                "expected floating numbers, got {}",
+                array.element().type_name()
+            );
             return Err(self.error(field, message));
         }
         let mut lengths = self.lengths(name)?;
@@ -210,7 +213,7 @@ impl Fields {
         codes.iter().enumerate().map(part).collect()
     }
 
-    /// The numbers of an integer array (N) or (N, 1), if there is one of this name.
+    /// The elements of an integer array (N) or (N, 1); `None` when there is none of this name.
     fn integers(&self, field: &str) -> Result<Option<Vec<i64>>> {
         let Some(array) = self.array(field) else {
             return match self.names().any(|name| name == field) {
@@ -222,7 +225,7 @@ impl Fields {
         if !array.element().is_integer() || !flat {
             let message = format!(
                 "expected integers (N), got {} of shape {:?}",
-                array.element().word(),
+                array.element().type_name(),
                 array.shape()
             );
             return Err(self.error(field, message));
@@ -234,8 +237,8 @@ impl Fields {
     }
 }
 
-/// Classes of integer labels, by the given names or their numbers.
-pub(crate) fn classes(values: &[i64], names: Vec<String>) -> std::result::Result<Labels, String> {
+/// Classes of integer labels, with the given names or their numbers as names.
+pub(crate) fn classes(values: &[i64], names: Vec<String>) -> Parsed<Labels> {
     let class = |(i, v): (usize, &i64)| match u32::try_from(*v) {
         Ok(class) if class < CLASS_LIMIT => Ok(class),
         _ => Err(format!(
@@ -250,7 +253,7 @@ pub(crate) fn classes(values: &[i64], names: Vec<String>) -> std::result::Result
     })
 }
 
-/// Text, audio and vision come first.
+/// The default order: text, audio, vision, then others.
 pub(crate) fn habit(name: &str) -> usize {
     ["text", "audio", "vision"]
         .iter()
@@ -258,7 +261,7 @@ pub(crate) fn habit(name: &str) -> usize {
         .unwrap_or(3)
 }
 
-/// Names that are no modality's.
+/// True for names that cannot be modalities.
 pub(crate) fn is_reserved(name: &str) -> bool {
     let prefix = ["lengths.", "present.", "tokens."];
     is_split(name)

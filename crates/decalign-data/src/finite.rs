@@ -1,4 +1,4 @@
-//! Where features are NaN or infinite.
+//! Detection and replacement of NaN and infinities.
 
 use std::fmt;
 
@@ -7,12 +7,13 @@ use candle_core::Tensor;
 use crate::features::elements;
 use crate::{Dataset, Error, Result};
 
-/// The numbers of a modality that are NaN or infinite.
+/// The NaN and infinities of a modality.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NonFinite {
     /// The modality.
     pub modality: String,
-    /// How many numbers.
+    /// The number of NaN and infinities.
     pub count: usize,
     /// Sample, step and feature of the first, counted from 0.
     pub first: (usize, usize, usize),
@@ -30,7 +31,7 @@ impl fmt::Display for NonFinite {
 }
 
 impl Dataset {
-    /// The modalities that hold NaN or infinities.
+    /// The modalities that have NaN or infinities.
     ///
     /// # Errors
     /// When memory runs out.
@@ -53,10 +54,10 @@ impl Dataset {
         Ok(found)
     }
 
-    /// Fails where features are NaN or infinite, with their number and place.
+    /// Checks that all features are finite.
     ///
     /// # Errors
-    /// When there are any.
+    /// When a feature is NaN or infinite; the message gives the number and the first place.
     pub fn check_finite(&self) -> Result<()> {
         match self.non_finite()?.first() {
             None => Ok(()),
@@ -67,7 +68,7 @@ impl Dataset {
         }
     }
 
-    /// The same data set with 0 for every NaN and infinity in features.
+    /// The data set with 0 in place of every NaN and infinity.
     ///
     /// # Errors
     /// When memory runs out.

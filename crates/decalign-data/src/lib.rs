@@ -1,8 +1,8 @@
-//! Multimodal data sets: named modalities, labels and splits; files, standardisation, batches.
+//! Multimodal data sets: files of many formats in, tensors for training out.
 //!
-//! A [`Dataset`] holds N samples. Each [`Modality`] is a tensor (N, T, D): T steps of D features,
-//! with lengths where sequences end early. [`Labels`] are scores or classes. A split gives every
-//! sample a [`Part`]: training, validation, test, or none; a data set may have several, by name.
+//! A [`Dataset`] holds N samples. Each [`Modality`] is a tensor (N, T, D): T steps of D features, with lengths where
+//! sequences end early. [`Labels`] are scores or classes. A split assigns every sample to a [`Part`]: training,
+//! validation, test, or none; a data set may have several splits, by name.
 //!
 //! ```
 //! use candle_core::{DType, Device};
@@ -17,14 +17,17 @@
 //! # Ok::<(), decalign_data::Error>(())
 //! ```
 //!
-//! Files: [`Dataset::open`] reads safetensors, npz, npy, pickles in MMSA's layout, folders of tables,
-//! JSON lines and mappings; [`Dataset::write`] writes the project's container, npz and pickles.
-//! `docs/data-format.md` of the repository describes them. Features lie in mapped files until they
-//! are asked for. [`pickle`] and [`mod@array`] are useful alone.
+//! # The way of the data
 //!
-//! Before training: [`Dataset::inspect`] says what is wrong and what to do; splits are made by
-//! [`Dataset::with_fractions`] and [`Dataset::with_folds`]; [`Dataset::with_zero_tails`] finds lengths;
-//! [`Standardizer`] is fitted on the training part and applied to all.
+//! 1. [`Dataset::open`] detects the [`Format`] and reads safetensors, npz, npy, pickles in MMSA's layout, folders of
+//!    tables, JSON lines and mappings. Files are mapped; features are read on demand. [`pickle`] and [`mod@array`] are
+//!    useful alone.
+//! 2. [`Dataset::inspect`] reports problems, each with a remedy.
+//! 3. Preparation: [`Dataset::with_fractions`] and [`Dataset::with_folds`] make splits, [`Dataset::with_zero_tails`]
+//!    finds lengths, [`Dataset::replace_non_finite`] removes NaN.
+//! 4. [`Dataset::write`] writes the container (safetensors), npz, or a pickle.
+//! 5. Training: a [`Standardizer`] is fitted to the training part and applied to all parts, a [`BatchSampler`] shuffles,
+//!    [`Dataset::batch`] makes tensors.
 
 pub mod array;
 mod atomic;
@@ -41,6 +44,7 @@ mod finite;
 mod inspect;
 mod labels;
 mod mmsa;
+mod modality;
 mod npy;
 mod open;
 pub mod pickle;
@@ -52,19 +56,22 @@ mod text;
 mod tokens;
 mod write;
 
+pub use candle_core;
+
 pub use atomic::{AtomicFile, write_atomic};
 pub use batch::{Batch, Sequence};
-pub use dataset::{Dataset, Modality, PAPER_COUNT};
+pub use dataset::Dataset;
 pub use digest::FileDigest;
 pub use error::{Error, Result};
 pub use finite::NonFinite;
 pub use inspect::{Finding, Inspection, LabelSummary, ModalitySummary, Severity, SplitSummary};
 pub use labels::Labels;
+pub use modality::Modality;
 pub use npy::{open_npy, read_npy};
 pub use open::Format;
-pub use prepare::SplitPlan;
+pub use prepare::SplitOptions;
 pub use sampler::BatchSampler;
-pub use split::Part;
+pub use split::{PAPER_COUNT, Part};
 pub use standardize::{Standardizer, Statistics};
 pub use tokens::Tokens;
-pub use write::{Precision, Target};
+pub use write::{OutputFormat, Precision};

@@ -7,24 +7,24 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::array::{Array, Element, fortran_strides, size_of};
 use crate::bytes::Bytes;
+use crate::error::Parsed;
 use crate::fields::{Entry, Fields};
 use crate::{Dataset, Error, Result};
 
 pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Headers that numpy writes have some hundred bytes.
+/// The largest header that is read; numpy writes some hundred bytes.
 const HEADER_LIMIT: usize = 1 << 16;
 
-/// Deflate packs at most this many bytes into one.
+/// The largest compression ratio of deflate.
 const DEFLATE_LIMIT: u64 = 1032;
 
 /// Reads a `.npy` file: an array in C or Fortran order, of either byte order.
 ///
-/// A crate for it exists (`npyz`), but it reads elements one by one, and its header parser
-/// recurses; this one gives the array where it lies.
+/// The elements stay in the mapped file. (The crate `npyz` reads them one by one, and its header parser recurses.)
 ///
 /// # Errors
-/// When the file is not there or is none, or its elements are neither numbers nor strings.
+/// When the file does not exist or is no `.npy` file, or its elements are neither numbers nor strings.
 pub fn open_npy(path: impl AsRef<Path>) -> Result<Array> {
     let path = path.as_ref();
     array(&Bytes::open(path)?)
@@ -52,18 +52,18 @@ pub(crate) fn dataset(bytes: &Bytes, path: &Path, origin: &str) -> Result<Datase
     fields.dataset()
 }
 
-pub(crate) fn array(bytes: &Bytes) -> std::result::Result<Array, String> {
+pub(crate) fn array(bytes: &Bytes) -> Parsed<Array> {
     let bad = |what: &str| format!("not a npy file: {what}");
     let rest = bytes
         .strip_prefix(MAGIC)
-        .ok_or_else(|| bad("another beginning"))?;
+        .ok_or_else(|| bad("the first bytes are not \\x93NUMPY"))?;
     let (start, length) = match rest {
         [1, _, a, b, ..] => (10, usize::from(u16::from_le_bytes([*a, *b]))),
         [2 | 3, _, a, b, c, d, ..] => {
             let length = u32::from_le_bytes([*a, *b, *c, *d]);
             (12, usize::try_from(length).unwrap_or(usize::MAX))
         }
-        _ => return Err(bad("another version than 1 to 3")),
+        _ => return Err(bad("unknown version; 1 to 3 are read")),
     };
     if length > HEADER_LIMIT {
         return Err(bad("a header of more than 64 kB"));
@@ -76,13 +76,13 @@ pub(crate) fn array(bytes: &Bytes) -> std::result::Result<Array, String> {
     let data = bytes
         .slice(start + length..bytes.len())
         .ok_or_else(|| bad("cut short"))?;
-    // A shape that overflows has no strides: its size is what is told.
+    // A shape whose size overflows has no strides; `Array::new` reports it.
     let fits = size_of(&header.shape, header.element).is_some();
     let strides = (header.fortran && fits).then(|| fortran_strides(&header.shape));
     Array::new(data, header.element, header.shape, strides).map_err(|what| bad(&what))
 }
 
-/// What a header says: a Python dictionary of three known keys.
+/// The header: a Python dictionary of three known keys.
 struct Header {
     element: Element,
     shape: Vec<usize>,
@@ -90,7 +90,7 @@ struct Header {
 }
 
 impl Header {
-    fn parse(text: &str) -> std::result::Result<Self, String> {
+    fn parse(text: &str) -> Parsed<Self> {
         let value = |key: &str| {
             let after = text
                 .split_once(&format!("'{key}'"))
@@ -130,7 +130,7 @@ impl Header {
     }
 }
 
-/// The arrays of an archive. What is stored stays where it is, what is packed is unpacked.
+/// The arrays of an archive. Stored arrays stay in the mapped file, compressed ones are unpacked.
 pub(crate) fn archive(bytes: &Bytes, origin: &str) -> Result<Fields> {
     let bad = |error: String| Error::format(origin, format!("not a npz archive: {error}"));
     let cursor = std::io::Cursor::new(&**bytes);
@@ -173,15 +173,15 @@ pub(crate) fn archive(bytes: &Bytes, origin: &str) -> Result<Fields> {
     Ok(fields)
 }
 
-/// Unpacks no more than the packed bytes justify, and no more than the header of the array asks.
-fn unpack<R: Read>(file: &mut zip::read::ZipFile<'_, R>) -> std::result::Result<Bytes, String> {
+/// Unpacks an entry. Its announced size is checked against the compressed size before memory is taken.
+fn unpack<R: Read>(file: &mut zip::read::ZipFile<'_, R>) -> Parsed<Bytes> {
     let most = file.compressed_size().saturating_mul(DEFLATE_LIMIT);
     let announced = file.size();
     if announced > most {
         return Err(format!("{announced} bytes announced, {most} are possible"));
     }
     let mut content = Vec::new();
-    // One byte more shows that there is more than announced.
+    // One byte more, to detect an entry that is larger than announced.
     let read = file.by_ref().take(announced + 1).read_to_end(&mut content);
     read.map_err(|error| error.to_string())?;
     match content.len() as u64 == announced {

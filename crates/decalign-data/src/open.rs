@@ -1,4 +1,4 @@
-//! One door for all formats.
+//! Opening a file or folder of any format.
 
 use std::path::Path;
 
@@ -9,13 +9,13 @@ use crate::{Dataset, Error, Result, container, mmsa, npy, text};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// safetensors: the project's container, or any file of named arrays.
+    /// The container, or any safetensors file of named arrays.
     Safetensors,
     /// A Python pickle in the layout of MMSA.
     Pickle,
-    /// numpy's archive.
+    /// An archive of numpy arrays.
     Npz,
-    /// One array of numpy.
+    /// One numpy array.
     Npy,
     /// A folder of CSV or TSV tables.
     Folder,
@@ -23,12 +23,12 @@ pub enum Format {
     Table,
     /// JSON lines.
     Lines,
-    /// A TOML file that maps names of other files.
+    /// A TOML file that maps arrays of other files.
     Mapping,
 }
 
 impl Format {
-    /// The format of a file by how it begins, and by its name where that is not enough.
+    /// The format of a file, detected from its first bytes, or from its extension where it is text.
     pub fn of(path: &Path, start: &[u8]) -> Option<Self> {
         let extension = path
             .extension()
@@ -52,7 +52,7 @@ impl Format {
         }
     }
 
-    /// What the format is called.
+    /// The name of the format.
     pub fn name(self) -> &'static str {
         match self {
             Self::Safetensors => "safetensors",
@@ -68,19 +68,19 @@ impl Format {
 }
 
 impl Dataset {
-    /// Reads a data set from a file or folder of any format of [`Format`], recognised by its
-    /// content, or by its name where it is text.
+    /// Opens a data set in a file or folder of any [`Format`], detected from the content, or from the extension where it is
+    /// text.
     ///
-    /// Files are mapped: features that are not asked for are not read.
+    /// Files are mapped; features are read on demand.
     ///
     /// # Errors
-    /// When the file is not there, is of no known format, or a field is not what it must be; the
-    /// message names file, field and what was expected.
+    /// When the file does not exist, has no known format, or a field is invalid; the message names the file, the field and
+    /// the expected value.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let origin = path.display().to_string();
         if path.is_dir() {
-            return text::folder(path);
+            return text::read_folder(path);
         }
         let bytes = Bytes::open(path)?;
         match Format::of(path, &bytes[..bytes.len().min(16)]) {
@@ -88,12 +88,12 @@ impl Dataset {
             Some(Format::Npz) => npy::archive(&bytes, &origin)?.dataset(),
             Some(Format::Npy) => npy::dataset(&bytes, path, &origin),
             Some(Format::Safetensors) => container::read(bytes, &origin),
-            Some(Format::Folder) => text::folder(path),
-            Some(Format::Table) => text::table(path),
-            Some(Format::Lines) => text::lines(path),
-            Some(Format::Mapping) => text::mapped(path),
+            Some(Format::Folder) => text::read_folder(path),
+            Some(Format::Table) => text::read_table(path),
+            Some(Format::Lines) => text::read_lines(path),
+            Some(Format::Mapping) => text::read_mapping(path),
             None => {
-                let message = "of no format that is read here; expected safetensors, npz, npy, a \
+                let message = "unknown format; expected safetensors, npz, npy, a \
                     pickle, a folder of tables, .csv, .tsv, .jsonl or .toml";
                 Err(Error::format(&origin, message))
             }

@@ -1,4 +1,4 @@
-//! The order in which an epoch visits its samples.
+//! The batches of an epoch.
 
 use decalign_core::random::Stream;
 use rand::seq::SliceRandom;
@@ -7,8 +7,7 @@ use crate::{Error, Result};
 
 /// Cuts an epoch into shuffled batches; the last, smaller one is kept.
 ///
-/// The order of an epoch depends on the seed and the epoch's number only, so a run can start again
-/// in the middle.
+/// The order of an epoch depends on the seed and the epoch's number only, so that a run can be resumed.
 #[derive(Clone, Debug)]
 pub struct BatchSampler {
     rows: Vec<usize>,
@@ -16,7 +15,7 @@ pub struct BatchSampler {
     seed: u64,
 }
 
-/// Keeps the shuffle's numbers apart from those of dropout and initialisation of the same seed.
+/// The random stream of the shuffle, distinct from those of dropout and initialisation.
 const SHUFFLE: u64 = 0x5348_5546;
 
 impl BatchSampler {
@@ -39,12 +38,12 @@ impl BatchSampler {
         })
     }
 
-    /// How many batches an epoch has.
+    /// The number of batches an epoch.
     pub fn len(&self) -> usize {
         self.rows.len().div_ceil(self.batch_size)
     }
 
-    /// Never: an epoch has a batch.
+    /// Always false: an epoch has at least one batch.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -56,33 +55,5 @@ impl BatchSampler {
         rows.chunks(self.batch_size)
             .map(<[usize]>::to_vec)
             .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_epoch_visits_every_row_once_in_its_own_order() -> Result<()> {
-        let sampler = BatchSampler::new((10..33).collect(), 5, 7)?;
-        let flat = |epoch| sampler.epoch(epoch).concat();
-        let mut sorted = flat(0);
-        sorted.sort_unstable();
-        assert_eq!(sorted, (10..33).collect::<Vec<_>>());
-        assert_eq!(sampler.epoch(0).last().map(Vec::len), Some(3));
-        assert_eq!(sampler.epoch(0).len(), sampler.len());
-        assert_eq!(flat(1), flat(1));
-        assert_ne!(flat(0), flat(1));
-        assert_ne!(
-            flat(0),
-            BatchSampler::new((10..33).collect(), 5, 8)?
-                .epoch(0)
-                .concat()
-        );
-        assert!(
-            BatchSampler::new(vec![], 5, 7).is_err() && BatchSampler::new(vec![1], 0, 7).is_err()
-        );
-        Ok(())
     }
 }

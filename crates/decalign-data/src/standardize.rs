@@ -1,4 +1,4 @@
-//! Clipping and z-scores, from the training part.
+//! Standardisation: clipping and z-scores with the statistics of the training part.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::features::elements;
 use crate::{Dataset, Error, Result};
 
-/// Per feature `(clamp(x, low, high) - mean) / std`, with numbers of the training part for all
-/// parts.
+/// Standardises each feature: `(clamp(x, low, high) - mean) / std`, with the statistics of the training part.
 ///
 /// `low` and `high` are percentiles over samples and steps (linear interpolation), `mean` and
 /// `std` (dividing by N, at least 1e-6) are those of the clipped values.
@@ -19,12 +18,13 @@ pub struct Standardizer {
     modalities: BTreeMap<String, Statistics>,
 }
 
-/// The numbers of one modality, one entry a feature.
+/// The statistics of one modality, one entry a feature.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Statistics {
-    /// Values below are taken as this.
+    /// Smaller values are replaced by this.
     pub low: Vec<f32>,
-    /// Values above are taken as this.
+    /// Larger values are replaced by this.
     pub high: Vec<f32>,
     /// Mean of the clipped values.
     pub mean: Vec<f32>,
@@ -32,13 +32,13 @@ pub struct Statistics {
     pub std: Vec<f32>,
 }
 
-/// Deviations are not taken below this: a constant feature becomes 0.
+/// The smallest standard deviation that is divided by: a constant feature becomes 0.
 const STD_FLOOR: f64 = 1e-6;
 
-/// Numbers that one thread standardises at once.
-const PIECE: usize = 1 << 16;
+/// Numbers that a thread standardises at a time: 256 KiB, which fits its cache.
+const CHUNK: usize = 1 << 16;
 
-/// Features that one thread looks at once.
+/// Features that a thread summarises at a time: 16 f32 are a cache line.
 const COLUMNS: usize = 16;
 
 impl Standardizer {
@@ -60,7 +60,10 @@ impl Standardizer {
             return Err(Error::field(data.origin(), "percentiles", message));
         }
         if rows.is_empty() || rows.iter().any(|row| *row >= data.len()) {
-            return Err(data.error("rows", "none to standardise by, or one that is not there"));
+            return Err(data.error(
+                "rows",
+                "expected at least one sample, all of them in the data set",
+            ));
         }
         let mut modalities = BTreeMap::new();
         for modality in data.modalities().iter().filter(|m| wanted(m.name())) {
@@ -76,7 +79,7 @@ impl Standardizer {
         Ok(Self { modalities })
     }
 
-    /// The data set with the modalities that were fitted standardised, the others as they are.
+    /// The data set with its fitted modalities standardised; the others are unchanged.
     ///
     /// # Errors
     /// When a modality has another width than the one that was fitted.
@@ -89,13 +92,13 @@ impl Standardizer {
             let (features, width) = (modality.features(), modality.width());
             if statistics.mean.len() != width {
                 let message = format!(
-                    "{width} features, standardised with {}",
+                    "{width} features, but the statistics are of {}",
                     statistics.mean.len()
                 );
                 return Err(data.error(name, message));
             }
             let mut numbers = elements(features)?.to_vec();
-            let (piece, work) = (width * (PIECE / width).max(1), 4 * numbers.len());
+            let (piece, work) = (width * (CHUNK / width).max(1), 4 * numbers.len());
             parallel::for_each_chunk(&mut numbers, piece, work, |_, rows| {
                 rows.chunks_exact_mut(width)
                     .for_each(|row| statistics.apply(row));
@@ -105,15 +108,15 @@ impl Standardizer {
         })
     }
 
-    /// The numbers of a modality, if it was fitted.
+    /// The statistics of a modality, if it was fitted.
     pub fn statistics(&self, modality: &str) -> Option<&Statistics> {
         self.modalities.get(modality)
     }
 
-    /// Fails unless every feature has its four numbers: what is read from a file may lack some.
+    /// Checks that every feature has its four statistics, which a file may lack.
     ///
     /// # Errors
-    /// When a list is shorter or longer than its neighbours.
+    /// When the lists differ in length.
     pub fn check(&self) -> Result<()> {
         for (
             name,
@@ -141,11 +144,11 @@ impl Standardizer {
 }
 
 impl Statistics {
-    /// Of all steps of some samples.
+    /// The statistics over all steps of some samples.
     fn of(samples: &[&[f32]], width: usize, percentiles: (f64, f64)) -> Self {
         let numbers: usize = samples.iter().map(|sample| sample.len()).sum();
         let rows = numbers / width.max(1);
-        // A few features at once: a cache line of a step is then read once.
+        // Blocks of features, so that each cache line of a step is read once.
         let blocks = parallel::map(width.div_ceil(COLUMNS), 20 * numbers, |i| {
             let features = i * COLUMNS..width.min((i + 1) * COLUMNS);
             let mut columns = vec![Vec::with_capacity(rows); features.len()];
@@ -179,7 +182,7 @@ impl Statistics {
     }
 }
 
-/// The numbers of one feature.
+/// The statistics of one feature.
 struct Summary {
     low: f32,
     high: f32,
@@ -188,7 +191,7 @@ struct Summary {
 }
 
 impl Summary {
-    /// Of a column that holds something; its order is lost.
+    /// The statistics of a column, which must not be empty and is reordered.
     fn of(column: &mut [f32], percentiles: (f64, f64)) -> Self {
         let low = percentile(column, percentiles.0);
         let high = percentile(column, percentiles.1);
@@ -212,7 +215,7 @@ fn percentile(column: &mut [f32], p: f64) -> f32 {
     let (_, a, rest) = column.select_nth_unstable_by(below, f32::total_cmp);
     let a = f64::from(*a);
     let next = rest.iter().copied().min_by(f32::total_cmp);
-    // Without a share the neighbour does not count, and behind the last there is none.
+    // At an exact position the neighbour has no weight; after the last element there is none.
     let b = next.filter(|_| share > 0.0).map_or(a, f64::from);
     (a + (b - a) * share) as f32
 }

@@ -1,4 +1,4 @@
-//! Text as numbers of words: what a BERT encoder takes.
+//! Text as tokens, the input of a BERT encoder.
 
 use std::sync::Arc;
 
@@ -7,8 +7,7 @@ use crate::{Error, Result};
 
 /// Token rows of every sample: input ids, attention mask, segment ids, each T long.
 ///
-/// The two last rows come in either order in public files; `docs/data-format.md` says how they are
-/// told apart.
+/// Public files store the last two rows in either order; [`Tokens::lengths`] tells them apart.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     name: String,
@@ -28,7 +27,10 @@ impl Tokens {
             };
             let element = block.element();
             if !(element.is_integer() || element.is_float()) {
-                return Err(says(format!("expected integers, got {}", element.word())));
+                return Err(says(format!(
+                    "expected integers, got {}",
+                    element.type_name()
+                )));
             }
             if samples > 0 && t != steps {
                 return Err(says(format!("{t} tokens after {steps} tokens")));
@@ -37,7 +39,7 @@ impl Tokens {
             steps = t;
         }
         if samples * steps == 0 {
-            return Err(says(format!("shape [{samples}, 3, {steps}] holds nothing")));
+            return Err(says(format!("shape [{samples}, 3, {steps}] is empty")));
         }
         Ok(Self {
             name: name.to_owned(),
@@ -51,7 +53,7 @@ impl Tokens {
         &self.blocks
     }
 
-    /// The modality these are, `text` in public files.
+    /// The name of the modality, `text` in public files.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -69,7 +71,7 @@ impl Tokens {
     /// The rows of some samples, (B, 3, T) in C order.
     ///
     /// # Errors
-    /// When a sample is not there, or a number is no token.
+    /// When a sample does not exist, or a number is not a token.
     pub fn gather(&self, rows: &[usize]) -> Result<Vec<u32>> {
         let says = |message: String| Error::field("tokens", &self.name, message);
         let size = 3 * self.steps;
@@ -99,11 +101,9 @@ impl Tokens {
         Ok(out)
     }
 
-    /// How many tokens of each sample are no padding, if the attention mask says so: ones, then
-    /// zeros.
+    /// The number of tokens of each sample before the padding. `None` when an attention mask is not ones, then zeros.
     ///
-    /// Of the two last rows the one with the larger sum over all samples is the mask, the first on
-    /// a tie.
+    /// The attention mask is the row of the last two with the larger sum over all samples; on a tie, the first.
     ///
     /// # Errors
     /// As [`Tokens::gather`].

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use decalign_data::{Dataset, Labels, Modality, Part, Precision, Standardizer, Target};
+use decalign_data::{
+    BatchSampler, Dataset, Labels, Modality, OutputFormat, Part, Precision, Standardizer,
+};
 use proptest::prelude::*;
 
 const CPU: Device = Device::Cpu;
@@ -207,7 +209,9 @@ fn bad_files_say_which_field_and_what_was_expected() {
     }
     let error = Dataset::open("no/such/file").unwrap_err().to_string();
     assert!(error.starts_with("no/such/file: "), "{error}");
-    let error = Dataset::read(b"not this", "f").unwrap_err().to_string();
+    let error = Dataset::read_safetensors(b"not this", "f")
+        .unwrap_err()
+        .to_string();
     assert!(error.starts_with("f: not a safetensors file"), "{error}");
 }
 
@@ -265,7 +269,7 @@ fn a_file_is_looked_through_where_it_lies() {
     let path = folder.path().join("a.safetensors");
     for precision in [Precision::F32, Precision::F16] {
         let data = Dataset::new("d", vec![modality.clone()]).unwrap();
-        let written = data.write(&path, Target::Container, precision, &mut |_, _| ());
+        let written = data.write(&path, OutputFormat::Container, precision, &mut |_, _| ());
         written.unwrap();
         let read = Dataset::open(&path).unwrap();
         // The second time it is known.
@@ -273,7 +277,7 @@ fn a_file_is_looked_through_where_it_lies() {
             let found = read.non_finite().unwrap();
             assert_eq!((found[0].count, found[0].first), (2, (4, 0, 95)));
         }
-        let pieces = read.modalities()[0].pieces(|rows, numbers| (rows, numbers.to_vec()));
+        let pieces = read.modalities()[0].map_chunks(|rows, numbers| (rows, numbers.to_vec()));
         let pieces = pieces.unwrap();
         assert!(pieces.len() > 2);
         assert!(pieces.windows(2).all(|p| p[0].0.end == p[1].0.start));
@@ -367,7 +371,7 @@ proptest! {
 
     #[test]
     fn reading_any_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Dataset::read(&bytes, "fuzz");
+        let _ = Dataset::read_safetensors(&bytes, "fuzz");
     }
 
     #[test]
@@ -378,6 +382,22 @@ proptest! {
         let mut bytes = std::fs::read(&path).unwrap();
         let at = at % bytes.len();
         bytes[at] = value;
-        let _ = Dataset::read(&bytes, "fuzz");
+        let _ = Dataset::read_safetensors(&bytes, "fuzz");
     }
+}
+
+#[test]
+fn an_epoch_visits_every_row_once_in_its_own_order() {
+    let sampler = BatchSampler::new((10..33).collect(), 5, 7).unwrap();
+    let flat = |epoch| sampler.epoch(epoch).concat();
+    let mut sorted = flat(0);
+    sorted.sort_unstable();
+    assert_eq!(sorted, (10..33).collect::<Vec<_>>());
+    assert_eq!(sampler.epoch(0).last().map(Vec::len), Some(3));
+    assert_eq!(sampler.epoch(0).len(), sampler.len());
+    assert_eq!(flat(1), flat(1));
+    assert_ne!(flat(0), flat(1));
+    let other = BatchSampler::new((10..33).collect(), 5, 8).unwrap();
+    assert_ne!(flat(0), other.epoch(0).concat());
+    assert!(BatchSampler::new(vec![], 5, 7).is_err() && BatchSampler::new(vec![1], 0, 7).is_err());
 }

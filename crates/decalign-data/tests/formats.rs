@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use decalign_data::{Dataset, Labels, Modality, Part, Precision, Target};
+use decalign_data::{Dataset, Labels, Modality, OutputFormat, Part, Precision};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 
@@ -128,7 +128,11 @@ fn fixtures_come_back_from_every_format() {
         "classes-protocol5",
     ] {
         let data = Dataset::open(fixture(&format!("{name}.pkl"))).unwrap();
-        for target in [Target::Container, Target::Npz, Target::Pickle] {
+        for target in [
+            OutputFormat::Container,
+            OutputFormat::Npz,
+            OutputFormat::Pickle,
+        ] {
             let file = folder.path().join(format!("{name}.out"));
             let mut last = (0, 0);
             let mut progress = |done, total| last = (done, total);
@@ -153,8 +157,14 @@ fn halves_round_to_the_nearest_and_refuse_what_they_cannot_hold() {
     let file = folder.path().join("half.safetensors");
     let x = Tensor::new(&[[1.0f32, 0.1], [-65504.0, f32::INFINITY]], &CPU).unwrap();
     let data = |x| Dataset::new("d", vec![Modality::new("a", &x, None).unwrap()]).unwrap();
-    let write =
-        |data: &Dataset| data.write(&file, Target::Container, Precision::F16, &mut |_, _| {});
+    let write = |data: &Dataset| {
+        data.write(
+            &file,
+            OutputFormat::Container,
+            Precision::F16,
+            &mut |_, _| {},
+        )
+    };
     write(&data(x)).unwrap();
     let back = Dataset::open(&file).unwrap();
     let got = numbers(back.modalities()[0].features());
@@ -173,7 +183,7 @@ fn a_pickle_needs_one_split_that_holds_every_sample() {
     let data = Dataset::new("d", vec![Modality::new("a", &x, None).unwrap()]).unwrap();
     let write = |data: &Dataset| {
         let file = folder.path().join("x.pkl");
-        let done = data.write(&file, Target::Pickle, Precision::F32, &mut |_, _| {});
+        let done = data.write(&file, OutputFormat::Pickle, Precision::F32, &mut |_, _| {});
         done.map_err(|error| error.to_string())
     };
     assert!(write(&data).unwrap_err().contains("needs a split"));
@@ -240,7 +250,7 @@ proptest! {
     #[test]
     fn every_format_gives_back_what_was_written(data in any_data()) {
         let folder = tempfile::tempdir().unwrap();
-        for target in [Target::Container, Target::Npz, Target::Pickle] {
+        for target in [OutputFormat::Container, OutputFormat::Npz, OutputFormat::Pickle] {
             let file = folder.path().join("file");
             data.write(&file, target, Precision::F32, &mut |_, _| {}).unwrap();
             assert_equal(&data, &Dataset::open(&file).unwrap());

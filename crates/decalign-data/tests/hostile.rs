@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cpu_time::ProcessTime;
 use decalign_data::pickle::{Item, Pickle};
-use decalign_data::{Dataset, Precision, Target, read_npy};
+use decalign_data::{Dataset, OutputFormat, Precision, read_npy};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -275,9 +275,9 @@ fn mutations() {
     // What this crate writes itself is damaged, too.
     let whole = Dataset::open(fixtures.join("unaligned-protocol4.pkl")).unwrap();
     for (name, target) in [
-        ("own.safetensors", Target::Container),
-        ("own.npz", Target::Npz),
-        ("own.pkl", Target::Pickle),
+        ("own.safetensors", OutputFormat::Container),
+        ("own.npz", OutputFormat::Npz),
+        ("own.pkl", OutputFormat::Pickle),
     ] {
         let file = folder.path().join(name);
         whole

@@ -66,10 +66,10 @@ fn every_element_in_either_order() {
 fn what_is_wrong_is_named() {
     let bad = |bytes: Vec<u8>| read_npy(bytes).unwrap_err().to_string();
     let cases = [
-        (b"no".to_vec(), "another beginning"),
+        (b"no".to_vec(), "first bytes"),
         (
             b"\x93NUMPY\x09\x00\x00\x00\x00\x00".to_vec(),
-            "another version",
+            "unknown version",
         ),
         (
             b"\x93NUMPY\x02\x00\xFF\xFF\xFF\xFF{".to_vec(),

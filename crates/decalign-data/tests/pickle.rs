@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use decalign_data::array::Kind;
+use decalign_data::array::ElementKind;
 use decalign_data::pickle::{Item, Pickle};
 use safetensors::SafeTensors;
 
@@ -126,9 +126,9 @@ fn plain(item: Item<'_>) -> serde_json::Value {
                 _ => serde_json::json!(v),
             };
             match array.element().kind() {
-                Kind::Text | Kind::Bytes => one_string(array.to_strings().unwrap()),
-                Kind::Float => serde_json::json!(array.to_f64().unwrap()),
-                Kind::Bool => {
+                ElementKind::Text | ElementKind::Bytes => one_string(array.to_strings().unwrap()),
+                ElementKind::Float => serde_json::json!(array.to_f64().unwrap()),
+                ElementKind::Bool => {
                     let values = array.to_i64().unwrap();
                     serde_json::json!(values.iter().map(|v| *v != 0).collect::<Vec<_>>())
                 }

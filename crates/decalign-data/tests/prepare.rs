@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
-use decalign_data::{Dataset, Labels, Modality, PAPER_COUNT, Part, Severity, SplitPlan};
+use decalign_data::{Dataset, Labels, Modality, PAPER_COUNT, Part, Severity, SplitOptions};
 use proptest::prelude::*;
 
 const CPU: Device = Device::Cpu;
@@ -25,11 +25,11 @@ fn rows(data: &Dataset, split: &str) -> Vec<Vec<usize>> {
 
 #[test]
 fn shares_of_single_samples_are_exact() {
-    let plan = SplitPlan::default();
+    let plan = SplitOptions::default();
     let split = data(100).with_fractions("", [0.7, 0.1, 0.2], plan).unwrap();
     let sizes: Vec<usize> = rows(&split, "split").iter().map(Vec::len).collect();
     assert_eq!(sizes, [70, 10, 20]);
-    let other = SplitPlan { seed: 2, ..plan };
+    let other = SplitOptions::new(2);
     let other = data(100)
         .with_fractions("", [0.7, 0.1, 0.2], other)
         .unwrap();
@@ -42,10 +42,7 @@ fn shares_of_single_samples_are_exact() {
 fn strata_are_shared_out_too() {
     let classes = (0..200).map(|i| u32::from(i % 10 == 0)).collect();
     let labelled = data(200).with_labels(Labels::classes(classes)).unwrap();
-    let plan = SplitPlan {
-        stratified: true,
-        ..SplitPlan::default()
-    };
+    let plan = SplitOptions::default().stratified(true);
     let split = labelled
         .with_fractions("s", [0.5, 0.25, 0.25], plan)
         .unwrap();
@@ -63,7 +60,7 @@ fn strata_are_shared_out_too() {
 #[test]
 fn folds_test_every_sample_once() {
     let split = data(23)
-        .with_folds("fold", 5, SplitPlan::default())
+        .with_folds("fold", 5, SplitOptions::default())
         .unwrap();
     assert_eq!(split.split_names().count(), 5);
     let mut tested: Vec<usize> = Vec::new();
@@ -82,7 +79,7 @@ fn folds_test_every_sample_once() {
 
 #[test]
 fn plans_that_cannot_be_say_why() {
-    let plan = SplitPlan::default();
+    let plan = SplitOptions::default();
     let message = |done: decalign_data::Result<Dataset>| done.unwrap_err().to_string();
     let error = message(data(9).with_fractions("", [0.5, 0.5, 0.5], plan));
     assert!(error.contains("of sum 1"), "{error}");
@@ -95,16 +92,10 @@ fn plans_that_cannot_be_say_why() {
     );
     let error = message(data(9).with_folds("", 2, plan));
     assert!(error.contains("2 folds of 9 samples"), "{error}");
-    let grouped = SplitPlan {
-        grouped: true,
-        ..plan
-    };
+    let grouped = plan.grouped(true);
     let error = message(data(9).with_fractions("", [0.5, 0.25, 0.25], grouped));
     assert!(error.contains("groups: missing"), "{error}");
-    let stratified = SplitPlan {
-        stratified: true,
-        ..plan
-    };
+    let stratified = plan.stratified(true);
     let error = message(data(9).with_fractions("", [0.5, 0.25, 0.25], stratified));
     assert!(error.contains("labels: missing"), "{error}");
 }
@@ -175,7 +166,7 @@ proptest! {
         let largest = distinct.iter().map(|g| groups.iter().filter(|v| *v == g).count()).max().unwrap();
         let ids = groups.iter().enumerate().map(|(i, g)| format!("video{g}$_${i}")).collect();
         let data = data(n).with_ids(ids).unwrap();
-        let plan = SplitPlan { grouped: true, seed, ..SplitPlan::default() };
+        let plan = SplitOptions::new(seed).grouped(true);
         let shares = [0.5, 0.25, 0.25];
         let split = data.with_fractions("g", shares, plan).unwrap();
         let parts = rows(&split, "g");
@@ -196,7 +187,7 @@ proptest! {
     ) {
         let n = classes.len();
         let data = data(n).with_labels(Labels::classes(classes.clone())).unwrap();
-        let plan = SplitPlan { stratified: true, seed, ..SplitPlan::default() };
+        let plan = SplitOptions::new(seed).stratified(true);
         let shares = [0.5, 0.3, 0.2];
         let split = data.with_fractions("s", shares, plan).unwrap();
         for (part, share) in rows(&split, "s").iter().zip(shares) {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use decalign_data::{Dataset, Labels, Modality, Part, Precision, Target};
+use decalign_data::{Dataset, Labels, Modality, OutputFormat, Part, Precision};
 use proptest::prelude::*;
 
 const CPU: Device = Device::Cpu;
@@ -260,7 +260,7 @@ fn a_mapping_gives_names_of_other_files_a_meaning() {
         ),
         (
             "file = \"one.safetensors\"\n[modalities]\nlabels = \"fold\"\n",
-            "labels: a modality cannot be called so",
+            "labels: this name is reserved",
         ),
         (
             "file = \"words.jsonl\"\n[modalities]\ntext = \"no\"\n",
@@ -281,11 +281,7 @@ fn a_mapping_gives_names_of_other_files_a_meaning() {
 fn what_is_of_no_format_says_what_is() {
     let folder = Folder::new(&[("x.bin", "hello there, this is nothing"), ("empty", "")]);
     for name in ["x.bin", "empty"] {
-        assert!(
-            folder
-                .fails(name)
-                .contains("of no format that is read here")
-        );
+        assert!(folder.fails(name).contains("unknown format"));
     }
     assert!(folder.fails("absent").contains("absent: "));
 }
@@ -310,7 +306,7 @@ proptest! {
         let folder = Folder::new(&[(name, &text)]);
         if let Ok(data) = Dataset::open(folder.path().join(name)) {
             let out = folder.path().join("out.npz");
-            data.write(&out, Target::Npz, Precision::F32, &mut |_, _| {}).unwrap();
+            data.write(&out, OutputFormat::Npz, Precision::F32, &mut |_, _| {}).unwrap();
         }
     }
 }

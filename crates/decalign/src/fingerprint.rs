@@ -72,7 +72,7 @@ impl Content {
             self.counts([modality.steps(), modality.width()].into_iter());
             self.counts(modality.lengths().unwrap_or_default().iter().copied());
             // Each piece has its own hash, so that several threads can work.
-            for piece in modality.pieces(|_, numbers| hash(numbers))? {
+            for piece in modality.map_chunks(|_, numbers| hash(numbers))? {
                 self.0.update(piece.as_bytes());
             }
         }

@@ -1,21 +1,21 @@
-//! What an array's elements are.
+//! The elements of an array.
 
 use std::fmt;
 
 /// The kind of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
-    /// One byte, 0 or not.
+pub enum ElementKind {
+    /// One byte; 0 is false.
     Bool,
-    /// Integers with a sign, of 1, 2, 4 or 8 bytes.
+    /// Signed integers of 1, 2, 4 or 8 bytes.
     Signed,
-    /// Integers without, of 1, 2, 4 or 8 bytes.
+    /// Unsigned integers of 1, 2, 4 or 8 bytes.
     Unsigned,
     /// IEEE numbers of 2, 4 or 8 bytes.
     Float,
     /// The upper half of an f32 (bfloat16).
-    Brain,
+    BFloat16,
     /// Two IEEE numbers of 4 or 8 bytes.
     Complex,
     /// Byte strings of a fixed size, padded with zeros.
@@ -24,22 +24,22 @@ pub enum Kind {
     Text,
 }
 
-/// Kind, size and byte order of an element, as numpy's dtype has them.
+/// The kind, size and byte order of an element, like numpy's dtype.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Element {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ElementKind,
     pub(crate) size: usize,
     pub(crate) big_endian: bool,
 }
 
 impl Element {
-    /// The element of a name such as `f4`, `<f4`, `>i8`, `|b1` or `<U12`; without a sign, and with
+    /// The element of a name such as `f4`, `<f4`, `>i8`, `|b1` or `<U12`; without an order, and with
     /// `=`, it is little-endian.
     ///
     /// ```
-    /// use decalign_data::array::{Element, Kind};
+    /// use decalign_data::array::{Element, ElementKind};
     /// let element = Element::parse(">f4").unwrap();
-    /// assert_eq!((element.kind(), element.size()), (Kind::Float, 4));
+    /// assert_eq!((element.kind(), element.size()), (ElementKind::Float, 4));
     /// assert!(Element::parse("O").is_none());
     /// ```
     pub fn parse(name: &str) -> Option<Self> {
@@ -56,16 +56,20 @@ impl Element {
         }
         let size: usize = digits.parse().ok()?;
         let kind = match (letter, size) {
-            ('b', 1) => Kind::Bool,
-            ('i', 1 | 2 | 4 | 8) => Kind::Signed,
-            ('u', 1 | 2 | 4 | 8) => Kind::Unsigned,
-            ('f', 2 | 4 | 8) => Kind::Float,
-            ('c', 8 | 16) => Kind::Complex,
-            ('S' | 'a', _) => Kind::Bytes,
-            ('U', _) => Kind::Text,
+            ('b', 1) => ElementKind::Bool,
+            ('i', 1 | 2 | 4 | 8) => ElementKind::Signed,
+            ('u', 1 | 2 | 4 | 8) => ElementKind::Unsigned,
+            ('f', 2 | 4 | 8) => ElementKind::Float,
+            ('c', 8 | 16) => ElementKind::Complex,
+            ('S' | 'a', _) => ElementKind::Bytes,
+            ('U', _) => ElementKind::Text,
             _ => return None,
         };
-        let size = if kind == Kind::Text { 4 * size } else { size };
+        let size = if kind == ElementKind::Text {
+            4 * size
+        } else {
+            size
+        };
         Some(Self {
             kind,
             size,
@@ -74,7 +78,7 @@ impl Element {
     }
 
     /// The kind.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ElementKind {
         self.kind
     }
 
@@ -83,50 +87,53 @@ impl Element {
         self.size
     }
 
-    /// The type as Rust calls it, for messages.
-    pub(crate) fn word(&self) -> String {
+    /// The name of the type in Rust, for messages.
+    pub(crate) fn type_name(&self) -> String {
         let bits = 8 * self.size;
         match self.kind {
-            Kind::Bool => "bool".to_owned(),
-            Kind::Signed => format!("i{bits}"),
-            Kind::Unsigned => format!("u{bits}"),
-            Kind::Float => format!("f{bits}"),
-            Kind::Brain => "bf16".to_owned(),
-            Kind::Complex => "complex numbers".to_owned(),
-            Kind::Bytes | Kind::Text => "strings".to_owned(),
+            ElementKind::Bool => "bool".to_owned(),
+            ElementKind::Signed => format!("i{bits}"),
+            ElementKind::Unsigned => format!("u{bits}"),
+            ElementKind::Float => format!("f{bits}"),
+            ElementKind::BFloat16 => "bf16".to_owned(),
+            ElementKind::Complex => "complex numbers".to_owned(),
+            ElementKind::Bytes | ElementKind::Text => "strings".to_owned(),
         }
     }
 
-    /// Whether these are real numbers that features can be.
+    /// True for floating numbers, the elements of features.
     pub(crate) fn is_float(&self) -> bool {
-        matches!(self.kind, Kind::Float | Kind::Brain)
+        matches!(self.kind, ElementKind::Float | ElementKind::BFloat16)
     }
 
-    /// Whether these are whole numbers.
+    /// True for integers and booleans.
     pub(crate) fn is_integer(&self) -> bool {
-        matches!(self.kind, Kind::Bool | Kind::Signed | Kind::Unsigned)
+        matches!(
+            self.kind,
+            ElementKind::Bool | ElementKind::Signed | ElementKind::Unsigned
+        )
     }
 
-    /// Whether these are strings.
+    /// True for strings.
     pub(crate) fn is_text(&self) -> bool {
-        matches!(self.kind, Kind::Text | Kind::Bytes)
+        matches!(self.kind, ElementKind::Text | ElementKind::Bytes)
     }
 }
 
 impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (letter, size) = match self.kind {
-            Kind::Bool => ('b', 1),
-            Kind::Signed => ('i', self.size),
-            Kind::Unsigned => ('u', self.size),
-            Kind::Float => ('f', self.size),
-            Kind::Brain => return f.write_str("bfloat16"),
-            Kind::Complex => ('c', self.size),
-            Kind::Bytes => ('S', self.size),
-            Kind::Text => ('U', self.size / 4),
+            ElementKind::Bool => ('b', 1),
+            ElementKind::Signed => ('i', self.size),
+            ElementKind::Unsigned => ('u', self.size),
+            ElementKind::Float => ('f', self.size),
+            ElementKind::BFloat16 => return f.write_str("bfloat16"),
+            ElementKind::Complex => ('c', self.size),
+            ElementKind::Bytes => ('S', self.size),
+            ElementKind::Text => ('U', self.size / 4),
         };
         let order = match (self.size, self.kind) {
-            (_, Kind::Bytes) | (1, _) => "|",
+            (_, ElementKind::Bytes) | (1, _) => "|",
             _ if self.big_endian => ">",
             _ => "<",
         };

@@ -1,4 +1,4 @@
-//! Arrays as files hold them: any element, either byte order, either memory order, not copied.
+//! Arrays in files: any element type, either byte order, C or Fortran order, not copied.
 
 mod element;
 mod numbers;
@@ -8,11 +8,12 @@ use std::ops::Range;
 use decalign_core::parallel;
 
 use crate::bytes::Bytes;
+use crate::error::Parsed;
 use crate::{Error, Result};
-pub use element::{Element, Kind};
-use numbers::{Number, Places, read};
+pub use element::{Element, ElementKind};
+use numbers::{Layout, Number, read};
 
-/// An array whose elements lie in a file or a buffer, until they are asked for.
+/// An array whose elements stay in a file or buffer until they are read.
 ///
 /// Clones share the elements.
 #[derive(Clone, Debug)]
@@ -20,18 +21,18 @@ pub struct Array {
     bytes: Bytes,
     element: Element,
     shape: Vec<usize>,
-    /// How far apart, in elements, neighbours of each dimension are; none in C order.
+    /// The distance in elements between neighbours of each dimension; `None` in C order.
     strides: Option<Vec<usize>>,
 }
 
 impl Array {
-    /// An array on bytes that hold it exactly; `strides` are those of a permutation of C order.
+    /// An array of exactly these bytes; `strides` are those of a permutation of C order.
     pub(crate) fn new(
         bytes: Bytes,
         element: Element,
         shape: Vec<usize>,
         strides: Option<Vec<usize>>,
-    ) -> std::result::Result<Self, String> {
+    ) -> Parsed<Self> {
         let expected = size_of(&shape, element);
         if expected != Some(bytes.len()) {
             return Err(format!(
@@ -39,7 +40,7 @@ impl Array {
                 bytes.len()
             ));
         }
-        // Strides of dimensions of one do not matter: what is in C order then is dense.
+        // The stride of a dimension of length 1 has no meaning: compare the others with C order.
         let same = |strides: &Vec<usize>| {
             let c = c_strides(&shape);
             let mut dims = shape.iter().zip(strides).zip(&c);
@@ -59,27 +60,27 @@ impl Array {
         &self.shape
     }
 
-    /// What its elements are.
+    /// The type of its elements.
     pub fn element(&self) -> Element {
         self.element
     }
 
-    /// How many elements there are.
+    /// The number of elements.
     pub fn count(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Length of the first dimension; 1 without any.
+    /// The length of the first dimension; 1 for zero dimensions.
     pub(crate) fn rows(&self) -> usize {
         self.shape.first().copied().unwrap_or(1)
     }
 
-    /// Elements a row has.
+    /// The number of elements in a row.
     pub(crate) fn row_size(&self) -> usize {
         self.shape.iter().skip(1).product()
     }
 
-    /// The same elements with a first dimension of 1 before those of (T, D) or (D).
+    /// The array (T, D) or (D) as one sample (1, T, D).
     pub(crate) fn with_sample(&self) -> Option<Self> {
         let shape = match *self.shape {
             [t, d] => vec![1, t, d],
@@ -98,15 +99,15 @@ impl Array {
         })
     }
 
-    /// The bytes of some rows, where they are f32 as this machine has them, one after the other.
+    /// The bytes of some rows, where they are contiguous f32 in native byte order.
     pub(crate) fn plain_f32(&self, rows: Range<usize>) -> Option<&[u8]> {
         let little = !self.element.big_endian && cfg!(target_endian = "little");
-        let plain = little && self.is_dense() && self.element.kind == Kind::Float;
+        let plain = little && self.is_dense() && self.element.kind == ElementKind::Float;
         let row = 4 * self.row_size();
         (plain && self.element.size == 4).then(|| &self.bytes[rows.start * row..rows.end * row])
     }
 
-    /// Whether rows follow one another.
+    /// True in C order, where rows are contiguous.
     pub(crate) fn is_dense(&self) -> bool {
         self.strides.is_none()
     }
@@ -120,19 +121,18 @@ impl Array {
         if self.is_dense() {
             let row = self.row_size() * self.element.size;
             let raw = &self.bytes[rows.start * row..rows.end * row];
-            return read(self.element, raw, &Places::Dense, out);
+            return read(self.element, raw, &Layout::Dense, out);
         }
-        let places = Places::Strided {
+        let layout = Layout::Strided {
             first: rows.start,
             samples: rows.len(),
             stride: self.strides.as_ref().map_or(0, |strides| strides[0]),
             offsets,
         };
-        read(self.element, &self.bytes, &places, out)
+        read(self.element, &self.bytes, &layout, out)
     }
 
-    /// How far each place of a row lies from its first, in C order; nothing for arrays that are
-    /// dense.
+    /// The offsets of the elements of a row from its first, in C order; empty for dense arrays.
     fn offsets(&self) -> Vec<usize> {
         let Some(strides) = &self.strides else {
             return Vec::new();
@@ -181,7 +181,7 @@ impl Array {
     /// All elements as f64, in C order.
     ///
     /// # Errors
-    /// When they are no real numbers.
+    /// When they are not real numbers.
     pub fn to_f64(&self) -> Result<Vec<f64>> {
         self.numbers().ok_or_else(|| self.no_numbers())
     }
@@ -189,7 +189,7 @@ impl Array {
     /// All elements as f32, in C order, rounded where they are wider.
     ///
     /// # Errors
-    /// When they are no real numbers.
+    /// When they are not real numbers.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         self.numbers().ok_or_else(|| self.no_numbers())
     }
@@ -197,7 +197,7 @@ impl Array {
     /// All elements as integers, in C order.
     ///
     /// # Errors
-    /// When they are no numbers, or one is not whole or too large.
+    /// When they are not numbers, or one is not an integer of 64 bits.
     pub fn to_i64(&self) -> Result<Vec<i64>> {
         let wide: Vec<i128> = self.numbers().ok_or_else(|| self.no_numbers())?;
         let narrow = |(i, v): (usize, &i128)| {
@@ -211,10 +211,10 @@ impl Array {
         wide.iter().enumerate().map(narrow).collect()
     }
 
-    /// All elements as strings, in C order, without the zeros that pad them.
+    /// All elements as strings, in C order, without zero padding.
     ///
     /// # Errors
-    /// When they are no strings, or one is not valid Unicode.
+    /// When they are not strings, or one is not valid Unicode.
     pub fn to_strings(&self) -> Result<Vec<String>> {
         let Element {
             kind,
@@ -230,7 +230,7 @@ impl Array {
         }
         let bad = |i: usize| Error::format("array", format!("string {i} is no valid Unicode"));
         let text = |(i, raw): (usize, &[u8])| match kind {
-            Kind::Bytes => {
+            ElementKind::Bytes => {
                 let end = raw.iter().rposition(|b| *b != 0).map_or(0, |p| p + 1);
                 std::str::from_utf8(&raw[..end])
                     .map(str::to_owned)
@@ -263,7 +263,7 @@ impl Array {
     }
 }
 
-/// Strides of an array whose last dimension varies first.
+/// The strides of C order: the last dimension varies fastest.
 pub(crate) fn c_strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for axis in (1..shape.len()).rev() {
@@ -272,7 +272,7 @@ pub(crate) fn c_strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// Strides of an array whose first dimension varies first.
+/// The strides of Fortran order: the first dimension varies fastest.
 pub(crate) fn fortran_strides(shape: &[usize]) -> Vec<usize> {
     let mut next = 1;
     let stride = |d: &usize| {
@@ -283,9 +283,9 @@ pub(crate) fn fortran_strides(shape: &[usize]) -> Vec<usize> {
     shape.iter().map(stride).collect()
 }
 
-/// Bytes that an array takes, if that can be said.
+/// The size of an array in bytes; `None` when it overflows.
 pub(crate) fn size_of(shape: &[usize], element: Element) -> Option<usize> {
-    // A dimension of 0 must not hide others that overflow.
+    // A dimension of 0 must not hide an overflow of the others.
     let positive = shape
         .iter()
         .try_fold(1usize, |n, d| n.checked_mul((*d).max(1)))?;

@@ -1,4 +1,4 @@
-//! Samples of equal features.
+//! Samples with equal features.
 
 use std::collections::HashMap;
 
@@ -57,8 +57,8 @@ fn name(data: &Dataset, row: usize) -> String {
     }
 }
 
-/// Sets of two and more samples whose features are equal in every modality. Samples of nothing but
-/// zeros are missing, not equal.
+/// Sets of two and more samples whose features are equal in every modality. Samples whose features are all zero count as
+/// missing, not as equal.
 fn sets(data: &Dataset, scans: &[Scan]) -> Result<Vec<Vec<usize>>> {
     let mut places: HashMap<Vec<u64>, Vec<usize>> = HashMap::new();
     for row in 0..data.len() {
@@ -69,7 +69,7 @@ fn sets(data: &Dataset, scans: &[Scan]) -> Result<Vec<Vec<usize>>> {
     }
     let mut sets = Vec::new();
     for rows in places.into_values().filter(|rows| rows.len() > 1) {
-        // Digests may meet by chance: what counts are the numbers.
+        // Digests may collide: compare the features.
         let mut equal = vec![rows[0]];
         for row in &rows[1..] {
             if same(data, rows[0], *row)? {

@@ -1,13 +1,13 @@
-//! What is found about a data set, and what to do.
+//! Findings about a data set, each with a remedy.
 
 use serde::Serialize;
 
 use super::labels::LabelSummary;
 use super::modality::ModalitySummary;
-use super::{Inspection, SplitSummary, presets};
+use super::{Inspection, SplitSummary};
 use crate::{Dataset, Labels};
 
-/// How grave a finding is.
+/// The severity of a finding, the most severe first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -15,26 +15,27 @@ pub enum Severity {
     Error,
     /// Results would be worse than they could be.
     Warning,
-    /// Good to know.
+    /// Information.
     Note,
 }
 
-/// Something about a data set.
+/// A finding about a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
-    /// How grave.
+    /// The severity.
     pub severity: Severity,
-    /// The field it is about.
+    /// The field.
     pub field: String,
-    /// What was found.
+    /// The problem or fact.
     pub message: String,
-    /// What to do.
+    /// The remedy.
     pub remedy: String,
 }
 
 impl Finding {
-    pub(super) fn new(
+    /// A finding about a field: what is the case, and what to do.
+    pub fn new(
         severity: Severity,
         field: impl Into<String>,
         message: impl Into<String>,
@@ -49,15 +50,22 @@ impl Finding {
     }
 }
 
-/// A feature's deviation may be this many times another's before it is worth a word.
+fn error(field: &str, message: impl Into<String>, remedy: &str) -> Finding {
+    Finding::new(Severity::Error, field, message, remedy)
+}
+
+fn warning(field: &str, message: impl Into<String>, remedy: &str) -> Finding {
+    Finding::new(Severity::Warning, field, message, remedy)
+}
+
+/// The largest ratio of two standard deviations that is not reported.
 const SCALES: f64 = 100.0;
 
-/// Everything but leakage and duplicates.
+/// All findings except leakage and duplicates.
 pub(super) fn all(data: &Dataset, seen: &Inspection) -> Vec<Finding> {
     let mut found = Vec::new();
     match &seen.labels {
-        None => found.push(Finding::new(
-            Severity::Error,
+        None => found.push(error(
             "labels",
             "there are none",
             "training and evaluation need scores or classes; prediction does not",
@@ -65,9 +73,7 @@ pub(super) fn all(data: &Dataset, seen: &Inspection) -> Vec<Finding> {
         Some(summary) => found.extend(label_findings(summary)),
     }
     if seen.splits.is_empty() {
-        found.push(Finding::new(
-            Severity::Error,
-            "split",
+        found.push(error("split",
             "there is none",
             "make one: decalign convert IN OUT --fractions 0.7,0.1,0.2 (--grouped keeps videos together)",
         ));
@@ -79,15 +85,13 @@ pub(super) fn all(data: &Dataset, seen: &Inspection) -> Vec<Finding> {
         .iter()
         .for_each(|m| found.extend(modality(m)));
     found.extend(between(&seen.modalities));
-    found.extend(presets::findings(&seen.modalities));
     found
 }
 
 fn label_findings(summary: &LabelSummary) -> Vec<Finding> {
     let mut found = Vec::new();
     match summary {
-        LabelSummary::Scores { range, .. } if range[0] == range[1] => found.push(Finding::new(
-            Severity::Error,
+        LabelSummary::Scores { range, .. } if range[0] == range[1] => found.push(error(
             "labels",
             format!("every score is {}", range[0]),
             "there is nothing to learn; check the field the labels come from",
@@ -102,15 +106,13 @@ fn label_findings(summary: &LabelSummary) -> Vec<Finding> {
                 .map(|(name, _)| name.as_str())
                 .collect();
             if !empty.is_empty() {
-                found.push(Finding::new(
-                    Severity::Warning,
+                found.push(warning(
                     "labels",
                     format!("no sample has class {}", empty.join(", ")),
                     "leave the class out, or number the classes without gaps",
                 ));
             } else if most > 10 * least {
-                found.push(Finding::new(
-                    Severity::Warning,
+                found.push(warning(
                     "labels",
                     format!("the largest class has {most} samples, the smallest {least}"),
                     "weigh classes: --set class_weight=balanced; look at Macro_F1",
@@ -129,8 +131,7 @@ fn parts(data: &Dataset, split: &SplitSummary) -> Vec<Finding> {
         ("test", split.test),
     ] {
         if n == 0 {
-            found.push(Finding::new(
-                Severity::Error,
+            found.push(error(
                 &split.name,
                 format!("no sample is in part {part}"),
                 "training needs all three parts",
@@ -151,8 +152,7 @@ fn parts(data: &Dataset, split: &SplitSummary) -> Vec<Finding> {
             .map(|c| names[c].as_str())
             .collect();
         if split.train > 0 && !lost.is_empty() {
-            found.push(Finding::new(
-                Severity::Error,
+            found.push(error(
                 &split.name,
                 format!("no training sample has class {}", lost.join(", ")),
                 "make a split that is --stratified, or leave these classes out",
@@ -165,9 +165,7 @@ fn parts(data: &Dataset, split: &SplitSummary) -> Vec<Finding> {
 fn modality(m: &ModalitySummary) -> Vec<Finding> {
     let mut found = Vec::new();
     if m.non_finite > 0 {
-        found.push(Finding::new(
-            Severity::Error,
-            &m.name,
+        found.push(error(&m.name,
             format!("{} numbers are NaN or infinite", m.non_finite),
             "take them as 0: --set replace_non_finite=true in training, --replace-non-finite in convert",
         ));
@@ -175,8 +173,7 @@ fn modality(m: &ModalitySummary) -> Vec<Finding> {
     if !m.constant.is_empty() {
         let first: Vec<String> = m.constant.iter().take(5).map(usize::to_string).collect();
         let more = if m.constant.len() > 5 { ", ..." } else { "" };
-        found.push(Finding::new(
-            Severity::Warning,
+        found.push(warning(
             &m.name,
             format!(
                 "{} of {} features never change: {}{more}",
@@ -188,8 +185,7 @@ fn modality(m: &ModalitySummary) -> Vec<Finding> {
         ));
     }
     if !m.lengths_given && m.steps > 1 && m.padding > 0.01 {
-        found.push(Finding::new(
-            Severity::Warning,
+        found.push(warning(
             &m.name,
             format!(
                 "{:.0} % of the steps are zeros at a sequence's end, and no lengths are given",
@@ -199,9 +195,7 @@ fn modality(m: &ModalitySummary) -> Vec<Finding> {
         ));
     }
     if m.deviations[1] > SCALES * m.deviations[0] && m.deviations[0] > 0.0 {
-        found.push(Finding::new(
-            Severity::Warning,
-            &m.name,
+        found.push(warning(&m.name,
             format!(
                 "deviations of features reach from {:.3e} to {:.3e}",
                 m.deviations[0], m.deviations[1]
@@ -220,7 +214,7 @@ fn modality(m: &ModalitySummary) -> Vec<Finding> {
     found
 }
 
-/// Scales of modalities beside one another.
+/// A finding when the scales of two modalities differ much.
 fn between(modalities: &[ModalitySummary]) -> Option<Finding> {
     let scales = modalities.iter().filter(|m| m.deviation > 0.0);
     let largest = scales
@@ -228,8 +222,7 @@ fn between(modalities: &[ModalitySummary]) -> Option<Finding> {
         .max_by(|a, b| a.deviation.total_cmp(&b.deviation))?;
     let smallest = scales.min_by(|a, b| a.deviation.total_cmp(&b.deviation))?;
     (largest.deviation > SCALES * smallest.deviation).then(|| {
-        Finding::new(
-            Severity::Warning,
+        warning(
             &largest.name,
             format!(
                 "its deviation is {:.3e}, that of {} {:.3e}",

@@ -1,10 +1,10 @@
-//! How labels are distributed.
+//! The distribution of labels.
 
 use serde::Serialize;
 
 use crate::Labels;
 
-/// What labels there are, and how many of each.
+/// The distribution of labels.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 #[non_exhaustive]
@@ -29,7 +29,7 @@ pub enum LabelSummary {
     },
 }
 
-/// Scores of more whole numbers than this are not tabulated one by one.
+/// The largest number of bars in a histogram; wider distributions have none.
 const BARS: usize = 64;
 
 pub(super) fn summary(labels: &Labels) -> LabelSummary {
@@ -51,14 +51,11 @@ pub(super) fn summary(labels: &Labels) -> LabelSummary {
                 histogram.clear();
             }
             let count = |f: fn(&f32) -> bool| scores.iter().filter(|v| f(v)).count();
+            let fold = |start, f: fn(f32, f32) -> f32| scores.iter().copied().fold(start, f).into();
             LabelSummary::Scores {
                 range: [
-                    scores.iter().copied().fold(f32::INFINITY, f32::min).into(),
-                    scores
-                        .iter()
-                        .copied()
-                        .fold(f32::NEG_INFINITY, f32::max)
-                        .into(),
+                    fold(f32::INFINITY, f32::min),
+                    fold(f32::NEG_INFINITY, f32::max),
                 ],
                 mean,
                 deviation: (scores.iter().map(square).sum::<f64>() / n).sqrt(),

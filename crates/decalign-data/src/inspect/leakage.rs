@@ -1,4 +1,4 @@
-//! Identifiers and groups that are in more than one part of a split.
+//! Leakage: identifiers and groups in more than one part of a split.
 
 use std::collections::HashMap;
 
@@ -26,7 +26,7 @@ pub(super) fn findings(data: &Dataset) -> Vec<Finding> {
     found
 }
 
-/// Values of samples that are in several parts.
+/// A finding when samples of different parts share a value.
 fn shared(split: &Split, values: &[&str], what: &str, remedy: &str) -> Option<Finding> {
     let mut parts: HashMap<&str, [bool; 3]> = HashMap::new();
     for (value, part) in values.iter().zip(&split.parts) {
@@ -43,8 +43,8 @@ fn shared(split: &Split, values: &[&str], what: &str, remedy: &str) -> Option<Fi
     names.sort_unstable();
     let first = names.first()?;
     let seen = parts.get(first)?;
-    let there = [Part::Train, Part::Valid, Part::Test].into_iter();
-    let there: Vec<String> = there
+    let there: Vec<String> = Part::ALL
+        .into_iter()
         .zip(seen)
         .filter(|(_, s)| **s)
         .map(|(p, _)| p.to_string())

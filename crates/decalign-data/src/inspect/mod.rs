@@ -1,11 +1,10 @@
-//! A look over a data set: what is in it, what is wrong with it, and what to do.
+//! Inspection of a data set: contents, problems and remedies.
 
 mod duplicates;
 mod findings;
 mod labels;
 mod leakage;
 mod modality;
-mod presets;
 
 use serde::Serialize;
 
@@ -14,7 +13,7 @@ pub use findings::{Finding, Severity};
 pub use labels::LabelSummary;
 pub use modality::ModalitySummary;
 
-/// What a data set holds, and what is found about it.
+/// The contents of a data set, and findings about it.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Inspection {
@@ -30,13 +29,13 @@ pub struct Inspection {
     pub labels: Option<LabelSummary>,
     /// Tokens a sample, where the file has text as tokens.
     pub tokens: Option<usize>,
-    /// Whether samples have identifiers.
+    /// True when samples have identifiers.
     pub ids: bool,
-    /// Whether samples have texts.
+    /// True when samples have texts.
     pub texts: bool,
-    /// How many groups (videos) there are, where that is known.
+    /// The number of groups (videos), where it is known.
     pub groups: Option<usize>,
-    /// Everything found, the gravest first.
+    /// All findings, the most severe first.
     pub findings: Vec<Finding>,
 }
 
@@ -57,7 +56,7 @@ pub struct SplitSummary {
 }
 
 impl Dataset {
-    /// Looks the data set over: one pass over its features, and what that shows.
+    /// Inspects the data set in one pass over its features.
     ///
     /// ```
     /// let inspection = decalign_data::Dataset::mfeat()?.inspect()?;

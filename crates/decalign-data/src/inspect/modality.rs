@@ -1,10 +1,10 @@
-//! One pass over a modality's features.
+//! The summary of a modality, in one pass over its features.
 
 use serde::Serialize;
 
 use crate::{Modality, Result};
 
-/// The numbers of a modality, over steps that exist.
+/// Statistics of a modality over the steps that exist.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ModalitySummary {
@@ -14,7 +14,7 @@ pub struct ModalitySummary {
     pub steps: usize,
     /// Features a step.
     pub width: usize,
-    /// Whether lengths are given.
+    /// True when lengths are given.
     pub lengths_given: bool,
     /// Least, mean and largest number of steps up to the last that is not padding.
     pub length: [f64; 3],
@@ -36,14 +36,14 @@ pub struct ModalitySummary {
     pub non_finite: usize,
 }
 
-/// A summary, and what tells samples apart.
+/// The summary of a modality, and a digest of each sample to find duplicates.
 pub(super) struct Scan {
     pub(super) summary: ModalitySummary,
-    /// A digest of each sample's numbers.
+    /// The digest of each sample.
     pub(super) digests: Vec<u64>,
 }
 
-/// Sums of a feature, about a shift that keeps them small.
+/// Sums of a feature after subtraction of a shift, which keeps their rounding errors small.
 #[derive(Clone, Copy)]
 struct Sums {
     count: f64,
@@ -69,13 +69,13 @@ pub(super) fn scan(modality: &Modality) -> Result<Scan> {
         Some(given) => given.to_vec(),
         None => tails,
     };
-    // The first sample's first step is near enough to the rest for the sums to keep their digits.
+    // The first step of the first sample is the shift: any value of the data's size will do.
     let shift = modality.source().gather(&[0])?;
     let shift: Vec<f64> = shift[..width]
         .iter()
         .map(|v| if v.is_finite() { f64::from(*v) } else { 0.0 })
         .collect();
-    let pieces = modality.source().pieces(|rows, numbers| {
+    let pieces = modality.source().map_chunks(|rows, numbers| {
         let mut sums = vec![NONE; width];
         let (mut bad, mut digests) = (0, Vec::with_capacity(rows.len()));
         for (row, sample) in rows.zip(numbers.chunks_exact(steps * width)) {
@@ -117,7 +117,7 @@ fn add(sums: &mut [Sums], step: &[f32], shift: &[f64]) {
     }
 }
 
-/// A hash of numbers, the same for equal ones; those that meet are compared in full.
+/// A hash of the features, equal for equal samples; samples with equal hashes are compared in full.
 fn digest(sample: &[f32]) -> u64 {
     const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
     let add = |hash: u64, v: &f32| {

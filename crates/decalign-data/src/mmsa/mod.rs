@@ -1,4 +1,4 @@
-//! The layout of MMSA's pickles: parts, each with fields.
+//! The layout of MMSA's pickles: a dictionary of parts, each a dictionary of fields.
 
 mod values;
 
@@ -9,7 +9,7 @@ use crate::pickle::{Item, Pickle};
 use crate::{Dataset, Error, Labels, Modality, Part, Result};
 use values::{arrays, integers, is_features, is_whole, numbers, word};
 
-/// Parts by the names that files give them.
+/// The names of parts.
 const PARTS: [(&str, Part); 5] = [
     ("train", Part::Train),
     ("valid", Part::Valid),
@@ -18,7 +18,7 @@ const PARTS: [(&str, Part); 5] = [
     ("test", Part::Test),
 ];
 
-/// Fields that are no features.
+/// Fields that are not features.
 const OTHERS: [&str; 4] = ["raw_text", "id", "annotations", "labels"];
 
 /// Reads a pickle of parts, or of fields without parts.
@@ -64,9 +64,8 @@ struct Layout<'a> {
     parts: Vec<Piece<'a>>,
 }
 
-/// A feature field of all parts: arrays one after the other, and the lengths of samples that are
-/// arrays of their own.
-struct Found {
+/// The features of a modality in all parts: consecutive arrays, and the lengths of samples that are separate arrays.
+struct FeatureBlocks {
     blocks: Vec<Array>,
     lengths: Option<Vec<usize>>,
 }
@@ -89,7 +88,7 @@ impl<'a> Layout<'a> {
                     .iter()
                     .all(|b| b.shape().get(1) == Some(&tokens.steps()))
             {
-                // One step a token: the attention mask says which exist.
+                // One step a token: the attention mask gives the lengths.
                 lengths = tokens.lengths()?;
             }
             modalities.push(Modality::stored(name, found.blocks, lengths, self.origin)?);
@@ -99,7 +98,7 @@ impl<'a> Layout<'a> {
             data = data.with_labels(labels)?;
         }
         if let Some(tokens) = tokens {
-            data = data.with_tokens_ready(tokens)?;
+            data = data.with_tokens(tokens)?;
         }
         if let Some(ids) = self.texts("id")? {
             data = data.with_ids(ids)?;
@@ -120,7 +119,7 @@ impl<'a> Layout<'a> {
         Error::field(self.origin, format!("{}{dot}{field}", piece.name), message)
     }
 
-    /// Fields that hold features, text, audio and vision first.
+    /// The fields that hold features, text, audio and vision first.
     fn modality_names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for piece in &self.parts {
@@ -157,7 +156,7 @@ impl<'a> Layout<'a> {
             .ok_or_else(|| self.error(piece, name, "missing in this part, other parts have it"))
     }
 
-    fn features(&self, name: &str, counts: &mut Vec<usize>) -> Result<Found> {
+    fn features(&self, name: &str, counts: &mut Vec<usize>) -> Result<FeatureBlocks> {
         let first = counts.is_empty();
         let (mut blocks, mut lengths) = (Vec::new(), None);
         for (i, piece) in self.parts.iter().enumerate() {
@@ -177,7 +176,7 @@ impl<'a> Layout<'a> {
             match (own, i) {
                 (Some(own), 0) => lengths = Some(own),
                 (Some(own), _) => {
-                    // Parts before had all their steps.
+                    // All steps of earlier parts exist.
                     let steps = |b: &Array| std::iter::repeat_n(b.shape()[1], b.rows());
                     lengths
                         .get_or_insert_with(|| blocks.iter().flat_map(steps).collect())
@@ -192,11 +191,11 @@ impl<'a> Layout<'a> {
             }
             blocks.extend(here);
         }
-        Ok(Found { blocks, lengths })
+        Ok(FeatureBlocks { blocks, lengths })
     }
 
-    /// Lengths of all parts, if they are there; steps beyond the array are cut off there, too.
-    fn lengths(&self, field: &str, found: &Found) -> Result<Option<Vec<usize>>> {
+    /// The lengths of all parts, where the file has them. A length above T is taken as T.
+    fn lengths(&self, field: &str, found: &FeatureBlocks) -> Result<Option<Vec<usize>>> {
         if self.parts.iter().all(|p| p.fields.get(field).is_none()) {
             return Ok(None);
         }
@@ -232,7 +231,7 @@ impl<'a> Layout<'a> {
         crate::Tokens::new("text", blocks, self.origin).map(Some)
     }
 
-    /// Regression labels where there are any, else those of classes.
+    /// The regression labels, or the classes where there are none.
     fn labels(&self) -> Result<Option<Labels>> {
         let has = |field: &&str| self.parts.iter().any(|p| p.fields.get(field).is_some());
         let fields = ["regression_labels", "classification_labels", "labels"];
@@ -268,7 +267,7 @@ impl<'a> Layout<'a> {
             return Ok(None);
         }
         let mut texts = Vec::new();
-        // A string may be shared by many samples: what they take together is bounded, too.
+        // Many samples may share a string of the file, so the memory of their copies is bounded.
         let mut left = 64 << 20;
         for piece in &self.parts {
             let says = |message: String| self.error(piece, field, message);

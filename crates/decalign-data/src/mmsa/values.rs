@@ -1,9 +1,10 @@
-//! Values of a pickle as numbers, arrays and strings.
+//! Conversion of pickled values to numbers, arrays and strings.
 
-use crate::array::{Array, Element, Kind};
+use crate::array::{Array, Element, ElementKind};
+use crate::error::Parsed;
 use crate::pickle::{Item, List};
 
-pub(super) fn word(item: Item<'_>, left: &mut usize) -> std::result::Result<String, String> {
+pub(super) fn word(item: Item<'_>, left: &mut usize) -> Parsed<String> {
     match item {
         Item::Text(text) => {
             *left = left
@@ -15,7 +16,7 @@ pub(super) fn word(item: Item<'_>, left: &mut usize) -> std::result::Result<Stri
         }
         Item::Int(value) => Ok(value.to_string()),
         Item::None => Ok(String::new()),
-        // numpy's strings are arrays without a dimension.
+        // A string of numpy is an array of zero dimensions.
         Item::Array(array) if array.shape().is_empty() => {
             let strings = array.read().and_then(|array| array.to_strings());
             let strings = strings.map_err(|error| error.to_string())?;
@@ -25,7 +26,7 @@ pub(super) fn word(item: Item<'_>, left: &mut usize) -> std::result::Result<Stri
     }
 }
 
-/// Whether a field looks like features: numbers of two or three dimensions.
+/// True for numbers of two or three dimensions, the shape of features.
 pub(super) fn is_features(item: Item<'_>) -> bool {
     match item {
         Item::Array(array) => matches!(array.shape().len(), 2 | 3),
@@ -41,7 +42,7 @@ pub(super) fn is_features(item: Item<'_>) -> bool {
     }
 }
 
-/// Whether all numbers are integers by type.
+/// True when all numbers have an integer type.
 pub(super) fn is_whole(item: Item<'_>) -> bool {
     match item {
         Item::List(list) => list
@@ -54,9 +55,8 @@ pub(super) fn is_whole(item: Item<'_>) -> bool {
 
 type Arrays = (Vec<Array>, Option<Vec<usize>>);
 
-/// The arrays of a field, samples first, and the samples' lengths where each is an array of its
-/// own.
-pub(super) fn arrays(item: Item<'_>, origin: &str) -> std::result::Result<Arrays, String> {
+/// The arrays of a field with the samples as the first axis, and the lengths of samples that are separate arrays.
+pub(super) fn arrays(item: Item<'_>, origin: &str) -> Parsed<Arrays> {
     match item {
         Item::Array(array) => Ok((vec![array.read().map_err(|e| e.to_string())?], None)),
         Item::List(list) => match list.item(0) {
@@ -70,7 +70,7 @@ pub(super) fn arrays(item: Item<'_>, origin: &str) -> std::result::Result<Arrays
 }
 
 /// One array a sample: (T, D), or (D).
-fn of_samples(list: List<'_>) -> std::result::Result<Arrays, String> {
+fn of_samples(list: List<'_>) -> Parsed<Arrays> {
     let (mut blocks, mut lengths) = (Vec::with_capacity(list.len()), Vec::new());
     for (i, item) in list.iter().enumerate() {
         let Item::Array(array) = item else {
@@ -91,7 +91,7 @@ fn of_samples(list: List<'_>) -> std::result::Result<Arrays, String> {
 }
 
 /// Lists of lists of numbers, two or three deep, as one array.
-fn nested(list: List<'_>) -> std::result::Result<Array, String> {
+fn nested(list: List<'_>) -> Parsed<Array> {
     let mut numbers: Vec<u8> = Vec::new();
     let mut shape: [Option<usize>; 2] = [None, None];
     let mut check = |axis: usize, length: usize| match *shape[axis].get_or_insert(length) {
@@ -127,14 +127,14 @@ fn nested(list: List<'_>) -> std::result::Result<Array, String> {
         _ => return Err("lists of numbers beside lists of lists".to_owned()),
     };
     let element = Element {
-        kind: Kind::Float,
+        kind: ElementKind::Float,
         size: 8,
         big_endian: false,
     };
     Array::new(numbers.into(), element, shape, None)
 }
 
-pub(super) fn numbers(item: Item<'_>, origin: &str) -> std::result::Result<Vec<f64>, String> {
+pub(super) fn numbers(item: Item<'_>, origin: &str) -> Parsed<Vec<f64>> {
     match item {
         Item::List(list) => list
             .iter()
@@ -166,7 +166,7 @@ pub(super) fn numbers(item: Item<'_>, origin: &str) -> std::result::Result<Vec<f
     }
 }
 
-pub(super) fn integers(item: Item<'_>, origin: &str) -> std::result::Result<Vec<i64>, String> {
+pub(super) fn integers(item: Item<'_>, origin: &str) -> Parsed<Vec<i64>> {
     let whole = |v: f64| match v.fract() == 0.0 && v.abs() < 1e15 {
         true => Ok(v as i64),
         false => Err(format!("{v} is no length")),
@@ -174,7 +174,7 @@ pub(super) fn integers(item: Item<'_>, origin: &str) -> std::result::Result<Vec<
     numbers(item, origin)?.into_iter().map(whole).collect()
 }
 
-fn inner(item: Item<'_>) -> std::result::Result<List<'_>, String> {
+fn inner(item: Item<'_>) -> Parsed<List<'_>> {
     match item {
         Item::List(list) => Ok(list),
         other => Err(format!("{} among lists", other.kind())),

@@ -1,8 +1,8 @@
-//! Values that hold themselves.
+//! Detection of values that contain themselves.
 
 use super::heap::{Elements, Heap, Object, Value};
 
-/// The first byte of an object that is part of itself, if there is one.
+/// The byte of an object that contains itself, if there is one.
 ///
 /// Visits every object once, with a stack on the heap.
 pub(super) fn find(heap: &Heap, root: Value) -> Option<usize> {

@@ -1,8 +1,8 @@
-//! What a pickle builds: values, and the objects that several values may share.
+//! Values of a pickle, and the objects that several values may share.
 
 use crate::array::Element;
 
-/// A value: itself where it is small, a place in the heap where others may share it.
+/// A value: stored inline where it is small, else an index into the heap, which others may share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value {
     None,
@@ -13,7 +13,7 @@ pub(super) enum Value {
     Object(u32),
 }
 
-/// Names that a pickle may ask for. Nothing is run: each stands for what is built in its place.
+/// Names that a pickle may refer to. Nothing is executed: each selects the object that is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     NdArray,
@@ -31,7 +31,7 @@ pub(super) enum Known {
 }
 
 impl Known {
-    /// The meaning of a name, if it has one here. numpy 2 moved its modules.
+    /// The meaning of a name, if it is known. numpy 2 moved its modules.
     pub(super) fn find(module: &str, name: &str) -> Option<Self> {
         Some(match (module, name) {
             ("numpy", "ndarray") => Self::NdArray,
@@ -53,12 +53,12 @@ impl Known {
     }
 }
 
-/// How bytes of the file spell a string. Nothing is decoded before it is asked for.
+/// The encoding of a string in the file. Strings are decoded on demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
-    /// As they are.
+    /// The bytes of the string.
     Raw,
-    /// UTF-8 whose characters are the bytes meant: how protocols 0 to 2 carry bytes.
+    /// UTF-8 whose characters are the bytes: the encoding of bytes in protocols 0 to 2.
     Latin1,
     /// As a raw unicode escape, protocol 0.
     Escaped,
@@ -76,7 +76,7 @@ pub(super) struct Span {
     pub(super) spelling: Spelling,
 }
 
-/// Something that values may share.
+/// An object that values may share.
 #[derive(Debug)]
 pub(super) enum Object {
     Text(Span),
@@ -95,7 +95,7 @@ pub(super) enum DType {
     Objects,
 }
 
-/// An array, or what will be one once its state is known.
+/// An array, or a placeholder until its state is set.
 #[derive(Debug)]
 pub(super) enum Elements {
     Awaited,
@@ -112,17 +112,17 @@ pub(super) enum Elements {
     },
 }
 
-/// All objects of a pickle, and what they may cost.
+/// All objects of a pickle, and the memory that they may still take.
 #[derive(Debug)]
 pub(super) struct Heap {
     objects: Vec<(Object, usize)>,
     left: usize,
 }
 
-/// Bytes that a pickle of no size may take in memory.
+/// The memory in bytes that a pickle of any size may take.
 const ALLOWANCE: usize = 16 << 20;
-/// Bytes that each byte of the file justifies; a small integer in a list is two bytes there and 16
-/// here, in a vector that may have room for twice as many.
+/// Bytes of memory that each byte of the file justifies. A small integer in a list takes two bytes in the file and 16 in
+/// memory, in a vector with up to twice the capacity.
 const JUSTIFIED: usize = 16;
 
 impl Heap {
@@ -133,8 +133,8 @@ impl Heap {
         }
     }
 
-    /// Takes memory for `count` things of type `T`, vectors' spare room included; `false` when the
-    /// file does not justify it.
+    /// Accounts for `count` values of type `T`, spare capacity of vectors included; `false` when the file does not justify
+    /// the memory.
     pub(super) fn take<T>(&mut self, count: usize) -> bool {
         let cost = count.saturating_mul(2 * size_of::<T>());
         let enough = cost <= self.left;
@@ -142,7 +142,7 @@ impl Heap {
         enough
     }
 
-    /// Adds an object that byte `at` of the file makes.
+    /// Adds an object that the opcode at byte `at` creates.
     pub(super) fn add(&mut self, object: Object, at: usize) -> Option<Value> {
         let id = u32::try_from(self.objects.len()).ok()?;
         if !self.take::<(Object, usize)>(1) {
@@ -165,12 +165,12 @@ impl Heap {
         &mut self.objects[id as usize].0
     }
 
-    /// Which byte of the file made an object.
+    /// The byte of the opcode that created an object.
     pub(super) fn place(&self, id: u32) -> usize {
         self.objects[id as usize].1
     }
 
-    /// The object a value is, if it is one.
+    /// The object of a value that is not inline.
     pub(super) fn object(&self, value: Value) -> Option<&Object> {
         match value {
             Value::Object(id) => Some(self.get(id)),

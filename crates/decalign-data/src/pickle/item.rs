@@ -1,4 +1,4 @@
-//! A pickle's values, as readers see them.
+//! The values of a pickle.
 
 use std::borrow::Cow;
 
@@ -26,19 +26,19 @@ pub enum Item<'a> {
     /// A dictionary.
     Dict(Dict<'a>),
     /// A numpy array of numbers or strings.
-    Array(Numpy<'a>),
-    /// Something that is no value, such as a numpy dtype.
+    Array(NumpyArray<'a>),
+    /// An object that is not a value, such as a numpy dtype.
     Other,
 }
 
-/// A string or bytes, not decoded yet.
+/// A string or bytes, decoded by [`Text::read`].
 #[derive(Clone, Copy, Debug)]
 pub struct Text<'a> {
     pickle: &'a Pickle,
     span: Span,
 }
 
-/// Values in a row; those of an array of objects as they lie in memory.
+/// A sequence of values; those of an array of objects in memory order.
 #[derive(Clone, Copy, Debug)]
 pub struct List<'a> {
     pickle: &'a Pickle,
@@ -54,7 +54,7 @@ pub struct Dict<'a> {
 
 /// A numpy array, its elements still in the file.
 #[derive(Clone, Copy, Debug)]
-pub struct Numpy<'a> {
+pub struct NumpyArray<'a> {
     pickle: &'a Pickle,
     elements: &'a Elements,
 }
@@ -81,7 +81,7 @@ impl<'a> Item<'a> {
                         let items = pickle.heap.items(Value::Object(*list)).unwrap_or_default();
                         Self::List(List { pickle, items })
                     }
-                    elements => Self::Array(Numpy { pickle, elements }),
+                    elements => Self::Array(NumpyArray { pickle, elements }),
                 },
             },
         }
@@ -105,7 +105,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// What kind of value this is, in a word.
+    /// The kind of the value, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::None => "None",
@@ -143,13 +143,13 @@ impl<'a> Text<'a> {
         })
     }
 
-    /// Bytes it takes in the file.
+    /// The size in the file in bytes.
     pub(crate) fn size(&self) -> usize {
         self.span.end - self.span.start
     }
 
     fn is(&self, word: &str) -> bool {
-        // Spelled out, a word is never shorter than itself.
+        // An encoding is at least as long as the word, and at most ten times.
         self.size() >= word.len()
             && self.size() <= 10 * word.len() + 2
             && spelling::text(&self.pickle.file, self.span).is_some_and(|text| text == word)
@@ -157,12 +157,12 @@ impl<'a> Text<'a> {
 }
 
 impl<'a> List<'a> {
-    /// How many values there are.
+    /// The number of values.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there is none.
+    /// True when there is none.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
@@ -198,23 +198,22 @@ impl<'a> Dict<'a> {
             .map(move |(k, v)| (Item::new(pickle, *k), Item::new(pickle, *v)))
     }
 
-    /// How many there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there is none.
+    /// True when there is none.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 }
 
-impl Numpy<'_> {
-    /// The array. Where the file has its bytes as they are, they stay there; protocols 0 to 2
-    /// spell them out, they are decoded now.
+impl NumpyArray<'_> {
+    /// The array. Its bytes stay in the file; protocols 0 to 2 encode them, they are decoded now.
     ///
     /// # Errors
-    /// When the bytes are spelled wrongly or are not as many as the array has.
+    /// When the bytes violate their encoding or their number is not that of the array.
     pub fn read(&self) -> Result<Array> {
         let Elements::Plain {
             span,

@@ -1,4 +1,4 @@
-//! The interpreter: one loop over the opcodes, its stack on the heap.
+//! The interpreter: one loop over the opcodes, without recursion.
 
 use super::heap::{Heap, Known, Object, Span, Spelling, Value};
 use super::memo::Memo;
@@ -6,25 +6,25 @@ use super::opcode as op;
 use super::reader::Reader;
 use super::spelling;
 
-/// What goes wrong, and at which byte.
+/// An error and the byte of the file at which it occurred.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) at: usize,
     pub(super) message: String,
 }
 
-pub(super) type Run<T = ()> = Result<T, Fault>;
+pub(super) type PickleResult<T = ()> = Result<T, Fault>;
 
 /// A pickle being read.
 pub(super) struct Machine<'a> {
     pub(super) file: &'a [u8],
     pub(super) heap: Heap,
-    /// The byte of the opcode at hand.
+    /// The byte of the current opcode.
     pub(super) at: usize,
     reader: Reader<'a>,
-    stack: Vec<Value>,
+    pub(super) stack: Vec<Value>,
     /// Heights of the stack at its marks.
-    marks: Vec<usize>,
+    pub(super) marks: Vec<usize>,
     memo: Memo,
 }
 
@@ -41,8 +41,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Runs to the end; the value the pickle is.
-    pub(super) fn run(mut self) -> Run<(Heap, Value)> {
+    /// Runs to the end and returns the pickled value.
+    pub(super) fn run(mut self) -> PickleResult<(Heap, Value)> {
         loop {
             self.at = self.reader.at();
             let code = self.reader.byte()?;
@@ -57,14 +57,14 @@ impl<'a> Machine<'a> {
         }
     }
 
-    pub(super) fn fault<T>(&self, message: impl Into<String>) -> Run<T> {
+    pub(super) fn fault<T>(&self, message: impl Into<String>) -> PickleResult<T> {
         Err(Fault {
             at: self.at,
             message: message.into(),
         })
     }
 
-    fn step(&mut self, code: u8) -> Run {
+    fn step(&mut self, code: u8) -> PickleResult {
         match code {
             op::MARK => {
                 self.afford::<usize>(1)?;
@@ -115,10 +115,9 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Numbers and strings: their value, if the opcode is one of theirs.
-    fn scalar(&mut self, code: u8) -> Run<Option<Value>> {
+    /// The value of an opcode of a number or string; `None` for any other opcode.
+    fn scalar(&mut self, code: u8) -> PickleResult<Option<Value>> {
         let reader = &mut self.reader;
-        let string = |prefix: usize, spelling| (prefix, spelling);
         let value = match code {
             op::NONE => Value::None,
             op::NEWTRUE => Value::Bool(true),
@@ -142,15 +141,15 @@ impl<'a> Machine<'a> {
             }
             _ => {
                 let (prefix, is_text) = match code {
-                    op::SHORT_BINUNICODE => string(1, true),
-                    op::BINUNICODE => string(4, true),
-                    op::BINUNICODE8 => string(8, true),
-                    // Python 2's strings: text or bytes, as they are used.
-                    op::SHORT_BINSTRING => string(1, true),
-                    op::BINSTRING => string(4, true),
-                    op::SHORT_BINBYTES => string(1, false),
-                    op::BINBYTES => string(4, false),
-                    op::BINBYTES8 | op::BYTEARRAY8 => string(8, false),
+                    op::SHORT_BINUNICODE => (1, true),
+                    op::BINUNICODE => (4, true),
+                    op::BINUNICODE8 => (8, true),
+                    // Python 2's strings are text or bytes, depending on their use.
+                    op::SHORT_BINSTRING => (1, true),
+                    op::BINSTRING => (4, true),
+                    op::SHORT_BINBYTES => (1, false),
+                    op::BINBYTES => (4, false),
+                    op::BINBYTES8 | op::BYTEARRAY8 => (8, false),
                     _ => return Ok(None),
                 };
                 let length = reader.length(prefix)?;
@@ -165,7 +164,7 @@ impl<'a> Machine<'a> {
         Ok(Some(value))
     }
 
-    fn text(&mut self, start: usize, end: usize, spelling: Spelling) -> Run<Value> {
+    fn text(&mut self, start: usize, end: usize, spelling: Spelling) -> PickleResult<Value> {
         let span = Span {
             start,
             end,
@@ -174,7 +173,7 @@ impl<'a> Machine<'a> {
         self.add(Object::Text(span))
     }
 
-    fn bytes(&mut self, start: usize, end: usize) -> Run<Value> {
+    fn bytes(&mut self, start: usize, end: usize) -> PickleResult<Value> {
         let spelling = Spelling::Raw;
         self.add(Object::Bytes(Span {
             start,
@@ -183,7 +182,7 @@ impl<'a> Machine<'a> {
         }))
     }
 
-    fn container(&mut self, code: u8) -> Run {
+    fn container(&mut self, code: u8) -> PickleResult {
         let object = match code {
             op::EMPTY_TUPLE => Object::Tuple(Vec::new()),
             op::EMPTY_LIST | op::EMPTY_SET => Object::List(Vec::new()),
@@ -228,7 +227,7 @@ impl<'a> Machine<'a> {
         self.push(value)
     }
 
-    fn refuse(&self, code: u8) -> Run {
+    fn refuse(&self, code: u8) -> PickleResult {
         self.fault(match code {
             op::INST | op::OBJ | op::NEWOBJ_EX => {
                 "asks for an object of a class; only plain values and numpy arrays are read".into()
@@ -242,7 +241,7 @@ impl<'a> Machine<'a> {
         })
     }
 
-    fn get(&mut self, code: u8) -> Run {
+    fn get(&mut self, code: u8) -> PickleResult {
         let index = match code {
             op::GET => self.reader.decimal()?,
             op::BINGET => self.reader.length(1)?,
@@ -254,7 +253,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn put(&mut self, code: u8) -> Run {
+    fn put(&mut self, code: u8) -> PickleResult {
         let index = match code {
             op::PUT => self.reader.decimal()?,
             op::BINPUT => self.reader.length(1)?,
@@ -264,14 +263,14 @@ impl<'a> Machine<'a> {
         let value = self.top()?;
         match self.memo.in_order(index) {
             true => self.afford::<Value>(1)?,
-            // An entry of a map takes a few words more.
+            // An entry of a hash map takes a few words more.
             false => self.afford::<[Value; 3]>(1)?,
         }
         self.memo.put(index, value);
         Ok(())
     }
 
-    fn global(&mut self, code: u8) -> Run {
+    fn global(&mut self, code: u8) -> PickleResult {
         let (module, name) = if code == op::GLOBAL {
             let module = self.reader.line()?;
             (module, self.reader.line()?)
@@ -295,105 +294,13 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn raw_span(&self, value: Value) -> Run<(usize, usize)> {
+    fn raw_span(&self, value: Value) -> PickleResult<(usize, usize)> {
         match self.heap.object(value) {
             Some(Object::Text(span)) if span.spelling == Spelling::Raw => {
                 Ok((span.start, span.end))
             }
             _ => self.fault("a name that is no text"),
         }
-    }
-
-    /// Fails when the file does not justify memory for `count` more things of type `T`.
-    pub(super) fn afford<T>(&mut self, count: usize) -> Run {
-        match self.heap.take::<T>(count) {
-            true => Ok(()),
-            false => self.fault("builds more than a file of its size can hold"),
-        }
-    }
-
-    pub(super) fn add(&mut self, object: Object) -> Run<Value> {
-        match self.heap.add(object, self.at) {
-            Some(value) => Ok(value),
-            None => self.fault("builds more than a file of its size can hold"),
-        }
-    }
-
-    fn push(&mut self, value: Value) -> Run {
-        if self.stack.len() == self.stack.capacity() {
-            // What is popped makes room again: only the largest stack there was counts.
-            self.afford::<Value>(self.stack.len().max(4))?;
-        }
-        self.stack.push(value);
-        Ok(())
-    }
-
-    /// The height below which the stack belongs to what began before the last mark.
-    fn floor(&self) -> usize {
-        self.marks.last().copied().unwrap_or(0)
-    }
-
-    fn top(&self) -> Run<Value> {
-        match self.stack.last() {
-            Some(value) if self.stack.len() > self.floor() => Ok(*value),
-            _ => self.fault("the stack is empty"),
-        }
-    }
-
-    fn pop(&mut self) -> Run<Value> {
-        let value = self.top()?;
-        self.stack.pop();
-        Ok(value)
-    }
-
-    fn drop_one(&mut self) -> Run {
-        // Python lets this opcode take a mark, too.
-        if self.stack.len() == self.floor() && self.marks.pop().is_some() {
-            return Ok(());
-        }
-        self.pop().map(|_| ())
-    }
-
-    fn since_mark(&mut self) -> Run<Vec<Value>> {
-        match self.marks.pop() {
-            Some(mark) => {
-                self.afford::<Value>(self.stack.len() - mark)?;
-                Ok(self.stack.split_off(mark))
-            }
-            None => self.fault("there is no mark on the stack"),
-        }
-    }
-
-    fn pairs(&mut self, values: &[Value]) -> Run<Vec<(Value, Value)>> {
-        let (pairs, rest) = values.as_chunks::<2>();
-        if !rest.is_empty() {
-            return self.fault("a key without a value");
-        }
-        self.afford::<[Value; 2]>(pairs.len())?;
-        Ok(pairs.iter().map(|[key, value]| (*key, *value)).collect())
-    }
-
-    fn extend(&mut self, values: &[Value]) -> Run {
-        let target = self.top()?;
-        self.afford::<Value>(values.len())?;
-        if let Value::Object(id) = target
-            && let Object::List(items) = self.heap.get_mut(id)
-        {
-            items.extend_from_slice(values);
-            return Ok(());
-        }
-        self.fault("appends to something that is no list")
-    }
-
-    fn set_items(&mut self, values: &[Value]) -> Run {
-        let pairs = self.pairs(values)?;
-        if let Value::Object(id) = self.top()?
-            && let Object::Dict(items) = self.heap.get_mut(id)
-        {
-            items.extend(pairs);
-            return Ok(());
-        }
-        self.fault("sets an item of something that is no dictionary")
     }
 
     /// A short text, such as the name of a type.

@@ -1,10 +1,10 @@
-//! Values that the pickle refers to by number.
+//! The memo: values that the pickle refers to by number.
 
 use std::collections::HashMap;
 
 use super::heap::Value;
 
-/// Numbers come in order in what Python writes; others are possible.
+/// Python writes consecutive numbers, held in a vector; a map holds others.
 #[derive(Debug, Default)]
 pub(super) struct Memo {
     dense: Vec<Value>,
@@ -21,7 +21,7 @@ impl Memo {
         if let Some(place) = self.dense.get_mut(index) {
             *place = value;
         } else if index == self.dense.len() {
-            // A number that was set out of order is in order now.
+            // The number may have been set out of order before.
             self.sparse.remove(&index);
             self.dense.push(value);
         } else {
@@ -29,7 +29,7 @@ impl Memo {
         }
     }
 
-    /// Whether a number is one of those that come in order.
+    /// True for a number that the vector holds or that comes next.
     pub(super) fn in_order(&self, index: usize) -> bool {
         index <= self.dense.len()
     }

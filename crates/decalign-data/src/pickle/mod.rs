@@ -6,12 +6,12 @@
 //! name and its byte.
 //!
 //! - The file is mapped; an array is a span of it until its elements are asked for.
-//! - What the pickle shares is shared here; what holds itself is refused.
+//! - Shared values stay shared; values that contain themselves are refused.
 //! - There is no recursion. Memory beyond the arrays is bounded by 16 MB and 16 times the file's
 //!   size, whatever the file says.
 //!
-//! `serde-pickle` reads opcodes but knows no numpy, and Candle's reader of `.pth` files builds what
-//! a file says without bounds: hence one of our own.
+//! Alternatives do not fit: `serde-pickle` knows no numpy, and Candle's reader of `.pth` files builds what
+//! a file says without bounds.
 //!
 //! ```
 //! use decalign_data::pickle::{Item, Pickle};
@@ -32,16 +32,17 @@ mod opcode;
 mod reader;
 mod reduce;
 mod spelling;
+mod stack;
 
 use std::path::Path;
 
 use crate::bytes::Bytes;
 use crate::{Error, Result};
 use heap::{Heap, Value};
-pub use item::{Dict, Item, List, Numpy, Text};
+pub use item::{Dict, Item, List, NumpyArray, Text};
 use machine::Machine;
 
-/// A pickle, read: its values, and where its arrays lie.
+/// A pickle: its values, and the places of its arrays in the file.
 #[derive(Debug)]
 pub struct Pickle {
     origin: String,
@@ -54,8 +55,8 @@ impl Pickle {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it is not there, is cut short or no pickle, holds itself, or asks for a name that is
-    /// neither a plain value's nor numpy's; the message says at which byte.
+    /// When it does not exist, is truncated or no pickle, contains itself, or refers to a name that is
+    /// neither a plain value's nor numpy's; the message gives the byte.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Self::new(Bytes::open(path)?, &path.display().to_string())

@@ -1,7 +1,7 @@
-//! The bytes of a pickle, one after the other.
+//! Reading the bytes of a pickle in order.
 
 use super::heap::Value;
-use super::machine::{Fault, Run};
+use super::machine::{Fault, PickleResult};
 use super::opcode as op;
 
 pub(super) struct Reader<'a> {
@@ -22,7 +22,7 @@ impl<'a> Reader<'a> {
         self.file.len() - self.at
     }
 
-    fn fault<T>(&self, message: impl Into<String>) -> Run<T> {
+    fn fault<T>(&self, message: impl Into<String>) -> PickleResult<T> {
         Err(Fault {
             at: self.at,
             message: message.into(),
@@ -30,7 +30,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The place of the next `length` bytes.
-    pub(super) fn take(&mut self, length: usize) -> Run<(usize, usize)> {
+    pub(super) fn take(&mut self, length: usize) -> PickleResult<(usize, usize)> {
         if length > self.left() {
             return self.fault(format!(
                 "the file ends after {} bytes, {length} more are announced here",
@@ -42,11 +42,11 @@ impl<'a> Reader<'a> {
         Ok((start, self.at))
     }
 
-    pub(super) fn byte(&mut self) -> Run<u8> {
+    pub(super) fn byte(&mut self) -> PickleResult<u8> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Run<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> PickleResult<[u8; N]> {
         match self.file[self.at..].first_chunk::<N>() {
             Some(bytes) => {
                 self.at += N;
@@ -60,18 +60,18 @@ impl<'a> Reader<'a> {
     }
 
     /// A length or number in 1, 4 or 8 little-endian bytes.
-    pub(super) fn length(&mut self, size: usize) -> Run<usize> {
+    pub(super) fn length(&mut self, size: usize) -> PickleResult<usize> {
         let value = match size {
             1 => u64::from(self.byte()?),
             4 => u64::from(u32::from_le_bytes(self.array()?)),
             _ => u64::from_le_bytes(self.array()?),
         };
-        // What this machine cannot count, the file cannot hold.
+        // A length above usize is longer than any file.
         Ok(usize::try_from(value).unwrap_or(usize::MAX))
     }
 
-    /// The place of a line, without its end.
-    pub(super) fn line(&mut self) -> Run<(usize, usize)> {
+    /// The range of a line, without its end.
+    pub(super) fn line(&mut self) -> PickleResult<(usize, usize)> {
         let rest = &self.file[self.at..];
         match rest.iter().position(|b| *b == b'\n') {
             Some(length) => {
@@ -83,8 +83,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The place of a line's string literal, without its quotes.
-    pub(super) fn quotes(&mut self) -> Run<(usize, usize)> {
+    /// The range of a line's string literal, without its quotes.
+    pub(super) fn quotes(&mut self) -> PickleResult<(usize, usize)> {
         let (start, end) = self.line()?;
         match &self.file[start..end] {
             [first @ (b'\'' | b'"'), .., last] if first == last => Ok((start + 1, end - 1)),
@@ -92,17 +92,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn decimal(&mut self) -> Run<usize> {
+    pub(super) fn decimal(&mut self) -> PickleResult<usize> {
         let (start, end) = self.line()?;
         let text = std::str::from_utf8(&self.file[start..end]).ok();
         match text.and_then(|text| text.trim_end().parse().ok()) {
             Some(value) => Ok(value),
-            None => self.fault("a number that is none"),
+            None => self.fault("expected a decimal number"),
         }
     }
 
-    /// A number written out, as protocol 0 has them; 00 and 01 are false and true.
-    pub(super) fn number(&mut self, code: u8) -> Run<Value> {
+    /// A decimal number of protocol 0; 00 and 01 are false and true.
+    pub(super) fn number(&mut self, code: u8) -> PickleResult<Value> {
         let (start, end) = self.line()?;
         let text = std::str::from_utf8(&self.file[start..end]).unwrap_or_default();
         let text = text.trim_end();
@@ -119,12 +119,12 @@ impl<'a> Reader<'a> {
         };
         match value {
             Some(value) => Ok(value),
-            None => self.fault("a number that is none, or needs more than 64 bits"),
+            None => self.fault("expected a number; integers of more than 64 bits are not read"),
         }
     }
 
     /// A little-endian integer of `length` bytes in two's complement.
-    pub(super) fn long(&mut self, length: usize) -> Run<Value> {
+    pub(super) fn long(&mut self, length: usize) -> PickleResult<Value> {
         let (start, end) = self.take(length)?;
         let bytes = &self.file[start..end];
         let fill = if bytes.last().is_some_and(|b| *b >= 0x80) {
@@ -136,11 +136,11 @@ impl<'a> Reader<'a> {
         let mut word = [fill; 8];
         word[..low.len()].copy_from_slice(low);
         let value = i64::from_le_bytes(word);
-        // Bytes beyond the eighth may only repeat the sign.
+        // Bytes after the eighth may only repeat the sign.
         let sign = if value < 0 { 0xFF } else { 0 };
         match high.iter().all(|b| *b == sign) {
             true => Ok(Value::Int(value)),
-            false => self.fault("a whole number of more than 64 bits"),
+            false => self.fault("an integer of more than 64 bits"),
         }
     }
 }

@@ -1,31 +1,31 @@
-//! What stands for the calls that a pickle asks for. Nothing is called.
+//! The objects in place of the calls in a pickle. Nothing is called.
 
 use super::heap::{DType, Elements, Known, Object, Span, Spelling, Value};
-use super::machine::{Machine, Run};
+use super::machine::{Machine, PickleResult};
 use super::spelling;
-use crate::array::{Element, Kind, c_strides, fortran_strides, size_of};
+use crate::array::{Element, ElementKind, c_strides, fortran_strides, size_of};
 
-/// How elements follow one another.
+/// The memory order of an array.
 enum Order {
     C,
     Fortran,
-    /// C order of a shape whose axes are then put in this order.
+    /// C order, then a permutation of the axes.
     Transposed(Value),
 }
 
-/// numpy has at most this many dimensions.
+/// The largest number of dimensions in numpy.
 const DIMENSIONS: usize = 64;
 
 impl Machine<'_> {
-    /// What calling `callable` with a tuple of arguments gives.
-    pub(super) fn reduce(&mut self, callable: Value, arguments: Value) -> Run<Value> {
+    /// The object of a call of `callable` with a tuple of arguments.
+    pub(super) fn reduce(&mut self, callable: Value, arguments: Value) -> PickleResult<Value> {
         let Value::Known(known) = callable else {
             return self.fault("calls something that is no name");
         };
         let Some(Object::Tuple(arguments)) = self.heap.object(arguments) else {
             return self.fault("calls without a tuple of arguments");
         };
-        // Six are the most that any of these takes.
+        // No known callable takes more than six.
         let mut held = [Value::None; 6];
         let count = arguments.len();
         if count > held.len() {
@@ -36,11 +36,11 @@ impl Machine<'_> {
     }
 
     /// As [`Self::reduce`], for classes.
-    pub(super) fn create(&mut self, class: Value, arguments: Value) -> Run<Value> {
+    pub(super) fn create(&mut self, class: Value, arguments: Value) -> PickleResult<Value> {
         self.reduce(class, arguments)
     }
 
-    fn call(&mut self, known: Known, arguments: &[Value]) -> Run<Value> {
+    fn call(&mut self, known: Known, arguments: &[Value]) -> PickleResult<Value> {
         match (known, arguments) {
             (Known::Reconstruct, [Value::Known(Known::NdArray), ..]) => {
                 self.add(Object::Array(Box::new(Elements::Awaited)))
@@ -106,8 +106,8 @@ impl Machine<'_> {
         }
     }
 
-    /// The bytes of a text whose characters stand for them.
-    fn encoded(&mut self, text: Value) -> Run<Value> {
+    /// The bytes of a text in which each character is a byte.
+    fn encoded(&mut self, text: Value) -> PickleResult<Value> {
         let span = match self.heap.object(text) {
             Some(Object::Text(span)) => *span,
             _ => return self.fault("bytes of something that is no text"),
@@ -120,7 +120,7 @@ impl Machine<'_> {
         self.add(Object::Bytes(Span { spelling, ..span }))
     }
 
-    fn dict(&mut self, pairs: Value) -> Run<Value> {
+    fn dict(&mut self, pairs: Value) -> PickleResult<Value> {
         let Some(items) = self.heap.items(pairs) else {
             return match self.heap.object(pairs) {
                 Some(Object::Dict(_)) => Ok(pairs),
@@ -140,7 +140,7 @@ impl Machine<'_> {
         }
     }
 
-    fn dtype(&mut self, name: Value) -> Run<Value> {
+    fn dtype(&mut self, name: Value) -> PickleResult<Value> {
         let Some(name) = self.word(name) else {
             return self.fault("a type of elements without a name");
         };
@@ -156,8 +156,8 @@ impl Machine<'_> {
         self.add(Object::DType(dtype))
     }
 
-    /// Sets the state of what [`Self::reduce`] made.
-    pub(super) fn build(&mut self, target: Value, state: Value) -> Run {
+    /// Sets the state of an object that [`Self::reduce`] created.
+    pub(super) fn build(&mut self, target: Value, state: Value) -> PickleResult {
         let Value::Object(id) = target else {
             return self.fault("sets the state of something that has none");
         };
@@ -187,7 +187,7 @@ impl Machine<'_> {
         }
     }
 
-    fn ordered(&self, dtype: DType, order: Value, size: Value) -> Run<DType> {
+    fn ordered(&self, dtype: DType, order: Value, size: Value) -> PickleResult<DType> {
         let DType::Plain(mut element) = dtype else {
             return Ok(dtype);
         };
@@ -196,12 +196,16 @@ impl Machine<'_> {
             Some("<" | "|" | "=") => false,
             _ => return self.fault("a type of elements without a byte order"),
         };
-        // Strings tell their size here; numbers say -1.
+        // The size of strings; -1 for numbers.
         match (element.kind, size) {
-            (Kind::Text | Kind::Bytes, Value::Int(size)) => match usize::try_from(size) {
-                Ok(size) if element.kind == Kind::Bytes || size % 4 == 0 => element.size = size,
-                _ => return self.fault(format!("strings of {size} bytes")),
-            },
+            (ElementKind::Text | ElementKind::Bytes, Value::Int(size)) => {
+                match usize::try_from(size) {
+                    Ok(size) if element.kind == ElementKind::Bytes || size % 4 == 0 => {
+                        element.size = size
+                    }
+                    _ => return self.fault(format!("strings of {size} bytes")),
+                }
+            }
             (_, Value::Int(-1)) => {}
             (_, Value::Int(size)) if usize::try_from(size) == Ok(element.size) => {}
             _ => return self.fault("a type of elements of another size than its own"),
@@ -209,7 +213,13 @@ impl Machine<'_> {
         Ok(DType::Plain(element))
     }
 
-    fn elements(&self, shape: Value, dtype: Value, order: Order, data: Value) -> Run<Elements> {
+    fn elements(
+        &self,
+        shape: Value,
+        dtype: Value,
+        order: Order,
+        data: Value,
+    ) -> PickleResult<Elements> {
         let shape = self.shape(shape)?;
         let Some(Object::DType(dtype)) = self.heap.object(dtype) else {
             return self.fault("an array without a type of elements");
@@ -225,7 +235,7 @@ impl Machine<'_> {
         let there = span.end - span.start;
         let fits = match span.spelling {
             Spelling::Raw => expected == Some(there),
-            // As many as that at least; how many is seen when they are decoded.
+            // A lower bound: decoding determines the number of bytes.
             _ => expected.is_some_and(|expected| expected <= there),
         };
         if !fits {
@@ -247,8 +257,12 @@ impl Machine<'_> {
         })
     }
 
-    /// Shape and strides of an array in C order whose axes are put in another order.
-    fn transposed(&self, shape: &[usize], axes: Value) -> Run<(Vec<usize>, Option<Vec<usize>>)> {
+    /// The shape and strides of an array in C order after a permutation of its axes.
+    fn transposed(
+        &self,
+        shape: &[usize],
+        axes: Value,
+    ) -> PickleResult<(Vec<usize>, Option<Vec<usize>>)> {
         let axes = self.shape(axes)?;
         let mut sorted = axes.clone();
         sorted.sort_unstable();
@@ -263,7 +277,7 @@ impl Machine<'_> {
         ))
     }
 
-    fn shape(&self, shape: Value) -> Run<Vec<usize>> {
+    fn shape(&self, shape: Value) -> PickleResult<Vec<usize>> {
         let one = [shape];
         let dims = self.heap.items(shape).unwrap_or(&one);
         if dims.len() > DIMENSIONS {
@@ -279,7 +293,7 @@ impl Machine<'_> {
         }
     }
 
-    fn objects(&self, shape: Vec<usize>, data: Value) -> Run<Elements> {
+    fn objects(&self, shape: Vec<usize>, data: Value) -> PickleResult<Elements> {
         let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
         let (Value::Object(list), Some(items)) = (data, self.heap.items(data)) else {
             return self.fault("an array of objects without a list of them");
@@ -290,7 +304,7 @@ impl Machine<'_> {
         }
     }
 
-    fn numpy_scalar(&mut self, dtype: Value, value: Value) -> Run<Value> {
+    fn numpy_scalar(&mut self, dtype: Value, value: Value) -> PickleResult<Value> {
         let element = match self.heap.object(dtype) {
             Some(Object::DType(DType::Objects)) => return Ok(value),
             Some(Object::DType(DType::Plain(element))) => *element,
@@ -299,7 +313,7 @@ impl Machine<'_> {
         let Some(span) = self.span(value) else {
             return self.fault("a number without its bytes");
         };
-        // A number takes at most 16 bytes, strings stay arrays of one.
+        // A number takes at most 16 bytes; a string stays an array of zero dimensions.
         if element.is_text() || span.end - span.start > 64 {
             let elements = Elements::Plain {
                 span,
@@ -322,7 +336,9 @@ impl Machine<'_> {
             crate::array::Array::new(bytes.into(), element, Vec::new(), None).ok()
         });
         let number = array.as_ref().and_then(|array| match element.is_integer() {
-            _ if element.kind == Kind::Bool => Some(Value::Bool(array.to_i64().ok()?[0] != 0)),
+            _ if element.kind == ElementKind::Bool => {
+                Some(Value::Bool(array.to_i64().ok()?[0] != 0))
+            }
             true => Some(Value::Int(array.to_i64().ok()?[0])),
             false => Some(Value::Float(array.to_f64().ok()?[0])),
         });

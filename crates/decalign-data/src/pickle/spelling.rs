@@ -1,10 +1,10 @@
-//! Strings of the file, decoded.
+//! Decoding strings of the file.
 
 use std::borrow::Cow;
 
 use super::heap::{Span, Spelling};
 
-/// The text of a span; `None` when it is not spelled as it says.
+/// The text of a span; `None` when it violates its encoding.
 pub(super) fn text<'a>(file: &'a [u8], span: Span) -> Option<Cow<'a, str>> {
     let raw = &file[span.start..span.end];
     match span.spelling {
@@ -25,14 +25,14 @@ pub(super) fn text<'a>(file: &'a [u8], span: Span) -> Option<Cow<'a, str>> {
     }
 }
 
-/// The bytes of a span; `None` when they are not spelled as it says.
+/// The bytes of a span; `None` when it violates its encoding.
 pub(super) fn bytes<'a>(file: &'a [u8], span: Span) -> Option<Cow<'a, [u8]>> {
     let raw = &file[span.start..span.end];
     let byte = |letter: char| u8::try_from(u32::from(letter)).ok();
     match span.spelling {
         Spelling::Raw => Some(Cow::Borrowed(raw)),
         Spelling::Latin1 => {
-            // At least as many bytes of UTF-8 as characters: the vector never grows.
+            // UTF-8 has at least as many bytes as characters, so the vector does not grow.
             let text = std::str::from_utf8(raw).ok()?;
             let mut bytes = Vec::with_capacity(text.len());
             for letter in text.chars() {
@@ -49,7 +49,7 @@ pub(super) fn bytes<'a>(file: &'a [u8], span: Span) -> Option<Cow<'a, [u8]>> {
     }
 }
 
-/// Python writes lone surrogates, which are no characters, in three bytes; they become U+FFFD.
+/// Replaces lone surrogates, which Python writes in three bytes, by U+FFFD.
 fn without_surrogates(raw: &[u8]) -> Option<String> {
     let mut text = String::new();
     let mut rest = raw;
@@ -72,8 +72,7 @@ fn without_surrogates(raw: &[u8]) -> Option<String> {
     }
 }
 
-/// Characters of a raw unicode escape: Latin-1, and `\uXXXX`, `\UXXXXXXXX` after a backslash that
-/// is not itself behind one.
+/// The characters of a raw unicode escape: Latin-1, and `\uXXXX`, `\UXXXXXXXX` after an odd number of backslashes.
 fn escaped(raw: &[u8]) -> Option<impl Iterator<Item = Option<char>> + '_> {
     let mut at = 0;
     let mut slashes = 0usize;
@@ -98,7 +97,7 @@ fn escaped(raw: &[u8]) -> Option<impl Iterator<Item = Option<char>> + '_> {
     }))
 }
 
-/// The bytes of a string literal, its quotes already gone.
+/// The bytes of a string literal without its quotes.
 fn quoted(raw: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(raw.len());
     let mut rest = raw;

@@ -1,4 +1,4 @@
-//! Dealing samples into parts of given shares.
+//! Assignment of samples to parts of given fractions.
 
 use decalign_core::random::Stream;
 use rand::seq::SliceRandom;
@@ -6,16 +6,16 @@ use rand::seq::SliceRandom;
 /// Samples that stay together.
 pub(super) struct Unit {
     pub(super) rows: Vec<usize>,
-    /// What each part is to have its share of.
+    /// Each part gets its fraction of every stratum.
     pub(super) stratum: i64,
 }
 
 /// Keeps these draws apart from others of the same seed.
-const DEAL: u64 = 0x4445_414C;
+const ASSIGNMENT: u64 = 0x4445_414C;
 
-/// The part of each unit: shares `fractions` of every stratum's samples, as near as whole units
-/// allow. What rounding takes from a part in one stratum, the next ones give back.
-pub(super) fn deal(units: &[Unit], fractions: &[f64], seed: u64) -> Vec<usize> {
+/// The part of each unit: `fractions` of every stratum's samples, up to whole units. The rounding error of a part is
+/// carried from one stratum to the next.
+pub(super) fn assign(units: &[Unit], fractions: &[f64], seed: u64) -> Vec<usize> {
     let mut strata: Vec<i64> = units.iter().map(|unit| unit.stratum).collect();
     strata.sort_unstable();
     strata.dedup();
@@ -24,7 +24,7 @@ pub(super) fn deal(units: &[Unit], fractions: &[f64], seed: u64) -> Vec<usize> {
     for stratum in strata {
         let here = (0..units.len()).filter(|i| units[*i].stratum == stratum);
         let mut order: Vec<usize> = here.collect();
-        let stream = Stream::new(seed, DEAL).child(stratum as u64);
+        let stream = Stream::new(seed, ASSIGNMENT).child(stratum as u64);
         order.shuffle(&mut stream.generator());
         // Large units first: small ones fill the gaps.
         order.sort_by_key(|i| std::cmp::Reverse(units[*i].rows.len()));
@@ -35,7 +35,7 @@ pub(super) fn deal(units: &[Unit], fractions: &[f64], seed: u64) -> Vec<usize> {
         for i in order {
             let mut most = 0;
             for part in 1..owed.len() {
-                // Rounding must not decide between equals: the first one wins.
+                // A tolerance, so that rounding does not decide between equal parts: the first one wins.
                 if owed[part] > owed[most] + 1e-9 {
                     most = part;
                 }

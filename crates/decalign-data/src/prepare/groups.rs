@@ -1,12 +1,12 @@
-//! Which samples belong together.
+//! Groups of samples, from the file or from identifiers.
 
 use crate::Dataset;
 
 impl Dataset {
-    /// The group of each sample: those of the file, or else what comes before the clip's number in
-    /// identifiers such as `video$_$3`, `video$3` or `video[3]`.
+    /// The group of each sample: the groups of the file, or the text before the clip's number in identifiers such as
+    /// `video$_$3`, `video$3` or `video[3]`.
     ///
-    /// None when there are neither groups nor such identifiers.
+    /// `None` when there are neither groups nor such identifiers.
     pub fn sample_groups(&self) -> Option<Vec<&str>> {
         if let Some(groups) = self.groups() {
             return Some(groups.iter().map(String::as_str).collect());

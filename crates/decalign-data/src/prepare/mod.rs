@@ -1,4 +1,4 @@
-//! What is done to data before it is used: splits made, lengths found, samples marked.
+//! Preparation before training: splits, lengths from zero padding, missing modalities.
 
 mod assign;
 mod groups;
@@ -6,4 +6,4 @@ mod lengths;
 mod split;
 
 pub(crate) use lengths::zero_tails;
-pub use split::SplitPlan;
+pub use split::SplitOptions;

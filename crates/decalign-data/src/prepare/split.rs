@@ -1,53 +1,79 @@
-//! Splits made by fractions, by groups, by strata, and for cross-validation.
+//! Making splits: by fractions, by groups, by strata, and for cross-validation.
 
 use std::collections::HashMap;
 
-use super::assign::{Unit, deal};
+use super::assign::{Unit, assign};
 use crate::{Dataset, Labels, Part, Result};
 
-/// How a split is made; the same plan makes the same split of the same data.
+/// Options of a split; the same options make the same split of the same data.
 ///
 /// ```
-/// use decalign_data::{Dataset, Part, SplitPlan};
-/// let plan = SplitPlan { stratified: true, seed: 7, ..SplitPlan::default() };
-/// let data = Dataset::mfeat()?.with_fractions("mine", [0.6, 0.2, 0.2], plan)?;
+/// use decalign_data::{Dataset, Part, SplitOptions};
+/// let options = SplitOptions::new(7).stratified(true);
+/// let data = Dataset::mfeat()?.with_fractions("mine", [0.6, 0.2, 0.2], options)?;
 /// assert_eq!(data.part(Some("mine"), Part::Train)?.len(), 1200);
 /// # Ok::<(), decalign_data::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SplitPlan {
+#[non_exhaustive]
+pub struct SplitOptions {
     /// Keep the samples of a group (a video, a speaker) in one part.
     pub grouped: bool,
-    /// Give every part its share of each class, or of each score rounded to a whole number.
+    /// Give every part its fraction of each class, or of each score rounded to a whole number.
     pub stratified: bool,
-    /// What chance depends on.
+    /// The seed of the shuffle.
     pub seed: u64,
 }
 
+impl SplitOptions {
+    /// A shuffle of single samples by a seed.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
+    }
+
+    /// Keeps the samples of a group in one part.
+    pub fn grouped(self, grouped: bool) -> Self {
+        Self { grouped, ..self }
+    }
+
+    /// Gives every part its fraction of each class or rounded score.
+    pub fn stratified(self, stratified: bool) -> Self {
+        Self { stratified, ..self }
+    }
+}
+
 impl Dataset {
-    /// The data set with a further split: shares of the samples for training, validation and test.
+    /// The data set with a split added: fractions of the samples for training, validation and test.
     ///
     /// # Errors
-    /// When the shares are not positive or their sum is not 1, a part would be empty, there is a
-    /// split of this name, or the plan asks for groups or labels that the data has not.
-    pub fn with_fractions(self, name: &str, shares: [f64; 3], plan: SplitPlan) -> Result<Self> {
+    /// When the fractions are not positive or their sum is not 1, a part would be empty, a split of this name exists,
+    /// or the options need groups or labels that the data does not have.
+    pub fn with_fractions(
+        self,
+        name: &str,
+        shares: [f64; 3],
+        options: SplitOptions,
+    ) -> Result<Self> {
         let sum: f64 = shares.iter().sum();
         if !shares.iter().all(|s| *s > 0.0) || (sum - 1.0).abs() > 1e-6 {
             let message = format!("shares {shares:?} are not three positive numbers of sum 1");
             return Err(self.error("split", message));
         }
-        let dealt = self.dealt(&shares, plan)?;
-        let part = |i: &usize| Some([Part::Train, Part::Valid, Part::Test][*i]);
-        let parts: Vec<Option<Part>> = dealt.iter().map(part).collect();
+        let assigned = self.assigned(&shares, options)?;
+        let part = |i: &usize| Some(Part::ALL[*i]);
+        let parts: Vec<Option<Part>> = assigned.iter().map(part).collect();
         self.with_split(name, parts)
     }
 
-    /// The data set with `folds` further splits, `<name>0`, `<name>1`, ...: in split i, fold i is
-    /// the test part, the next one validates, the others train. Every sample is tested once.
+    /// The data set with `folds` splits added, `<name>0`, `<name>1`, ...: in split i, fold i tests, the next one
+    /// validates, the others train. Every sample is tested once.
     ///
     /// # Errors
     /// As [`Dataset::with_fractions`], and for fewer than 3 folds or more than there are samples.
-    pub fn with_folds(mut self, name: &str, folds: usize, plan: SplitPlan) -> Result<Self> {
+    pub fn with_folds(mut self, name: &str, folds: usize, options: SplitOptions) -> Result<Self> {
         if folds < 3 || folds > self.len() {
             let message = format!(
                 "{folds} folds of {} samples; at least 3, at most one a sample",
@@ -55,31 +81,31 @@ impl Dataset {
             );
             return Err(self.error("split", message));
         }
-        let dealt = self.dealt(&vec![1.0 / folds as f64; folds], plan)?;
+        let assigned = self.assigned(&vec![1.0 / folds as f64; folds], options)?;
         for fold in 0..folds {
             let part = |i: &usize| match (i + folds - fold) % folds {
                 0 => Some(Part::Test),
                 1 => Some(Part::Valid),
                 _ => Some(Part::Train),
             };
-            let parts = dealt.iter().map(part).collect();
+            let parts = assigned.iter().map(part).collect();
             self = self.with_split(&format!("{name}{fold}"), parts)?;
         }
         Ok(self)
     }
 
-    /// The number of the part of each sample.
-    fn dealt(&self, shares: &[f64], plan: SplitPlan) -> Result<Vec<usize>> {
-        let units = self.units(plan)?;
-        let dealt = deal(&units, shares, plan.seed);
+    /// The index of the part of each sample.
+    fn assigned(&self, shares: &[f64], options: SplitOptions) -> Result<Vec<usize>> {
+        let units = self.units(options)?;
+        let assigned = assign(&units, shares, options.seed);
         let mut parts = vec![0; self.len()];
-        for (unit, part) in units.iter().zip(&dealt) {
+        for (unit, part) in units.iter().zip(&assigned) {
             unit.rows.iter().for_each(|row| parts[*row] = *part);
         }
-        match (0..shares.len()).find(|part| !dealt.contains(part)) {
+        match (0..shares.len()).find(|part| !assigned.contains(part)) {
             None => Ok(parts),
             Some(part) => {
-                let what = if plan.grouped { "groups" } else { "samples" };
+                let what = if options.grouped { "groups" } else { "samples" };
                 let message = format!(
                     "part {} of {} would be empty: there are {} {what}",
                     part + 1,
@@ -91,8 +117,8 @@ impl Dataset {
         }
     }
 
-    fn units(&self, plan: SplitPlan) -> Result<Vec<Unit>> {
-        let strata = match (plan.stratified, self.labels()) {
+    fn units(&self, options: SplitOptions) -> Result<Vec<Unit>> {
+        let strata = match (options.stratified, self.labels()) {
             (false, _) => vec![0; self.len()],
             (true, Some(Labels::Scores(scores))) => {
                 scores.iter().map(|v| v.round_ties_even() as i64).collect()
@@ -102,7 +128,7 @@ impl Dataset {
             }
             (true, None) => return Err(self.error("labels", "missing; strata are made of them")),
         };
-        if !plan.grouped {
+        if !options.grouped {
             let unit = |(row, stratum): (usize, i64)| Unit {
                 rows: vec![row],
                 stratum,

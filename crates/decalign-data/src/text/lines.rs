@@ -7,15 +7,16 @@ use serde_json::{Map, Value};
 use super::samples::{Label, Samples};
 use super::table::sequences;
 use crate::bytes::Bytes;
+use crate::error::Parsed;
 use crate::fields::habit;
 use crate::{Dataset, Error, Modality, Result};
 
-/// Adds what lines say about samples to a data set; features in them are an error.
+/// Adds the labels, splits, ids and texts of a file of lines to a data set; features in it are an error.
 pub(super) fn onto(path: &Path, data: Dataset) -> Result<Dataset> {
     let origin = path.display().to_string();
     let file = Lines::open(path, &origin)?;
     if let Some(column) = file.features.first() {
-        let message = "features here, where only words about samples are expected";
+        let message = "features are not read from this file; put them into an array file";
         return Err(Error::field(&origin, &column.name, message));
     }
     if file.count != data.len() {
@@ -25,9 +26,9 @@ pub(super) fn onto(path: &Path, data: Dataset) -> Result<Dataset> {
     file.samples.onto(data)
 }
 
-/// Reads a file. Without features in it, those of the file of the same name ending in
-/// `.safetensors` or `.npz` beside it count; without such a file, samples have texts only.
-pub(super) fn read(path: &Path) -> Result<Dataset> {
+/// Reads a file. Features that it lacks are read from the `.safetensors` or `.npz` file of the same name, if there is one;
+/// else samples have texts only.
+pub(crate) fn read(path: &Path) -> Result<Dataset> {
     let origin = path.display().to_string();
     let mut file = Lines::open(path, &origin)?;
     let data = if file.features.is_empty() {
@@ -43,14 +44,13 @@ pub(super) fn read(path: &Path) -> Result<Dataset> {
     file.samples.onto(data)
 }
 
-/// The features that lie in another file, or none.
+/// The data set of the features in the file of the same name, or one without features.
 fn beside(path: &Path, origin: &str, file: &Lines) -> Result<Dataset> {
     let other = ["safetensors", "npz"].map(|e| path.with_extension(e));
     match other.iter().find(|other| other.is_file()) {
         Some(other) => {
             let data = Dataset::open(other)?;
             match data.len() == file.count {
-                // What the lines say is what counts.
                 true => Ok(data.with_features_only()),
                 false => {
                     let message = format!(
@@ -80,7 +80,7 @@ struct Lines {
     features: Vec<Column>,
 }
 
-/// A modality being read.
+/// The features of a modality, sample by sample.
 struct Column {
     name: String,
     width: usize,
@@ -91,7 +91,7 @@ struct Column {
 
 impl Lines {
     fn open(path: &Path, origin: &str) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|error| super::io(path, error))?;
+        let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
         let mut file = Self::default();
         let lines = text.lines().enumerate();
         for (i, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
@@ -106,7 +106,7 @@ impl Lines {
         Ok(file)
     }
 
-    fn add(&mut self, object: Map<String, Value>) -> std::result::Result<(), String> {
+    fn add(&mut self, object: Map<String, Value>) -> Parsed {
         let mut own = (None, None, None, None, None);
         for (key, value) in object {
             match (key.as_str(), value) {
@@ -133,7 +133,7 @@ impl Lines {
     }
 
     /// A list of numbers, one step, or a list of such lists, one a step.
-    fn features(&mut self, key: &str, values: Vec<Value>) -> std::result::Result<(), String> {
+    fn features(&mut self, key: &str, values: Vec<Value>) -> Parsed {
         let at = self.features.iter().position(|f| f.name == key);
         let at = at.unwrap_or_else(|| {
             self.features.push(Column {
@@ -146,7 +146,7 @@ impl Lines {
             self.features.len() - 1
         });
         let column = &mut self.features[at];
-        // Samples before that lack the modality.
+        // Earlier samples lack the modality.
         column.lengths.resize(self.count, 0);
         let deep = values.iter().any(Value::is_array);
         column.sequences |= deep;
@@ -188,7 +188,7 @@ impl Column {
     }
 }
 
-fn word(key: &str, value: Value) -> std::result::Result<String, String> {
+fn word(key: &str, value: Value) -> Parsed<String> {
     match value {
         Value::String(text) => Ok(text),
         Value::Number(number) => Ok(number.to_string()),
@@ -196,7 +196,7 @@ fn word(key: &str, value: Value) -> std::result::Result<String, String> {
     }
 }
 
-fn label(value: Value) -> std::result::Result<Label, String> {
+fn label(value: Value) -> Parsed<Label> {
     match value {
         Value::String(name) => Ok(Label::Name(name)),
         Value::Number(number) => Ok(match number.as_i64() {

@@ -1,4 +1,4 @@
-//! Files of any names, mapped to modalities, labels and splits by a small TOML.
+//! A TOML file that maps arrays of other files to modalities, labels and splits.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -10,11 +10,11 @@ use crate::bytes::Bytes;
 use crate::fields::{Entry, Fields, habit, is_reserved};
 use crate::{Dataset, Error, Result, container, npy};
 
-/// The mapping, as it is written.
+/// The content of the TOML file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Mapping {
-    /// The file that names are looked up in, unless they say another.
+    /// The default file of the arrays.
     file: Option<String>,
     /// Modalities by name.
     modalities: BTreeMap<String, Source>,
@@ -32,7 +32,7 @@ struct Mapping {
     lines: Option<String>,
 }
 
-/// Where an array is: its name, or that and more.
+/// The place of an array: its name, or its name, file and lengths.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Source {
@@ -49,7 +49,7 @@ struct Full {
     lengths: Option<String>,
 }
 
-/// Arrays of the files that were opened, by file and name.
+/// The arrays of the opened files, by file and name.
 struct Files<'a> {
     origin: &'a str,
     folder: &'a Path,
@@ -57,77 +57,77 @@ struct Files<'a> {
     open: HashMap<String, Fields>,
 }
 
-pub(super) fn read(path: &Path) -> Result<Dataset> {
+pub(crate) fn read(path: &Path) -> Result<Dataset> {
     let origin = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| super::io(path, error))?;
-    let mapping: Mapping = toml::from_str(&text).map_err(|error| {
-        let line = error
-            .span()
-            .map_or(0, |span| text[..span.start].lines().count().max(1));
-        Error::field(
-            &origin,
-            format!("line {line}"),
-            error.message().replace('\n', " "),
-        )
-    })?;
+    let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
+    let mapping = Mapping::parse(&text, &origin)?;
     let mut files = Files {
         origin: &origin,
         folder: path.parent().unwrap_or(Path::new("")),
         default: mapping.file.clone(),
         open: HashMap::new(),
     };
-    let mut fields = Fields {
-        origin: origin.clone(),
-        classes: mapping.classes,
-        ..Fields::default()
-    };
-    let mut names: Vec<String> = mapping.modalities.keys().cloned().collect();
-    names.sort_by_key(|name| (habit(name), name.clone()));
-    for (name, source) in &mapping.modalities {
-        if is_reserved(name) {
-            return Err(Error::field(
-                &origin,
-                name,
-                "a modality cannot be called so",
-            ));
-        }
-        let array = files.find(source)?;
-        fields
-            .entries
-            .push((format!("features.{name}"), Entry::Array(array)));
-        if let Source::Full(full) = source
-            && let Some(lengths) = &full.lengths
-        {
-            let array = files.array(full.file.as_deref(), lengths)?;
-            fields
-                .entries
-                .push((format!("lengths.{name}"), Entry::Array(array)));
-        }
-    }
-    fields.modalities = names;
-    let single = [
-        ("labels", mapping.labels),
-        ("split", mapping.split),
-        ("ids", mapping.ids),
-        ("texts", mapping.texts),
-        ("groups", mapping.groups),
-    ];
-    let single = single
-        .into_iter()
-        .map(|(name, source)| (name.to_owned(), source));
-    let splits = mapping.splits.into_iter();
-    let splits = splits.map(|(name, source)| (format!("split_{name}"), Some(source)));
-    for (name, source) in single.chain(splits) {
-        if let Some(source) = source {
-            fields
-                .entries
-                .push((name, Entry::Array(files.find(&source)?)));
-        }
-    }
-    let data = fields.dataset()?;
-    match mapping.lines {
-        Some(lines) => super::lines::onto(&files.folder.join(lines), data),
+    let lines = mapping.lines.as_ref().map(|lines| files.folder.join(lines));
+    let data = mapping.fields(&mut files)?.dataset()?;
+    match lines {
+        Some(lines) => super::lines::onto(&lines, data),
         None => Ok(data),
+    }
+}
+
+impl Mapping {
+    fn parse(text: &str, origin: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| {
+            let line = error
+                .span()
+                .map_or(0, |span| text[..span.start].lines().count().max(1));
+            let message = error.message().replace('\n', " ");
+            Error::field(origin, format!("line {line}"), message)
+        })
+    }
+
+    /// The arrays under the names that they have in a container.
+    fn fields(self, files: &mut Files<'_>) -> Result<Fields> {
+        let mut entries = Vec::new();
+        let mut modalities: Vec<String> = self.modalities.keys().cloned().collect();
+        modalities.sort_by_key(|name| (habit(name), name.clone()));
+        for (name, source) in &self.modalities {
+            if is_reserved(name) {
+                let message = "this name is reserved; rename the modality";
+                return Err(Error::field(files.origin, name, message));
+            }
+            entries.push((format!("features.{name}"), files.find(source)?));
+            if let Source::Full(full) = source
+                && let Some(lengths) = &full.lengths
+            {
+                let array = files.array(full.file.as_deref(), lengths)?;
+                entries.push((format!("lengths.{name}"), array));
+            }
+        }
+        let single = [
+            ("labels", self.labels),
+            ("split", self.split),
+            ("ids", self.ids),
+            ("texts", self.texts),
+            ("groups", self.groups),
+        ];
+        let single = single.map(|(name, source)| (name.to_owned(), source));
+        let splits = self.splits.into_iter();
+        let splits = splits.map(|(name, source)| (format!("split_{name}"), Some(source)));
+        for (name, source) in single.into_iter().chain(splits) {
+            if let Some(source) = source {
+                entries.push((name, files.find(&source)?));
+            }
+        }
+        let entries = entries.into_iter();
+        Ok(Fields {
+            origin: files.origin.to_owned(),
+            entries: entries
+                .map(|(name, array)| (name, Entry::Array(array)))
+                .collect(),
+            modalities,
+            classes: self.classes,
+        })
     }
 }
 

@@ -1,8 +1,9 @@
-//! What tables and JSON lines say about each sample.
+//! Ids, labels, splits, groups and texts of samples, as tables and JSON lines store them.
 
+use crate::error::Parsed;
 use crate::{Dataset, Labels, Part, Result};
 
-/// Columns that are about samples, none filled in yet.
+/// Columns with one cell a sample; a cell may be empty.
 #[derive(Default)]
 pub(super) struct Samples {
     pub(super) ids: Vec<Option<String>>,
@@ -12,7 +13,7 @@ pub(super) struct Samples {
     pub(super) texts: Vec<Option<String>>,
 }
 
-/// A label as it is written.
+/// A label before the kind of all labels is known.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Label {
     Score(f64),
@@ -34,7 +35,7 @@ impl Label {
 }
 
 impl Samples {
-    /// Adds what there is to a data set. A column has all of its cells or none.
+    /// Adds the columns to a data set. A column has all of its cells or none.
     pub(super) fn onto(self, mut data: Dataset) -> Result<Dataset> {
         if let Some(ids) = column(&data, "id", self.ids)? {
             data = data.with_ids(ids)?;
@@ -77,7 +78,7 @@ fn column<T>(data: &Dataset, name: &str, cells: Vec<Option<T>>) -> Result<Option
 }
 
 /// Classes when all are whole numbers or all are words, scores when all are numbers.
-fn labels_of(labels: Vec<Label>) -> std::result::Result<Labels, String> {
+fn labels_of(labels: Vec<Label>) -> Parsed<Labels> {
     let words = labels
         .iter()
         .filter(|l| matches!(l, Label::Name(_)))
@@ -116,7 +117,7 @@ fn labels_of(labels: Vec<Label>) -> std::result::Result<Labels, String> {
     Ok(Labels::Scores(labels.iter().map(score).collect()))
 }
 
-/// The part of a word; `None` inside for none.
+/// The part that a word names; `Some(None)` for no part.
 fn part_of(word: &str) -> Option<Option<Part>> {
     Some(match word.trim() {
         "train" | "0" => Some(Part::Train),

@@ -4,17 +4,18 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::samples::{Label, Samples};
-use crate::array::{Array, Element, Kind};
+use crate::array::{Array, Element, ElementKind};
 use crate::bytes::Bytes;
+use crate::error::Parsed;
 use crate::fields::habit;
 use crate::{Dataset, Error, Modality, Result};
 
-/// Tables about samples, not features.
+/// The names of tables that describe samples and hold no features.
 const ABOUT: [&str; 2] = ["labels", "samples"];
 
-pub(super) fn folder(path: &Path) -> Result<Dataset> {
+pub(crate) fn folder(path: &Path) -> Result<Dataset> {
     let origin = path.display().to_string();
-    let entries = std::fs::read_dir(path).map_err(|error| super::io(path, error))?;
+    let entries = std::fs::read_dir(path).map_err(|error| Error::io(path, error))?;
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     files.retain(|file| is_table(file));
     files.sort();
@@ -39,7 +40,7 @@ pub(super) fn folder(path: &Path) -> Result<Dataset> {
     dataset(&origin, tables, samples)
 }
 
-pub(super) fn single(path: &Path) -> Result<Dataset> {
+pub(crate) fn single(path: &Path) -> Result<Dataset> {
     let origin = path.display().to_string();
     dataset(&origin, vec![Table::read(path)?], Samples::default())
 }
@@ -53,11 +54,11 @@ fn stem(path: &Path) -> String {
     stem.to_string_lossy().into_owned()
 }
 
-/// Puts tables together: by identifier where they have one, else row by row.
+/// Joins tables by identifier, or row by row where they have none.
 fn dataset(origin: &str, tables: Vec<Table>, mut samples: Samples) -> Result<Dataset> {
     let mut ids: Vec<String> = samples.ids.iter().flatten().cloned().collect();
     if ids.is_empty() {
-        // The first table with identifiers gives the order.
+        // The first table with identifiers decides the order.
         if let Some(table) = tables.iter().find_map(|t| t.ids.as_ref()) {
             for id in table {
                 if ids.last() != Some(id) {
@@ -92,7 +93,7 @@ struct Table {
     numbers: Vec<f32>,
 }
 
-/// The place of each column that is no feature.
+/// The positions of the columns that are not features.
 #[derive(Clone, Copy, Default)]
 struct Columns {
     id: Option<usize>,
@@ -131,11 +132,7 @@ impl Table {
         Ok(table)
     }
 
-    fn row(
-        &mut self,
-        row: &csv::StringRecord,
-        columns: Columns,
-    ) -> std::result::Result<(), String> {
+    fn row(&mut self, row: &csv::StringRecord, columns: Columns) -> Parsed {
         let before = self.numbers.len();
         for (i, cell) in row.iter().enumerate() {
             let cell = cell.trim();
@@ -169,8 +166,8 @@ impl Table {
         }
     }
 
-    /// The rows as sequences: of one step each without identifiers, else as many as an
-    /// identifier has rows.
+    /// The rows as sequences. With identifiers, the rows of one identifier are the steps of a sample; else each row is a
+    /// sample of one step.
     fn modality(self, origin: &str, places: &HashMap<&str, usize>) -> Result<Modality> {
         let rows = self.numbers.len() / self.width;
         let says = |message: String| Error::field(origin, &self.name, message);
@@ -185,7 +182,7 @@ impl Table {
                 samples.push(*place);
             }
             let step = |row: usize| self.steps.as_ref().map_or(0, |steps| steps[row]);
-            // Stable: without a column of steps, those of a sample are in the order of the file.
+            // A stable sort: without a column of steps, the order of the file is kept.
             order.sort_by_key(|row| (samples[*row], step(*row)));
             lengths = vec![0; places.len()];
             samples.iter().for_each(|place| lengths[*place] += 1);
@@ -199,14 +196,10 @@ impl Table {
     }
 }
 
-/// Sequences that follow one another, as arrays (1, T, D); one array when all have one step.
-pub(super) fn sequences(
-    bytes: &Bytes,
-    lengths: &[usize],
-    width: usize,
-) -> std::result::Result<Vec<Array>, String> {
+/// Consecutive sequences as arrays (1, T, D); one array (N, D) when all have one step.
+pub(super) fn sequences(bytes: &Bytes, lengths: &[usize], width: usize) -> Parsed<Vec<Array>> {
     let element = Element {
-        kind: Kind::Float,
+        kind: ElementKind::Float,
         size: 4,
         big_endian: false,
     };
@@ -224,17 +217,14 @@ pub(super) fn sequences(
     Ok(blocks)
 }
 
-/// Whether a row names columns: a cell that is neither a number nor empty says so.
+/// True for a row of column names: it has a cell that is neither a number nor empty.
 fn is_header(row: &csv::StringRecord) -> bool {
     let is_word = |cell: &str| !cell.trim().is_empty() && cell.trim().parse::<f32>().is_err();
     row.iter().any(is_word)
 }
 
-/// Calls `f` for every row; its errors name the line.
-fn each_row(
-    path: &Path,
-    mut f: impl FnMut(usize, &csv::StringRecord) -> std::result::Result<(), String>,
-) -> Result<()> {
+/// Calls `f` for every row and adds the line to its errors.
+fn each_row(path: &Path, mut f: impl FnMut(usize, &csv::StringRecord) -> Parsed) -> Result<()> {
     let origin = path.display().to_string();
     let tabs = path.extension().is_some_and(|e| e == "tsv");
     let mut reader = csv::ReaderBuilder::new()
@@ -256,7 +246,7 @@ fn each_row(
     Ok(())
 }
 
-/// The table about samples: columns id, label, split, group and text, those that are there.
+/// Reads the table that describes samples: any of the columns id, label, split, group and text.
 fn samples(path: &Path) -> Result<Samples> {
     let mut samples = Samples::default();
     let mut columns: Vec<String> = Vec::new();

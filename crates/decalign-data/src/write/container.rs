@@ -1,46 +1,70 @@
-//! The project's container, written piece by piece.
+//! The container: a safetensors file whose header is written by hand, so that features are streamed chunk by chunk.
 
 use serde_json::{Map, Value, json};
 
+use super::fields::{fields, modality_names};
 use super::{Output, Precision, unwritable};
 use crate::container::{KEY, Metadata, VERSION};
-use crate::split::Split;
-use crate::{Dataset, Labels, Part, Result};
-
-/// What a tensor of the file is made of.
-enum Content<'a> {
-    Features(&'a crate::Modality),
-    Numbers(Vec<u8>),
-}
-
-struct Entry<'a> {
-    name: String,
-    dtype: &'static str,
-    shape: Vec<usize>,
-    content: Content<'a>,
-}
+use crate::{Dataset, Result};
 
 pub(super) fn write(data: &Dataset, out: &mut Output<'_>) -> Result<()> {
-    let entries = entries(data, out.precision)?;
-    let header = header(data, &entries, out.precision)?;
+    let fields = fields(data)?;
+    let mut tensors = Tensors::default();
+    // Fields of large elements come first, so that every tensor is aligned.
+    for field in &fields {
+        let dtype = field.element.safetensors();
+        tensors.push(field.name.clone(), dtype, &field.shape, field.bytes.len());
+    }
+    let dtype = match out.precision {
+        Precision::F32 => "F32",
+        Precision::F16 => "F16",
+    };
+    for modality in data.modalities() {
+        let shape = [data.len(), modality.steps(), modality.width()];
+        let length = shape.iter().product::<usize>() * out.precision.size();
+        tensors.push(
+            format!("features.{}", modality.name()),
+            dtype,
+            &shape,
+            length,
+        );
+    }
+    let header = header(data, tensors.header)?;
     out.put(&(header.len() as u64).to_le_bytes())?;
     out.put(header.as_bytes())?;
+    for field in &fields {
+        out.put(&field.bytes)?;
+    }
     let rows: Vec<usize> = (0..data.len()).collect();
-    for entry in &entries {
-        match &entry.content {
-            Content::Features(modality) => out.features(modality, &rows, data.origin())?,
-            Content::Numbers(bytes) => out.put(bytes)?,
-        }
+    for modality in data.modalities() {
+        out.features(modality, &rows, data.origin())?;
     }
     Ok(())
 }
 
-/// The header: names, types, shapes and places of all tensors, then spaces up to a multiple of 8.
-fn header(data: &Dataset, entries: &[Entry<'_>], precision: Precision) -> Result<String> {
+/// The entries of the header, in the order of the tensors in the file.
+#[derive(Default)]
+struct Tensors {
+    header: Map<String, Value>,
+    /// Bytes of all tensors so far.
+    end: usize,
+}
+
+impl Tensors {
+    fn push(&mut self, name: String, dtype: &str, shape: &[usize], length: usize) {
+        let end = self.end + length;
+        let info = json!({"dtype": dtype, "shape": shape, "data_offsets": [self.end, end]});
+        self.header.insert(name, info);
+        self.end = end;
+    }
+}
+
+/// The text of the header: metadata, then all tensors, then spaces up to a multiple of 8.
+fn header(data: &Dataset, tensors: Map<String, Value>) -> Result<String> {
     let strings = |list: Option<&[String]>| list.map(<[String]>::to_vec);
     let metadata = Metadata {
         version: VERSION,
-        modalities: names(data),
+        modalities: modality_names(data),
         classes: data
             .labels()
             .map(|l| l.names().to_vec())
@@ -51,86 +75,10 @@ fn header(data: &Dataset, entries: &[Entry<'_>], precision: Precision) -> Result
     };
     let metadata =
         serde_json::to_string(&metadata).map_err(|error| unwritable(data.origin(), error))?;
-    let mut header = Map::new();
-    header.insert("__metadata__".to_owned(), json!({ KEY: metadata }));
-    let mut start = 0;
-    for entry in entries {
-        let length = match &entry.content {
-            Content::Features(_) => entry.shape.iter().product::<usize>() * precision.size(),
-            Content::Numbers(bytes) => bytes.len(),
-        };
-        let info = json!({
-            "dtype": entry.dtype,
-            "shape": entry.shape,
-            "data_offsets": [start, start + length],
-        });
-        header.insert(entry.name.clone(), info);
-        start += length;
-    }
+    let metadata = ("__metadata__".to_owned(), json!({ KEY: metadata }));
+    let header: Map<String, Value> = std::iter::once(metadata).chain(tensors).collect();
     let mut text = Value::Object(header).to_string();
     let padding = text.len().next_multiple_of(8) - text.len();
     text.extend(std::iter::repeat_n(' ', padding));
     Ok(text)
-}
-
-fn names(data: &Dataset) -> Vec<String> {
-    let modalities = data.modalities().iter();
-    modalities.map(|m| m.name().to_owned()).collect()
-}
-
-/// The tensors, those of large elements first so that every one is aligned.
-fn entries(data: &Dataset, precision: Precision) -> Result<Vec<Entry<'_>>> {
-    let mut entries = Vec::new();
-    let integers = |name: String, values: Vec<i64>| Entry {
-        name,
-        dtype: "I64",
-        shape: vec![values.len()],
-        content: Content::Numbers(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
-    };
-    for modality in data.modalities() {
-        if let Some(lengths) = modality.lengths() {
-            let lengths = lengths.iter().map(|l| *l as i64).collect();
-            entries.push(integers(format!("lengths.{}", modality.name()), lengths));
-        }
-    }
-    for Split { field, parts } in data.splits() {
-        let codes = parts.iter().map(|p| p.map_or(-1, Part::code)).collect();
-        entries.push(integers(field.clone(), codes));
-    }
-    match data.labels() {
-        Some(Labels::Classes { values, .. }) => {
-            let values = values.iter().map(|v| i64::from(*v)).collect();
-            entries.push(integers("labels".to_owned(), values));
-        }
-        Some(Labels::Scores(values)) => entries.push(Entry {
-            name: "labels".to_owned(),
-            dtype: "F32",
-            shape: vec![values.len()],
-            content: Content::Numbers(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
-        }),
-        None => {}
-    }
-    if let Some(tokens) = data.tokens() {
-        let all: Vec<usize> = (0..data.len()).collect();
-        let numbers = tokens.gather(&all)?;
-        entries.push(Entry {
-            name: format!("tokens.{}", tokens.name()),
-            dtype: "I32",
-            shape: vec![data.len(), 3, tokens.steps()],
-            content: Content::Numbers(numbers.iter().flat_map(|v| v.to_le_bytes()).collect()),
-        });
-    }
-    let dtype = match precision {
-        Precision::F32 => "F32",
-        Precision::F16 => "F16",
-    };
-    for modality in data.modalities() {
-        entries.push(Entry {
-            name: format!("features.{}", modality.name()),
-            dtype,
-            shape: vec![data.len(), modality.steps(), modality.width()],
-            content: Content::Features(modality),
-        });
-    }
-    Ok(entries)
 }

@@ -1,37 +1,40 @@
-//! Data sets as files: the project's container, npz, and a pickle that Python's programs load.
+//! Writing data sets: the container, npz, and a pickle that Python programs load.
 
 mod container;
+mod features;
+mod fields;
 mod npz;
-mod parts;
 mod pickle;
 
 use std::path::Path;
 
 use crate::{AtomicFile, Dataset, Error, Result};
 
-/// The numbers a file holds features in.
+/// The number type of features in a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Precision {
-    /// 32 bits, as they are in memory.
+    /// 32 bits, as in memory.
     #[default]
     F32,
     /// 16 bits: half the size, three decimal digits, at most 65504.
     F16,
 }
 
-/// The format to write.
+/// A format to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// The project's container, safetensors.
+#[non_exhaustive]
+pub enum OutputFormat {
+    /// The container, a safetensors file.
     Container,
-    /// numpy's archive of arrays.
+    /// An archive of numpy arrays.
     Npz,
     /// A pickle in the layout of MMSA: parts, then fields.
     Pickle,
 }
 
-impl Target {
-    /// The format that a file's name asks for: `.safetensors`, `.npz`, `.pkl`, `.pickle`.
+impl OutputFormat {
+    /// The format of a file name's extension: `.safetensors`, `.npz`, `.pkl`, `.pickle`.
     pub fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "safetensors" => Some(Self::Container),
@@ -50,21 +53,21 @@ impl Dataset {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         self.write(
             path.as_ref(),
-            Target::Container,
+            OutputFormat::Container,
             Precision::F32,
             &mut |_, _| {},
         )
     }
 
-    /// Writes the data set, whole or not at all. Features that lie in files go from file to file,
-    /// piece by piece; `progress` hears how many of all bytes are written.
+    /// Writes the data set, whole or not at all. Features in files are copied from file to file, chunk by chunk;
+    /// `progress` is called with the bytes written so far and the total.
     ///
     /// # Errors
     /// When the file cannot be written, a number is too large for 16 bits, or the format cannot hold the data.
     pub fn write(
         &self,
         path: &Path,
-        target: Target,
+        format: OutputFormat,
         precision: Precision,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<()> {
@@ -75,10 +78,10 @@ impl Dataset {
             total: self.feature_bytes(precision),
             progress,
         };
-        match target {
-            Target::Container => container::write(self, &mut out)?,
-            Target::Npz => npz::write(self, &mut out)?,
-            Target::Pickle => pickle::write(self, &mut out)?,
+        match format {
+            OutputFormat::Container => container::write(self, &mut out)?,
+            OutputFormat::Npz => npz::write(self, &mut out)?,
+            OutputFormat::Pickle => pickle::write(self, &mut out)?,
         }
         out.file.commit()
     }
@@ -107,7 +110,7 @@ impl Precision {
     }
 }
 
-/// A file being written, and who wants to know how far.
+/// A file being written, and the callback for its progress.
 struct Output<'a> {
     file: AtomicFile,
     precision: Precision,
@@ -129,7 +132,7 @@ impl Output<'_> {
     /// Writes samples of a modality.
     fn features(&mut self, modality: &crate::Modality, rows: &[usize], origin: &str) -> Result<()> {
         let precision = self.precision;
-        parts::pieces(modality, rows, precision, origin, &mut |bytes| {
+        features::write_chunks(modality, rows, precision, origin, &mut |bytes| {
             self.file.put(bytes)?;
             self.advance(bytes.len());
             Ok(())

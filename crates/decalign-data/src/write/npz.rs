@@ -1,12 +1,13 @@
-//! numpy's archive of arrays, under the names of `docs/data-format.md`.
+//! numpy's archive of arrays.
 
 use std::io::{BufWriter, Write};
 
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
+use super::fields::{fields, modality_names};
 use super::{Output, unwritable};
-use crate::{Dataset, Labels, Part, Result};
+use crate::{Dataset, Labels, Result};
 
 pub(super) fn write(data: &Dataset, out: &mut Output<'_>) -> Result<()> {
     let origin = data.origin().to_owned();
@@ -17,21 +18,21 @@ pub(super) fn write(data: &Dataset, out: &mut Output<'_>) -> Result<()> {
     let precision = out.precision;
     let rows: Vec<usize> = (0..data.len()).collect();
     let mut zip = ZipWriter::new(BufWriter::new(&mut out.file));
-    let (mut written, total) = (0u64, out.total);
+    let mut written = 0u64;
     for modality in data.modalities() {
         let shape = [data.len(), modality.steps(), modality.width()];
         let name = format!("features.{}.npy", modality.name());
         zip.start_file(name, stored).map_err(|e| fail(&e))?;
         zip.write_all(&header(&format!("<{}", precision.numpy()), &shape))
             .map_err(|e| fail(&e))?;
-        super::parts::pieces(modality, &rows, precision, &origin, &mut |bytes| {
+        super::features::write_chunks(modality, &rows, precision, &origin, &mut |bytes| {
             zip.write_all(bytes).map_err(|e| fail(&e))?;
             written += bytes.len() as u64;
-            (out.progress)(written, total);
+            (out.progress)(written, out.total);
             Ok(())
         })?;
     }
-    for (name, descr, shape, bytes) in small(data)? {
+    for (name, descr, shape, bytes) in small_arrays(data)? {
         zip.start_file(format!("{name}.npy"), stored)
             .map_err(|e| fail(&e))?;
         zip.write_all(&header(&descr, &shape))
@@ -42,48 +43,14 @@ pub(super) fn write(data: &Dataset, out: &mut Output<'_>) -> Result<()> {
     inner.flush().map_err(|e| fail(&e))
 }
 
-type Small = (String, String, Vec<usize>, Vec<u8>);
+/// An array of the archive: name, element, shape, bytes.
+type Array = (String, String, Vec<usize>, Vec<u8>);
 
-/// Everything but features: name, element, shape, bytes.
-fn small(data: &Dataset) -> Result<Vec<Small>> {
-    let n = data.len();
-    let integers = |name: String, values: Vec<i64>| {
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        (name, "<i8".to_owned(), vec![n], bytes)
-    };
-    let mut all = Vec::new();
-    for modality in data.modalities() {
-        if let Some(lengths) = modality.lengths() {
-            let lengths = lengths.iter().map(|l| *l as i64).collect();
-            all.push(integers(format!("lengths.{}", modality.name()), lengths));
-        }
-    }
-    for split in data.splits() {
-        let codes = split.parts.iter().map(|p| p.map_or(-1, Part::code));
-        all.push(integers(split.field.clone(), codes.collect()));
-    }
-    match data.labels() {
-        Some(Labels::Scores(values)) => {
-            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            all.push(("labels".to_owned(), "<f4".to_owned(), vec![n], bytes));
-        }
-        Some(Labels::Classes { values, .. }) => {
-            let values = values.iter().map(|v| i64::from(*v)).collect();
-            all.push(integers("labels".to_owned(), values));
-        }
-        None => {}
-    }
-    if let Some(tokens) = data.tokens() {
-        let numbers = tokens.gather(&(0..n).collect::<Vec<_>>())?;
-        let bytes = numbers.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let name = format!("tokens.{}", tokens.name());
-        all.push((name, "<i4".to_owned(), vec![n, 3, tokens.steps()], bytes));
-    }
-    let modalities: Vec<String> = data
-        .modalities()
-        .iter()
-        .map(|m| m.name().to_owned())
-        .collect();
+/// Every array but the features.
+fn small_arrays(data: &Dataset) -> Result<Vec<Array>> {
+    let fields = fields(data)?.into_iter();
+    let fields = fields.map(|f| (f.name, f.element.numpy().to_owned(), f.shape, f.bytes));
+    let modalities = modality_names(data);
     let classes = data.labels().map(Labels::names).filter(|c| !c.is_empty());
     let texts = [
         ("ids", data.ids()),
@@ -92,16 +59,14 @@ fn small(data: &Dataset) -> Result<Vec<Small>> {
         ("classes", classes),
         ("modalities", Some(modalities.as_slice())),
     ];
-    for (name, strings) in texts {
-        if let Some(strings) = strings {
-            all.push(unicode(name, strings));
-        }
-    }
-    Ok(all)
+    let texts = texts
+        .into_iter()
+        .filter_map(|(name, strings)| Some(unicode(name, strings?)));
+    Ok(fields.chain(texts).collect())
 }
 
-/// Strings as numpy has them: four bytes a character, all as long as the longest.
-fn unicode(name: &str, strings: &[String]) -> Small {
+/// Strings in the layout of numpy: four bytes a character, padded to the longest.
+fn unicode(name: &str, strings: &[String]) -> Array {
     let longest = strings.iter().map(|s| s.chars().count()).max().unwrap_or(0);
     let longest = longest.max(1);
     let mut bytes = Vec::with_capacity(4 * longest * strings.len());

@@ -1,13 +1,7 @@
-//! MMSA's layout as a pickle of protocol 4: what numpy 1 and 2 load.
+//! MMSA's layout as a pickle of protocol 4, which numpy 1 and 2 load.
 
 use super::{Output, unwritable};
 use crate::{Dataset, Labels, Modality, Part, Result};
-
-const PARTS: [(&str, Part); 3] = [
-    ("train", Part::Train),
-    ("valid", Part::Valid),
-    ("test", Part::Test),
-];
 
 pub(super) fn write(data: &Dataset, out: &mut Output<'_>) -> Result<()> {
     let [split] = data.splits() else {
@@ -27,12 +21,9 @@ pub(super) fn write(data: &Dataset, out: &mut Output<'_>) -> Result<()> {
     }
     // PROTO 4, EMPTY_DICT.
     out.put(b"\x80\x04}")?;
-    for (name, part) in PARTS {
-        let rows: Vec<usize> = (0..data.len())
-            .filter(|i| split.parts[*i] == Some(part))
-            .collect();
-        out.put(&text(name))?;
-        write_part(data, &rows, out)?;
+    for part in Part::ALL {
+        out.put(&text(&part.to_string()))?;
+        write_part(data, &split.rows(part), out)?;
         out.put(b"s")?;
     }
     out.put(b".")
@@ -101,8 +92,7 @@ fn features(modality: &Modality, rows: &[usize], origin: &str, out: &mut Output<
     out.put(ARRAY_END)
 }
 
-/// Everything of an array up to its bytes: `_reconstruct(ndarray, (0,), b"b")` and the beginning of
-/// its state.
+/// The opcodes of an array before its bytes: `_reconstruct(ndarray, (0,), b"b")` and the beginning of its state.
 fn array_start(element: &str, shape: &[usize], bytes: usize) -> Vec<u8> {
     let mut code =
         b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R".to_vec();

@@ -1,4 +1,4 @@
-//! Features on their way into a file.
+//! Features as the bytes of a file, chunk by chunk.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -6,13 +6,13 @@ use half::slice::HalfFloatSliceExt;
 use super::Precision;
 use crate::{Error, Modality, Result};
 
-/// Bytes that go out at once, about.
-const PIECE: usize = 4 << 20;
+/// Bytes that are written at once, about.
+const CHUNK: usize = 4 << 20;
 
-/// Gives the bytes of samples, little-endian in C order, piece by piece.
+/// Passes the bytes of samples to `put`, little-endian in C order, chunk by chunk.
 ///
-/// Where the source has them as they will be, they are not copied.
-pub(super) fn pieces(
+/// Features that the source stores in this form are not copied.
+pub(super) fn write_chunks(
     modality: &Modality,
     rows: &[usize],
     precision: Precision,
@@ -20,7 +20,7 @@ pub(super) fn pieces(
     put: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let size = modality.steps() * modality.width();
-    let most = (PIECE / (4 * size)).max(1);
+    let most = (CHUNK / (4 * size)).max(1);
     let mut at = 0;
     while at < rows.len() {
         let run = consecutive(&rows[at..]).min(most);
@@ -38,7 +38,7 @@ pub(super) fn pieces(
     Ok(())
 }
 
-/// How many of the first rows follow one another.
+/// The number of consecutive rows at the beginning.
 fn consecutive(rows: &[usize]) -> usize {
     let steps = rows.windows(2).take_while(|pair| pair[1] == pair[0] + 1);
     steps.count() + 1
