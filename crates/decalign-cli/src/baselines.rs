@@ -1,8 +1,7 @@
 //! `decalign baselines`.
 
-use decalign::baseline::{BaselineOutcome, BaselineSettings, Method, baselines, train_baseline};
-use decalign::config::Config;
-use decalign_data::Part;
+use decalign::baseline::{BaselineOutcome, BaselineSettings, BaselineTrainer, Method, baselines};
+use decalign::train::{ResumePolicy, Silent};
 use decalign_report::{Figures, Kind, Row, Single, class_accuracy};
 use serde_json::{Map, Value, json};
 
@@ -59,20 +58,15 @@ fn simple(session: &Session) -> Done<Vec<Row>> {
 /// Every network with every seed, one row a network.
 fn networks(session: &Session, epochs: Option<usize>) -> Done<Vec<Row>> {
     let (data, device) = (&session.data, &session.device);
-    let default = BaselineSettings::default();
-    let settings = BaselineSettings {
-        epochs: epochs.unwrap_or(default.epochs),
-        ..default
-    };
+    let mut settings = BaselineSettings::default();
+    settings.epochs = epochs.unwrap_or(settings.epochs);
+    let trainer = BaselineTrainer::new(&settings, &session.config, data, device)?;
     let methods = Method::ALL;
     let seeds = session.seeds.len();
     let job = |i: usize| -> Done<BaselineOutcome> {
         let (method, seed) = (methods[i / seeds], session.seeds[i % seeds]);
-        let config = Config {
-            seed,
-            ..session.config.clone()
-        };
-        let outcome = train_baseline(method, &settings, &config, data, device)?;
+        let trainer = trainer.clone().with_seed(seed);
+        let outcome = trainer.run(method, &ResumePolicy::none(), &mut Silent)?;
         let figure = outcome.test.iter().next();
         let figure = figure.map_or_else(String::new, |(n, v)| format!("{n} {v:.4}, "));
         eprintln!(
@@ -83,12 +77,12 @@ fn networks(session: &Session, epochs: Option<usize>) -> Done<Vec<Row>> {
         Ok(outcome)
     };
     let outcomes = on_all_threads(methods.len() * seeds, session.threads, device, job)?;
-    let rows = data.part(session.config.split.as_deref(), Part::Test)?;
+    let [_, _, test] = trainer.rows();
     let single = |(outcome, seed): (&BaselineOutcome, &u64)| Single {
         seed: *seed,
         valid: Figures::from(&outcome.valid),
         test: Figures::from(&outcome.test),
-        class_accuracy: class_accuracy(data, &rows, &outcome.predictions),
+        class_accuracy: class_accuracy(data, test, outcome.test_predictions.all_scores()),
         parameters: outcome.parameters,
         seconds: outcome.seconds,
         folder: None,

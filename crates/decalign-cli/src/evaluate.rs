@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: Evaluate) -> Done {
         Samples::All
     });
     let rows = source::rows(&data, arguments.input.split.as_deref(), &predictor, samples)?;
-    let (predictions, labels) = predictor.judge(&data, &rows)?;
+    let (predictions, labels) = predictor.predict_with_labels(&data, &rows)?;
     let (benchmark, scores) = (predictor.benchmark(), predictions.all_scores());
     if arguments.json {
         let mut value = json!(benchmark.evaluate(scores, &labels));

@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 
 use candle_core::Device;
 use decalign::Dataset;
-use decalign::config::{Config, Mode};
+use decalign::config::{Config, Goal};
 use decalign::metrics::Metrics;
-use decalign::train::Trainer;
+use decalign::train::DecAlignTrainer;
 use decalign_data::{Error, write_atomic};
 use decalign_report::{Experiment, Figure, Kind, Row, figures_of};
 
@@ -43,7 +43,7 @@ impl Session {
         let data = settings::dataset(given)?;
         let seeds = default_seeds.unwrap_or(std::slice::from_ref(&config.seed));
         let seeds = settings::seeds(&experiment.seeds, seeds)?;
-        Trainer::new(&config, &data, &device)?;
+        DecAlignTrainer::new(&config, &data, &device)?;
         let name = format!("{}-{command}", config.dataset_name);
         Ok(Self {
             folder: root(experiment.run_dir.as_deref(), &name),
@@ -72,7 +72,7 @@ impl Session {
     pub(crate) fn train(&self, settings: &[(String, Config)]) -> Done<Vec<Vec<Finished>>> {
         // A setting that cannot run is told before the first one does.
         for (_, config) in settings {
-            Trainer::new(config, &self.data, &self.device)?;
+            DecAlignTrainer::new(config, &self.data, &self.device)?;
         }
         self.begin()?;
         let jobs: Vec<Job> = settings
@@ -107,10 +107,10 @@ impl Session {
         let is_loss =
             |name: &&str| *name == "loss" || name.eq_ignore_ascii_case(&self.config.dataset_name);
         let selection = named.filter(|name| !is_loss(name)).unwrap_or("loss");
-        let mode = self
+        let goal = self
             .config
             .selection_mode
-            .unwrap_or_else(|| Metrics::mode(selection));
+            .unwrap_or_else(|| Metrics::goal(selection));
         let classes = self.data.labels().map(|l| l.names().to_vec());
         Experiment {
             kind,
@@ -118,7 +118,7 @@ impl Session {
             classes: classes.unwrap_or_default(),
             keys,
             selection: selection.to_owned(),
-            smaller_is_better: mode == Mode::Min,
+            smaller_is_better: goal == Goal::Min,
             rows,
         }
     }

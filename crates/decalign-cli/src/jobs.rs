@@ -7,7 +7,7 @@ use std::time::Instant;
 use candle_core::Device;
 use decalign::config::Config;
 use decalign::metrics::Benchmark;
-use decalign::train::{EpochReport, Outcome, Silent, Trainer};
+use decalign::train::{DecAlignOutcome, DecAlignTrainer, EpochReport, Silent};
 use decalign::{Checkpoint, Dataset, Predictor, fingerprint};
 use decalign_data::{Error, Part, write_atomic};
 use decalign_report::{Figures, Single, class_accuracy};
@@ -78,7 +78,7 @@ impl Workshop<'_> {
 
     /// Trains, or reads what an earlier training left; true when it was there.
     fn job(&self, job: &Job, data: &str) -> Done<(Finished, bool)> {
-        let trainer = Trainer::new(&job.config, self.data, self.device)?;
+        let trainer = DecAlignTrainer::new(&job.config, self.data, self.device)?;
         let folder = self.folder(job, trainer.config(), data)?;
         let checkpoint = folder.join("best.safetensors");
         if let Some(single) = finished(&folder, trainer.config(), data) {
@@ -130,7 +130,13 @@ impl Workshop<'_> {
         Ok((scores, classes))
     }
 
-    fn describe(&self, outcome: Outcome, job: &Job, folder: &Path, seconds: f64) -> Done<Finished> {
+    fn describe(
+        &self,
+        outcome: DecAlignOutcome,
+        job: &Job,
+        folder: &Path,
+        seconds: f64,
+    ) -> Done<Finished> {
         let parameters = outcome.checkpoint.weights.values();
         let parameters = parameters.map(|w| w.elem_count()).sum();
         let mut valid = Figures::from(&outcome.valid);

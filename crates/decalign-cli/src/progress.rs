@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use decalign::Result;
-use decalign::train::{EpochReport, Flow, Observer, Start, StepReport};
+use decalign::train::{EpochReport, Flow, Observer, StartReport, StepReport};
 use decalign_data::{Error, write_atomic};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -87,7 +87,7 @@ impl<'a> Progress<'a> {
 }
 
 impl Observer for Progress<'_> {
-    fn begin(&mut self, start: &Start<'_>) -> Result<()> {
+    fn begin(&mut self, start: &StartReport<'_>) -> Result<()> {
         if let Some(damaged) = &start.damaged {
             self.say(&format!("note: {damaged}"));
         }

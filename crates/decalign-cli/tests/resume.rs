@@ -199,8 +199,7 @@ fn a_damaged_state_is_told_and_the_one_before_it_serves() {
             .unwrap();
         let err = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{case}: {err}");
-        let told =
-            "put aside as state-damaged.safetensors, going on from state-previous.safetensors";
+        let told = "moved to state-damaged.safetensors, resuming from state-previous.safetensors";
         assert!(
             err.contains("state.safetensors: ") && err.contains(told),
             "{case}: {err}"
@@ -221,7 +220,7 @@ fn a_damaged_state_is_told_and_the_one_before_it_serves() {
         "{line}"
     );
     assert!(
-        line.contains("to begin again, remove state*.safetensors"),
+        line.contains("remove state*.safetensors to start again"),
         "{line}"
     );
     assert!(std::fs::read(alone.join("state.safetensors")).unwrap() == flipped);

@@ -7,7 +7,7 @@ use std::process::Command;
 use candle_core::Device;
 use decalign::Dataset;
 use decalign::config::Config;
-use decalign::train::{EpochReport, Silent, Trainer};
+use decalign::train::{DecAlignTrainer, EpochReport, Silent};
 use decalign_data::{Labels, Part};
 use decalign_report::{Figure, Found, Report, figures_of};
 
@@ -24,7 +24,7 @@ fn train(folder: &Path, data: &Dataset, sets: &[&str]) {
         .chain(sets)
         .for_each(|set| config.set(set).unwrap());
     std::fs::create_dir_all(folder).unwrap();
-    let trainer = Trainer::new(&config, data, &Device::Cpu).unwrap();
+    let trainer = DecAlignTrainer::new(&config, data, &Device::Cpu).unwrap();
     let file = folder.join("best.safetensors");
     let outcome = trainer.run(Some(&file), &mut Silent).unwrap();
     let header = outcome.epochs.first().map(EpochReport::header);

@@ -14,7 +14,7 @@ use decalign::metrics::Benchmark;
 use decalign::mmd::{Estimator, Kernel, Mmd};
 use decalign::objective::cross_entropy;
 use decalign::train::{
-    Criterion, EpochReport, Fit, Flow, Keep, Model, Observer, Terms, TrainSettings,
+    Criterion, EpochReport, Flow, LossTerms, Model, Observer, ResumePolicy, TrainSettings, Trainer,
 };
 use decalign::{Dataset, Result};
 
@@ -105,8 +105,8 @@ impl Model for Pipeline {
         })
     }
 
-    fn prediction<'a>(&self, output: &'a Output) -> &'a Tensor {
-        &output.prediction
+    fn prediction(&self, output: &Output) -> Result<Tensor> {
+        Ok(output.prediction.clone())
     }
 }
 
@@ -116,14 +116,14 @@ struct Objective {
 }
 
 impl Criterion<Pipeline> for Objective {
-    fn losses(&self, output: &Output, labels: &Tensor) -> Result<Terms> {
-        let task = self.task(&output.prediction, labels)?;
+    fn losses(&self, output: &Output, labels: &Tensor) -> Result<LossTerms> {
+        let task = self.task_loss(&output.prediction, labels)?;
         let angle = |part: &Decoupled| cosine_squared(&part.unique, &part.common);
         let angles: decalign::core::Result<Vec<Tensor>> = output.parts.iter().map(angle).collect();
         let decoupling = Tensor::stack(&angles?, 0)?.mean(0)?;
         let mmd = self.mmd.mean_over_pairs(&output.common)?;
         let total = ((&task + (&decoupling * 0.5)?)? + (&mmd * 0.1)?)?;
-        Ok(Terms {
+        Ok(LossTerms {
             components: vec![
                 ("task".to_owned(), task),
                 ("decoupling".to_owned(), decoupling),
@@ -133,7 +133,7 @@ impl Criterion<Pipeline> for Objective {
         })
     }
 
-    fn task(&self, prediction: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    fn task_loss(&self, prediction: &Tensor, labels: &Tensor) -> Result<Tensor> {
         cross_entropy(prediction, labels, None)
     }
 }
@@ -161,12 +161,10 @@ pub(crate) fn main() -> Result<()> {
     let train = data.part(None, decalign::data::Part::Train)?;
     let scale = decalign::data::Standardizer::fit(&data, &train, (0.0, 100.0), |_| true)?;
     let data = scale.apply(&data)?;
-    let settings = TrainSettings {
-        epochs: 4,
-        learning_rate: 3e-3,
-        ..TrainSettings::default()
-    };
-    let fit = Fit::new(
+    let mut settings = TrainSettings::default();
+    settings.epochs = 4;
+    settings.learning_rate = 3e-3;
+    let trainer = Trainer::new(
         settings,
         &data,
         None,
@@ -177,9 +175,9 @@ pub(crate) fn main() -> Result<()> {
     let objective = Objective {
         mmd: Mmd::new(Kernel::gaussian_length_scale(1.0)?, Estimator::Biased),
     };
-    // `Keep::at(folder)` instead would let it be interrupted and go on.
-    let fitted = fit.run(&model, &objective, &Keep::nothing(), &mut Watcher)?;
-    println!("test: {:?}", fitted.test.metrics);
-    assert!(fitted.test.metrics.get("Acc") > Some(0.8));
+    // `ResumePolicy::at(folder)` would let an interrupted run continue.
+    let outcome = trainer.run(&model, &objective, &ResumePolicy::none(), &mut Watcher)?;
+    println!("test: {:?}", outcome.test.metrics);
+    assert!(outcome.test.metrics.get("Acc") > Some(0.8));
     Ok(())
 }

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use decalign::config::Config;
 use decalign::core::random::Stream;
 use decalign::data::{Labels, Modality, Part};
-use decalign::train::{Silent, Trainer};
+use decalign::train::{DecAlignTrainer, Silent};
 use decalign::{Dataset, Predictor, Result};
 
 const SAMPLES: usize = 240;
@@ -46,7 +46,7 @@ pub(crate) fn main() -> Result<()> {
     ] {
         config.set(set)?;
     }
-    let outcome = Trainer::new(&config, &data, &Device::Cpu)?.run(None, &mut Silent)?;
+    let outcome = DecAlignTrainer::new(&config, &data, &Device::Cpu)?.run(None, &mut Silent)?;
     println!("test: {:?}", outcome.test);
 
     let predictor = Predictor::new(outcome.checkpoint, &Device::Cpu)?;

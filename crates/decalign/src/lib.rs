@@ -9,14 +9,14 @@
 //! ```
 //! use candle_core::Device;
 //! use decalign::config::Config;
-//! use decalign::train::{Silent, Trainer};
+//! use decalign::train::{DecAlignTrainer, Silent};
 //! use decalign::{Dataset, Predictor};
 //!
 //! let digits = Dataset::mfeat()?;
 //! let mut config = Config::preset("mfeat")?;
 //! config.set("modalities=fou,kar,zer")?;
 //! config.set("num_epochs=1")?;
-//! let outcome = Trainer::new(&config, &digits, &Device::Cpu)?.run(None, &mut Silent)?;
+//! let outcome = DecAlignTrainer::new(&config, &digits, &Device::Cpu)?.run(None, &mut Silent)?;
 //! let predictor = Predictor::new(outcome.checkpoint, &Device::Cpu)?;
 //! println!("{:?}", predictor.predict(&digits, &[0, 1])?.label(0));
 //! # Ok::<(), decalign::Error>(())
@@ -42,12 +42,12 @@ pub mod checkpoint;
 pub mod config;
 mod error;
 mod fingerprint;
-mod inputs;
 pub mod metrics;
 pub mod model;
 pub mod objective;
 pub mod optim;
 mod predict;
+mod preprocess;
 pub mod train;
 pub mod verify;
 

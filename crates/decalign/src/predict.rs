@@ -4,10 +4,9 @@ use candle_core::Device;
 use decalign_data::Dataset;
 
 use crate::checkpoint::Checkpoint;
-use crate::inputs;
 use crate::metrics::{Benchmark, Metrics};
 use crate::model::DecAlign;
-use crate::{Error, Result};
+use crate::{Error, Result, preprocess, train};
 
 /// A trained model, ready to predict.
 ///
@@ -69,10 +68,10 @@ impl Predictor {
         let data = self.fit(data)?;
         let dtype = self.model.parameters().dtype();
         let batch = (self.checkpoint.config.batch_size, dtype, &self.device);
-        let done = inputs::evaluate(&self.model, &data, rows, batch, None)?;
+        let (scores, _) = train::predict(&self.model, &data, rows, batch, None)?;
         let classes = self.checkpoint.classes.clone();
         Ok(Predictions::new(
-            done.predictions,
+            scores,
             classes,
             self.model.config().outputs,
         ))
@@ -88,7 +87,7 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::predict`], and when the data has no labels or labels of another kind.
     pub fn evaluate(&self, data: &Dataset, rows: &[usize]) -> Result<Metrics> {
-        let (predictions, labels) = self.judge(data, rows)?;
+        let (predictions, labels) = self.predict_with_labels(data, rows)?;
         Ok(self.benchmark.evaluate(&predictions.scores, &labels))
     }
 
@@ -96,7 +95,11 @@ impl Predictor {
     ///
     /// # Errors
     /// As [`Predictor::evaluate`].
-    pub fn judge(&self, data: &Dataset, rows: &[usize]) -> Result<(Predictions, Vec<f32>)> {
+    pub fn predict_with_labels(
+        &self,
+        data: &Dataset,
+        rows: &[usize],
+    ) -> Result<(Predictions, Vec<f32>)> {
         let Some(labels) = data.labels() else {
             return Err(Error::invalid(format!(
                 "{}: labels: missing, nothing to evaluate against",
@@ -108,13 +111,13 @@ impl Predictor {
             .config
             .clone()
             .fit_labels(labels, data.origin())?;
-        Ok((self.predict(data, rows)?, inputs::labels(data, rows)))
+        Ok((self.predict(data, rows)?, preprocess::labels(data, rows)))
     }
 
     /// The data as the model takes it.
     fn fit(&self, data: &Dataset) -> Result<Dataset> {
         let config = &self.checkpoint.config;
-        let data = inputs::select(data, config)?;
+        let data = preprocess::select(data, config)?;
         for (modality, expected) in data
             .modalities()
             .iter()
@@ -131,7 +134,7 @@ impl Predictor {
                 )));
             }
         }
-        Ok(inputs::standardize(&data, self.checkpoint.standardizer.as_ref())?.into_owned())
+        Ok(preprocess::standardize(&data, self.checkpoint.standardizer.as_ref())?.into_owned())
     }
 }
 

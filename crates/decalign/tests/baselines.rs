@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{Device, Tensor};
-use decalign::baseline::{BaselineOutcome, BaselineSettings, Method, train_baseline};
+use decalign::baseline::{BaselineOutcome, BaselineSettings, BaselineTrainer, Method};
 use decalign::config::{Config, TaskLoss};
 use decalign::core::random::Stream;
 use decalign::data::{Dataset, Labels, Modality, Part};
+use decalign::train::{ResumePolicy, Silent};
 
 const CPU: Device = Device::Cpu;
 
@@ -45,16 +46,25 @@ fn signs(views: usize, steps: usize, product: bool, scores: bool) -> Dataset {
 }
 
 fn settings(epochs: usize) -> BaselineSettings {
-    BaselineSettings {
-        width: 16,
-        heads: 2,
-        layers: 1,
-        dropout: 0.0,
-        learning_rate: 5e-3,
-        epochs,
-        patience: epochs,
-        ..BaselineSettings::default()
-    }
+    let mut settings = BaselineSettings::default();
+    settings.width = 16;
+    settings.heads = 2;
+    settings.layers = 1;
+    settings.dropout = 0.0;
+    settings.learning_rate = 5e-3;
+    settings.epochs = epochs;
+    settings.patience = epochs;
+    settings
+}
+
+fn train(
+    method: Method,
+    settings: &BaselineSettings,
+    config: &Config,
+    data: &Dataset,
+) -> decalign::Result<BaselineOutcome> {
+    let trainer = BaselineTrainer::new(settings, config, data, &CPU)?;
+    trainer.run(method, &ResumePolicy::none(), &mut Silent)
 }
 
 fn run(method: Method, data: &Dataset, epochs: usize, seed: u64) -> BaselineOutcome {
@@ -64,7 +74,11 @@ fn run(method: Method, data: &Dataset, epochs: usize, seed: u64) -> BaselineOutc
         task_loss: TaskLoss::Mse,
         ..Config::default()
     };
-    train_baseline(method, &settings(epochs), &config, data, &CPU).unwrap()
+    train(method, &settings(epochs), &config, data).unwrap()
+}
+
+fn scores(outcome: &BaselineOutcome) -> Vec<f32> {
+    outcome.test_predictions.all_scores().to_vec()
 }
 
 #[test]
@@ -115,11 +129,11 @@ fn one_seed_gives_one_result_whatever_the_threads() {
                 .num_threads(threads)
                 .build()
                 .unwrap();
-            pool.install(|| run(method, &data, 3, 5).predictions)
+            pool.install(|| scores(&run(method, &data, 3, 5)))
         };
         let one = with(1);
         assert_eq!(one, with(3), "{method:?}");
-        assert_ne!(one, run(method, &data, 3, 6).predictions, "{method:?}");
+        assert_ne!(one, scores(&run(method, &data, 3, 6)), "{method:?}");
     }
 }
 
@@ -128,10 +142,7 @@ fn many_modalities_fit_or_are_refused() {
     let data = signs(6, 1, false, false);
     for method in Method::ALL {
         let outcome = run(method, &data, 1, 1);
-        assert!(
-            outcome.predictions.iter().all(|v| v.is_finite()),
-            "{method:?}"
-        );
+        assert!(scores(&outcome).iter().all(|v| v.is_finite()), "{method:?}");
     }
     let config = Config {
         num_prototypes: 2,
@@ -157,19 +168,11 @@ fn many_modalities_fit_or_are_refused() {
             .with_split("", parts.map(Some).to_vec())
             .unwrap()
     };
-    let refused = train_baseline(
-        Method::TensorFusion,
-        &settings(1),
-        &config,
-        &views(20),
-        &CPU,
-    );
+    let refused = train(Method::TensorFusion, &settings(1), &config, &views(20));
     let error = refused.unwrap_err().to_string();
-    let none = BaselineSettings {
-        rank: 0,
-        ..settings(1)
-    };
-    let refused = train_baseline(Method::LowRankFusion, &none, &config, &views(2), &CPU);
+    let mut none = settings(1);
+    none.rank = 0;
+    let refused = train(Method::LowRankFusion, &none, &config, &views(2));
     assert!(refused.unwrap_err().to_string().contains("rank is 0"));
     assert!(
         error.contains("20 modalities") && error.contains("fewer"),

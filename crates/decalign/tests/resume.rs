@@ -8,7 +8,8 @@ use std::path::Path;
 use candle_core::Device;
 use common::{clouds, small};
 use decalign::train::{
-    EpochReport, Flow, Keep, Observer, Outcome, Silent, Start, StepReport, Trainer,
+    DecAlignOutcome, DecAlignTrainer, EpochReport, Flow, Observer, ResumePolicy, Silent,
+    StartReport, StepReport,
 };
 use decalign::{ErrorKind, Result, fingerprint};
 
@@ -24,7 +25,7 @@ struct Pause {
 }
 
 impl Observer for Pause {
-    fn begin(&mut self, start: &Start<'_>) -> Result<()> {
+    fn begin(&mut self, start: &StartReport<'_>) -> Result<()> {
         assert_eq!(start.epochs.len() + 1, start.epoch);
         self.began = Some((start.epoch, start.step));
         Ok(())
@@ -45,18 +46,18 @@ impl Observer for Pause {
     }
 }
 
-fn trainer(sets: &[&str]) -> Trainer {
+fn trainer(sets: &[&str]) -> DecAlignTrainer {
     let base = [
         "ct_weight=0.1",
         "scheduler_patience=0",
         "factor=0.5",
         "selection_metric=Acc",
     ];
-    Trainer::new(&small(&[&base, sets].concat()), &clouds(3), &CPU).unwrap()
+    DecAlignTrainer::new(&small(&[&base, sets].concat()), &clouds(3), &CPU).unwrap()
 }
 
 /// Everything of an outcome that time has nothing to do with.
-fn bits(outcome: &Outcome) -> (Vec<Vec<u32>>, Vec<u32>, Vec<EpochReport>, usize) {
+fn bits(outcome: &DecAlignOutcome) -> (Vec<Vec<u32>>, Vec<u32>, Vec<EpochReport>, usize) {
     let weights = outcome.checkpoint.weights.values();
     let weights = weights.map(|w| w.flatten_all().unwrap().to_vec1::<f32>().unwrap());
     let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
@@ -80,21 +81,23 @@ fn a_run_paused_after_any_step_ends_as_the_whole_one() {
     let total = count.steps;
     assert!(total >= 16 && whole.epochs.iter().any(|e| !e.best));
     for after in 1..=total {
-        let keep = Keep::at(folder.path().join(after.to_string()));
+        let resume = ResumePolicy::at(folder.path().join(after.to_string()));
         std::fs::create_dir(folder.path().join(after.to_string())).unwrap();
         let mut pause = Pause {
             after: Some(after),
             ..Pause::default()
         };
-        let error = trainer.run_resumable(None, &keep, &mut pause).unwrap_err();
+        let error = trainer
+            .run_resumable(None, &resume, &mut pause)
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
         assert!(
             error.to_string().starts_with("stopped after step"),
             "{error}"
         );
-        assert!(keep.has_state());
+        assert!(resume.has_state());
         let mut rest = Pause::default();
-        let outcome = trainer.run_resumable(None, &keep, &mut rest).unwrap();
+        let outcome = trainer.run_resumable(None, &resume, &mut rest).unwrap();
         assert_eq!(rest.steps, total - after);
         assert_eq!(
             rest.began,
@@ -104,8 +107,8 @@ fn a_run_paused_after_any_step_ends_as_the_whole_one() {
             ))
         );
         assert!(bits(&outcome) == want, "after {after}");
-        keep.clear().unwrap();
-        assert!(!keep.has_state());
+        resume.clear().unwrap();
+        assert!(!resume.has_state());
     }
 }
 
@@ -114,7 +117,7 @@ fn a_run_can_be_paused_at_every_step_with_other_threads() {
     let folder = tempfile::tempdir().unwrap();
     let trainer = trainer(&["weight_decay=0.01"]);
     let want = bits(&trainer.run(None, &mut Silent).unwrap());
-    let keep = Keep::at(folder.path());
+    let resume = ResumePolicy::at(folder.path());
     for threads in 1.. {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(1 + threads % 3)
@@ -124,7 +127,7 @@ fn a_run_can_be_paused_at_every_step_with_other_threads() {
             after: Some(1),
             ..Pause::default()
         };
-        match pool.install(|| trainer.run_resumable(None, &keep, &mut pause)) {
+        match pool.install(|| trainer.run_resumable(None, &resume, &mut pause)) {
             Ok(outcome) => {
                 assert!(threads > 10 && bits(&outcome) == want);
                 return;
@@ -137,7 +140,7 @@ fn a_run_can_be_paused_at_every_step_with_other_threads() {
 #[test]
 fn states_that_are_damaged_or_of_another_run_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let keep = Keep::at(folder.path())
+    let resume = ResumePolicy::at(folder.path())
         .identity("one")
         .every(std::time::Duration::ZERO);
     let mut pause = Pause {
@@ -145,23 +148,26 @@ fn states_that_are_damaged_or_of_another_run_are_refused() {
         ..Pause::default()
     };
     trainer(&[])
-        .run_resumable(None, &keep, &mut pause)
+        .run_resumable(None, &resume, &mut pause)
         .unwrap_err();
-    let message = |trainer: &Trainer, keep: &Keep| {
+    let message = |trainer: &DecAlignTrainer, resume: &ResumePolicy| {
         trainer
-            .run_resumable(None, keep, &mut Silent)
+            .run_resumable(None, resume, &mut Silent)
             .unwrap_err()
             .to_string()
     };
-    for (other, keep) in [
-        (trainer(&["batch_size=9"]), &keep),
-        (trainer(&["seed=9"]), &keep),
-        (trainer(&["nlevels=2"]), &keep),
-        (trainer(&[]), &Keep::at(folder.path()).identity("two")),
+    for (other, resume) in [
+        (trainer(&["batch_size=9"]), &resume),
+        (trainer(&["seed=9"]), &resume),
+        (trainer(&["nlevels=2"]), &resume),
+        (
+            trainer(&[]),
+            &ResumePolicy::at(folder.path()).identity("two"),
+        ),
     ] {
-        let said = message(&other, keep);
+        let said = message(&other, resume);
         assert!(
-            said.contains("state.safetensors: is of another run"),
+            said.contains("state.safetensors: belongs to another run"),
             "{said}"
         );
     }
@@ -179,10 +185,12 @@ fn states_that_are_damaged_or_of_another_run_are_refused() {
         damaged[at] ^= 8;
         std::fs::write(&newest, &damaged).unwrap();
         let mut told = Told(None);
-        let outcome = trainer(&[]).run_resumable(None, &keep, &mut told).unwrap();
+        let outcome = trainer(&[])
+            .run_resumable(None, &resume, &mut told)
+            .unwrap();
         let said = told.0.unwrap();
         assert!(
-            said.contains("state.safetensors: ") && said.contains("going on from"),
+            said.contains("state.safetensors: ") && said.contains("resuming from"),
             "{said}"
         );
         assert!(std::fs::read(&aside).unwrap() == damaged);
@@ -191,9 +199,9 @@ fn states_that_are_damaged_or_of_another_run_are_refused() {
     // Both damaged: an error, and both stay.
     restore(folder.path(), b"nothing");
     std::fs::write(&newest, b"").unwrap();
-    let said = message(&trainer(&[]), &keep);
+    let said = message(&trainer(&[]), &resume);
     assert!(
-        said.contains("to begin again, remove state*.safetensors"),
+        said.contains("remove state*.safetensors to start again"),
         "{said}"
     );
     assert!(newest.exists());
@@ -206,7 +214,7 @@ fn restore(folder: &Path, previous: &[u8]) {
 struct Told(Option<String>);
 
 impl Observer for Told {
-    fn begin(&mut self, start: &Start<'_>) -> Result<()> {
+    fn begin(&mut self, start: &StartReport<'_>) -> Result<()> {
         self.0 = start.damaged.clone();
         Ok(())
     }
@@ -229,7 +237,7 @@ impl Observer for Finish {
 fn an_observer_may_end_a_run_and_a_full_disk_names_itself() {
     let outcome = trainer(&[]).run(None, &mut Finish).unwrap();
     assert_eq!(outcome.epochs.len(), 2);
-    let nowhere = Keep::at("/dev/null/no/folder");
+    let nowhere = ResumePolicy::at("/dev/null/no/folder");
     let error = trainer(&[])
         .run_resumable(None, &nowhere, &mut Silent)
         .unwrap_err();

@@ -10,7 +10,7 @@ use decalign::core::nn::Parameters;
 use decalign::core::random::Stream;
 use decalign::data::{Labels, Modality, Part};
 use decalign::text::{Bert, BertConfig, Freeze};
-use decalign::train::{Silent, Trainer};
+use decalign::train::{DecAlignTrainer, Silent};
 use decalign::{Checkpoint, Dataset, Predictor};
 
 const CONFIG: &str = r#"{"vocab_size": 12, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -87,7 +87,7 @@ fn config(folder: &Path, set: &[&str]) -> Config {
 }
 
 fn train(folder: &Path, set: &[&str]) -> Checkpoint {
-    let trainer = Trainer::new(&config(folder, set), &data(), &Device::Cpu).unwrap();
+    let trainer = DecAlignTrainer::new(&config(folder, set), &data(), &Device::Cpu).unwrap();
     trainer.run(None, &mut Silent).unwrap().checkpoint
 }
 
@@ -185,7 +185,7 @@ fn what_does_not_fit_is_named() {
     let folder = tempfile::tempdir().unwrap();
     encoder(folder.path());
     let fails = |set: &[&str], word: &str| {
-        let trainer = Trainer::new(&config(folder.path(), set), &data(), &Device::Cpu);
+        let trainer = DecAlignTrainer::new(&config(folder.path(), set), &data(), &Device::Cpu);
         let error = match trainer {
             Err(error) => error,
             Ok(trainer) => trainer.run(None, &mut Silent).unwrap_err(),
@@ -241,7 +241,7 @@ fn tokens_of_a_public_file_reach_the_encoder() {
     {
         config.set(assignment).unwrap();
     }
-    let trainer = Trainer::new(&config, &data, &Device::Cpu).unwrap();
+    let trainer = DecAlignTrainer::new(&config, &data, &Device::Cpu).unwrap();
     let outcome = trainer.run(None, &mut Silent).unwrap();
     let words = "text_model.model.embeddings.word_embeddings.weight";
     assert!(outcome.checkpoint.weights.contains_key(words));

@@ -4,7 +4,7 @@
 use candle_core::{Device, Tensor};
 use decalign::config::Config;
 use decalign::data::{Dataset, Modality, Part};
-use decalign::train::{EpochReport, Flow, Observer, Silent, Trainer};
+use decalign::train::{DecAlignTrainer, EpochReport, Flow, Observer, Silent};
 use decalign::{Checkpoint, ErrorKind, Predictor};
 
 mod common;
@@ -14,7 +14,7 @@ use common::{clouds, small};
 const CPU: Device = Device::Cpu;
 
 fn error(config: &Config, data: &Dataset) -> String {
-    let trainer = Trainer::new(config, data, &CPU);
+    let trainer = DecAlignTrainer::new(config, data, &CPU);
     let error = trainer
         .and_then(|t| t.run(None, &mut Silent))
         .unwrap_err()
@@ -29,7 +29,7 @@ fn any_number_of_modalities_trains_saves_and_predicts() {
     for views in 2..=5 {
         let data = clouds(views);
         let file = folder.path().join(format!("{views}.safetensors"));
-        let trainer = Trainer::new(&small(&["num_epochs=12"]), &data, &CPU).unwrap();
+        let trainer = DecAlignTrainer::new(&small(&["num_epochs=12"]), &data, &CPU).unwrap();
         let outcome = trainer.run(Some(&file), &mut Silent).unwrap();
         assert!(
             outcome.test.get("Acc").unwrap() > 0.6,
@@ -60,7 +60,7 @@ fn one_seed_gives_one_file_whatever_the_number_of_threads() {
             .build()
             .unwrap();
         pool.install(|| {
-            let trainer = Trainer::new(&config, &clouds(3), &CPU).unwrap();
+            let trainer = DecAlignTrainer::new(&config, &clouds(3), &CPU).unwrap();
             trainer.run(Some(&file), &mut Silent).unwrap();
         });
         std::fs::read(file).unwrap()
@@ -73,7 +73,7 @@ fn one_seed_gives_one_file_whatever_the_number_of_threads() {
 #[test]
 fn reference_semantics_takes_three_modalities() {
     let set = small(&["semantics=reference"]);
-    Trainer::new(&set, &clouds(3), &CPU)
+    DecAlignTrainer::new(&set, &clouds(3), &CPU)
         .unwrap()
         .run(None, &mut Silent)
         .unwrap();
@@ -206,7 +206,7 @@ fn nan_features_stop_before_training_unless_replaced() {
         "{message}"
     );
     let config = small(&["replace_non_finite=true"]);
-    Trainer::new(&config, &data, &CPU)
+    DecAlignTrainer::new(&config, &data, &CPU)
         .unwrap()
         .run(None, &mut Silent)
         .unwrap();
@@ -235,7 +235,7 @@ fn divergence_names_component_and_step_and_keeps_the_last_good_model() {
             learning_rate: rate,
             ..small(&["num_epochs=10", "clip=1e6"])
         };
-        let trainer = Trainer::new(&config, &clouds(3), &CPU).unwrap();
+        let trainer = DecAlignTrainer::new(&config, &clouds(3), &CPU).unwrap();
         let mut count = Count(0);
         let Err(error) = trainer.run(Some(&file), &mut count) else {
             continue;
@@ -262,7 +262,7 @@ fn divergence_names_component_and_step_and_keeps_the_last_good_model() {
 
 #[test]
 fn prediction_asks_for_the_widths_of_training() {
-    let outcome = Trainer::new(&small(&["num_epochs=1"]), &clouds(2), &CPU)
+    let outcome = DecAlignTrainer::new(&small(&["num_epochs=1"]), &clouds(2), &CPU)
         .unwrap()
         .run(None, &mut Silent)
         .unwrap();
@@ -287,7 +287,7 @@ fn prediction_asks_for_the_widths_of_training() {
 fn damaged_checkpoints_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("best.safetensors");
-    let trainer = Trainer::new(&small(&["num_epochs=1"]), &clouds(2), &CPU).unwrap();
+    let trainer = DecAlignTrainer::new(&small(&["num_epochs=1"]), &clouds(2), &CPU).unwrap();
     trainer.run(Some(&file), &mut Silent).unwrap();
     let bytes = std::fs::read(&file).unwrap();
     let broken = folder.path().join("broken.safetensors");

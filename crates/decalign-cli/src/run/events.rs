@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use decalign::train::{EpochReport, Start};
+use decalign::train::{EpochReport, StartReport};
 use decalign_data::Error;
 
 use super::record::now;
@@ -20,7 +20,7 @@ pub(crate) struct Events {
 
 impl Events {
     /// Begins a file in a folder. Where a run goes on, viewers forget what an earlier file says from there on.
-    pub(crate) fn create(folder: &Path, start: &Start<'_>) -> decalign::Result<Self> {
+    pub(crate) fn create(folder: &Path, start: &StartReport<'_>) -> decalign::Result<Self> {
         let name = format!(
             "events.out.tfevents.{:010}.{}.decalign",
             now() as u64,

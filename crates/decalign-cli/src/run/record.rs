@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use decalign::Dataset;
 use decalign::core::simd;
-use decalign::train::{Phases, Trainer};
+use decalign::train::{DecAlignTrainer, PhaseTimes};
 use serde::{Deserialize, Serialize};
 
 use crate::output::{Done, Failure};
@@ -98,7 +98,7 @@ pub(crate) struct Seconds {
     /// Standardisation, fingerprint.
     pub(crate) preparing: f64,
     #[serde(flatten)]
-    pub(crate) phases: Phases,
+    pub(crate) phases: PhaseTimes,
 }
 
 /// One process that worked on the run.
@@ -124,7 +124,7 @@ pub(crate) struct Common {
 impl Record {
     /// The record of a run that begins; several seeds, or one.
     pub(crate) fn new(
-        trainer: &Trainer,
+        trainer: &DecAlignTrainer,
         classes: Vec<String>,
         common: &Common,
         seeds: &[u64],
@@ -195,7 +195,7 @@ impl Data {
         source: &Path,
         data: &Dataset,
         fingerprint: String,
-        trainer: &Trainer,
+        trainer: &DecAlignTrainer,
     ) -> Self {
         let modality = |m: &decalign_data::Modality| Modality {
             name: m.name().to_owned(),

@@ -11,7 +11,7 @@ use candle_core::Device;
 use decalign::baseline::baselines;
 use decalign::config::Config;
 use decalign::metrics::Benchmark;
-use decalign::train::Trainer;
+use decalign::train::DecAlignTrainer;
 use decalign::{Dataset, fingerprint};
 use decalign_data::Modality;
 
@@ -32,7 +32,7 @@ pub(crate) use stop::Stop;
 struct Order {
     data: Dataset,
     /// For every seed.
-    trainer: Trainer,
+    trainer: DecAlignTrainer,
     seeds: Vec<u64>,
     common: Common,
     folder: RunFolder,
@@ -110,7 +110,7 @@ impl Order {
         let loading = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
         source::warn_of_split(config.split.as_deref());
-        let trainer = Trainer::new(&config, &data, &device)?;
+        let trainer = DecAlignTrainer::new(&config, &data, &device)?;
         let common = Common {
             device: arguments.machine.device.clone(),
             data: Data::new(
@@ -170,7 +170,7 @@ impl Order {
                 instruction_set()
             );
         }
-        let trainer = Trainer::new(&config, &data, &device)?;
+        let trainer = DecAlignTrainer::new(&config, &data, &device)?;
         let common = Common {
             device: arguments.machine.device.clone(),
             data: known.clone(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use decalign::train::{Keep, Outcome, Trainer};
+use decalign::train::{DecAlignOutcome, DecAlignTrainer, ResumePolicy};
 use decalign::{Dataset, ErrorKind};
 
 use super::classes;
@@ -17,7 +17,7 @@ use crate::side_by_side::Gate;
 
 /// What all runs of one command have in common.
 pub(super) struct Job<'a> {
-    pub(super) trainer: &'a Trainer,
+    pub(super) trainer: &'a DecAlignTrainer,
     pub(super) data: &'a Dataset,
     pub(super) common: &'a Common,
     pub(super) save_every: Duration,
@@ -53,18 +53,18 @@ pub(super) fn train(job: &Job<'_>, seed: u64, folder: &RunFolder) -> Done<Ended>
             Record::new(&trainer, classes(job.data), job.common, &[seed])
         }
     };
-    let keep = Keep::at(&folder.path)
+    let resume = ResumePolicy::at(&folder.path)
         .every(job.save_every)
         .identity(format!("{}\n{text}", job.common.data.fingerprint));
     let shown = (trainer.config().num_epochs, job.named);
     let mut progress = Progress::new(record, shown, &folder.path, (job.stop, job.gate));
-    let outcome = trainer.run_resumable(Some(&folder.checkpoint()), &keep, &mut progress);
+    let outcome = trainer.run_resumable(Some(&folder.checkpoint()), &resume, &mut progress);
     let (mut record, epochs) = progress.finish();
     match outcome {
         Ok(outcome) => {
             record.seconds.phases = outcome.phases;
             finish(job, &trainer, &outcome, folder, record)?;
-            keep.clear()?;
+            resume.clear()?;
             ended(job, folder)
         }
         Err(error) => {
@@ -84,8 +84,8 @@ pub(super) fn train(job: &Job<'_>, seed: u64, folder: &RunFolder) -> Done<Ended>
 /// Writes what a run that is done leaves.
 fn finish(
     job: &Job<'_>,
-    trainer: &Trainer,
-    outcome: &Outcome,
+    trainer: &DecAlignTrainer,
+    outcome: &DecAlignOutcome,
     folder: &RunFolder,
     mut record: Record,
 ) -> Done {

@@ -4,21 +4,21 @@
 //! | item | what it is |
 //! |---|---|
 //! | [`baselines`] | the majority class or the median; ridge regression on the best single view |
-//! | [`train_baseline`] | a network of the literature, by [`Method`], on the same split and seed |
+//! | [`BaselineTrainer`] | trains a network of the literature, by [`Method`], on the same split and seed |
 
 mod network;
 mod ridge;
-mod trained;
+mod trainer;
 
-pub use trained::{BaselineOutcome, BaselineSettings, Method, train_baseline};
+pub use trainer::{BaselineOutcome, BaselineSettings, BaselineTrainer, Method};
 
 use decalign_core::parallel;
 use decalign_data::{Dataset, Labels, Modality, Part};
 
 use crate::Result;
 use crate::config::Config;
-use crate::inputs;
 use crate::metrics::{Benchmark, Metrics};
+use crate::preprocess;
 
 /// A baseline's name and figures on the test part.
 #[derive(Clone, Debug)]
@@ -38,14 +38,14 @@ const STRENGTHS: [f64; 6] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
 /// # Errors
 /// When the data has no labels or a part is empty.
 pub fn baselines(config: &Config, data: &Dataset) -> Result<Vec<Baseline>> {
-    let data = inputs::select(data, config)?;
+    let data = preprocess::select(data, config)?;
     let resolved = config.resolve(&data)?;
     let benchmark = resolved.benchmark();
     let part = |part| data.part(config.split.as_deref(), part);
     let rows = [part(Part::Train)?, part(Part::Valid)?, part(Part::Test)?];
     let targets = Targets::new(&data, &rows[0], resolved.model.outputs);
-    let judge = |predictions: &[f32], rows: &[usize]| {
-        benchmark.evaluate(predictions, &inputs::labels(&data, rows))
+    let evaluate = |predictions: &[f32], rows: &[usize]| {
+        benchmark.evaluate(predictions, &preprocess::labels(&data, rows))
     };
     let constant: Vec<f32> = rows[2]
         .iter()
@@ -53,7 +53,7 @@ pub fn baselines(config: &Config, data: &Dataset) -> Result<Vec<Baseline>> {
         .collect();
     let mut all = vec![Baseline {
         name: targets.constant_name.to_owned(),
-        test: judge(&constant, &rows[2]),
+        test: evaluate(&constant, &rows[2]),
     }];
 
     let mut best: Option<(f64, &str, Vec<f32>)> = None;
@@ -74,7 +74,7 @@ pub fn baselines(config: &Config, data: &Dataset) -> Result<Vec<Baseline>> {
     if let Some((_, name, predictions)) = best {
         all.push(Baseline {
             name: format!("ridge on {name}"),
-            test: judge(&predictions, &rows[2]),
+            test: evaluate(&predictions, &rows[2]),
         });
     }
     Ok(all)
@@ -92,7 +92,7 @@ struct Targets {
 
 impl Targets {
     fn new(data: &Dataset, rows: &[usize], outputs: usize) -> Self {
-        let labels = inputs::labels(data, rows);
+        let labels = preprocess::labels(data, rows);
         if let Some(Labels::Scores(_)) = data.labels() {
             let mut sorted = labels.clone();
             sorted.sort_unstable_by(f32::total_cmp);
@@ -122,7 +122,7 @@ impl Targets {
 
     /// The share of wrong classes, or the mean absolute error.
     fn error(&self, predictions: &[f32], data: &Dataset, rows: &[usize]) -> f64 {
-        let labels = inputs::labels(data, rows);
+        let labels = preprocess::labels(data, rows);
         match self.width {
             1 => Benchmark::Regression
                 .evaluate(predictions, &labels)

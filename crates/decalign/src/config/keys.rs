@@ -3,6 +3,8 @@
 use decalign_text::BertConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::Goal;
+
 /// How the alignment is computed; see `docs/architecture.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -74,16 +76,6 @@ pub enum CostReduction {
     Mean,
     /// Sum over dimensions.
     Sum,
-}
-
-/// Whether a metric is better when it is smaller or when it is larger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Smaller is better.
-    Min,
-    /// Larger is better.
-    Max,
 }
 
 /// Every key of a configuration file. Fields are named as the keys are.
@@ -225,13 +217,13 @@ pub struct Config {
     /// The metric that decides it; the validation loss when absent (or the data set's name).
     pub scheduler_metric: Option<String>,
     /// Whether it is to fall or to rise; known for known metrics.
-    pub scheduler_mode: Option<Mode>,
+    pub scheduler_mode: Option<Goal>,
     /// Epochs after the best one before training stops.
     pub early_stop_patience: usize,
     /// The metric that decides the best epoch; the validation loss when absent.
     pub selection_metric: Option<String>,
     /// Whether it is to fall or to rise; known for known metrics.
-    pub selection_mode: Option<Mode>,
+    pub selection_mode: Option<Goal>,
 }
 
 impl Default for Config {

@@ -22,10 +22,9 @@ mod resolve;
 mod resolved;
 mod text;
 
+pub use crate::metrics::Goal;
 pub use check::check_batches;
-pub use keys::{
-    ClassWeight, Component, Config, CostReduction, Mode, Semantics, TaskLoss, TrainMode,
-};
+pub use keys::{ClassWeight, Component, Config, CostReduction, Semantics, TaskLoss, TrainMode};
 pub use preset::PRESETS;
 pub use resolved::{
     ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved, Task, TextEncoderConfig,

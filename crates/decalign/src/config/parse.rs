@@ -150,7 +150,7 @@ fn unknown(key: &str, known: &Map<String, Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Mode, PRESETS, Semantics};
+    use crate::config::{Goal, PRESETS, Semantics};
 
     #[test]
     fn presets_read_and_write_back() {
@@ -178,7 +178,7 @@ mod tests {
         }
         assert_eq!(config.modalities.as_deref().unwrap(), ["fou", "kar"]);
         assert_eq!(config.active_modalities.as_deref().unwrap(), ["fou"]);
-        assert_eq!(config.selection_mode, Some(Mode::Max));
+        assert_eq!(config.selection_mode, Some(Goal::Max));
         assert_eq!(config.split.as_deref(), Some("1"));
         assert_eq!(config.dst_feature_dim_nheads, (32, 8));
         config.set("bert_learning_rate=null").unwrap();

@@ -168,7 +168,10 @@ pub struct Resolved {
 impl Resolved {
     /// The figures that predictions are judged by.
     pub fn benchmark(&self) -> Benchmark {
-        let mode = self.config.train_mode.unwrap_or(TrainMode::Regression);
-        Benchmark::of(&self.config.dataset_name, mode, self.model.outputs)
+        let classes = self.config.train_mode == Some(TrainMode::Classification);
+        Benchmark::of(
+            &self.config.dataset_name,
+            classes.then_some(self.model.outputs),
+        )
     }
 }

@@ -12,10 +12,18 @@ mod statistics;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::config::{Mode, TrainMode};
-
 pub use bootstrap::{Bootstrap, Difference, Interval, Method, Paired};
 pub use statistics::{accuracy, macro_f1, pearson, weighted_f1};
+
+/// Whether smaller or larger values of a metric are better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Goal {
+    /// Smaller is better.
+    Min,
+    /// Larger is better.
+    Max,
+}
 
 /// Named figures in the order in which they are shown.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,11 +43,11 @@ impl Metrics {
         self.0.iter().copied()
     }
 
-    /// Whether a metric is better smaller (errors and losses) or larger (everything else).
-    pub fn mode(name: &str) -> Mode {
+    /// The direction of improvement of a metric: smaller for errors and losses, larger otherwise.
+    pub fn goal(name: &str) -> Goal {
         match name {
-            "MAE" | "RMSE" | "loss" => Mode::Min,
-            _ => Mode::Max,
+            "MAE" | "RMSE" | "loss" => Goal::Min,
+            _ => Goal::Max,
         }
     }
 }
@@ -137,18 +145,16 @@ impl Benchmark {
         matches!(self, Self::Mosi | Self::Sims | Self::Regression)
     }
 
-    /// The benchmark of a data set's name.
-    pub fn of(dataset_name: &str, mode: TrainMode, classes: usize) -> Self {
+    /// The benchmark of a data set's name, for scores (`classes` absent) or a number of classes.
+    pub fn of(dataset_name: &str, classes: Option<usize>) -> Self {
         let name = dataset_name.to_lowercase();
-        match (name.as_str(), mode) {
-            ("mosi" | "mosei", TrainMode::Regression) => Self::Mosi,
-            ("sims" | "ch-sims", TrainMode::Regression) => Self::Sims,
-            ("mosi" | "mosei" | "sims" | "ch-sims", TrainMode::Classification) if classes == 3 => {
-                Self::ThreeClasses
-            }
-            ("iemocap", TrainMode::Classification) => Self::Iemocap,
-            (_, TrainMode::Regression) => Self::Regression,
-            (_, TrainMode::Classification) => Self::Classification,
+        match (name.as_str(), classes) {
+            ("mosi" | "mosei", None) => Self::Mosi,
+            ("sims" | "ch-sims", None) => Self::Sims,
+            ("mosi" | "mosei" | "sims" | "ch-sims", Some(3)) => Self::ThreeClasses,
+            ("iemocap", Some(_)) => Self::Iemocap,
+            (_, None) => Self::Regression,
+            (_, Some(_)) => Self::Classification,
         }
     }
 

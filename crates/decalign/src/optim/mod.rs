@@ -9,4 +9,4 @@ mod plateau;
 pub use adam::{Adam, AdamSettings, GradientSource};
 pub use clip::clip_gradient_norm;
 pub use norm::Norm;
-pub use plateau::{EarlyStopping, Goal, ReduceOnPlateau};
+pub use plateau::{EarlyStopping, ReduceOnPlateau};

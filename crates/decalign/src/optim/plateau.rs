@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Mode;
-
-/// Whether one value of a metric is better than another.
-pub type Goal = Mode;
+use crate::metrics::Goal;
 
 /// Multiplies the learning rate by `factor` when a metric has not improved for more than
 /// `patience` epochs, as PyTorch's `ReduceLROnPlateau` with its defaults (relative threshold
@@ -45,8 +42,8 @@ impl ReduceOnPlateau {
     pub fn observe(&mut self, metric: f64) -> f64 {
         let improved = match (self.best, self.goal) {
             (None, _) => !metric.is_nan(),
-            (Some(best), Mode::Min) => metric < best * (1.0 - THRESHOLD),
-            (Some(best), Mode::Max) => metric > best * (1.0 + THRESHOLD),
+            (Some(best), Goal::Min) => metric < best * (1.0 - THRESHOLD),
+            (Some(best), Goal::Max) => metric > best * (1.0 + THRESHOLD),
         };
         if improved {
             self.best = Some(metric);
@@ -84,8 +81,8 @@ impl EarlyStopping {
     pub fn observe(&mut self, epoch: usize, metric: f64) -> bool {
         let better = match (self.best, self.goal) {
             (None, _) => !metric.is_nan(),
-            (Some((_, best)), Mode::Min) => metric < best,
-            (Some((_, best)), Mode::Max) => metric > best,
+            (Some((_, best)), Goal::Min) => metric < best,
+            (Some((_, best)), Goal::Max) => metric > best,
         };
         if better {
             self.best = Some((epoch, metric));
@@ -110,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_rate_falls_after_more_than_patience_epochs() {
-        let mut schedule = ReduceOnPlateau::new(Mode::Min, 0.1, 2);
+        let mut schedule = ReduceOnPlateau::new(Goal::Min, 0.1, 2);
         let scales: Vec<f64> = [1.0, 0.99995, 1.0, 1.0, 1.0, 0.5]
             .iter()
             .map(|m| schedule.observe(*m))
@@ -122,7 +119,7 @@ mod tests {
 
     #[test]
     fn stopping_counts_from_the_best_epoch() {
-        let mut stopping = EarlyStopping::new(Mode::Max, 2);
+        let mut stopping = EarlyStopping::new(Goal::Max, 2);
         let metrics = [0.5, 0.7, f64::NAN, 0.7];
         let better: Vec<bool> = metrics
             .iter()

@@ -1,20 +1,31 @@
-//! Training: epochs, validation, the best checkpoint, when to stop, and how to go on.
+//! Training: epochs, validation, the best weights, early stopping, resuming.
 //!
-//! [`Trainer`] trains DecAlign as a configuration says. It is a [`Fit`] of one [`Model`] and one [`Criterion`]; any
-//! other model and criterion train by the same door. An [`Observer`] follows a run and may pause or end it; a
-//! [`Keep`] says where the run's state is kept, so that it can be interrupted at any moment.
+//! [`Trainer`] trains any [`Model`] by any [`Criterion`]. [`DecAlignTrainer`] is the trainer of DecAlign under a
+//! [`Config`](crate::config::Config); [`BaselineTrainer`](crate::baseline::BaselineTrainer) is that of the networks
+//! of the literature. An [`Observer`] follows a run and may pause or end it. A [`ResumePolicy`] says where the
+//! state of a run is saved, so that it can be interrupted at any moment.
 
-mod fit;
-mod history;
-mod learner;
+mod decalign;
+mod evaluation;
+mod model;
+mod observer;
+mod prepared;
+mod report;
+mod resume;
 mod run;
 mod settings;
 mod state;
+mod step;
 mod trainer;
 
-pub use fit::{Fit, Fitted, Judged};
-pub use history::{EpochReport, Flow, Observer, Silent, Start, StepReport};
-pub use learner::{Criterion, Model, Terms};
-pub use settings::{TrainSettings, Watch};
-pub use state::{Keep, Phases};
-pub use trainer::{Outcome, Trainer};
+pub use decalign::{DecAlignOutcome, DecAlignTrainer};
+pub use evaluation::{Evaluation, LossAverage};
+pub use model::{Criterion, LossTerms, Model};
+pub use observer::{Flow, Observer, Silent};
+pub use report::{EpochReport, PhaseTimes, StartReport, StepReport};
+pub use resume::ResumePolicy;
+pub use settings::{Monitor, TrainSettings};
+pub use trainer::{Trainer, TrainingOutcome};
+
+pub(crate) use evaluation::predict;
+pub(crate) use prepared::Prepared;

@@ -1,47 +1,68 @@
-//! How to train: everything that does not concern the model.
+//! Settings of the trainer.
 
 use serde::Serialize;
 
-use crate::config::{Config, Mode};
+use super::LossAverage;
+use crate::config::{Config, Goal};
 use crate::metrics::{Benchmark, Metrics};
-use crate::optim::Goal;
 use crate::{Error, Result};
 
-/// How to train.
+/// The random stream that dropout draws from by default: apart from those of the shuffle and of initialisation.
+const DROPOUT: u64 = 0x4452_4f50;
+
+/// Settings of the trainer. Start from the default and set fields.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct TrainSettings {
-    /// Decides the order of batches and dropout.
+    /// Seed of the order of batches and of dropout.
     pub seed: u64,
-    /// Samples a batch; the last batch of an epoch may be smaller.
+    /// Samples per batch; the last batch of an epoch may be smaller.
     pub batch_size: usize,
     /// Passes over the training part, at most.
     pub epochs: usize,
     /// Learning rate of Adam.
     pub learning_rate: f64,
-    /// Learning rates of the parameters whose names begin so; the first that fits counts.
+    /// Learning rates by prefix of the parameter's name; the first match counts.
     pub rates: Vec<(String, f64)>,
     /// L2 weight decay, inside the gradient.
     pub weight_decay: f64,
-    /// The norm of all gradients is clipped to this; infinite for none.
+    /// Maximum norm of all gradients together; infinite for no clipping.
     pub clip: f64,
-    /// The learning rate is multiplied by this on a plateau.
+    /// Factor of the learning rate on a plateau; 1 for a constant rate.
     pub factor: f64,
-    /// Epochs without improvement before that.
+    /// Epochs without improvement before the rate falls.
     pub scheduler_patience: usize,
-    /// What decides the learning rate.
-    pub scheduler: Watch,
+    /// The metric that decides the learning rate.
+    pub scheduler: Monitor,
     /// Epochs after the best one before training stops.
     pub patience: usize,
-    /// What decides the best epoch.
-    pub selection: Watch,
+    /// The metric that decides the best epoch.
+    pub selection: Monitor,
+    /// How the validation loss is averaged.
+    #[serde(skip_serializing_if = "is_default")]
+    pub valid_loss: LossAverage,
+    /// The number of the random stream that dropout draws from.
+    #[serde(skip_serializing_if = "is_dropout")]
+    pub dropout_stream: u64,
 }
 
-/// A figure of the validation part, and which way it is better.
+// Fields added after the first format of states are left out of a run's identity while they have their defaults.
+
+fn is_default(average: &LossAverage) -> bool {
+    *average == LossAverage::default()
+}
+
+fn is_dropout(stream: &u64) -> bool {
+    *stream == DROPOUT
+}
+
+/// A monitored metric of the validation part.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Watch {
-    /// A metric of the benchmark; the validation loss when absent.
+#[non_exhaustive]
+pub struct Monitor {
+    /// The name of a metric of the benchmark; the validation loss when absent.
     pub metric: Option<String>,
-    /// Whether it is to fall or to rise; known for known metrics.
+    /// Whether smaller or larger is better; known for known metrics when absent.
     pub goal: Option<Goal>,
 }
 
@@ -55,10 +76,10 @@ impl Default for TrainSettings {
 
 impl From<&Config> for TrainSettings {
     fn from(config: &Config) -> Self {
-        // The release calls the validation loss by the data set's name.
+        // The upstream code names the validation loss after the data set.
         let is_loss =
             |name: &str| name == "loss" || name.eq_ignore_ascii_case(&config.dataset_name);
-        let watch = |metric: &Option<String>, goal| Watch {
+        let monitor = |metric: &Option<String>, goal| Monitor {
             metric: metric.clone().filter(|name| !is_loss(name)),
             goal,
         };
@@ -75,15 +96,17 @@ impl From<&Config> for TrainSettings {
             clip: config.clip,
             factor: config.factor,
             scheduler_patience: config.scheduler_patience,
-            scheduler: watch(&config.scheduler_metric, config.scheduler_mode),
+            scheduler: monitor(&config.scheduler_metric, config.scheduler_mode),
             patience: config.early_stop_patience,
-            selection: watch(&config.selection_metric, config.selection_mode),
+            selection: monitor(&config.selection_metric, config.selection_mode),
+            valid_loss: LossAverage::default(),
+            dropout_stream: DROPOUT,
         }
     }
 }
 
 impl TrainSettings {
-    /// Fails at a value that no data could make right.
+    /// Checks every value's range.
     pub(super) fn check(&self, benchmark: Benchmark) -> Result<()> {
         for (key, count) in [("batch_size", self.batch_size), ("num_epochs", self.epochs)] {
             if count == 0 {
@@ -125,7 +148,7 @@ impl TrainSettings {
     }
 }
 
-impl Watch {
+impl Monitor {
     fn check(&self, benchmark: Benchmark, key: &str) -> Result<()> {
         let Some(name) = &self.metric else {
             return Ok(());
@@ -133,20 +156,20 @@ impl Watch {
         let known = benchmark.evaluate(&[], &[]);
         if known.get(name).is_none() {
             let names: Vec<&str> = known.iter().map(|(name, _)| name).collect();
-            let message = format!("{name} is not known; there are loss, {}", names.join(", "));
+            let message = format!("{name} is unknown; known are loss, {}", names.join(", "));
             return Err(Error::config(key, message));
         }
         Ok(())
     }
 
-    /// Which way is better.
+    /// The direction of improvement.
     pub(super) fn goal(&self) -> Goal {
-        let usual = self.metric.as_deref().map_or(Mode::Min, Metrics::mode);
+        let usual = self.metric.as_deref().map_or(Goal::Min, Metrics::goal);
         self.goal.unwrap_or(usual)
     }
 
-    /// The figure of an epoch; NaN where there is none.
-    pub(super) fn of(&self, loss: f64, metrics: &Metrics) -> f64 {
+    /// The monitored value of an epoch; NaN if there is none.
+    pub(super) fn value(&self, loss: f64, metrics: &Metrics) -> f64 {
         let named = |name: &String| metrics.get(name).unwrap_or(f64::NAN);
         self.metric.as_ref().map_or(loss, named)
     }

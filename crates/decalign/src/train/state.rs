@@ -1,223 +1,43 @@
-//! What an interrupted run goes on from.
+//! The saved state of an interrupted run.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use candle_core::Tensor;
-use decalign_data::write_atomic;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::EpochReport;
+use super::{EpochReport, PhaseTimes};
 use crate::checkpoint::{from_buffer, seal, verify};
 use crate::optim::{EarlyStopping, ReduceOnPlateau};
 use crate::{Error, Result};
 
-/// The newest state.
-const NEWEST: &str = "state.safetensors";
-/// The one before, for the moment between two files and for damage.
-const PREVIOUS: &str = "state-previous.safetensors";
-/// A state that was damaged, put aside.
-const DAMAGED: &str = "state-damaged.safetensors";
 /// The key of the header's entry.
 const KEY: &str = "decalign_state";
 /// The version of the format.
 const VERSION: u32 = 1;
 
-/// Where a run keeps its state, so that it can be interrupted at any moment and goes on.
-///
-/// The state is all that the rest of the run depends on: parameters, the optimiser's means, the learning rate's
-/// schedule, the best model so far, the history, and the place in the order of batches. Random numbers are drawn
-/// by seed, epoch and step, so their generators have no other state. It is saved at the end of every epoch (once
-/// a second at most) and, where epochs are long, between steps. A run that goes on ends with the same bits as one that was
-/// not interrupted.
-///
-/// ```
-/// use std::time::Duration;
-/// use decalign::train::Keep;
-/// let keep = Keep::at("runs/mine").every(Duration::from_secs(10));
-/// # assert!(!keep.has_state());
-/// ```
-#[derive(Clone, Debug)]
-pub struct Keep {
-    folder: Option<PathBuf>,
-    every: Duration,
-    identity: String,
-}
-
-impl Keep {
-    /// Keeps nothing.
-    pub fn nothing() -> Self {
-        Self {
-            folder: None,
-            every: Duration::from_secs(60),
-            identity: String::new(),
-        }
-    }
-
-    /// Keeps the state in a folder, and goes on from the one that is there, if any.
-    pub fn at(folder: impl Into<PathBuf>) -> Self {
-        Self {
-            folder: Some(folder.into()),
-            ..Self::nothing()
-        }
-    }
-
-    /// Saves between steps when so much time has passed since the last save; one minute without. Zero saves after every
-    /// step and every epoch.
-    pub fn every(self, every: Duration) -> Self {
-        Self { every, ..self }
-    }
-
-    /// What the run is of, such as its data's [`fingerprint`](crate::fingerprint) and its configuration: a state
-    /// of another identity is refused.
-    pub fn identity(self, identity: impl Into<String>) -> Self {
-        Self {
-            identity: identity.into(),
-            ..self
-        }
-    }
-
-    /// Whether there is a state to go on from.
-    pub fn has_state(&self) -> bool {
-        let there = |name| self.folder.as_ref().is_some_and(|f| f.join(name).exists());
-        there(NEWEST) || there(PREVIOUS)
-    }
-
-    /// Removes the states of a run that is done.
-    ///
-    /// # Errors
-    /// When a file cannot be removed.
-    pub fn clear(&self) -> Result<()> {
-        for name in [NEWEST, PREVIOUS, DAMAGED] {
-            let Some(path) = self.folder.as_ref().map(|folder| folder.join(name)) else {
-                return Ok(());
-            };
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::file(&path, error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn keeps(&self) -> bool {
-        self.folder.is_some()
-    }
-
-    pub(super) fn extra(&self) -> &str {
-        &self.identity
-    }
-
-    pub(super) fn is_due(&self, since: Duration) -> bool {
-        self.folder.is_some() && since >= self.every
-    }
-
-    /// Epochs of less than a second need not wait for the disk each.
-    pub(super) fn is_due_after_epoch(&self, since: Duration) -> bool {
-        self.folder.is_some() && since >= self.every.min(Duration::from_secs(1))
-    }
-
-    /// Saves a state beside the one before it.
-    pub(super) fn save(&self, state: &State) -> Result<()> {
-        let Some(folder) = &self.folder else {
-            return Ok(());
-        };
-        let (newest, previous) = (folder.join(NEWEST), folder.join(PREVIOUS));
-        let bytes = state.to_bytes(&newest)?;
-        if newest.exists() {
-            std::fs::rename(&newest, &previous).map_err(|error| Error::file(&newest, error))?;
-        }
-        write_atomic(&newest, &bytes).map_err(|error| {
-            let message = match previous.exists() {
-                true => "the state before it is kept; resume when there is room",
-                false => "nothing was kept yet",
-            };
-            Error::invalid(format!("{error}; {message}"))
-        })
-    }
-
-    /// The newest state that is whole, and what was wrong with a newer one.
-    pub(super) fn load(&self, identity: &str) -> Result<Option<(State, Option<String>)>> {
-        let Some(folder) = &self.folder else {
-            return Ok(None);
-        };
-        let (newest, previous) = (folder.join(NEWEST), folder.join(PREVIOUS));
-        let found = match (newest.exists(), previous.exists()) {
-            (false, false) => return Ok(None),
-            (true, _) => match (State::open(&newest), previous.exists()) {
-                (Ok(state), _) => (state, None),
-                (Err(error), true) => {
-                    let state =
-                        State::open(&previous).map_err(|second| hopeless(&error, &second))?;
-                    let aside = folder.join(DAMAGED);
-                    std::fs::rename(&newest, &aside).map_err(|e| Error::file(&newest, e))?;
-                    let told = format!("{error}; put aside as {DAMAGED}, going on from {PREVIOUS}");
-                    (state, Some(told))
-                }
-                (Err(error), false) => return Err(hopeless(&error, &"there is none before it")),
-            },
-            (false, true) => (State::open(&previous)?, None),
-        };
-        if found.0.progress.identity != identity {
-            return Err(Error::file(
-                &newest,
-                "is of another run: configuration, data or model have changed since; restore them, or train in another folder",
-            ));
-        }
-        Ok(Some(found))
-    }
-}
-
-impl Default for Keep {
-    fn default() -> Self {
-        Self::nothing()
-    }
-}
-
-fn hopeless(newest: &Error, previous: &dyn std::fmt::Display) -> Error {
-    Error::invalid(format!(
-        "{newest} ({previous}); to begin again, remove state*.safetensors"
-    ))
-}
-
-/// Wall time by phase, in seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Phases {
-    /// Steps.
-    pub training: f64,
-    /// Figures of the validation part, after every epoch.
-    pub validation: f64,
-    /// Writing states and best models, and what observers do.
-    pub saving: f64,
-    /// Figures of the best model in the end.
-    pub test: f64,
-}
-
-/// Everything of a run that is not a tensor.
+/// The part of a state that is not tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Progress {
     pub(super) version: u32,
     pub(super) identity: String,
-    /// The epoch being run, counted from 1.
+    /// The current epoch, counted from 1.
     pub(super) epoch: usize,
-    /// Steps of it that are done.
+    /// Finished steps of the current epoch.
     pub(super) step: usize,
-    /// Names of the losses, once they are known.
+    /// Names of the losses; empty before the first step.
     pub(super) names: Vec<String>,
-    /// Sums over the samples of this epoch so far, divided by all its samples.
+    /// Losses summed over this epoch's samples so far, divided by the number of its samples.
     pub(super) losses: Vec<f64>,
     pub(super) gradient_norm: f64,
     pub(super) epoch_seconds: f64,
     pub(super) schedule: ReduceOnPlateau,
     pub(super) stopping: EarlyStopping,
     pub(super) epochs: Vec<EpochReport>,
-    pub(super) phases: Phases,
-    /// No epoch is left to run.
+    pub(super) phases: PhaseTimes,
+    /// True when no epoch is left.
     pub(super) ended: bool,
 }
 
@@ -239,13 +59,13 @@ impl Progress {
             schedule,
             stopping,
             epochs: Vec::new(),
-            phases: Phases::default(),
+            phases: PhaseTimes::default(),
             ended: false,
         }
     }
 }
 
-/// A run at rest.
+/// An interrupted run: progress and tensors.
 pub(super) struct State {
     pub(super) progress: Progress,
     /// `weight.<name>`, `best.<name>`, `adam.<state's name>`.
@@ -253,7 +73,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// The tensors whose names begin with `prefix` and a dot, without it.
+    /// The tensors named `prefix.NAME`, by NAME.
     pub(super) fn part(&self, prefix: &str) -> BTreeMap<String, Tensor> {
         let named = |(name, tensor): (&String, &Tensor)| {
             let name = name.strip_prefix(prefix)?.strip_prefix('.')?;
@@ -262,7 +82,7 @@ impl State {
         self.tensors.iter().filter_map(named).collect()
     }
 
-    fn to_bytes(&self, path: &Path) -> Result<Vec<u8>> {
+    pub(super) fn to_bytes(&self, path: &Path) -> Result<Vec<u8>> {
         match serde_json::to_value(&self.progress) {
             Ok(Value::Object(header)) => seal(path, &self.tensors, KEY, header),
             Ok(_) => Err(Error::file(path, "its header is no JSON object")),
@@ -270,7 +90,7 @@ impl State {
         }
     }
 
-    fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|error| Error::file(path, error))?;
         verify(path, &bytes)?;
         let damaged = |error: String| Error::file(path, format!("damaged: {error}"));

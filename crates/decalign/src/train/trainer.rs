@@ -1,225 +1,166 @@
-//! A training run of DecAlign.
+//! The one trainer: data and settings for any model and criterion.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
-use decalign_data::{Dataset, Labels, Standardizer};
+use candle_core::{DType, Device, Tensor, Var};
+use decalign_data::{Dataset, Part};
 
-use super::{
-    EpochReport, Fit, Flow, Judged, Keep, Observer, Phases, Start, StepReport, TrainSettings,
-};
-use crate::checkpoint::Checkpoint;
-use crate::config::{ClassWeight, Config, Resolved, Task, check_batches};
-use crate::inputs;
-use crate::metrics::{Benchmark, Metrics};
-use crate::model::DecAlign;
-use crate::objective::{Objective, class_weights};
-use crate::{Error, Predictions, Result};
+use super::evaluation::{self, TaskLoss};
+use super::{EpochReport, Evaluation, Model, PhaseTimes, TrainSettings};
+use crate::metrics::Benchmark;
+use crate::preprocess;
+use crate::{Error, Result};
 
-/// Data and settings that fit one another, ready to train.
+/// Trains any [`Model`] by any [`Criterion`] on the parts of a data set.
 ///
-/// ```
+/// The features are used unchanged: select modalities and standardise them first.
+///
+/// ```no_run
 /// use candle_core::Device;
-/// use decalign::config::Config;
-/// use decalign::train::{Silent, Trainer};
-/// use decalign_data::Dataset;
+/// use decalign::Dataset;
+/// use decalign::metrics::Benchmark;
+/// use decalign::train::{Criterion, Model, ResumePolicy, Silent, Trainer, TrainSettings};
 ///
-/// let mut config = Config::preset("mfeat")?;
-/// for set in ["modalities=fou,mor", "nlevels=1", "num_epochs=1"] {
-///     config.set(set)?;
+/// fn train<M: Model, C: Criterion<M>>(model: &M, criterion: &C) -> decalign::Result<()> {
+///     let data = Dataset::open("mine.safetensors")?;
+///     let settings = TrainSettings::default();
+///     let trainer = Trainer::new(settings, &data, None, Benchmark::Classification, &Device::Cpu)?;
+///     let resume = ResumePolicy::at("runs/mine");
+///     let outcome = trainer.run(model, criterion, &resume, &mut Silent)?;
+///     println!("{:?}", outcome.test.metrics.get("Acc"));
+///     Ok(())
 /// }
-/// let outcome = Trainer::new(&config, &Dataset::mfeat()?, &Device::Cpu)?.run(None, &mut Silent)?;
-/// println!("{:?}", outcome.test.get("Acc"));
-/// # Ok::<(), decalign::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Trainer {
-    settings: Resolved,
-    fit: Fit,
-    standardizer: Option<Standardizer>,
+    pub(super) settings: TrainSettings,
+    pub(super) data: Dataset,
+    pub(super) rows: [Vec<usize>; 3],
+    pub(super) benchmark: Benchmark,
+    pub(super) device: Device,
 }
 
-/// How a run ended.
+/// The result of a run. The model holds the weights of the best epoch.
 #[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The model of the best epoch.
-    pub checkpoint: Checkpoint,
+#[non_exhaustive]
+pub struct TrainingOutcome {
     /// The best epoch, counted from 1.
     pub best_epoch: usize,
-    /// Every epoch.
+    /// Weights of the best epoch.
+    pub weights: BTreeMap<String, Tensor>,
+    /// Reports of all epochs.
     pub epochs: Vec<EpochReport>,
-    /// Figures of the best model on the validation part.
-    pub valid: Metrics,
-    /// Figures of the best model on the test part.
-    pub test: Metrics,
-    /// Its predictions of the validation part, in the order of [`Trainer::rows`].
-    pub valid_predictions: Predictions,
-    /// Its predictions of the test part.
-    pub test_predictions: Predictions,
+    /// The best model on the validation part.
+    pub valid: Evaluation,
+    /// The best model on the test part.
+    pub test: Evaluation,
     /// Wall time by phase.
-    pub phases: Phases,
-    /// Wall time of training, without the test.
-    pub seconds: f64,
+    pub phases: PhaseTimes,
+}
+
+impl TrainingOutcome {
+    /// Wall time of the run in seconds, without the test.
+    pub fn seconds(&self) -> f64 {
+        self.phases.training + self.phases.validation + self.phases.saving
+    }
 }
 
 impl Trainer {
-    /// Checks a configuration against data and prepares both: selects modalities, fits the
-    /// standardisation to the training part.
+    /// Checks settings, data and benchmark against one another.
     ///
     /// # Errors
-    /// When they do not fit one another; the message names the key or the field.
-    pub fn new(config: &Config, data: &Dataset, device: &Device) -> Result<Self> {
-        let data = inputs::select(data, config)?;
-        if data.labels().is_none() {
+    /// When the data has no labels, labels of another kind than the benchmark takes, or an empty part; when a
+    /// setting is out of its range.
+    pub fn new(
+        settings: TrainSettings,
+        data: &Dataset,
+        split: Option<&str>,
+        benchmark: Benchmark,
+        device: &Device,
+    ) -> Result<Self> {
+        let Some(labels) = data.labels() else {
             return Err(Error::invalid(format!(
                 "{}: labels: missing, training needs them",
                 data.origin()
             )));
+        };
+        if benchmark.is_regression() != labels.names().is_empty() {
+            return Err(Error::invalid(format!(
+                "{}: labels: not of the kind that the benchmark {} takes",
+                data.origin(),
+                benchmark.name()
+            )));
         }
-        let settings = config.resolve(&data)?;
-        let split = config.split.as_deref();
-        let how = TrainSettings::from(&settings.config);
-        let mut fit = Fit::new(how, &data, split, settings.benchmark(), device)?;
-        check_batches(&settings.model, fit.rows[0].len())?;
-        let standardizer = inputs::standardizer(&data, &fit.rows[0], config)?;
-        fit.data = inputs::standardize(&data, standardizer.as_ref())?.into_owned();
+        settings.check(benchmark)?;
+        let part = |part| data.part(split, part);
         Ok(Self {
+            rows: [part(Part::Train)?, part(Part::Valid)?, part(Part::Test)?],
             settings,
-            fit,
-            standardizer,
+            data: data.clone(),
+            benchmark,
+            device: device.clone(),
         })
     }
 
-    /// The same with another seed; what was prepared is shared, not copied.
-    pub fn with_seed(mut self, seed: u64) -> Self {
-        self.settings.config.seed = seed;
-        self.fit.settings.seed = seed;
-        self
-    }
-
-    /// The configuration with everything filled in.
-    pub fn config(&self) -> &Config {
-        &self.settings.config
+    /// The settings.
+    pub fn settings(&self) -> &TrainSettings {
+        &self.settings
     }
 
     /// The samples of the training, validation and test part.
     pub fn rows(&self) -> &[Vec<usize>; 3] {
-        self.fit.rows()
+        &self.rows
     }
 
-    /// The figures that predictions are judged by.
+    /// The benchmark that gives the metrics.
     pub fn benchmark(&self) -> Benchmark {
-        self.fit.benchmark()
+        self.benchmark
     }
 
-    /// Trains until the last epoch or until the validation metric has stopped improving.
-    ///
-    /// With a `file`, every best model so far is written there, whole or not at all.
-    ///
-    /// # Errors
-    /// When a loss or gradient is not finite (the file then holds the last good model), or the
-    /// file cannot be written.
-    pub fn run(&self, file: Option<&Path>, observer: &mut dyn Observer) -> Result<Outcome> {
-        self.run_resumable(file, &Keep::nothing(), observer)
-    }
-
-    /// As [`Trainer::run`], with a state to go on from when the run is interrupted.
-    ///
-    /// # Errors
-    /// As [`Trainer::run`] and [`Fit::run`].
-    pub fn run_resumable(
+    /// The average task loss (0 without one) and the evaluation of a model on some samples.
+    pub(super) fn evaluate<M: Model>(
         &self,
-        file: Option<&Path>,
-        keep: &Keep,
-        observer: &mut dyn Observer,
-    ) -> Result<Outcome> {
-        let seed = self.config().seed;
-        let model = DecAlign::new(&self.settings.model, seed, DType::F32, &self.fit.device)?;
-        let config = self.config();
-        if let Some(folder) = config.pretrained.as_ref().filter(|_| config.use_bert) {
-            model.load_text_encoder(folder)?;
+        model: &M,
+        rows: &[usize],
+        loss: Option<&TaskLoss<'_>>,
+    ) -> Result<(f64, Evaluation)> {
+        let dtype = dtype(&model.variables());
+        let batch = (self.settings.batch_size, dtype, &self.device);
+        let loss = loss.map(|task| (task, self.settings.valid_loss));
+        let (predictions, loss) = evaluation::predict(model, &self.data, rows, batch, loss)?;
+        let labels = preprocess::labels(&self.data, rows);
+        let evaluation = Evaluation {
+            rows: rows.to_vec(),
+            metrics: self.benchmark.evaluate(&predictions, &labels),
+            predictions,
+            labels,
+        };
+        Ok((loss, evaluation))
+    }
+
+    /// The hash that a state of this run must carry.
+    pub(super) fn identity(&self, variables: &[(String, Var)], extra: &str) -> Result<String> {
+        let settings = serde_json::to_string(&self.settings)
+            .map_err(|error| Error::invalid(error.to_string()))?;
+        let mut hasher = blake3::Hasher::new();
+        let mut text = |text: &str| {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        };
+        text(extra);
+        text(&settings);
+        text(&format!("{:?}", self.rows));
+        for (name, variable) in variables {
+            text(name);
+            text(&format!("{:?} {:?}", variable.dims(), variable.dtype()));
         }
-        let objective = Objective::new(&self.settings.objective, self.class_weights());
-        let mut saver = Saver {
-            trainer: self,
-            file,
-            observer,
-        };
-        let fitted = self.fit.run(&model, &objective, keep, &mut saver)?;
-        let predictions = |judged: &Judged| {
-            let outputs = self.settings.model.outputs;
-            Predictions::new(judged.predictions.clone(), self.classes(), outputs)
-        };
-        let phases = fitted.phases;
-        Ok(Outcome {
-            best_epoch: fitted.best_epoch,
-            epochs: fitted.epochs,
-            valid_predictions: predictions(&fitted.valid),
-            test_predictions: predictions(&fitted.test),
-            valid: fitted.valid.metrics,
-            test: fitted.test.metrics,
-            checkpoint: self.checkpoint(fitted.weights),
-            phases,
-            seconds: phases.training + phases.validation + phases.saving,
-        })
-    }
-
-    fn checkpoint(&self, weights: BTreeMap<String, Tensor>) -> Checkpoint {
-        Checkpoint {
-            config: self.config().clone(),
-            standardizer: self.standardizer.clone(),
-            classes: self.classes(),
-            weights,
-        }
-    }
-
-    /// The names of the classes; none for scores.
-    fn classes(&self) -> Vec<String> {
-        let labels = self.fit.data.labels();
-        labels.map(|l| l.names().to_vec()).unwrap_or_default()
-    }
-
-    fn class_weights(&self) -> Option<Vec<f64>> {
-        let Task::Classification {
-            classes,
-            class_weight: ClassWeight::Balanced,
-        } = self.settings.objective.task
-        else {
-            return None;
-        };
-        let Some(Labels::Classes { values, .. }) = self.fit.data.labels() else {
-            return None;
-        };
-        let labels = self.fit.rows[0].iter().map(|row| values[*row] as usize);
-        Some(class_weights(classes, &labels.collect::<Vec<_>>()))
+        Ok(hasher.finalize().to_hex().to_string())
     }
 }
 
-/// Writes every best model so far, and tells everything on.
-struct Saver<'a> {
-    trainer: &'a Trainer,
-    file: Option<&'a Path>,
-    observer: &'a mut dyn Observer,
-}
-
-impl Observer for Saver<'_> {
-    fn begin(&mut self, start: &Start<'_>) -> Result<()> {
-        self.observer.begin(start)
-    }
-
-    fn step(&mut self, report: &StepReport<'_>) -> Result<Flow> {
-        self.observer.step(report)
-    }
-
-    fn best(&mut self, epoch: usize, weights: &BTreeMap<String, Tensor>) -> Result<()> {
-        if let Some(file) = self.file {
-            self.trainer.checkpoint(weights.clone()).save(file)?;
-        }
-        self.observer.best(epoch, weights)
-    }
-
-    fn epoch(&mut self, report: &EpochReport) -> Result<Flow> {
-        self.observer.epoch(report)
-    }
+/// The dtype of a model's variables.
+pub(super) fn dtype(variables: &[(String, Var)]) -> DType {
+    variables
+        .first()
+        .map_or(DType::F32, |(_, variable)| variable.dtype())
 }

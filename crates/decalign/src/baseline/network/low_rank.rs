@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use decalign_core::nn::{Init, Mode, linear};
 use decalign_data::Sequence;
 
-use super::{Dense, Forward, Network, Plan, pooled, with_one};
+use super::{Dense, Forward, Layers, Plan, pooled, with_one};
 use crate::{Error, Result};
 
 /// ```text
@@ -45,7 +45,7 @@ impl LowRankFusion {
     }
 }
 
-impl Network for LowRankFusion {
+impl Layers for LowRankFusion {
     fn forward(&self, sequences: &[Sequence], mode: Mode) -> Result<Forward> {
         let mut product: Option<Tensor> = None;
         let layers = self.embeddings.iter().zip(&self.factors);

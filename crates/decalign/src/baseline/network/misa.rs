@@ -8,7 +8,7 @@ use decalign_decouple::{
 };
 use decalign_fusion::{AttentionMask, Encoder, EncoderSettings, LayerSettings, Stream};
 
-use super::{Dense, Forward, Network, Plan, pooled};
+use super::{Dense, Forward, Layers, Plan, pooled};
 use crate::Result;
 
 /// Weights of difference, similarity and reconstruction losses, the paper's for CMU-MOSI.
@@ -66,7 +66,7 @@ impl Misa {
     }
 }
 
-impl Network for Misa {
+impl Layers for Misa {
     fn forward(&self, sequences: &[Sequence], mode: Mode) -> Result<Forward> {
         let (mut features, mut parts) = (Vec::new(), Vec::new());
         let layers = self.projections.iter().zip(&self.private);

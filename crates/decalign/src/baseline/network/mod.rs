@@ -6,7 +6,7 @@ mod mult;
 mod plain;
 mod tensor;
 
-use candle_core::{D, Tensor};
+use candle_core::{D, Tensor, Var};
 use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu_dropout, softmax};
 use decalign_data::Sequence;
 use decalign_fusion::mean_pool;
@@ -14,12 +14,14 @@ use decalign_fusion::mean_pool;
 use super::{BaselineSettings, Method};
 use crate::Result;
 use crate::config::ModalityConfig;
+use crate::objective::Objective;
+use crate::train::{Criterion, LossTerms, Model};
 
-/// What a network makes of a batch.
-pub(super) struct Forward {
+/// The output of a network for one batch.
+pub(crate) struct Forward {
     /// (B, outputs) each: one prediction, or one a member of an ensemble.
     pub(super) members: Vec<Tensor>,
-    /// What is added to the task loss.
+    /// A loss of the network that is added to the task loss.
     pub(super) penalty: Option<Tensor>,
 }
 
@@ -33,7 +35,7 @@ impl Forward {
 
     /// The prediction of all members together: the mean of scores, or the logarithm of the mean of
     /// class probabilities.
-    pub(super) fn prediction(&self) -> Result<Tensor> {
+    fn prediction(&self) -> Result<Tensor> {
         if let [only] = self.members.as_slice() {
             return Ok(only.clone());
         }
@@ -55,13 +57,66 @@ impl Forward {
     }
 }
 
-/// A network of named modalities.
-pub(super) trait Network {
+/// The layers of a network that fuses modalities.
+pub(super) trait Layers {
     /// One sequence a modality, (B, T_m, D_m).
     fn forward(&self, sequences: &[Sequence], mode: Mode) -> Result<Forward>;
 }
 
-/// What a network is built for.
+/// A network of the literature and its parameters.
+pub(super) struct Network {
+    parameters: Parameters,
+    layers: Box<dyn Layers>,
+}
+
+impl Network {
+    /// A network with fresh parameters.
+    pub(super) fn new(method: Method, plan: &Plan) -> Result<Self> {
+        Ok(Self {
+            parameters: plan.parameters.clone(),
+            layers: plan.build(method)?,
+        })
+    }
+}
+
+impl Model for Network {
+    type Output = Forward;
+
+    fn variables(&self) -> Vec<(String, Var)> {
+        self.parameters.named()
+    }
+
+    fn forward(&self, sequences: &[Sequence], mode: Mode) -> Result<Forward> {
+        self.layers.forward(sequences, mode)
+    }
+
+    fn prediction(&self, output: &Forward) -> Result<Tensor> {
+        output.prediction()
+    }
+}
+
+/// The loss of a network: the mean task loss of its members, and its penalty.
+pub(super) struct MemberLoss(pub(super) Objective);
+
+impl Criterion<Network> for MemberLoss {
+    fn losses(&self, output: &Forward, labels: &Tensor) -> Result<LossTerms> {
+        let members = output.members.iter();
+        let losses: Vec<Tensor> = members
+            .map(|p| self.0.task(p, labels))
+            .collect::<Result<_>>()?;
+        let task = Tensor::stack(&losses, 0)?.mean(0)?;
+        Ok(LossTerms::single(match &output.penalty {
+            Some(penalty) => (task + penalty)?,
+            None => task,
+        }))
+    }
+
+    fn task_loss(&self, prediction: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        self.0.task(prediction, labels)
+    }
+}
+
+/// Parameters, modalities and sizes that a network is built from.
 pub(super) struct Plan<'a> {
     pub(super) parameters: &'a Parameters,
     /// Names that parameters can have, and widths, one a modality.
@@ -87,7 +142,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The network of a method.
-    pub(super) fn build(&self, method: Method) -> Result<Box<dyn Network>> {
+    fn build(&self, method: Method) -> Result<Box<dyn Layers>> {
         Ok(match method {
             Method::EarlyLinear => Box::new(plain::Early::linear(self)?),
             Method::EarlyMlp => Box::new(plain::Early::perceptron(self)?),

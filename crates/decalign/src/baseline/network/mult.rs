@@ -6,7 +6,7 @@ use decalign_core::nn::Mode;
 use decalign_data::Sequence;
 use decalign_fusion::{AttentionMask, Encoder, EncoderSettings, LayerSettings, Stream, mean_pool};
 
-use super::{Dense, Forward, Network, Plan};
+use super::{Dense, Forward, Layers, Plan};
 use crate::Result;
 
 /// Every modality attends to every other one in an encoder of its own; a second encoder attends
@@ -89,7 +89,7 @@ impl Mult {
     }
 }
 
-impl Network for Mult {
+impl Layers for Mult {
     fn forward(&self, sequences: &[Sequence], mode: Mode) -> Result<Forward> {
         let mut x = Vec::with_capacity(sequences.len());
         for (projection, sequence) in self.projections.iter().zip(sequences) {

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use decalign_core::nn::Mode;
 use decalign_data::Sequence;
 
-use super::{Dense, Forward, Network, Plan, pooled};
+use super::{Dense, Forward, Layers, Plan, pooled};
 use crate::Result;
 
 /// All modalities' vectors in one, then a linear layer or a perceptron with one hidden layer.
@@ -33,7 +33,7 @@ impl Early {
     }
 }
 
-impl Network for Early {
+impl Layers for Early {
     fn forward(&self, sequences: &[Sequence], mode: Mode) -> Result<Forward> {
         let each: Vec<Tensor> = sequences.iter().map(pooled).collect::<Result<_>>()?;
         let mut x = Tensor::cat(&each, 1)?;
@@ -66,7 +66,7 @@ impl Late {
     }
 }
 
-impl Network for Late {
+impl Layers for Late {
     fn forward(&self, sequences: &[Sequence], mode: Mode) -> Result<Forward> {
         let each = self.members.iter().zip(sequences).enumerate();
         let member = |(i, ((hidden, head), sequence)): (usize, (&(Dense, Dense), &Sequence))| {

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use decalign_core::nn::Mode;
 use decalign_data::Sequence;
 
-use super::{Dense, Forward, Network, Plan, pooled, with_one};
+use super::{Dense, Forward, Layers, Plan, pooled, with_one};
 use crate::{Error, Result};
 
 /// The outer product of `[h_m; 1]` over all modalities, then a perceptron with two hidden layers.
@@ -49,7 +49,7 @@ impl TensorFusion {
     }
 }
 
-impl Network for TensorFusion {
+impl Layers for TensorFusion {
     fn forward(&self, sequences: &[Sequence], mode: Mode) -> Result<Forward> {
         let mut product: Option<Tensor> = None;
         for (i, (embed, sequence)) in self.embeddings.iter().zip(sequences).enumerate() {

@@ -1,26 +1,22 @@
-//! What training tells as it goes, and what it may be told.
+//! Reports of a training run to its observer.
 
-use std::collections::BTreeMap;
-
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::metrics::Metrics;
 
 /// One finished epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
-    /// Counts from 1.
+    /// The epoch, counted from 1.
     pub epoch: usize,
-    /// Of the parameters without a rate of their own.
+    /// Learning rate of the parameters that have no separate one.
     pub learning_rate: f64,
-    /// Mean over training samples of each component before its weight, then of the `total`.
+    /// Mean over the training samples of each unweighted component, then of the `total`.
     #[serde(with = "by_name")]
     pub losses: Vec<(String, f64)>,
-    /// Mean over steps of the norm of the gradients before clipping.
+    /// Mean over the steps of the gradient norm before clipping.
     pub gradient_norm: f64,
-    /// Mean over validation batches of the task loss.
+    /// Average task loss of the validation part, see [`LossAverage`](super::LossAverage).
     pub valid_loss: f64,
     /// Metrics of the validation part.
     pub valid: Metrics,
@@ -31,7 +27,7 @@ pub struct EpochReport {
 }
 
 impl EpochReport {
-    /// Mean over training samples of what is minimised.
+    /// Mean over the training samples of the minimised loss.
     pub fn total(&self) -> f64 {
         self.losses.last().map_or(f64::NAN, |(_, value)| *value)
     }
@@ -74,85 +70,39 @@ pub struct StepReport<'a> {
     pub epoch: usize,
     /// The step in its epoch, counted from 1.
     pub step: usize,
-    /// Steps an epoch.
+    /// Steps per epoch.
     pub steps: usize,
     /// The losses of the batch by name, the `total` last.
     pub losses: &'a [(String, f64)],
-    /// Norm of the gradients before clipping.
+    /// Gradient norm before clipping.
     pub gradient_norm: f64,
 }
 
-/// Where a run begins: at the first step, or where it was interrupted.
+/// The start of a run: the first step, or the step after an interruption.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Start<'a> {
-    /// The epochs that are done already.
+pub struct StartReport<'a> {
+    /// The epochs already done.
     pub epochs: &'a [EpochReport],
-    /// The epoch to go on with, counted from 1.
+    /// The epoch to continue with, counted from 1.
     pub epoch: usize,
-    /// Steps of it that are done already.
+    /// Steps of that epoch already done.
     pub step: usize,
-    /// What was wrong with the newest state, where an older one had to serve.
+    /// The damage of the newest state, if the run resumes from an older one.
     pub damaged: Option<String>,
 }
 
-/// What a run does after a step or an epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Flow {
-    /// It goes on.
-    #[default]
-    Continue,
-    /// It saves its state, where it keeps one, and ends with an error of kind `Interrupted`.
-    Pause,
-    /// It ends after this epoch as if it were the last.
-    Finish,
+/// Wall time by phase, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PhaseTimes {
+    /// Training steps.
+    pub training: f64,
+    /// Evaluation of the validation part after every epoch.
+    pub validation: f64,
+    /// Writing of states and best models, and the time inside observers.
+    pub saving: f64,
+    /// Evaluation of the best model at the end.
+    pub test: f64,
 }
-
-/// Follows a training run; every method may be left as it is. An error ends the run.
-pub trait Observer {
-    /// The run begins, or goes on after an interruption.
-    ///
-    /// # Errors
-    /// What is returned ends the run.
-    fn begin(&mut self, start: &Start<'_>) -> Result<()> {
-        let _ = start;
-        Ok(())
-    }
-
-    /// A step is done.
-    ///
-    /// # Errors
-    /// What is returned ends the run.
-    fn step(&mut self, report: &StepReport<'_>) -> Result<Flow> {
-        let _ = report;
-        Ok(Flow::Continue)
-    }
-
-    /// The epoch that ends here is the best so far; these are copies of its weights.
-    ///
-    /// Called again for the best epoch so far when a run is resumed.
-    ///
-    /// # Errors
-    /// What is returned ends the run.
-    fn best(&mut self, epoch: usize, weights: &BTreeMap<String, Tensor>) -> Result<()> {
-        let _ = (epoch, weights);
-        Ok(())
-    }
-
-    /// An epoch is done.
-    ///
-    /// # Errors
-    /// What is returned ends the run.
-    fn epoch(&mut self, report: &EpochReport) -> Result<Flow> {
-        let _ = report;
-        Ok(Flow::Continue)
-    }
-}
-
-/// Watches nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
-
-impl Observer for Silent {}
 
 /// Named numbers as a JSON object, in their order.
 mod by_name {

@@ -1,16 +1,11 @@
-//! From a data set as it is to what a model takes.
+//! Preprocessing of a data set by a configuration: modalities, non-finite values, standardisation.
 
 use std::borrow::Cow;
 
-use candle_core::{DType, Device, Tensor};
 use decalign_data::{Dataset, Standardizer};
 
 use crate::Result;
 use crate::config::Config;
-use crate::objective::{numbers, scalar};
-use crate::train::Model;
-use decalign_core::nn::Mode;
-use decalign_core::op::without_gradients;
 
 /// The modalities of the configuration, without NaN and infinities; with a text encoder in the model, text as the data's
 /// tokens, where it has some.
@@ -57,45 +52,6 @@ pub(crate) fn standardize<'a>(
     Ok(match standardizer {
         Some(standardizer) => Cow::Owned(standardizer.apply(data)?),
         None => Cow::Borrowed(data),
-    })
-}
-
-/// What a model makes of some samples.
-pub(crate) struct Evaluated {
-    /// The predictions, sample by sample.
-    pub(crate) predictions: Vec<f32>,
-    /// Mean over batches of the task loss, the last, smaller batch counting as much; 0 where there
-    /// is none.
-    pub(crate) loss: f64,
-}
-
-/// The loss of predictions, given labels.
-pub(crate) type TaskLoss<'a> = dyn Fn(&Tensor, &Tensor) -> Result<Tensor> + 'a;
-
-/// Runs a model over samples in their order, in batches of the given size, type and device.
-pub(crate) fn evaluate<M: Model>(
-    model: &M,
-    data: &Dataset,
-    rows: &[usize],
-    (batch_size, dtype, device): (usize, DType, &Device),
-    task: Option<&TaskLoss<'_>>,
-) -> Result<Evaluated> {
-    let mut predictions = Vec::new();
-    let (mut loss, mut batches) = (0.0, 0usize);
-    for rows in rows.chunks(batch_size.max(1)) {
-        let batch = data.batch(rows, dtype, device)?;
-        let forward = || model.forward(&batch.sequences, Mode::Inference);
-        let output = without_gradients(forward)?;
-        let prediction = model.prediction(&output);
-        predictions.extend(numbers(prediction)?.into_iter().map(|v| v as f32));
-        if let (Some(task), Some(labels)) = (task, &batch.labels) {
-            loss += scalar(&task(prediction, labels)?)?;
-        }
-        batches += 1;
-    }
-    Ok(Evaluated {
-        predictions,
-        loss: loss / batches.max(1) as f64,
     })
 }
 
