@@ -109,20 +109,21 @@ impl Default for BaselineSettings {
 impl BaselineSettings {
     /// The trainer's settings: a constant learning rate, and the mean loss over validation samples as monitor.
     fn training(&self, config: &Config) -> TrainSettings {
-        let mut settings = TrainSettings::default();
-        settings.seed = config.seed;
-        settings.batch_size = self.batch_size;
-        settings.epochs = self.epochs;
-        settings.learning_rate = self.learning_rate;
-        settings.weight_decay = self.weight_decay;
-        settings.clip = self.clip;
-        settings.factor = 1.0;
-        settings.patience = self.patience;
-        settings.selection = Monitor::default();
-        settings.scheduler = Monitor::default();
-        settings.valid_loss = LossAverage::Samples;
-        settings.dropout_stream = DROPOUT;
-        settings
+        TrainSettings {
+            seed: config.seed,
+            batch_size: self.batch_size,
+            epochs: self.epochs,
+            learning_rate: self.learning_rate,
+            weight_decay: self.weight_decay,
+            clip: self.clip,
+            factor: 1.0,
+            patience: self.patience,
+            selection: Monitor::default(),
+            scheduler: Monitor::default(),
+            valid_loss: LossAverage::Samples,
+            dropout_stream: DROPOUT,
+            ..TrainSettings::default()
+        }
     }
 
     fn check(&self) -> Result<()> {
