@@ -19,7 +19,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 checks
   ci                format, clippy, documentation, packages and tests, as .ci/run does
   package           check that every published crate is ready for crates.io and docs.rs
-    --verify          also build each package from its own files
+    --verify          also type-check the packages, unpacked, from their own files
   nightly           licences and advisories of dependencies, then fuzzing of the file readers
                     (needs cargo-deny, a nightly Rust and cargo-fuzz)
     --seconds N       fuzz each target for N seconds (60)

@@ -3,6 +3,7 @@
 mod contents;
 mod licences;
 mod manifest;
+mod verify;
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ const LARGEST: u64 = 1024;
 const LARGEST_WITH_DATA: (&str, u64) = ("decalign-data", 2560);
 
 /// Checks the manifests, contents and sizes of all packages and the licences of all dependencies; `verify` also
-/// builds each package from its own files alone.
+/// type-checks the packages from their own files alone.
 pub(crate) fn run(verify: bool) -> Result<(), String> {
     let metadata = metadata()?;
     let members = members(&metadata)?;
@@ -41,20 +42,22 @@ pub(crate) fn run(verify: bool) -> Result<(), String> {
         return Err(missing.join("\n"));
     }
     let mut crates = Vec::new();
-    for package in published {
+    for &package in &published {
         let files = files(text(package, "name"))?;
         let mut own = manifest::faults(package);
         own.extend(contents::faults(package, &files)?);
         crates.push((package, files, own));
     }
-    let complete = faults.is_empty() && crates.iter().all(|(_, _, own)| own.is_empty());
-    if complete || !verify {
-        pack(verify)?;
+    pack()?;
+    if verify {
+        verify::run(&published)?;
     }
     let mut table = format!("{:<18} {:>5} {:>6}  verdict\n", "crate", "files", "KB");
     for (package, files, mut own) in crates {
         let name = text(package, "name");
-        let size = packed(package)?.div_ceil(1024);
+        let path = path(package)?;
+        let file = fs::metadata(&path).map_err(|error| io_error(&path, &error))?;
+        let size = file.len().div_ceil(1024);
         let largest = match LARGEST_WITH_DATA {
             (with_data, size) if with_data == name => size,
             _ => LARGEST,
@@ -117,27 +120,22 @@ fn files(name: &str) -> Result<Vec<String>, String> {
 }
 
 /// Writes the packages below `target/package`; crates of the workspace find one another there.
-fn pack(verify: bool) -> Result<(), String> {
-    let mut arguments = vec!["package", "--workspace", "--allow-dirty", "--quiet"];
-    if !verify {
-        arguments.push("--no-verify");
-    }
-    for name in UNPUBLISHED {
-        if root().join("crates").join(name).exists() || name != "decalign-testkit" {
-            arguments.extend(["--exclude", name]);
-        }
-    }
-    cargo(&arguments, &[])
+fn pack() -> Result<(), String> {
+    let options = [
+        "package",
+        "--workspace",
+        "--allow-dirty",
+        "--no-verify",
+        "--quiet",
+    ];
+    let exclude = UNPUBLISHED.iter().flat_map(|name| ["--exclude", name]);
+    cargo(&options.into_iter().chain(exclude).collect::<Vec<_>>(), &[])
 }
 
-/// The size of a package in bytes.
-fn packed(package: &Value) -> Result<u64, String> {
+/// The file of a package.
+fn path(package: &Value) -> Result<PathBuf, String> {
     let (name, version) = (text(package, "name"), text(package, "version"));
-    let path = target()?
-        .join("package")
-        .join(format!("{name}-{version}.crate"));
-    let file = fs::metadata(&path).map_err(|error| io_error(&path, &error))?;
-    Ok(file.len())
+    Ok(target()?.join(format!("package/{name}-{version}.crate")))
 }
 
 /// A text of a JSON object, empty where it is absent.
