@@ -1,8 +1,8 @@
 //! Maximum mean discrepancy: 4096 points against 4096 on one thread, ten kernels at once, and the
-//! model's case; beside them what bounds them, a matrix product and exponentials:
+//! model's case, with their bounds, a matrix product and exponentials:
 //! `cargo bench -p decalign-benches --bench mmd`.
 //!
-//! `mmd::squared` meets `n (2 n - 1)` pairs, n = 4096: those within a sample once. With F operations a
+//! `mmd::squared` visits `n (2 n - 1)` pairs, n = 4096: those within a sample once. With F operations a
 //! second in the product and E exponentials a second the bound is `pairs (2 d / F + 1 / E)`.
 #![allow(missing_docs, clippy::unwrap_used)]
 

@@ -36,7 +36,7 @@ fn prototypes(c: &mut Criterion) {
     group.bench_function("kernel, forward and backward", |b| {
         b.iter(|| kernel.loss(&problem()).unwrap().backward().unwrap())
     });
-    // Never within its tolerance, so that all sweeps are made, in f64; then as the model asks.
+    // A tolerance that no solve reaches, so that all sweeps run, in f64; then the model's tolerance.
     for (name, tolerance) in [("50 sweeps", 1e-30), ("to 1e-4", 1e-4)] {
         let solver = MultiMarginalSinkhorn::new(0.1, tolerance, 50).unwrap();
         let value = || solver.solve(&problem()).unwrap().value;

@@ -28,7 +28,7 @@ fn dense(n: usize) -> LinearProblem {
     LinearProblem::uniform(Geometry::dense(&cost).unwrap()).unwrap()
 }
 
-/// Never within its tolerance, so that all sweeps are made.
+/// No solve reaches the tolerance, so that all sweeps run.
 fn sweeps(problem: &LinearProblem) -> usize {
     let solver = Sinkhorn::new(0.1).unwrap().epsilon_scaling(1.0).unwrap();
     let solver = solver

@@ -39,7 +39,7 @@ fn step(c: &mut Criterion) {
     let loss = forward();
     group.bench_function("backward", |b| b.iter(|| loss.backward().unwrap()));
     let gradients = loss.backward().unwrap();
-    // A rate of 0, so that the model stays what it is.
+    // A rate of 0, so that the model does not change.
     group.bench_function("Adam", |b| {
         b.iter(|| adam.step(&gradients, |_| 0.0).unwrap())
     });

@@ -1,4 +1,4 @@
-//! What `cargo xtask peers step` measures of attention alone, a JSON object a line.
+//! Measurements of attention alone for `cargo xtask peers step`, one JSON object a line.
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{Device, Tensor, Var};
@@ -18,7 +18,7 @@ const CASES: [(usize, usize, usize, usize, usize); 6] = [
     (8, 1024, 1024, 64, 8),
 ];
 
-/// The model's own: many heads, and weights dropped out.
+/// Cases of the model: many heads, with dropout of the weights.
 const DROPPED: [(usize, usize, usize, usize, usize); 2] =
     [(32, 50, 100, 64, 8), (24, 39, 455, 32, 8)];
 
@@ -55,7 +55,7 @@ fn case((b, l, s, d, heads): (usize, usize, usize, usize, usize), p: f64) -> Res
             let forward = least_within(SECONDS, || drop(attend(&plain[0], &plain[1], &plain[2])));
             print(&format!("{name}: forward"), forward);
             let both = least_within(SECONDS, || {
-                // The gradient of the sum of all results: ones.
+                // The gradient of the sum of all results is one everywhere.
                 attend(&q, &k, &v).backward().unwrap();
             });
             print(&format!("{name}: both"), both);
@@ -64,7 +64,7 @@ fn case((b, l, s, d, heads): (usize, usize, usize, usize, usize), p: f64) -> Res
     Ok(())
 }
 
-/// What a pass forward and backward adds to memory at its peak, twice as long each time.
+/// Memory that a forward and backward pass adds at its peak; the length doubles each time.
 fn memory() -> Result<()> {
     for length in [1024, 2048, 4096, 8192] {
         let x = normal(1, (1, length, 64))?;

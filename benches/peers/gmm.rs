@@ -1,4 +1,4 @@
-//! What `cargo xtask peers gmm` measures of this workspace, a JSON object a line.
+//! Measurements of this workspace for `cargo xtask peers gmm`, one JSON object a line.
 //!
 //! `(value - less) / per`, where given, is the time of one of `per` further steps: a long fit less a short
 //! one, so that reading the data and starting do not count.
@@ -16,7 +16,7 @@ const SAMPLES: usize = 100_000;
 const WIDTH: usize = 30;
 const COMPONENTS: usize = 30;
 
-/// Standard normal numbers, f32: by the piece, so that memory has no peak here.
+/// Standard normal numbers, f32, drawn in pieces so that memory has no peak here.
 fn normal(seed: u64, shape: &[usize]) -> Result<Tensor> {
     const PIECE: usize = 1 << 14;
     let n = shape.iter().product();
@@ -44,7 +44,7 @@ fn further(x: &Tensor, name: &str, kind: Covariance, threads: usize) {
     print_step(&format!("{name}, {threads}"), value, less, 5);
 }
 
-/// The peak of memory of data and fit; to be called before anything larger.
+/// Peak memory of data and fit; call it before anything larger.
 fn memory() -> Result<Tensor> {
     let memory = Memory::now();
     let x = normal(0, &[SAMPLES, WIDTH])?;

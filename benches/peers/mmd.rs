@@ -1,6 +1,6 @@
-//! What `cargo xtask peers mmd` measures of this workspace, a JSON object a line.
+//! Measurements of this workspace for `cargo xtask peers mmd`, one JSON object a line.
 //!
-//! `MMD^2` of n against n points meets `n (2 n - 1)` pairs: those within a sample once. With F operations a
+//! `MMD^2` of n against n points visits `n (2 n - 1)` pairs: those within a sample once. With F operations a
 //! second in a matrix product and E exponentials a second its bound is `pairs (2 d / F + 1 / E)`.
 #![allow(clippy::unwrap_used)]
 
@@ -34,7 +34,7 @@ fn gaussian(d: usize, factor: f64) -> Result<Kernel> {
     Kernel::gaussian_length_scale(factor * (d as f64).sqrt())
 }
 
-/// What a forward and backward pass of many points adds to the memory in use at its peak; to be called
+/// Memory that a forward and backward pass of many points adds at its peak; call it
 /// before anything that needs as much.
 fn memory() -> Result<()> {
     let d = 16;

@@ -1,7 +1,7 @@
-//! What `cargo xtask peers ot` measures of this workspace, a JSON object a line.
+//! Measurements of this workspace for `cargo xtask peers ot`, one JSON object a line.
 //!
 //! `(value - less) / per`, where given, is the time of one of `per` further sweeps: a long solve less a
-//! short one, so that reading the problem and the last look at the plan do not count.
+//! short one, so that reading the problem and checking the final plan do not count.
 #![allow(clippy::unwrap_used)]
 
 use std::hint::black_box;
@@ -41,7 +41,7 @@ fn points(seed: u64, n: usize, d: usize) -> Result<Tensor> {
 /// Exactly `count` sweeps at one epsilon.
 fn sweeps(problem: &LinearProblem, epsilon: f64, count: usize) {
     let solver = Sinkhorn::new(epsilon).and_then(|s| s.epsilon_scaling(1.0));
-    // Never within this tolerance.
+    // No solve reaches this tolerance.
     let solver = solver.and_then(|s| s.tolerance(1e-30)).unwrap();
     let solution = solver
         .max_iterations(count)
@@ -73,7 +73,7 @@ fn lazy(d: usize) -> Result<LinearProblem> {
     LinearProblem::uniform(Geometry::squared_euclidean(&x, &y)?)
 }
 
-/// What a solve adds to the memory in use at its peak; to be called before anything larger.
+/// Memory that a solve adds at its peak; call it before anything larger.
 fn memory() -> Result<()> {
     let problem = lazy(64)?;
     let memory = Memory::now();
@@ -203,7 +203,7 @@ fn low_rank() -> Result<()> {
 
 fn main() -> Result<()> {
     memory()?;
-    // Fewer than the sweeps after which a solve that rounding holds up goes on in f64.
+    // Fewer sweeps than a solve limited by rounding makes before it continues in f64.
     further("dense 1000", &dense(1000)?, (20, 220), 1);
     let large = dense(4096)?;
     further("dense 4096", &large, (5, 25), 1);

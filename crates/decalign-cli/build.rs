@@ -1,4 +1,4 @@
-//! Versions that a run records: of the compiler, and of Candle where the lock file is at hand.
+//! Versions that a run records: of the compiler, and of Candle by the lock file.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,9 +13,15 @@ fn main() {
         version.unwrap_or_default()
     );
 
-    let lock = Path::new("../../Cargo.lock");
-    println!("cargo::rerun-if-changed={}", lock.display());
-    let text = std::fs::read_to_string(lock).unwrap_or_default();
+    // The package has a lock file of its own; in the workspace it is the root's.
+    let folder = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let locks = Path::new(&folder).ancestors().map(|f| f.join("Cargo.lock"));
+    let lock = locks.into_iter().find(|lock| lock.exists());
+    let text = lock.and_then(|lock| {
+        println!("cargo::rerun-if-changed={}", lock.display());
+        std::fs::read_to_string(lock).ok()
+    });
+    let text = text.unwrap_or_default();
     let candle = text.split("[[package]]").find_map(|package| {
         let mut lines = package.lines();
         lines.find(|line| *line == "name = \"candle-core\"")?;

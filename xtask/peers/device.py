@@ -1,4 +1,4 @@
-"""What `cargo xtask device-suite` compares kernels with, in PyTorch on a CUDA device: `device.py step|attention|transport|mmd|keops ...`."""
+"""PyTorch on a CUDA device, beside which `cargo xtask device-suite` times kernels: `device.py step|attention|transport|mmd|keops ...`."""
 
 import math
 import sys
@@ -111,7 +111,7 @@ def transport():
 
 
 def keops():
-    """The same lazy transport and kernel sums by KeOps, where it is installed."""
+    """Transport without a cost matrix, and kernel sums, by KeOps where it is installed."""
     try:
         from pykeops.torch import LazyTensor
     except ImportError:
@@ -156,7 +156,7 @@ def mmd():
     y = torch.randn(n, 64, device=DEVICE, requires_grad=True)
 
     def total(a, b, grad):
-        """Of all pairs, a block of rows at a time; gradients added up block by block."""
+        """The sum over all pairs, a block of rows at a time; gradients add up block by block."""
         value = 0.0
         for rows in a.split(4096):
             far = (rows * rows).sum(1, keepdim=True) + (b * b).sum(1) - 2 * rows @ b.t()

@@ -72,7 +72,7 @@ def permutations():
 
     for name, run, (few, many) in [("alibi-detect", recipe, (2, 12)), ("hyppo", hyppo, (2, 8))]:
         short, long = least(2, lambda: run(few)), least(2, lambda: run(many))
-        # What 2000 further draws take.
+        # The time of 2000 further draws.
         show(name, long, less=short, per=(many - few) / DRAWS)
     show("product", least(2, product))
 

@@ -40,7 +40,7 @@ pub(super) fn faults(metadata: &Value) -> Result<Vec<String>, String> {
     Ok(faults)
 }
 
-/// Whether an SPDX expression can be met with the allowed licences; `/` is the old form of OR.
+/// True if the allowed licences satisfy an SPDX expression; `/` is the old form of OR.
 fn permits(expression: &str, allowed: &[String]) -> bool {
     let spaced = expression.replace('/', " OR ");
     let spaced = spaced.replace('(', " ( ").replace(')', " ) ");

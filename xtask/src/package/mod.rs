@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::process::{cargo, cargo_output, io_error, root, target};
+use crate::process::{cargo, cargo_output, io_error, target};
 
 /// Packages that stay in this repository.
 const UNPUBLISHED: [&str; 3] = ["decalign-benches", "decalign-testkit", "xtask"];

@@ -83,7 +83,7 @@ impl Row<'_> {
         }
     }
 
-    /// Whether the goal is reached; none without a goal or a measurement.
+    /// True where the goal is reached; none without a goal or a measurement.
     fn reached(&self, measurements: &Measurements) -> Option<bool> {
         match self.goal {
             Goal::PeerByOurs(least) => Some(self.ratio(measurements)? >= least),
