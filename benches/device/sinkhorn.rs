@@ -65,8 +65,8 @@ fn summary(solved: &TransportValue) -> Outcome<String> {
     let numbers = |x: &Tensor| x.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>();
     let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
     let largest = |x: &[f64]| x.iter().copied().fold(0.0, f64::max);
-    let sweeps = numbers(&solved.iterations)?;
-    let error = largest(&numbers(&solved.marginal_error)?);
+    let sweeps = numbers(&solved.iteration_counts)?;
+    let error = largest(&numbers(&solved.marginal_errors)?);
     let (each, most) = (mean(&sweeps), largest(&sweeps));
     let value = mean(&numbers(&solved.value)?);
     Ok(format!(

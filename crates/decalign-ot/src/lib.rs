@@ -66,26 +66,29 @@
 //! differences.
 
 mod barycenter;
-mod end;
+mod convergence;
+mod device;
 mod exact;
 mod geometry;
-mod guard;
-mod inner;
 mod linear;
 mod low_rank;
 mod multi_marginal;
 mod quadratic;
 pub mod reference;
+mod schedule;
+mod tensor_convert;
+mod validate;
+mod value;
 
 pub use barycenter::{
     BarycenterProblem, BarycenterSolution, FixedSupportBarycenter, FreeSupportBarycenter,
     FreeSupportSolution, Support, unrolled_barycenter,
 };
+pub use convergence::Convergence;
 pub use decalign_core::{Error, ErrorKind, Result};
-pub use end::End;
 pub use exact::{ExactSolution, NetworkSimplex, SparsePlan, sliced_wasserstein, wasserstein_1d};
 pub use geometry::{
-    Geometry, PrototypeCosts, Reduction, bures_wasserstein, bures_wasserstein_diagonal,
+    Geometry, PrototypeCosts, ROOT_SHIFT, Reduction, bures_wasserstein, bures_wasserstein_diagonal,
     coupling_cost, entropic_gaussian, prototype_costs,
 };
 pub use linear::{
@@ -95,10 +98,9 @@ pub use linear::{
 pub use low_rank::{LowRankPlan, LowRankSinkhorn, LowRankSolution};
 pub use multi_marginal::{
     CELL_LIMIT, KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, MultiMarginalSolution,
-    TransportValue,
 };
 pub use quadratic::{GromovProblem, GromovSolution, GromovWasserstein};
-pub use reference::ROOT_SHIFT;
+pub use value::TransportValue;
 
 /// The device programs of this crate, for checks without a device.
 #[doc(hidden)]
@@ -114,7 +116,7 @@ pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
     }
     for sizes in [&[7, 7, 7][..], &[32, 32]] {
         for dtype in [F32, F64] {
-            all.push(multi_marginal::device::log_domain_program(sizes, dtype)?);
+            all.push(device::log_domain_program(sizes, dtype)?);
             all.push(multi_marginal::device::release_program(sizes, dtype)?);
         }
     }

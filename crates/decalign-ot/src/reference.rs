@@ -8,20 +8,10 @@ pub use linear::{dual_value, plan, sinkhorn};
 use candle_core::{D, Tensor};
 use decalign_core::Result;
 
-use crate::geometry::Reduction;
-use crate::multi_marginal::{MultiMarginalProblem, Structure};
-
-/// Added under the root of a product of variances, so that its gradient is finite at 0.
-pub const ROOT_SHIFT: f64 = 1e-8;
-
-/// The kernel is not taken below this; at small epsilon mass is lost.
-pub(crate) const KERNEL_FLOOR: f64 = 1e-30;
-
-/// Added to every denominator.
-pub(crate) const DENOMINATOR_SHIFT: f64 = 1e-8;
-
-/// The plan is not taken below this in logarithms.
-pub(crate) const PLAN_FLOOR: f64 = 1e-8;
+use crate::geometry::{ROOT_SHIFT, Reduction};
+use crate::multi_marginal::{
+    DENOMINATOR_SHIFT, KERNEL_FLOOR, MultiMarginalProblem, PLAN_FLOOR, Structure,
+};
 
 fn reduce(x: &Tensor, reduction: Reduction) -> Result<Tensor> {
     Ok(match reduction {

@@ -171,7 +171,12 @@ fn entropic_transport_tends_to_exact() -> Result<()> {
             // At most eps log n above; marginals are within 1e-5.
             let over = value(&solution.transport_cost) - k.cost;
             let slack = 1e-4 * (1.0 + k.cost);
-            assert!(solution.converged(), "{} {:?}", k.name, solution.ends);
+            assert!(
+                solution.converged(),
+                "{} {:?}",
+                k.name,
+                solution.convergence()
+            );
             assert!(
                 over > -slack && over < 1e-3 * 20f64.ln() + slack,
                 "{}: {over}",

@@ -126,7 +126,7 @@ fn the_report_says_how_a_solve_ended() -> Result<()> {
     };
     let (got, want) = run(10_000)?;
     assert!(
-        got.marginal_error
+        got.marginal_errors
             .to_vec1::<f64>()?
             .iter()
             .all(|e| *e <= 1e-8)
@@ -136,7 +136,7 @@ fn the_report_says_how_a_solve_ended() -> Result<()> {
     // Three sweeps are not enough, and it says so.
     let (got, _) = run(3)?;
     assert!(
-        got.marginal_error
+        got.marginal_errors
             .to_vec1::<f64>()?
             .iter()
             .any(|e| *e > 1e-6)
@@ -272,7 +272,7 @@ fn solutions_of_devices() -> Result<()> {
     for (solver, problem) in [(solver, a), (far, b), (solver, c), (far, d)] {
         let got = emulated(1, || solver.solve(&problem))?;
         let want = solver.solve(&problem)?;
-        assert!(got.converged() && got.ends.len() == want.ends.len());
+        assert!(got.converged() && got.convergence().len() == want.convergence().len());
         let pairs = [
             (&got.value, &want.value),
             (&got.regularized_cost, &want.regularized_cost),
@@ -305,9 +305,9 @@ fn sinkhorn_says_how_it_ended() -> Result<()> {
         // The host's plan says how far its potentials are off.
         let got = emulated(1, || solver.solve(&problem))?;
         let report = emulated(1, || solver.value(&problem))?;
-        let error = report.marginal_error.flatten_all()?.to_vec1::<f64>()?;
+        let error = report.marginal_errors.flatten_all()?.to_vec1::<f64>()?;
         assert!(!got.converged() && got.iterations() == 3);
-        for (end, error) in got.ends.iter().zip(error) {
+        for (end, error) in got.convergence().iter().zip(error) {
             assert!((end.marginal_error - error).abs() < 1e-9, "{end:?} {error}");
         }
         let rows = (got.plan.marginals()?.0 - problem.marginals().0)?.abs()?;
@@ -364,7 +364,7 @@ fn tiny_weights_and_far_costs() -> Result<()> {
             emulated(1, || solver.value(&problem))?,
             solver.value(&problem)?,
         );
-        assert!(got.marginal_error.to_scalar::<f64>()? <= 1e-10);
+        assert!(got.marginal_errors.to_scalar::<f64>()? <= 1e-10);
         let apart = (got.value - want.value)?.abs()?.to_scalar::<f64>()?;
         assert!(apart < 1e-8, "{apart}");
     }

@@ -98,7 +98,7 @@ fn a_batch_is_its_problems() -> Result<()> {
             let one = solve(geometry, &a.get(i)?, &b.get(i)?, 0.4);
             // The same steps: bit for bit.
             assert_eq!(value(&all.value.get(i)?), value(&one.value), "{name} {i}");
-            assert_eq!(all.ends[i], one.ends[0], "{name} {i}");
+            assert_eq!(all.convergence()[i], one.convergence()[0], "{name} {i}");
             assert_eq!(
                 distance(&all.potentials.0.get(i)?, &one.potentials.0),
                 0.0,

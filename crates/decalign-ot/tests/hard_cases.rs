@@ -150,7 +150,7 @@ fn single_precision_reaches_what_it_is_asked() -> Result<()> {
             assert!(
                 solution.converged(),
                 "{seed} {penalties:?}: {:?}",
-                solution.ends
+                solution.convergence()
             );
         }
     }

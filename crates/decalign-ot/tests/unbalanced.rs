@@ -65,7 +65,7 @@ fn unbalanced_tends_to_balanced() -> Result<()> {
         assert!(
             solution.converged() && solution.iterations() < 500,
             "{rho}: {:?}",
-            solution.ends
+            solution.convergence()
         );
         // A penalty is a relaxation.
         let gap = value(&balanced.value) - value(&solution.value);
@@ -112,7 +112,11 @@ fn all_roads_lead_to_one_solution() -> Result<()> {
         ];
         for road in roads {
             let got = road.solve(&problem)?;
-            assert!(got.converged(), "{road:?} {penalties:?} {:?}", got.ends);
+            assert!(
+                got.converged(),
+                "{road:?} {penalties:?} {:?}",
+                got.convergence()
+            );
             assert!(distance(&got.value, &want.value) < 1e-8, "{road:?}");
             assert!(
                 distance(&got.potentials.0, &want.potentials.0) < 1e-7,

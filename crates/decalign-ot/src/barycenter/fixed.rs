@@ -5,8 +5,8 @@ use decalign_core::{Error, Result};
 use super::log_sums::log_sums;
 use super::problem::BarycenterProblem;
 use super::solution::{BarycenterSolution, Ended};
-use crate::geometry::read;
-use crate::guard;
+use crate::tensor_convert::read;
+use crate::validate;
 
 /// The measure b on given points that is nearest to several measures `a_k`:
 ///
@@ -60,7 +60,7 @@ impl FixedSupportBarycenter {
     /// # Errors
     /// When `epsilon` is not positive and finite.
     pub fn new(epsilon: f64) -> Result<Self> {
-        guard::positive("epsilon", epsilon)?;
+        validate::positive("epsilon", epsilon)?;
         Ok(Self {
             epsilon,
             tolerance: 1e-6,
@@ -74,7 +74,7 @@ impl FixedSupportBarycenter {
     /// # Errors
     /// When `tolerance` is not positive and finite.
     pub fn tolerance(self, tolerance: f64) -> Result<Self> {
-        guard::positive("tolerance", tolerance)?;
+        validate::positive("tolerance", tolerance)?;
         Ok(Self { tolerance, ..self })
     }
 
@@ -83,7 +83,7 @@ impl FixedSupportBarycenter {
     /// # Errors
     /// When it is 0.
     pub fn max_iterations(self, max_iterations: usize) -> Result<Self> {
-        guard::at_least_one("max_iterations", max_iterations)?;
+        validate::at_least_one("max_iterations", max_iterations)?;
         Ok(Self {
             max_iterations,
             ..self
@@ -279,7 +279,7 @@ impl State {
         let mut columns = Vec::with_capacity(self.g.len());
         for (k, share) in problem.shares.iter().enumerate() {
             let sums = self.row_sums(k, problem, costs, epsilon);
-            error = guard::larger(error, self.row_error(k, &sums, costs, epsilon));
+            error = validate::larger(error, self.row_error(k, &sums, costs, epsilon));
             self.f[k] = sums.iter().map(|s| -epsilon * s).collect();
             let shifts: Vec<f64> = self.f[k]
                 .iter()
@@ -355,7 +355,7 @@ impl State {
         });
         // The barycentre has the mass of the measures, or potentials have lost their digits.
         let total: f64 = self.logs.iter().map(|b| b.exp()).sum();
-        let rows = rows.fold((total - 1.0).abs(), guard::larger);
+        let rows = rows.fold((total - 1.0).abs(), validate::larger);
         let own = costs.support.as_ref().map(|c| self.own_sums(c, epsilon));
         let own_error = own
             .as_ref()

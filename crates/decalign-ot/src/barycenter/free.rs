@@ -4,9 +4,10 @@ use candle_core::{DType, Tensor};
 use decalign_core::{Error, Result};
 
 use super::support::{Support, moments};
-use crate::geometry::{Geometry, read, tensor};
-use crate::guard;
-use crate::inner::{Inner, Step};
+use crate::geometry::Geometry;
+use crate::linear::{LinearProblem, Sinkhorn, SinkhornSolution};
+use crate::tensor_convert::{read, tensor};
+use crate::validate;
 
 /// The m points y that are nearest to several measures of points `x_k` with weights `a_k`:
 ///
@@ -39,7 +40,7 @@ use crate::inner::{Inner, Step};
 pub struct FreeSupportBarycenter {
     tolerance: f64,
     max_iterations: usize,
-    inner: Inner,
+    inner: Sinkhorn,
 }
 
 /// The result of [`FreeSupportBarycenter::solve`].
@@ -75,15 +76,11 @@ impl FreeSupportBarycenter {
     /// # Errors
     /// When `epsilon` is not positive and finite.
     pub fn new(epsilon: f64) -> Result<Self> {
-        guard::positive("epsilon", epsilon)?;
+        validate::positive("epsilon", epsilon)?;
         Ok(Self {
             tolerance: 1e-5,
             max_iterations: 200,
-            inner: Inner {
-                epsilon,
-                tolerance: 1e-6,
-                max_iterations: 10_000,
-            },
+            inner: Sinkhorn::new(epsilon)?.tolerance(1e-6)?,
         })
     }
 
@@ -92,7 +89,7 @@ impl FreeSupportBarycenter {
     /// # Errors
     /// When `tolerance` is not positive and finite.
     pub fn tolerance(self, tolerance: f64) -> Result<Self> {
-        guard::positive("tolerance", tolerance)?;
+        validate::positive("tolerance", tolerance)?;
         Ok(Self { tolerance, ..self })
     }
 
@@ -101,7 +98,7 @@ impl FreeSupportBarycenter {
     /// # Errors
     /// When it is 0.
     pub fn max_iterations(self, max_iterations: usize) -> Result<Self> {
-        guard::at_least_one("max_iterations", max_iterations)?;
+        validate::at_least_one("max_iterations", max_iterations)?;
         Ok(Self {
             max_iterations,
             ..self
@@ -113,13 +110,10 @@ impl FreeSupportBarycenter {
     /// # Errors
     /// When `tolerance` is not positive and finite or there is no sweep.
     pub fn inner(self, tolerance: f64, max_iterations: usize) -> Result<Self> {
-        guard::positive("inner tolerance", tolerance)?;
-        guard::at_least_one("inner max_iterations", max_iterations)?;
-        let inner = Inner {
-            tolerance,
-            max_iterations,
-            ..self.inner
-        };
+        validate::positive("inner tolerance", tolerance)?;
+        validate::at_least_one("inner max_iterations", max_iterations)?;
+        let inner = self.inner.tolerance(tolerance)?;
+        let inner = inner.max_iterations(max_iterations)?;
         Ok(Self { inner, ..self })
     }
 
@@ -141,10 +135,10 @@ impl FreeSupportBarycenter {
     ) -> Result<FreeSupportSolution> {
         let (shares, d) = check_measures(measures, weights)?;
         let like = &measures[0].0;
-        let (m, _) = guard::matrix("support", &start.points, (None, Some(d)), like.dtype())?;
+        let (m, _) = validate::matrix("support", &start.points, (None, Some(d)), like.dtype())?;
         let b = support_weights(measures, start, m)?;
         let deviation = moments(measures, &shares, d)?.1;
-        let scale = guard::inner(&deviation, &deviation).sqrt();
+        let scale = validate::inner(&deviation, &deviation).sqrt();
         let mut points = start.points.detach();
         let (mut iterations, mut sweeps) = (0, 0);
         loop {
@@ -152,21 +146,21 @@ impl FreeSupportBarycenter {
             let moved = means(&steps, measures)?;
             let distance = movement(&points, &moved)?;
             iterations += 1;
-            sweeps += steps.iter().map(|s| s.0.iterations).sum::<usize>();
+            sweeps += steps.iter().map(|s| s.0.iterations()).sum::<usize>();
             points = moved;
             // Coordinates far from 0 cannot settle below their own rounding.
             let rounding = 4.0 * unit(like) * largest(&points)?;
             let settled = distance <= self.tolerance * scale + rounding;
             if settled || !distance.is_finite() || iterations == self.max_iterations {
-                let error = steps.iter().map(|s| s.0.marginal_error);
-                let inner = steps.iter().all(|s| s.0.converged);
+                let error = steps.iter().map(|s| s.0.marginal_error());
+                let inner = steps.iter().all(|s| s.0.converged());
                 return Ok(FreeSupportSolution {
                     value: value(&steps)?,
                     points,
                     weights: b,
                     // Measures of one point all: there is no spread.
                     movement: distance / if scale > 0.0 { scale } else { 1.0 },
-                    marginal_error: error.fold(0.0, guard::larger),
+                    marginal_error: error.fold(0.0, validate::larger),
                     iterations,
                     inner_iterations: sweeps,
                     converged: settled && inner,
@@ -181,19 +175,23 @@ impl FreeSupportBarycenter {
         measures: &[(Tensor, Tensor)],
         shares: &[f64],
         (points, b): (&Tensor, &Tensor),
-    ) -> Result<Vec<(Step, usize, f64)>> {
+    ) -> Result<Vec<(SinkhornSolution, usize, f64)>> {
         let counted = shares.iter().enumerate().filter(|(_, share)| **share > 0.0);
         let steps = counted.map(|(k, share)| {
             let (x, a) = &measures[k];
             let geometry = Geometry::squared_euclidean(points, x)?;
-            Ok((self.inner.solve(geometry, b, a)?, k, *share))
+            let problem = LinearProblem::new(geometry, b, a)?;
+            Ok((self.inner.solve(&problem)?, k, *share))
         });
         steps.collect()
     }
 }
 
 /// Where the support's mass goes, on average over the measures.
-fn means(steps: &[(Step, usize, f64)], measures: &[(Tensor, Tensor)]) -> Result<Tensor> {
+fn means(
+    steps: &[(SinkhornSolution, usize, f64)],
+    measures: &[(Tensor, Tensor)],
+) -> Result<Tensor> {
     let mut sum: Option<Tensor> = None;
     for (step, k, share) in steps {
         let mean = step.plan.barycentric_projection(&measures[*k].0.detach())?;
@@ -206,7 +204,7 @@ fn means(steps: &[(Step, usize, f64)], measures: &[(Tensor, Tensor)]) -> Result<
     sum.ok_or_else(|| Error::value("number of measures", 0, "one must count"))
 }
 
-fn value(steps: &[(Step, usize, f64)]) -> Result<Tensor> {
+fn value(steps: &[(SinkhornSolution, usize, f64)]) -> Result<Tensor> {
     let mut sum = steps[0].0.value.zeros_like()?;
     for (step, _, share) in steps {
         sum = (sum + (&step.value * *share)?)?;
@@ -219,18 +217,18 @@ pub(super) fn check_measures(
     measures: &[(Tensor, Tensor)],
     weights: &[f64],
 ) -> Result<(Vec<f64>, usize)> {
-    guard::at_least_one("number of measures", measures.len())?;
-    let dtype = guard::real("points of measure 0", &measures[0].0)?;
+    validate::at_least_one("number of measures", measures.len())?;
+    let dtype = validate::real("points of measure 0", &measures[0].0)?;
     let d = measures[0].0.dims().get(1).copied();
     let mut first = None;
     for (k, (x, a)) in measures.iter().enumerate() {
-        let (n, _) = guard::matrix(&format!("points of measure {k}"), x, (None, d), dtype)?;
+        let (n, _) = validate::matrix(&format!("points of measure {k}"), x, (None, d), dtype)?;
         let name = format!("weights of measure {k}");
-        let total = guard::mass(&name, a, n, dtype)?;
+        let total = validate::mass(&name, a, n, dtype)?;
         let want = *first.get_or_insert(total);
-        guard::equal_totals(&name, total, "measure 0", want)?;
+        validate::equal_totals(&name, total, "measure 0", want)?;
     }
-    let shares = guard::shares(weights, measures.len())?;
+    let shares = validate::shares(weights, measures.len())?;
     Ok((shares, measures[0].0.dim(1)?))
 }
 
@@ -240,8 +238,8 @@ fn support_weights(measures: &[(Tensor, Tensor)], start: &Support, m: usize) -> 
     match &start.weights {
         None => tensor(&vec![total / m as f64; m], m, a),
         Some(b) => {
-            let own = guard::mass("weights of the support", b, m, a.dtype())?;
-            guard::equal_totals("weights of the support", own, "measure 0", total)?;
+            let own = validate::mass("weights of the support", b, m, a.dtype())?;
+            validate::equal_totals("weights of the support", own, "measure 0", total)?;
             Ok(b.clone())
         }
     }
@@ -252,7 +250,7 @@ fn movement(from: &Tensor, to: &Tensor) -> Result<f64> {
     let squares = (from - to)?.to_dtype(DType::F64)?.sqr()?.sum(1)?;
     Ok(read::<f64>(&squares)?
         .iter()
-        .fold(0.0, |a, v| guard::larger(a, v.sqrt())))
+        .fold(0.0, |a, v| validate::larger(a, v.sqrt())))
 }
 
 fn largest(x: &Tensor) -> Result<f64> {

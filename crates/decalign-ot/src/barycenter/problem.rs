@@ -3,8 +3,8 @@
 use candle_core::{DType, Tensor};
 use decalign_core::{Error, Result};
 
-use crate::geometry::read;
-use crate::guard;
+use crate::tensor_convert::read;
+use crate::validate;
 
 /// Costs of a support with itself may be asymmetric by this, beside the largest.
 const SYMMETRY_TOLERANCE: f64 = 1e-6;
@@ -39,27 +39,27 @@ impl BarycenterProblem {
     /// a weight is negative, totals differ, or `weights` do not sum to 1.
     pub fn new(measures: &[Tensor], costs: &[Tensor], weights: &[f64]) -> Result<Self> {
         let n = measures.len();
-        guard::at_least_one("number of measures", n)?;
+        validate::at_least_one("number of measures", n)?;
         if costs.len() != n && costs.len() != 1 {
             let remedy = format!("{n} measures take {n} costs, or one that all share");
             return Err(Error::value("number of costs", costs.len(), remedy));
         }
-        let dtype = guard::real("measure 0", &measures[0])?;
+        let dtype = validate::real("measure 0", &measures[0])?;
         let points = costs[0].dims().get(1).copied();
         for (k, cost) in costs.iter().enumerate() {
-            guard::matrix(&format!("cost {k}"), cost, (None, points), dtype)?;
+            validate::matrix(&format!("cost {k}"), cost, (None, points), dtype)?;
         }
         let mut totals = Vec::with_capacity(n);
         for (k, measure) in measures.iter().enumerate() {
             let rows = costs[k.min(costs.len() - 1)].dim(0)?;
             let name = format!("measure {k}");
-            totals.push(guard::mass(&name, measure, rows, dtype)?);
-            guard::equal_totals(&name, totals[k], "measure 0", totals[0])?;
+            totals.push(validate::mass(&name, measure, rows, dtype)?);
+            validate::equal_totals(&name, totals[k], "measure 0", totals[0])?;
         }
         Ok(Self {
             measures: measures.to_vec(),
             costs: costs.to_vec(),
-            shares: guard::shares(weights, n)?,
+            shares: validate::shares(weights, n)?,
             support_cost: None,
             totals,
             points: costs[0].dim(1)?,
@@ -75,7 +75,7 @@ impl BarycenterProblem {
     /// When the shape or dtype does not fit, an entry is NaN or infinite, or it is not symmetric.
     pub fn support_cost(self, cost: &Tensor) -> Result<Self> {
         let m = self.points;
-        guard::matrix("support cost", cost, (Some(m), Some(m)), self.dtype())?;
+        validate::matrix("support cost", cost, (Some(m), Some(m)), self.dtype())?;
         let numbers = read::<f64>(cost)?;
         let largest = numbers.iter().fold(0.0, |a: f64, v| a.max(v.abs()));
         for at in 0..m * m {

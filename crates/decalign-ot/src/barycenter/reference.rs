@@ -4,7 +4,7 @@ use candle_core::{D, Tensor};
 use decalign_core::{Error, Result};
 
 use super::problem::BarycenterProblem;
-use crate::guard;
+use crate::validate;
 
 /// A barycentre and its objective after `sweeps` sweeps, in plain tensor operations and
 /// differentiable through all of them: the way to the gradient of the barycentre itself.
@@ -36,8 +36,8 @@ pub fn unrolled_barycenter(
     debiased: bool,
     sweeps: usize,
 ) -> Result<(Tensor, Tensor)> {
-    guard::positive("epsilon", epsilon)?;
-    guard::at_least_one("number of sweeps", sweeps)?;
+    validate::positive("epsilon", epsilon)?;
+    validate::at_least_one("number of sweeps", sweeps)?;
     let support = match (debiased, &problem.support_cost) {
         (false, _) => None,
         (true, Some(cost)) => Some(cost),

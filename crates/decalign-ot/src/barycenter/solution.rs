@@ -6,8 +6,8 @@ use decalign_core::{Elements, Result};
 
 use super::fixed::{Costs, State};
 use super::problem::BarycenterProblem;
-use crate::geometry::{read, tensor};
-use crate::guard;
+use crate::tensor_convert::{read, tensor};
+use crate::validate;
 
 /// The result of [`crate::FixedSupportBarycenter::solve`].
 #[derive(Clone, Debug)]
@@ -59,16 +59,16 @@ impl BarycenterSolution {
         let mut value = 0.0;
         for (k, share) in problem.shares.iter().enumerate() {
             let dual =
-                guard::inner(&state.f[k], &costs.measures[k]) + guard::inner(&state.g[k], &b);
+                validate::inner(&state.f[k], &costs.measures[k]) + validate::inner(&state.g[k], &b);
             value += share * (dual + epsilon * (1.0 - mass));
         }
         if let Some(sums) = &errors.own {
             let log_u = state.log_uniform();
             let cells = state.h.iter().zip(sums);
             let own: f64 = cells.map(|(h, s)| (log_u + h / epsilon + s).exp()).sum();
-            value -= guard::inner(&state.h, &b) + 0.5 * epsilon * (1.0 - own);
+            value -= validate::inner(&state.h, &b) + 0.5 * epsilon * (1.0 - own);
         }
-        let marginal_error = guard::larger(errors.rows, errors.own_error);
+        let marginal_error = validate::larger(errors.rows, errors.own_error);
         let b: Vec<f64> = b.iter().map(|b| b * total).collect();
         let potentials = state.f.iter().zip(&state.g).map(|(f, g)| {
             let (n, m) = (f.len(), g.len());
@@ -174,7 +174,7 @@ fn backward(b: &Backward, plans: &Plans) -> Result<InputGradients> {
     };
     let mut gradients = Vec::with_capacity(b.inputs.len());
     for (k, share) in problem.shares.iter().enumerate() {
-        gradients.push(scaled(guard::centred(&plans.state.f[k]), *share));
+        gradients.push(scaled(validate::centred(&plans.state.f[k]), *share));
     }
     for (at, cost) in problem.costs.iter().enumerate() {
         let mut sum = vec![0.0; cost.elem_count()];

@@ -5,8 +5,8 @@ use decalign_core::random::Stream;
 use decalign_core::{Error, Result};
 
 use super::free::check_measures;
-use crate::geometry::{read, tensor};
-use crate::guard;
+use crate::tensor_convert::{read, tensor};
+use crate::validate;
 
 /// Points of a barycentre before they are moved, with their weights.
 #[derive(Clone, Debug)]
@@ -24,8 +24,8 @@ impl Support {
     /// # Errors
     /// When the shape or dtype is another, or an entry is NaN or infinite.
     pub fn new(points: &Tensor) -> Result<Self> {
-        let dtype = guard::real("support", points)?;
-        guard::matrix("support", points, (None, None), dtype)?;
+        let dtype = validate::real("support", points)?;
+        validate::matrix("support", points, (None, None), dtype)?;
         Ok(Self {
             points: points.clone(),
             weights: None,
@@ -46,7 +46,7 @@ impl Support {
         count: usize,
         seed: u64,
     ) -> Result<Self> {
-        guard::at_least_one("number of support points", count)?;
+        validate::at_least_one("number of support points", count)?;
         let (shares, d) = check_measures(measures, weights)?;
         let (mean, deviation) = moments(measures, &shares, d)?;
         let mut points = Stream::new(seed, 0).normal(count * d);
@@ -66,7 +66,7 @@ impl Support {
     pub fn weighted(self, weights: &Tensor) -> Result<Self> {
         let name = "weights of the support";
         let (m, dtype) = (self.points.dim(0)?, self.points.dtype());
-        guard::mass(name, weights, m, dtype)?;
+        validate::mass(name, weights, m, dtype)?;
         if let Some(i) = read::<f64>(weights)?.iter().position(|w| *w == 0.0) {
             let remedy = "must be positive: leave the point out";
             return Err(Error::value(format!("{name}[{i}]"), 0, remedy));

@@ -6,7 +6,7 @@ use decalign_core::{Elements, Error, Real, Result, parallel, with_real};
 
 use super::masses::Masses;
 use super::staircase::{Moved, Power, transport};
-use crate::geometry::read;
+use crate::tensor_convert::read;
 
 /// The cost `W_p^p` of transport between points on a line, in closed form: the least of each side
 /// meets the least of the other.

@@ -3,7 +3,8 @@
 use candle_core::{DType, Tensor};
 use decalign_core::{Error, Real, Result, with_real};
 
-use crate::geometry::{Geometry, read};
+use crate::geometry::Geometry;
+use crate::tensor_convert::read;
 
 /// A coupling of n points and m points with mass in at most n + m - 1 cells. Nothing here carries
 /// gradients.

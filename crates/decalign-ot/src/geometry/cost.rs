@@ -5,8 +5,8 @@ use decalign_core::{Error, Real, Result};
 
 use super::costs::Costs;
 use super::grid::Grid;
-use super::numbers::{finite_range, matrices, ranged, read, select};
 use super::points::{Metric, Points};
+use crate::tensor_convert::{finite_range, matrices, ranged, read, select};
 
 /// The costs `C[i, j]` between n points and m points, of one problem or of a batch of B.
 ///

@@ -6,8 +6,8 @@ use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, parallel, with_real};
 
 use super::eigen::{Singular, singular, symmetric, weighted_squares};
-use super::numbers::read;
 use super::reduction::Reduction;
+use crate::tensor_convert::read;
 
 /// Squared 2-Wasserstein distance between Gaussians:
 ///

@@ -7,7 +7,9 @@ use decalign_core::{Elements, Error, Real, Result, with_real};
 
 use super::device::{self, same_dtype};
 use super::reduction::Reduction;
-use crate::reference::ROOT_SHIFT;
+
+/// Added under the root of a product of variances, so that its gradient is finite at 0.
+pub const ROOT_SHIFT: f64 = 1e-8;
 
 /// Squared 2-Wasserstein distance between Gaussians with diagonal covariances:
 /// `sum_d (m - m')^2 + sum_d (v + v' - 2 sqrt(v v' + 1e-8))`, or its mean over dimensions.

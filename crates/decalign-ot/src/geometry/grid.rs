@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, Result, parallel};
 
-use super::numbers::read;
+use crate::tensor_convert::read;
 
 /// The costs along every axis, in base-2 sums of exponentials one axis at a time.
 pub(crate) struct Grid<T> {

@@ -10,7 +10,7 @@ mod full_gaussian;
 mod gaussian;
 mod grid;
 mod matrix;
-mod numbers;
+
 mod pairs;
 mod points;
 mod prototypes;
@@ -21,14 +21,14 @@ pub(crate) use cells::{Cells, ROWS, padded};
 pub(crate) use cost::Kind;
 pub(crate) use costs::Costs;
 pub(crate) use grid::Grid;
-pub(crate) use numbers::{finite_range, read, select, tensor};
+
 pub(crate) use points::Metric;
 pub(crate) use pull::Weights;
 
 pub use cost::Geometry;
 pub use coupling::coupling_cost;
 pub use full_gaussian::{bures_wasserstein, entropic_gaussian};
-pub use gaussian::bures_wasserstein_diagonal;
+pub use gaussian::{ROOT_SHIFT, bures_wasserstein_diagonal};
 pub use matrix::cost;
 pub use prototypes::{PrototypeCosts, prototype_costs};
 pub use reduction::Reduction;

@@ -7,7 +7,7 @@ use super::options::Update;
 use super::problem::LinearProblem;
 use super::solution::SinkhornSolution;
 use super::solver::Sinkhorn;
-use crate::geometry::read;
+use crate::tensor_convert::read;
 
 /// The Sinkhorn divergence: a distance between measures that entropic values are not, as those of a
 /// measure to itself are not zero.

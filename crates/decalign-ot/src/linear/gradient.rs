@@ -4,7 +4,8 @@ use candle_core::Tensor;
 use decalign_core::{Real, Result};
 
 use super::cells::{PlanCells, Shared};
-use crate::geometry::{Geometry, Weights, tensor};
+use crate::geometry::{Geometry, Weights};
+use crate::tensor_convert::tensor;
 
 /// Sums of `W = P o (left right^T)` that gradients are made of.
 pub(super) struct Terms {

@@ -1,6 +1,5 @@
 //! Entropic transport between two measures.
 
-mod anderson;
 mod cells;
 mod columns;
 pub(crate) mod device;

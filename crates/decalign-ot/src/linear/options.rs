@@ -1,12 +1,12 @@
 //! What a solve is asked for, checked by [`crate::Sinkhorn`].
 
+use crate::schedule::{EpsilonSchedule, Stopping};
+
 /// Settings of Sinkhorn's iteration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Settings {
-    pub(super) epsilon: f64,
-    pub(super) tolerance: f64,
-    pub(super) max_iterations: usize,
-    pub(super) scaling: f64,
+    pub(super) schedule: EpsilonSchedule,
+    pub(super) stopping: Stopping,
     pub(super) acceleration: Acceleration,
     pub(super) update: Update,
     pub(super) gradient: Gradient,

@@ -8,8 +8,8 @@ use super::gradient::same_mean;
 use super::options::Settings;
 use super::run::distance;
 use super::walk::unscaled;
-use crate::end::End;
-use crate::guard::larger;
+use crate::convergence::Convergence;
+use crate::validate::larger;
 
 /// What is found of one problem.
 pub(super) struct Part {
@@ -18,7 +18,7 @@ pub(super) struct Part {
     pub(super) totals: Totals,
     pub(super) dual: f64,
     pub(super) primal: f64,
-    pub(super) end: End,
+    pub(super) convergence: Convergence,
 }
 
 impl Part {
@@ -74,9 +74,9 @@ impl Part {
                 .all(|v| (*v as f32).is_finite()),
             _ => [dual, primal, totals.cost].iter().all(|v| v.is_finite()),
         };
-        let tolerance = settings.tolerance * total(&a).max(total(&b));
+        let tolerance = settings.stopping.tolerance * total(&a).max(total(&b));
         let converged = finite && marginal_error <= tolerance;
-        let end = End {
+        let convergence = Convergence {
             iterations,
             marginal_error,
             converged,
@@ -87,7 +87,7 @@ impl Part {
             totals,
             dual,
             primal,
-            end,
+            convergence,
         })
     }
 }

@@ -10,7 +10,7 @@ use super::cells::{PlanCells, Shared};
 use super::gradient::{Terms, gather};
 use super::options::Gradient;
 use super::problem::LinearProblem;
-use crate::geometry::{read, select, tensor};
+use crate::tensor_convert::{read, select, tensor};
 
 /// A coupling `P = exp((f + g - C) / eps) a b` of n points and m points, or a batch of them, never
 /// stored: memory is O(n + m) and that of its geometry.

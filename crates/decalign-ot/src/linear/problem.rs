@@ -3,8 +3,9 @@
 use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
-use crate::geometry::{Geometry, finite_range, read, select};
-use crate::guard::MASS_TOLERANCE;
+use crate::geometry::Geometry;
+use crate::tensor_convert::{finite_range, read, select};
+use crate::validate::MASS_TOLERANCE;
 
 /// Weights `a` on n points, `b` on m points, and the costs between them; or a batch of such problems.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use super::options::Gradient;
 use super::outcome::{Part, conjugate};
 use super::unrolled;
 use super::walk::Step;
-use crate::geometry::{read, select, tensor};
+use crate::tensor_convert::{read, select, tensor};
 
 /// f and g as tensors, with the gradients that the settings ask for.
 pub(super) fn potentials(

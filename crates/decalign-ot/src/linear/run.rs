@@ -10,10 +10,10 @@ use super::side::Side;
 use super::sweep::Scaling;
 use super::walk::{End, Step, Walk, unscaled};
 use crate::geometry::{Costs, padded};
-use crate::guard::larger;
-
-/// Costs above this many epsilons, or epsilons above this many costs: f32 is not enough.
-const SINGLE_LIMIT: f64 = 1e3;
+use crate::schedule::{
+    MAX_RESTARTS, RESTART_REDUCTION, STAGE_SWEEPS, STAGE_TOLERANCE, UNSCALED_RANGE, fits_f32,
+};
+use crate::validate::larger;
 
 /// Where a solve has come to.
 pub(super) struct Run {
@@ -45,6 +45,7 @@ impl Run {
         i: usize,
         start: Option<(Vec<f64>, Vec<f64>)>,
     ) -> Result<Self> {
+        let epsilon = settings.schedule.epsilon;
         let (a, b) = problem.weights(i)?;
         let mass = a.iter().sum::<f64>().max(b.iter().sum());
         let solve = Solve {
@@ -57,15 +58,12 @@ impl Run {
         let single = problem.geometry.dtype() == candle_core::DType::F32;
         let mut run = match start {
             Some((f, g)) => Self {
-                scaled: (
-                    scaled(&f, &solve.a, settings.epsilon),
-                    scaled(&g, &solve.b, settings.epsilon),
-                ),
+                scaled: (scaled(&f, &solve.a, epsilon), scaled(&g, &solve.b, epsilon)),
                 iterations: 0,
                 double: false,
                 totals: Totals::default(),
                 tape: vec![Step {
-                    epsilon: settings.epsilon,
+                    epsilon,
                     relaxation: 1.0,
                     symmetric: false,
                     f,
@@ -78,7 +76,7 @@ impl Run {
                 double: false,
                 totals: Totals::default(),
                 tape: vec![Step {
-                    epsilon: settings.epsilon,
+                    epsilon,
                     relaxation: 1.0,
                     symmetric: false,
                     f: vec![0.0; solve.a.len()],
@@ -94,8 +92,10 @@ impl Run {
         if single {
             let costs = problem.geometry.read::<f32>(i)?;
             let range = costs.range();
-            if solve.fits_single(range) {
-                let stages = solve.stages(if warm { 0.0 } else { range });
+            if fits_f32(range, epsilon, solve.mass) {
+                let stages = settings
+                    .schedule
+                    .stages(if warm { 0.0 } else { range }, UNSCALED_RANGE);
                 let end = solve.advance(&costs, &stages, solve.target(), &mut run);
                 if end == End::Limit || solve.error(&run) <= solve.target() {
                     return Ok(run);
@@ -103,33 +103,28 @@ impl Run {
                 // Rounding in f32 is in the way: go on in f64 from here.
                 run.double = true;
                 let costs = problem.geometry.read::<f64>(i)?;
-                solve.settle(&costs, &[settings.epsilon], &mut run);
+                solve.settle(&costs, &[epsilon], &mut run);
                 return Ok(run);
             }
         }
         run.double = true;
         let costs = problem.geometry.read::<f64>(i)?;
-        let stages = solve.stages(if warm { 0.0 } else { costs.range() });
+        let stages = settings
+            .schedule
+            .stages(if warm { 0.0 } else { costs.range() }, UNSCALED_RANGE);
         solve.settle(&costs, &stages, &mut run);
         Ok(run)
     }
 }
 
 impl Solve<'_> {
-    /// The marginal error to be called converged.
-    fn target(&self) -> f64 {
-        self.settings.tolerance * self.mass
+    fn epsilon(&self) -> f64 {
+        self.settings.schedule.epsilon
     }
 
-    /// Whether f32 can express potentials to a part of epsilon, values to a part of the costs, and
-    /// neither overflows.
-    fn fits_single(&self, range: f64) -> bool {
-        let epsilon = self.settings.epsilon;
-        range <= SINGLE_LIMIT * epsilon
-            && (range == 0.0 || epsilon <= SINGLE_LIMIT * range)
-            && (1e-30..1e30).contains(&epsilon)
-            && (range == 0.0 || range > 1e-30)
-            && (1e-25..1e25).contains(&self.mass)
+    /// The marginal error to be called converged.
+    fn target(&self) -> f64 {
+        self.settings.stopping.tolerance * self.mass
     }
 
     /// Goes through the stages, and on until the plan's own marginals are within the tolerance: those
@@ -137,19 +132,19 @@ impl Solve<'_> {
     fn settle(&self, costs: &Costs<f64>, stages: &[f64], run: &mut Run) {
         let mut tolerance = self.target();
         let mut end = self.advance(costs, stages, tolerance, run);
-        for _ in 0..RETRIES {
+        for _ in 0..MAX_RESTARTS {
             if end != End::Converged || self.error(run) <= self.target() {
                 return;
             }
-            tolerance *= 0.3;
-            end = self.advance(costs, &[self.settings.epsilon], tolerance, run);
+            tolerance *= RESTART_REDUCTION;
+            end = self.advance(costs, &[self.epsilon()], tolerance, run);
         }
     }
 
     /// The larger L1 error of the last plan's marginals.
     fn error(&self, run: &Run) -> f64 {
         let (rho_a, rho_b) = self.penalties;
-        let epsilon = self.settings.epsilon;
+        let epsilon = self.epsilon();
         let side = |got: &[f64], scaled: &[f64], weights: &[f64], rho: f64| {
             let f = unscaled(scaled, &logs(weights), epsilon);
             distance(got, &f, weights, rho)
@@ -157,18 +152,6 @@ impl Solve<'_> {
         let (f, g) = &run.scaled;
         let rows = side(&run.totals.rows, f, &self.a, rho_a);
         larger(rows, side(&run.totals.columns, g, &self.b, rho_b))
-    }
-    /// The epsilons to solve at, the last being the one asked for.
-    fn stages(&self, range: f64) -> Vec<f64> {
-        let (epsilon, scaling) = (self.settings.epsilon, self.settings.scaling);
-        let mut stages = vec![epsilon];
-        if scaling < 1.0 && range.is_finite() && range > MILD * epsilon {
-            while stages[stages.len() - 1] < range {
-                stages.push(stages[stages.len() - 1] / scaling);
-            }
-        }
-        stages.reverse();
-        stages
     }
 
     /// Goes through the stages in type `T`.
@@ -199,13 +182,17 @@ impl Solve<'_> {
             }
             let mut scaling = Scaling::new(costs, rows, columns, *epsilon);
             scaling.translate = self.settings.gradient != Gradient::Unrolled;
-            let left = self.settings.max_iterations.saturating_sub(run.iterations);
+            let left = self
+                .settings
+                .stopping
+                .max_iterations
+                .saturating_sub(run.iterations);
             let last = stage + 1 == stages.len();
             // Larger epsilons only prepare; one sweep is kept for the epsilon asked for.
             let (limit, within) = match last {
                 true => (left, tolerance),
                 false => (
-                    STAGE.min(left.saturating_sub(1)),
+                    STAGE_SWEEPS.min(left.saturating_sub(1)),
                     STAGE_TOLERANCE * self.mass,
                 ),
             };
@@ -227,22 +214,12 @@ impl Solve<'_> {
             };
         }
         let wide = |x: &[T]| x.iter().map(|v| v.as_f64()).collect::<Vec<f64>>();
-        let inverse = T::of(std::f64::consts::LOG2_E / self.settings.epsilon);
+        let inverse = T::of(std::f64::consts::LOG2_E / self.epsilon());
         run.totals = Totals::of(costs, &f, &g[..m], inverse);
         run.scaled = (wide(&f[..n]), wide(&g[..m]));
         end
     }
 }
-
-/// Costs below this many epsilons need no preparation.
-const MILD: f64 = 50.0;
-/// Sweeps of a stage that prepares, at most.
-const STAGE: usize = 10;
-/// The error at which it ends.
-const STAGE_TOLERANCE: f64 = 1e-2;
-
-/// Times a solve goes on that the plan's own marginals say is not done.
-const RETRIES: usize = 6;
 
 /// The L1 distance of a marginal from what its potential asks for, `a exp(-f / rho)`.
 pub(super) fn distance(got: &[f64], f: &[f64], weights: &[f64], rho: f64) -> f64 {

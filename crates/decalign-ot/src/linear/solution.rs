@@ -13,8 +13,8 @@ use super::plan::Plan;
 use super::problem::LinearProblem;
 use super::record::{potentials, value};
 use super::run::Run;
-use crate::end::{self, End};
-use crate::geometry::tensor;
+use crate::convergence::{Convergence, convergence_accessors};
+use crate::tensor_convert::tensor;
 
 /// The result of [`crate::Sinkhorn::solve`]: of one problem, or side by side of a batch of B.
 #[derive(Clone, Debug)]
@@ -40,27 +40,13 @@ pub struct SinkhornSolution {
     pub potentials: (Tensor, Tensor),
     /// The plan, computed as it is needed.
     pub plan: Plan,
-    /// How every problem ended.
-    pub ends: Vec<End>,
+    convergence: Vec<Convergence>,
     solves: Arc<Mutex<Vec<LinearSolve>>>,
 }
 
+convergence_accessors!(SinkhornSolution);
+
 impl SinkhornSolution {
-    /// Whether every problem converged.
-    pub fn converged(&self) -> bool {
-        end::converged(&self.ends)
-    }
-
-    /// The largest marginal error of the problems.
-    pub fn marginal_error(&self) -> f64 {
-        end::marginal_error(&self.ends)
-    }
-
-    /// The most sweeps that a problem took.
-    pub fn iterations(&self) -> usize {
-        end::iterations(&self.ends)
-    }
-
     /// How the linear systems of backward passes so far ended, with [`crate::Gradient::Implicit`]; one a
     /// problem and pass.
     pub fn gradient_solves(&self) -> Vec<LinearSolve> {
@@ -84,7 +70,7 @@ impl SinkhornSolution {
             tapes.push(run.tape);
             totals.push(run.totals);
         }
-        let (epsilon, gradient) = (settings.epsilon, settings.gradient);
+        let (epsilon, gradient) = (settings.schedule.epsilon, settings.gradient);
         let shared = Arc::new(Shared {
             problem: problem.clone(),
             scaled,
@@ -109,7 +95,7 @@ impl SinkhornSolution {
             value: value(&shared, &parts, &potentials)?,
             regularized_cost: numbers(&|part| part.primal)?,
             transport_cost: numbers(&|part| part.totals.cost)?,
-            ends: parts.iter().map(|part| part.end).collect(),
+            convergence: parts.iter().map(|part| part.convergence).collect(),
             plan: Plan {
                 shared,
                 potentials: potentials.clone(),

@@ -8,9 +8,9 @@ use super::options::{Acceleration, Gradient, Settings, Update};
 use super::problem::LinearProblem;
 use super::run::Run;
 use super::solution::SinkhornSolution;
-use crate::geometry::{read, select};
-use crate::guard::positive;
-use crate::multi_marginal::TransportValue;
+use crate::schedule::{EpsilonSchedule, Stopping};
+use crate::tensor_convert::{read, select};
+use crate::value::TransportValue;
 
 /// Entropic transport of one measure to another, or of a batch of such pairs:
 ///
@@ -44,121 +44,92 @@ pub struct Sinkhorn {
 }
 
 impl Sinkhorn {
-    fn of(settings: Settings) -> Self {
-        Self { settings }
-    }
-
     /// Regularisation `epsilon`, in units of the cost; marginals within 1e-5 of the mass, or 10,000
     /// sweeps.
     ///
     /// # Errors
     /// When `epsilon` is not positive and finite.
     pub fn new(epsilon: f64) -> Result<Self> {
-        positive("epsilon", epsilon)?;
-        Ok(Self::of(Settings {
-            epsilon,
-            tolerance: 1e-5,
-            max_iterations: 10_000,
-            scaling: 0.5,
+        let settings = Settings {
+            schedule: EpsilonSchedule::new(epsilon)?,
+            stopping: Stopping::new(1e-5, 10_000),
             acceleration: Acceleration::default(),
             update: Update::default(),
             gradient: Gradient::default(),
-        }))
+        };
+        Ok(Self { settings })
     }
 
     /// Ends when the L1 error of the marginals is at most `tolerance` times the mass.
     ///
     /// # Errors
     /// When `tolerance` is not positive and finite.
-    pub fn tolerance(self, tolerance: f64) -> Result<Self> {
-        positive("tolerance", tolerance)?;
-        Ok(Self::of(Settings {
-            tolerance,
-            ..self.settings
-        }))
+    pub fn tolerance(mut self, tolerance: f64) -> Result<Self> {
+        self.settings.stopping.set_tolerance(tolerance)?;
+        Ok(self)
     }
 
     /// Ends after so many sweeps, those at larger epsilons included.
     ///
     /// # Errors
     /// When it is 0.
-    pub fn max_iterations(self, max_iterations: usize) -> Result<Self> {
-        match max_iterations {
-            0 => Err(Error::value("max_iterations", 0, "must be at least 1")),
-            _ => Ok(Self::of(Settings {
-                max_iterations,
-                ..self.settings
-            })),
-        }
+    pub fn max_iterations(mut self, max_iterations: usize) -> Result<Self> {
+        self.settings.stopping.set_max_iterations(max_iterations)?;
+        Ok(self)
     }
 
-    /// Each stage of epsilon scaling multiplies epsilon by this, below 1; 1 is a solve at one
-    /// epsilon.
+    /// Each stage of epsilon scaling multiplies epsilon by this, 0.5 by default; 1 is a solve at one epsilon.
     ///
     /// # Errors
     /// When it is neither in (0, 0.9] nor 1.
-    pub fn epsilon_scaling(self, scaling: f64) -> Result<Self> {
-        match scaling > 0.0 && (scaling <= 0.9 || scaling == 1.0) {
-            true => Ok(Self::of(Settings {
-                scaling,
-                ..self.settings
-            })),
-            false => Err(Error::value(
-                "epsilon scaling",
-                scaling,
-                "must be in (0, 0.9], or 1",
-            )),
-        }
+    pub fn epsilon_scaling(mut self, scaling: f64) -> Result<Self> {
+        self.settings.schedule.set_scaling(scaling)?;
+        Ok(self)
     }
 
     /// How steps are lengthened; adaptively by default.
     ///
     /// # Errors
     /// When a momentum is not in (0, 2) or a memory not between 1 and 50.
-    pub fn acceleration(self, acceleration: Acceleration) -> Result<Self> {
+    pub fn acceleration(mut self, acceleration: Acceleration) -> Result<Self> {
         match acceleration {
-            Acceleration::Momentum(w) if !(w > 0.0 && w < 2.0) => Err(Error::value(
-                "momentum",
-                w,
-                "must be between 0 and 2, both excluded",
-            )),
-            Acceleration::Anderson(k) if !(1..=50).contains(&k) => Err(Error::value(
-                "memory",
-                k,
-                "must be between 1 and 50 iterates",
-            )),
-            _ => Ok(Self::of(Settings {
-                acceleration,
-                ..self.settings
-            })),
+            Acceleration::Momentum(w) if !(w > 0.0 && w < 2.0) => {
+                let remedy = "must be between 0 and 2, both excluded";
+                return Err(Error::value("momentum", w, remedy));
+            }
+            Acceleration::Anderson(k) if !(1..=50).contains(&k) => {
+                return Err(Error::value(
+                    "memory",
+                    k,
+                    "must be between 1 and 50 iterates",
+                ));
+            }
+            _ => self.settings.acceleration = acceleration,
         }
+        Ok(self)
     }
 
     /// In which order the two sides are scaled. Symmetric updates are not lengthened.
     #[must_use]
-    pub fn update(self, update: Update) -> Self {
-        Self::of(Settings {
-            update,
-            ..self.settings
-        })
+    pub fn update(mut self, update: Update) -> Self {
+        self.settings.update = update;
+        self
     }
 
-    /// What results carry gradients; the value only by default.
+    /// The results that carry gradients; the value only by default.
     #[must_use]
-    pub fn gradient(self, gradient: Gradient) -> Self {
-        Self::of(Settings {
-            gradient,
-            ..self.settings
-        })
+    pub fn gradient(mut self, gradient: Gradient) -> Self {
+        self.settings.gradient = gradient;
+        self
     }
 
     pub(super) fn tolerance_of(&self) -> f64 {
-        self.settings.tolerance
+        self.settings.stopping.tolerance
     }
 
     /// The regularisation.
     pub fn epsilon(&self) -> f64 {
-        self.settings.epsilon
+        self.settings.schedule.epsilon
     }
 
     /// Solves a problem, or every problem of a batch. Not converging is a result, not an error: see
@@ -195,7 +166,7 @@ impl Sinkhorn {
     /// let problem = LinearProblem::uniform(Geometry::dense(&cost)?)?;
     /// let found = Sinkhorn::new(0.1)?.value(&problem)?;
     /// assert_eq!(found.value.dims(), [2]);
-    /// assert!(found.marginal_error.max(0)?.to_scalar::<f64>()? < 1e-5);
+    /// assert!(found.marginal_errors.max(0)?.to_scalar::<f64>()? < 1e-5);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn value(&self, problem: &LinearProblem) -> Result<TransportValue> {
@@ -204,7 +175,8 @@ impl Sinkhorn {
             Some(found) => TransportValue::from_report(found.value, &found.report, batch, dtype),
             None => {
                 let solution = self.solve(problem)?;
-                TransportValue::from_ends(solution.value, solution.transport_cost, &solution.ends)
+                let (value, cost) = (solution.value.clone(), solution.transport_cost.clone());
+                TransportValue::from_convergence(value, cost, solution.convergence())
             }
         }
     }
@@ -231,7 +203,7 @@ impl Sinkhorn {
                     x.shape(),
                 ));
             }
-            crate::geometry::finite_range(name, x)?;
+            crate::tensor_convert::finite_range(name, x)?;
         }
         self.run(problem, |i| {
             Ok(Some((read(&select(f, 1, i)?)?, read(&select(g, 1, i)?)?)))

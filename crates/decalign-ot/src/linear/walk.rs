@@ -2,9 +2,9 @@
 
 use decalign_core::Real;
 
-use super::anderson::Anderson;
 use super::options::{Acceleration, Gradient, Settings};
 use super::sweep::Scaling;
+use crate::schedule::{Anderson, RATE_WINDOW, Relaxation, Stall};
 
 /// The state after a sweep, in units of the cost.
 pub(super) struct Step {
@@ -66,12 +66,14 @@ impl<T: Real> Walk<'_, '_, T> {
         }
         match settings.acceleration {
             Acceleration::Plain => self.steady(limit, tolerance),
-            Acceleration::Momentum(w) => self.relaxed(limit, tolerance, Some(w)),
+            Acceleration::Momentum(w) => self.relaxed(limit, tolerance, Relaxation::fixed(w)),
             // Gradients of a few plain sweeps are what is asked for.
             Acceleration::Adaptive if settings.gradient == Gradient::Unrolled => {
                 self.steady(limit, tolerance)
             }
-            Acceleration::Adaptive => self.relaxed(limit, tolerance, None),
+            Acceleration::Adaptive => {
+                self.relaxed(limit, tolerance, Relaxation::adaptive(RATE_WINDOW))
+            }
             Acceleration::Anderson(memory) => self.anderson(limit, tolerance, memory),
         }
     }
@@ -85,47 +87,35 @@ impl<T: Real> Walk<'_, '_, T> {
             if error <= tolerance {
                 return End::Converged;
             }
-            if stall.seen::<T>(error) {
+            if stall.observe::<T>(error) {
                 return End::Stalled;
             }
         }
         End::Limit
     }
 
-    /// Steps lengthened by a fixed factor, or as errors fall slowly, see [`longer`]; the last sweep is
-    /// a plain one.
-    fn relaxed(&mut self, limit: usize, tolerance: f64, fixed: Option<f64>) -> End {
-        let (mut reference, mut done) = (f64::INFINITY, 0);
-        let (mut relaxation, mut look, mut trial) = (fixed.unwrap_or(1.0), WINDOW, tolerance);
-        let mut stall = Stall::default();
+    /// Steps lengthened by a relaxation; the last sweep is a plain one.
+    fn relaxed(&mut self, limit: usize, tolerance: f64, mut relaxation: Relaxation) -> End {
+        relaxation.aim(tolerance);
+        let (mut done, mut stall) = (0, Stall::default());
         while done < limit {
-            let error = self.sweep(if done + 1 == limit { 1.0 } else { relaxation });
+            let before = done;
+            let factor = relaxation.factor();
+            let error = self.sweep(if done + 1 == limit { 1.0 } else { factor });
             done += 1;
-            // A long step leaves an error of its own behind, which a plain one takes away.
-            if error * (2.0 - relaxation) <= trial && relaxation != 1.0 && done < limit {
+            if relaxation.plain_is_due(error) && done < limit {
                 done += 1;
                 if self.sweep(1.0) <= tolerance {
                     return End::Converged;
                 }
-                // It also takes the swing away: next time not so soon.
-                trial *= 0.5;
+                relaxation.plain_failed();
             } else if error <= tolerance {
                 return End::Converged;
             }
-            if stall.seen::<T>(error) {
+            if stall.observe::<T>(error) {
                 return End::Stalled;
             }
-            if fixed.is_none() && done >= look {
-                look = done + WINDOW;
-                let next = longer(relaxation, (error / reference).powf(1.0 / WINDOW as f64));
-                // Errors at one relaxation say nothing of those at another.
-                reference = if next == relaxation {
-                    error
-                } else {
-                    f64::INFINITY
-                };
-                relaxation = next;
-            }
+            relaxation.observe(error, done - before);
         }
         End::Limit
     }
@@ -141,7 +131,7 @@ impl<T: Real> Walk<'_, '_, T> {
             if error <= tolerance {
                 return End::Converged;
             }
-            if stall.seen::<T>(error) {
+            if stall.observe::<T>(error) {
                 return End::Stalled;
             }
             let mixed = mixing.mix(before, wide(&self.g[..m]), error);
@@ -153,51 +143,6 @@ impl<T: Real> Walk<'_, '_, T> {
         End::Limit
     }
 }
-
-/// Notices in f32 that errors have stopped to fall.
-#[derive(Default)]
-struct Stall {
-    best: Option<f64>,
-    since: usize,
-}
-
-impl Stall {
-    fn seen<T: Real>(&mut self, error: f64) -> bool {
-        if size_of::<T>() > size_of::<f32>() {
-            return false;
-        }
-        if self.best.is_none_or(|best| error < 0.9 * best) {
-            self.best = Some(error);
-            self.since = 0;
-        }
-        self.since += 1;
-        self.since > PATIENCE
-    }
-}
-
-/// The relaxation to go on with, after errors fell by `rate` a sweep at the present one.
-///
-/// Near the solution the sweep is successive overrelaxation of a linear iteration whose plain rate
-/// t follows from `(rate + w - 1)^2 = rate w^2 t` (Young, 1971), and `2 / (1 + sqrt(1 - t))` is best.
-/// When errors rise, plain sweeps come back. Source: Thibault and others (2021), overrelaxed
-/// Sinkhorn.
-fn longer(relaxation: f64, rate: f64) -> f64 {
-    if rate.is_nan() || rate >= 1.0 {
-        return 1.0;
-    }
-    let plain = (rate + relaxation - 1.0).powi(2) / (rate * relaxation * relaxation);
-    match plain > 0.25 && plain < 1.0 {
-        true => (2.0 / (1.0 + (1.0 - plain).sqrt())).clamp(relaxation, LONGEST),
-        false => relaxation,
-    }
-}
-
-/// Steps are not lengthened beyond this.
-const LONGEST: f64 = 1.98;
-/// Sweeps between looks at how fast errors fall.
-const WINDOW: usize = 30;
-/// Sweeps in f32 without a tenth of progress before f64 takes over.
-const PATIENCE: usize = 250;
 
 /// `f`, 0 where there is no mass.
 pub(super) fn unscaled<T: Real>(scaled: &[T], logs: &[T], epsilon: f64) -> Vec<f64> {

@@ -4,7 +4,8 @@ use candle_core::Tensor;
 use decalign_core::Result;
 use decalign_core::gemm::{Matrix, Store, matmul};
 
-use crate::geometry::{Geometry, read};
+use crate::geometry::Geometry;
+use crate::tensor_convert::read;
 
 /// A matrix of costs divided by its largest size, so that steps do not depend on units.
 pub(super) struct Cost {

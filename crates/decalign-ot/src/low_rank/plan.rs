@@ -4,8 +4,8 @@ use candle_core::Tensor;
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::{Error, Result};
 
-use crate::geometry::{read, tensor};
-use crate::guard;
+use crate::tensor_convert::{read, tensor};
+use crate::validate;
 
 /// A coupling `P = Q diag(1 / g) R^T` of n points and m points, kept as its factors: memory is
 /// O((n + m) r). Nothing here carries gradients.
@@ -102,7 +102,7 @@ impl LowRankPlan {
     }
 
     fn tensor(&self, left: (&[f64], usize), right: (&[f64], usize), v: &Tensor) -> Result<Tensor> {
-        guard::real("v", v)?;
+        validate::real("v", v)?;
         let k = match v.dims() {
             [rows, k] if *rows == right.1 => *k,
             _ => {

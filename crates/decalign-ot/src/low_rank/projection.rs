@@ -4,7 +4,7 @@ use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::{parallel, simd};
 
 use super::ridge;
-use crate::guard::{inner, larger};
+use crate::validate::{inner, larger};
 
 /// Rows of one piece of work.
 const PIECE: usize = 256;

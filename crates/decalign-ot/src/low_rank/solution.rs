@@ -5,8 +5,9 @@ use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Result};
 
 use super::plan::LowRankPlan;
-use crate::geometry::{Geometry, read};
-use crate::guard;
+use crate::geometry::Geometry;
+use crate::tensor_convert::read;
+use crate::validate;
 
 /// The result of [`crate::LowRankSinkhorn::solve`].
 #[derive(Clone, Debug)]
@@ -55,7 +56,7 @@ impl LowRankSolution {
         for (got, want) in [rows, columns].iter().zip(weights) {
             let want = read::<f64>(want)?;
             let error = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).sum();
-            marginal_error = guard::larger(marginal_error, error);
+            marginal_error = validate::larger(marginal_error, error);
             mass = want.iter().sum();
         }
         let finite = transport_cost.is_finite();

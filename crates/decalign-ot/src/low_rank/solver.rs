@@ -8,9 +8,9 @@ use super::cost::Cost;
 use super::plan::LowRankPlan;
 use super::projection::{Factor, Projected, project};
 use super::solution::{Ended, LowRankSolution};
-use crate::geometry::read;
-use crate::guard;
 use crate::linear::LinearProblem;
+use crate::tensor_convert::read;
+use crate::validate;
 
 /// Transport by a plan of rank at most r, without entropy:
 ///
@@ -69,7 +69,7 @@ impl LowRankSinkhorn {
     /// # Errors
     /// When `rank` is 0.
     pub fn new(rank: usize, seed: u64) -> Result<Self> {
-        guard::at_least_one("rank", rank)?;
+        validate::at_least_one("rank", rank)?;
         Ok(Self {
             rank,
             seed,
@@ -85,7 +85,7 @@ impl LowRankSinkhorn {
     /// # Errors
     /// When it is not positive and finite.
     pub fn gamma(self, gamma: f64) -> Result<Self> {
-        guard::positive("gamma", gamma)?;
+        validate::positive("gamma", gamma)?;
         Ok(Self { gamma, ..self })
     }
 
@@ -95,7 +95,7 @@ impl LowRankSinkhorn {
     /// # Errors
     /// When it is not positive and finite.
     pub fn tolerance(self, tolerance: f64) -> Result<Self> {
-        guard::positive("tolerance", tolerance)?;
+        validate::positive("tolerance", tolerance)?;
         Ok(Self { tolerance, ..self })
     }
 
@@ -104,7 +104,7 @@ impl LowRankSinkhorn {
     /// # Errors
     /// When it is 0.
     pub fn max_iterations(self, max_iterations: usize) -> Result<Self> {
-        guard::at_least_one("max_iterations", max_iterations)?;
+        validate::at_least_one("max_iterations", max_iterations)?;
         Ok(Self {
             max_iterations,
             ..self

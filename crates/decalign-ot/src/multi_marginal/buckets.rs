@@ -11,7 +11,7 @@ use super::graph::Bucket;
 use super::parts::{LogVectors, Parts};
 use super::problem::MultiMarginalProblem;
 use super::tables::{Table, strides};
-use crate::guard::larger;
+use crate::validate::larger;
 
 /// The sum of the costs that a bucket holds.
 pub(super) fn table<T: Real>(

@@ -12,7 +12,7 @@ use decalign_core::{Real, for_blocks, parallel};
 use super::cells::{Cells, Levels};
 use super::engine::{Engine, Evaluation, greatest, least};
 use super::joint::{Structure, cost_gradients, digits, of_rows, piece_rows, scaled};
-use crate::guard::larger;
+use crate::validate::larger;
 
 /// One problem with its joint cost.
 pub(super) struct DenseEngine<'a, T> {

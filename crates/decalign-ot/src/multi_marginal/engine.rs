@@ -9,7 +9,7 @@ use super::forest::{ForestEngine, Links};
 use super::graph::Method;
 use super::joint::joint_cost;
 use super::problem::MultiMarginalProblem;
-use crate::guard::larger;
+use crate::validate::larger;
 
 /// One problem on its way to being solved: potentials, and whatever speeds up their sweeps.
 pub(super) trait Engine<T> {

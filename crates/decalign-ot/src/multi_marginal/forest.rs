@@ -14,7 +14,7 @@ use super::joint::transposed;
 use super::message::{EdgeCosts, Message, padded};
 use super::parts::{LogVectors, Parts};
 use super::problem::MultiMarginalProblem;
-use crate::guard::larger;
+use crate::validate::larger;
 
 /// The costs between each marginal and its parent.
 pub(super) struct Links<T>(Vec<Option<Link<T>>>);

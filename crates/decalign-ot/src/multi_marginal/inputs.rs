@@ -5,7 +5,7 @@ use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Real, Result, parallel};
 
 use super::problem::MultiMarginalProblem;
-use crate::geometry::read;
+use crate::tensor_convert::read;
 
 /// The numbers of one tensor: each problem's own, or shared by all.
 pub(super) struct Numbers<T> {

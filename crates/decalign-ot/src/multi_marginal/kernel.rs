@@ -11,7 +11,14 @@ use super::inputs::{Inputs, record_values};
 use super::joint::{cost_gradients, joint_cost, of_rows, scaled};
 use super::kernel_reverse::reverse;
 use super::problem::{MultiMarginalProblem, check_cells};
-use crate::reference::{self, DENOMINATOR_SHIFT, KERNEL_FLOOR, PLAN_FLOOR};
+use crate::reference;
+
+/// Least entry of the kernel; at small epsilon it adds mass.
+pub(crate) const KERNEL_FLOOR: f64 = 1e-30;
+/// Added to every denominator.
+pub(crate) const DENOMINATOR_SHIFT: f64 = 1e-8;
+/// Least entry of the plan under the logarithm of its entropy.
+pub(crate) const PLAN_FLOOR: f64 = 1e-8;
 
 /// Multi-marginal Sinkhorn in the kernel domain with a fixed number of sweeps, as the DecAlign
 /// release computes its loss:

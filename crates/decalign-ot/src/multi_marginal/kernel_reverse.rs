@@ -5,9 +5,9 @@ use decalign_core::{Real, for_blocks};
 
 use super::cells::{Cells, Levels};
 use super::joint::{of_rows, scaled};
+use super::kernel::KERNEL_FLOOR;
 use super::kernel::Run;
 use super::passes::{columns, rows};
-use crate::reference::KERNEL_FLOOR;
 
 /// The gradients with respect to the marginals, end to end, and the joint cost.
 pub(super) fn reverse<T: Real>(cells: &Cells, run: &Run<T>, epsilon: f64) -> (Vec<T>, Vec<T>) {

@@ -23,8 +23,7 @@ mod value;
 
 pub(crate) use joint::Structure;
 pub use kernel::KernelSinkhorn;
+pub(crate) use kernel::{DENOMINATOR_SHIFT, KERNEL_FLOOR, PLAN_FLOOR};
 pub use problem::{CELL_LIMIT, MultiMarginalProblem};
 pub use solution::MultiMarginalSolution;
 pub use solver::MultiMarginalSinkhorn;
-pub use value::TransportValue;
-pub(crate) use value::solving_dtype;

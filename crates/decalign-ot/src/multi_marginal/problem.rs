@@ -5,8 +5,8 @@ use decalign_core::{Error, Result};
 
 use super::graph::Method;
 use super::joint::{Structure, ordered};
-use crate::geometry::read;
-use crate::guard::MASS_TOLERANCE;
+use crate::tensor_convert::read;
+use crate::validate::MASS_TOLERANCE;
 
 /// Cells of the largest tensor that a problem may take.
 pub const CELL_LIMIT: usize = 1 << 24;

@@ -9,7 +9,7 @@ use super::graph::{Forest, Method};
 use super::inputs::{Inputs, record_values};
 use super::joint::{Structure, ordered, pair_sums, transposed, unpadded};
 use super::problem::{MultiMarginalProblem, check_cells};
-use crate::end::{self, End};
+use crate::convergence::{Convergence, convergence_accessors};
 
 /// The result of [`crate::MultiMarginalSinkhorn::solve`].
 #[derive(Clone, Debug)]
@@ -28,8 +28,7 @@ pub struct MultiMarginalSolution {
     pub transport_cost: Tensor,
     /// `f_m` of every marginal, (K_m) or (B, K_m), 0 where its weight is 0. They carry no gradients.
     pub potentials: Vec<Tensor>,
-    /// How every problem ended.
-    pub ends: Vec<End>,
+    convergence: Vec<Convergence>,
     problem: MultiMarginalProblem,
     epsilon: f64,
     /// Of every problem, every marginal.
@@ -40,7 +39,7 @@ pub struct MultiMarginalSolution {
 pub(super) struct Solved<D> {
     value: f64,
     transport_cost: f64,
-    end: End,
+    convergence: Convergence,
     potentials: Vec<Vec<f64>>,
     /// With respect to marginals and, where asked for, costs.
     gradients: Vec<Vec<D>>,
@@ -67,7 +66,7 @@ impl<D: Real> Solved<D> {
         Self {
             value,
             transport_cost: evaluation.transport_cost,
-            end: End {
+            convergence: Convergence {
                 marginal_error,
                 iterations,
                 converged: finite && marginal_error <= tolerance * total(&weights[0]),
@@ -89,13 +88,15 @@ fn centred<D: Real, T: Real>(f: &[f64], weights: &[T]) -> Vec<D> {
     each.collect()
 }
 
+convergence_accessors!(MultiMarginalSolution);
+
 impl MultiMarginalSolution {
     pub(super) fn new<D: Real>(
         problem: &MultiMarginalProblem,
         epsilon: f64,
         mut solved: Vec<Solved<D>>,
     ) -> Result<Self> {
-        let ends: Vec<End> = solved.iter().map(|s| s.end).collect();
+        let convergence = solved.iter().map(|s| s.convergence).collect();
         let transport_costs = solved.iter().map(|s| D::of(s.transport_cost)).collect();
         let numbers: Vec<Vec<Vec<f64>>> = solved
             .iter_mut()
@@ -121,26 +122,11 @@ impl MultiMarginalSolution {
             value,
             transport_cost: self::tensor(problem, transport_costs, &[])?,
             potentials,
-            ends,
+            convergence,
             problem: problem.detach(),
             epsilon,
             numbers,
         })
-    }
-
-    /// Whether every problem converged.
-    pub fn converged(&self) -> bool {
-        end::converged(&self.ends)
-    }
-
-    /// The largest marginal error of the problems.
-    pub fn marginal_error(&self) -> f64 {
-        end::marginal_error(&self.ends)
-    }
-
-    /// The most sweeps that a problem took.
-    pub fn iterations(&self) -> usize {
-        end::iterations(&self.ends)
     }
 
     /// The plan as a tensor. It carries no gradient.

@@ -5,86 +5,21 @@ use decalign_core::Result;
 use decalign_core::device::Backend;
 
 use super::MultiMarginalSinkhorn;
-use super::device::{self, Dense, Given};
+use super::device;
 use super::problem::MultiMarginalProblem;
-use crate::end::End;
-use crate::geometry::tensor;
+use crate::device::{JointInputs, LOG_DOMAIN, Source, solves};
 use crate::reference;
-
-/// The value of a transport, without its plan: where the problem lies on a device, so do these, and nothing waited for them.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct TransportValue {
-    /// The regularised value with its gradients, a scalar or (B); that of
-    /// [`MultiMarginalSolution::value`](crate::MultiMarginalSolution::value) or [`SinkhornSolution::value`](crate::SinkhornSolution::value).
-    pub value: Tensor,
-    /// `<T, C>`, a scalar or (B), without gradients.
-    pub transport_cost: Tensor,
-    /// The marginal error that the solve ended with, a scalar or (B), without gradients: compare it with the tolerance.
-    pub marginal_error: Tensor,
-    /// Sweeps, a scalar or (B), without gradients.
-    pub iterations: Tensor,
-}
-
-impl TransportValue {
-    /// From the value and the report of a device.
-    pub(crate) fn from_report(
-        value: Tensor,
-        report: &Tensor,
-        batch: Option<usize>,
-        dtype: DType,
-    ) -> Result<Self> {
-        let column = |i: usize| report.narrow(1, i, 1)?.squeeze(1);
-        let shaped = |x: Tensor| -> Result<Tensor> {
-            let x = x.to_dtype(dtype)?;
-            Ok(if batch.is_some() { x } else { x.squeeze(0)? })
-        };
-        let value = match value.rank() {
-            0 => value.to_dtype(dtype)?,
-            _ => shaped(value)?,
-        };
-        Ok(Self {
-            value,
-            transport_cost: shaped(column(1)?)?,
-            marginal_error: shaped(column(2)?)?,
-            iterations: shaped(column(3)?)?,
-        })
-    }
-
-    /// From what the host found.
-    pub(crate) fn from_ends(value: Tensor, transport_cost: Tensor, ends: &[End]) -> Result<Self> {
-        let numbers = |of: &dyn Fn(&End) -> f64| {
-            let all: Vec<f64> = ends.iter().map(of).collect();
-            tensor(&all, value.dims(), &transport_cost)
-        };
-        Ok(Self {
-            marginal_error: numbers(&|end| end.marginal_error)?,
-            iterations: numbers(&|end| end.iterations as f64)?,
-            value,
-            transport_cost,
-        })
-    }
-}
-
-/// Tolerances below this ask for more than f32 potentials hold.
-const SINGLE: f64 = 2e-6;
-
-/// The type that a device solves in; Metal has only f32.
-pub(crate) fn solving_dtype(backend: &Backend, dtype: DType, tolerance: f64) -> DType {
-    match tolerance < SINGLE && !backend.device().is_metal() {
-        true => DType::F64,
-        false => dtype,
-    }
-}
+use crate::schedule::{Stopping, solving_dtype};
+use crate::value::TransportValue;
 
 /// The problem as a device takes it, with gradients; by Candle's operations where types change or there are many marginals.
 pub(super) fn given(
     backend: &Backend,
     problem: &MultiMarginalProblem,
-    (dtype, of): (DType, device::Source),
-) -> Result<Given> {
+    (dtype, of): (DType, Source),
+) -> Result<JointInputs> {
     if problem.marginals[0].dtype() == dtype
-        && let Some(given) = Given::joined(backend, problem, of)?
+        && let Some(given) = device::joined(backend, problem, of)?
     {
         return Ok(given);
     }
@@ -92,12 +27,9 @@ pub(super) fn given(
     let marginals = reference::marginals(problem)?;
     let cells: usize = problem.sizes.iter().product();
     let cost = reference::flat_cost(problem)?.broadcast_as((batch, cells))?;
-    let dense = Dense {
-        sizes: &problem.sizes,
-        weights: Tensor::cat(&marginals, 1)?.to_dtype(dtype)?,
-        cost: cost.contiguous()?.to_dtype(dtype)?,
-    };
-    Ok((&dense).into())
+    let weights = Tensor::cat(&marginals, 1)?.to_dtype(dtype)?;
+    let cost = cost.contiguous()?.to_dtype(dtype)?;
+    Ok(JointInputs::dense(&problem.sizes, weights, cost))
 }
 
 impl MultiMarginalSinkhorn {
@@ -114,7 +46,7 @@ impl MultiMarginalSinkhorn {
     /// let cost = Tensor::new(&[[0f64, 1.0], [1.0, 0.0]], &Device::Cpu)?;
     /// let problem = MultiMarginalProblem::pairwise(&[half.clone(), half], &[cost])?;
     /// let value = MultiMarginalSinkhorn::new(0.1, 1e-9, 100)?.value(&problem)?;
-    /// assert!(value.marginal_error.to_scalar::<f64>()? < 1e-9);
+    /// assert!(value.marginal_errors.to_scalar::<f64>()? < 1e-9);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn value(&self, problem: &MultiMarginalProblem) -> Result<TransportValue> {
@@ -122,14 +54,18 @@ impl MultiMarginalSinkhorn {
         let (epsilon, tolerance, sweeps) = self.limits();
         if let Some(backend) = Backend::of(first)? {
             let dtype = solving_dtype(&backend, first.dtype(), tolerance);
-            if device::solves(&problem.sizes, dtype) {
-                let given = given(&backend, problem, (dtype, device::LOG_DOMAIN))?;
-                let (shape, limits) = (Vec::from_iter(problem.batch), (epsilon, tolerance, sweeps));
-                let [value, report] = device::solve_given(&backend, given, &shape, limits)?;
+            if solves(&problem.sizes, dtype) {
+                let given = given(&backend, problem, (dtype, LOG_DOMAIN))?;
+                let (shape, stopping) = (
+                    Vec::from_iter(problem.batch),
+                    Stopping::new(tolerance, sweeps),
+                );
+                let [value, report] = given.solve(&backend, &shape, stopping, epsilon)?;
                 return TransportValue::from_report(value, &report, problem.batch, first.dtype());
             }
         }
         let solution = self.solve(problem)?;
-        TransportValue::from_ends(solution.value, solution.transport_cost, &solution.ends)
+        let (value, cost) = (solution.value.clone(), solution.transport_cost.clone());
+        TransportValue::from_convergence(value, cost, solution.convergence())
     }
 }

@@ -4,8 +4,8 @@ use decalign_core::Result;
 use decalign_core::gemm::{Matrix, Store, matmul};
 
 use super::problem::GromovProblem;
-use crate::geometry::read;
-use crate::guard::inner;
+use crate::tensor_convert::read;
+use crate::validate::inner;
 
 /// The numbers of a problem: `F(P) = (1 - alpha) <P, M> + alpha E(P)`.
 pub(super) struct Energy {

@@ -3,8 +3,8 @@
 use candle_core::{DType, Tensor};
 use decalign_core::Result;
 
-use crate::geometry::tensor;
-use crate::guard;
+use crate::tensor_convert::tensor;
+use crate::validate;
 
 /// Weights and inner costs of n points and of m points that share no space.
 #[derive(Clone, Debug)]
@@ -25,13 +25,13 @@ impl GromovProblem {
     /// When a shape or dtype does not fit, an entry is NaN or infinite, a weight is negative, or the
     /// totals differ; the message has the numbers.
     pub fn new(c1: &Tensor, c2: &Tensor, a: &Tensor, b: &Tensor) -> Result<Self> {
-        let dtype = guard::real("c1", c1)?;
+        let dtype = validate::real("c1", c1)?;
         let (n, m) = (square("c1", c1, dtype)?, square("c2", c2, dtype)?);
         let totals = [
-            guard::mass("a", a, n, dtype)?,
-            guard::mass("b", b, m, dtype)?,
+            validate::mass("a", a, n, dtype)?,
+            validate::mass("b", b, m, dtype)?,
         ];
-        guard::equal_totals("a", totals[0], "b", totals[1])?;
+        validate::equal_totals("a", totals[0], "b", totals[1])?;
         Ok(Self {
             costs: [c1.clone(), c2.clone()],
             weights: [a.clone(), b.clone()],
@@ -61,7 +61,7 @@ impl GromovProblem {
     /// When the shape or dtype does not fit or an entry is NaN or infinite.
     pub fn features(self, cost: &Tensor) -> Result<Self> {
         let (n, m) = self.size();
-        guard::matrix("feature cost", cost, (Some(n), Some(m)), self.dtype())?;
+        validate::matrix("feature cost", cost, (Some(n), Some(m)), self.dtype())?;
         Ok(Self {
             features: Some(cost.clone()),
             ..self
@@ -90,5 +90,5 @@ impl GromovProblem {
 
 fn square(name: &str, cost: &Tensor, dtype: DType) -> Result<usize> {
     let side = cost.dims().first().copied();
-    Ok(guard::matrix(name, cost, (side, side), dtype)?.0)
+    Ok(validate::matrix(name, cost, (side, side), dtype)?.0)
 }

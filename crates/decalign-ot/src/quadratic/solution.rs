@@ -7,8 +7,8 @@ use decalign_core::{Elements, Result};
 use super::energy::Energy;
 use super::problem::GromovProblem;
 use super::solver::State;
-use crate::geometry::tensor;
-use crate::guard;
+use crate::tensor_convert::tensor;
+use crate::validate;
 
 /// The result of [`crate::GromovWasserstein::solve`].
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ fn record(problem: &GromovProblem, energy: Energy, state: State) -> Result<Tenso
 fn backward(b: &Backward, energy: &Energy, state: &State) -> Result<InputGradients> {
     let outer = b.gradient(0)?.to_dtype(DType::F64)?;
     let outer = Elements::<f64>::new(&outer)?[0];
-    let weights = state.potentials.iter().map(|f| guard::centred(f));
+    let weights = state.potentials.iter().map(|f| validate::centred(f));
     let gradients = weights.chain(energy.of_costs(&state.plan));
     let tensors = gradients.zip(b.inputs).map(|(g, x)| {
         let g: Vec<f64> = g.iter().map(|g| g * outer).collect();

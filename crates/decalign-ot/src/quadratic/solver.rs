@@ -6,9 +6,10 @@ use decalign_core::{Error, Result};
 use super::energy::{At, Energy};
 use super::problem::GromovProblem;
 use super::solution::{Ended, GromovSolution};
-use crate::geometry::{Geometry, read};
-use crate::guard::{self, inner};
-use crate::inner::Inner;
+use crate::geometry::Geometry;
+use crate::linear::{LinearProblem, Sinkhorn};
+use crate::tensor_convert::read;
+use crate::validate::{self, inner};
 
 /// Transport that keeps the costs within each side, and, when fused, is cheap between them too:
 ///
@@ -59,7 +60,7 @@ impl GromovWasserstein {
     /// # Errors
     /// When `epsilon` is not positive and finite.
     pub fn new(epsilon: f64) -> Result<Self> {
-        guard::positive("epsilon", epsilon)?;
+        validate::positive("epsilon", epsilon)?;
         Ok(Self {
             epsilon,
             alpha: 1.0,
@@ -87,7 +88,7 @@ impl GromovWasserstein {
     /// # Errors
     /// When `tolerance` is not positive and finite.
     pub fn tolerance(self, tolerance: f64) -> Result<Self> {
-        guard::positive("tolerance", tolerance)?;
+        validate::positive("tolerance", tolerance)?;
         Ok(Self { tolerance, ..self })
     }
 
@@ -96,7 +97,7 @@ impl GromovWasserstein {
     /// # Errors
     /// When it is 0.
     pub fn max_iterations(self, max_iterations: usize) -> Result<Self> {
-        guard::at_least_one("max_iterations", max_iterations)?;
+        validate::at_least_one("max_iterations", max_iterations)?;
         Ok(Self {
             max_iterations,
             ..self
@@ -108,7 +109,7 @@ impl GromovWasserstein {
     /// # Errors
     /// When it is 0.
     pub fn inner_iterations(self, inner_iterations: usize) -> Result<Self> {
-        guard::at_least_one("inner_iterations", inner_iterations)?;
+        validate::at_least_one("inner_iterations", inner_iterations)?;
         Ok(Self {
             inner_iterations,
             ..self
@@ -139,7 +140,7 @@ impl GromovWasserstein {
     /// infinite.
     pub fn solve_from(&self, problem: &GromovProblem, plan: &Tensor) -> Result<GromovSolution> {
         let (n, m) = problem.size();
-        guard::matrix("plan", plan, (Some(n), Some(m)), problem.dtype())?;
+        validate::matrix("plan", plan, (Some(n), Some(m)), problem.dtype())?;
         let plan = read::<f64>(plan)?;
         match plan.iter().position(|p| *p < 0.0) {
             None => self.run(problem, plan),
@@ -250,12 +251,10 @@ impl Descent<'_> {
         let cpu = &candle_core::Device::Cpu;
         let vector = |x: &[f64]| Tensor::from_slice(x, x.len(), cpu);
         let geometry = Geometry::dense(&Tensor::from_slice(&cost, (a.len(), b.len()), cpu)?)?;
-        let transport = Inner {
-            epsilon: strength,
-            tolerance: SHARPER * self.settings.tolerance,
-            max_iterations: self.settings.inner_iterations,
-        };
-        let step = transport.solve(geometry, &vector(a)?, &vector(b)?)?;
+        let step = Sinkhorn::new(strength)?
+            .tolerance(SHARPER * self.settings.tolerance)?
+            .max_iterations(self.settings.inner_iterations)?
+            .solve(&LinearProblem::new(geometry, &vector(a)?, &vector(b)?)?)?;
         let (f, g) = (read(&step.potentials.0)?, read(&step.potentials.1)?);
         // log(P / (a x b)) = (f + g - cost) / strength.
         let mut logs = cost;
@@ -264,8 +263,13 @@ impl Descent<'_> {
             cells.for_each(|(v, g): (&mut f64, &f64)| *v = (f + g - *v) / strength);
         }
         let plan = read::<f64>(&step.plan.to_tensor()?)?;
-        let next = self.state(plan, logs, [f, g], (step.marginal_error, step.converged));
-        Ok((next, step.iterations))
+        let next = self.state(
+            plan,
+            logs,
+            [f, g],
+            (step.marginal_error(), step.converged()),
+        );
+        Ok((next, step.iterations()))
     }
 
     fn state(

@@ -185,8 +185,11 @@ fn not_converging_is_said() -> Result<()> {
     }
     let solution =
         MultiMarginalSinkhorn::new(0.1, 1e-10, 3)?.solve(&on_graph(&x, 3, &pairs(3))?)?;
-    let ended: Vec<bool> = solution.ends.iter().map(|o| o.converged).collect();
+    let ended: Vec<bool> = solution.convergence().iter().map(|o| o.converged).collect();
     assert_eq!((ended, solution.converged()), (vec![true, false], false));
-    assert_eq!(solution.marginal_error(), solution.ends[1].marginal_error);
+    assert_eq!(
+        solution.marginal_error(),
+        solution.convergence()[1].marginal_error
+    );
     Ok(())
 }

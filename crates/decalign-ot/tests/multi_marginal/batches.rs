@@ -34,7 +34,7 @@ fn a_batch_is_a_loop() -> Result<()> {
             let all = solver.solve(&problem)?;
             let loss = kernel.loss(&problem)?;
             assert_eq!(
-                (all.value.dims(), loss.dims(), all.ends.len()),
+                (all.value.dims(), loss.dims(), all.convergence().len()),
                 (&[5][..], &[5][..], 5)
             );
             let gradients = (&all.value + &loss)?.sum_all()?.backward()?;
@@ -49,7 +49,7 @@ fn a_batch_is_a_loop() -> Result<()> {
                 let own_loss = kernel.loss(&problem)?;
                 assert_eq!(numbers(&one.value)[0], numbers(&all.value)[b]);
                 assert_eq!(numbers(&own_loss)[0], numbers(&loss)[b]);
-                assert_eq!(one.ends[0], all.ends[b]);
+                assert_eq!(one.convergence()[0], all.convergence()[b]);
                 assert_eq!(numbers(&one.plan()?), numbers(&all.plan()?.get(b)?));
                 let pair = (one.pair_marginal(0, 1)?, all.pair_marginal(0, 1)?.get(b)?);
                 assert_eq!(numbers(&pair.0), numbers(&pair.1));
@@ -108,7 +108,7 @@ fn threads_do_not_matter() {
         let solution = solver
             .solve(&on_graph(&x, sizes.len(), edges).unwrap())
             .unwrap();
-        (numbers(&solution.value), solution.ends)
+        (numbers(&solution.value), solution.convergence().to_vec())
     };
     let cases = [
         (vec![60, 70, 65], edges.clone(), None),

@@ -11,9 +11,10 @@ use super::cells::Totals;
 use super::options::{Gradient, Settings};
 use super::problem::LinearProblem;
 use super::run::Run;
-use crate::geometry::{self, Geometry, Kind, Metric, read};
-use crate::multi_marginal::device::{self as joint, Dense};
-use crate::multi_marginal::solving_dtype;
+use crate::device::{self as joint, JointInputs};
+use crate::geometry::{self, Geometry, Kind, Metric};
+use crate::schedule::{EpsilonSchedule, UNSCALED_RANGE, range_fits_f32, solving_dtype};
+use crate::tensor_convert::{read, select};
 
 pub(crate) use points::{plan_program, sweep_program};
 pub(crate) use small::program as small_program;
@@ -62,23 +63,6 @@ impl Solved {
 /// Potentials below this are those of points without mass.
 const NOTHING: f64 = -1e29;
 
-/// What kernels are asked for.
-#[derive(Clone, Copy)]
-struct Limits {
-    epsilon: f64,
-    tolerance: f64,
-    scaling: f64,
-    sweeps: usize,
-}
-
-/// Costs below this many epsilons need no preparation at larger ones.
-const MILD: f64 = 50.0;
-
-/// Whether f32 is enough for costs that span so many epsilons: for potentials to a part of epsilon, and values to a part of the costs.
-fn fits_single(range: f64) -> bool {
-    range == 0.0 || (1e-3..=1e3).contains(&range)
-}
-
 /// Numbers that the costs of small problems are made of in plain operations, at most.
 const NUMBERS: usize = 1 << 26;
 
@@ -115,30 +99,25 @@ pub(super) fn solve(settings: &Settings, problem: &LinearProblem) -> Result<Opti
     if !problem.balanced() || settings.gradient != Gradient::Envelope {
         return Ok(None);
     }
-    let limits = Limits {
-        epsilon: settings.epsilon,
-        tolerance: settings.tolerance,
-        scaling: settings.scaling,
-        sweeps: settings.max_iterations,
-    };
+    let EpsilonSchedule { epsilon, scaling } = settings.schedule;
     let ((n, m), count) = (problem.geometry.size(), problem.count());
-    let given = solving_dtype(&backend, problem.a.dtype(), limits.tolerance);
-    let range = problem.geometry.spread() / limits.epsilon;
-    let dtype = match fits_single(range) || backend.device().is_metal() {
+    let given = solving_dtype(&backend, problem.a.dtype(), settings.stopping.tolerance);
+    let range = problem.geometry.spread() / epsilon;
+    let dtype = match range_fits_f32(range) || backend.device().is_metal() {
         true => given,
         false => DType::F64,
     };
     let small = small::takes(n, m);
     // That kernel has one epsilon.
-    let middle = joint::solves(&[n, m], dtype) && (range <= MILD || limits.scaling == 1.0);
+    let middle = joint::solves(&[n, m], dtype) && (range <= UNSCALED_RANGE || scaling == 1.0);
     if small || middle {
         let of_type = |x: &Tensor| x.to_dtype(dtype);
         let (a, b) = (of_type(&problem.a)?, of_type(&problem.b)?);
         if let Some(cost) = matrix(&problem.geometry)? {
             let inputs = (&a, &b, &of_type(&cost)?);
             let found = match small {
-                true => small::solve(&backend, inputs, count, limits),
-                false => self::middle(&backend, inputs, count, limits),
+                true => small::solve(&backend, inputs, count, settings),
+                false => self::middle(&backend, inputs, count, settings),
             };
             return found.map(Some);
         }
@@ -148,14 +127,14 @@ pub(super) fn solve(settings: &Settings, problem: &LinearProblem) -> Result<Opti
     };
     // Of points the range is known when they are centred; f32 is left there when it has to be.
     let each = (0..count).map(|i| {
-        let pick = |t: &Tensor, rank: usize| geometry::select(t, rank, i);
+        let pick = |t: &Tensor, rank: usize| select(t, rank, i);
         let inputs = [
             pick(&problem.a, 1)?,
             pick(&problem.b, 1)?,
             pick(x, 2)?,
             pick(y, 2)?,
         ];
-        points::solve(&backend, &inputs, given, limits)
+        points::solve(&backend, &inputs, given, settings)
     });
     joined(&each.collect::<Result<Vec<_>>>()?).map(Some)
 }
@@ -184,25 +163,17 @@ fn middle(
     backend: &Backend,
     (a, b, cost): (&Tensor, &Tensor, &Tensor),
     count: usize,
-    limits: Limits,
+    settings: &Settings,
 ) -> Result<Solved> {
     let (n, m) = (a.dim(D::Minus1)?, b.dim(D::Minus1)?);
     let b = scaled_to(b, a)?;
     let weights = [(a, n), (&b, m)].map(|(w, k)| Ok(centring(w)?.broadcast_as((count, k))?));
     let [a, b]: [Result<Tensor>; 2] = weights;
-    let dense = Dense {
-        sizes: &[n, m],
-        weights: Tensor::cat(&[a?, b?], 1)?,
-        cost: cost
-            .broadcast_as((count, n, m))?
-            .flatten_from(1)?
-            .contiguous()?,
-    };
-    let [value, report] = joint::solve(
-        backend,
-        &dense,
-        (limits.epsilon, limits.tolerance, limits.sweeps),
-    )?;
+    let weights = Tensor::cat(&[a?, b?], 1)?;
+    let cost = cost.broadcast_as((count, n, m))?.flatten_from(1)?;
+    let given = JointInputs::dense(&[n, m], weights, cost.contiguous()?);
+    let (stopping, epsilon) = (settings.stopping, settings.schedule.epsilon);
+    let [value, report] = given.solve(backend, &[count], stopping, epsilon)?;
     Ok(Solved {
         value,
         report,

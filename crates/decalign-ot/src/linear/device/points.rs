@@ -5,7 +5,12 @@ use decalign_core::Result;
 use decalign_core::device::{Backend, Launch, Memory, Program, pairs, parts};
 use decalign_core::op::record;
 
-use super::{Limits, MILD, Solved, fits_single, scaled_to};
+use super::super::options::Settings;
+use super::{Solved, scaled_to};
+use crate::schedule::{
+    DEVICE_CHECK_INTERVAL, DEVICE_STAGE_SWEEPS, GENTLE_RESTART_REDUCTION, UNSCALED_RANGE,
+    range_fits_f32,
+};
 
 /// Groups that a large device runs at once: fewer leave it idle.
 const AT_ONCE: usize = 264;
@@ -13,10 +18,6 @@ const AT_ONCE: usize = 264;
 const SHARES: usize = 16;
 /// Coordinates that a group of `pull` adds up.
 const COORDINATES: usize = 64;
-/// Sweeps between looks at the error, which the host waits for.
-const LOOK: usize = 10;
-/// Sweeps at each of those.
-const STAGE: usize = 2;
 
 /// `source` in tiles of tables of one width, in parts or as they are.
 fn tiled(program: Program, width: usize, in_parts: bool) -> Program {
@@ -77,18 +78,18 @@ pub(super) fn solve(
     backend: &Backend,
     inputs: &[Tensor; 4],
     dtype: DType,
-    limits: Limits,
+    settings: &Settings,
 ) -> Result<Solved> {
     let typed = |dtype: DType| -> Result<Vec<Tensor>> {
         let each = inputs.iter().map(|x| x.to_dtype(dtype));
         Ok(each.collect::<candle_core::Result<_>>()?)
     };
     let mut inputs = typed(dtype)?;
-    let mut measures = scaled(&inputs, limits.epsilon)?;
+    let mut measures = scaled(&inputs, settings.schedule.epsilon)?;
     let mut range = range(&measures)?;
-    if !fits_single(range) && dtype == DType::F32 && !backend.device().is_metal() {
+    if !range_fits_f32(range) && dtype == DType::F32 && !backend.device().is_metal() {
         inputs = typed(DType::F64)?;
-        measures = scaled(&inputs, limits.epsilon)?;
+        measures = scaled(&inputs, settings.schedule.epsilon)?;
         range = self::range(&measures)?;
     }
     let (dtype, width) = (inputs[0].dtype(), inputs[2].dim(1)?);
@@ -102,11 +103,11 @@ pub(super) fn solve(
         most: SHARES,
     };
     engine.load(&mut measures)?;
-    let Finished { report, sides, .. } = engine.run(&mut measures, range, limits)?;
+    let Finished { report, sides, .. } = engine.run(&mut measures, range, settings)?;
     let (n, m) = (measures[0].count, measures[1].count);
     let slopes = sides.narrow(1, 0, 1)?.flatten_all()?;
     // Points were scaled by this.
-    let unit = scale(limits.epsilon);
+    let unit = scale(settings.schedule.epsilon);
     let inputs: Vec<&Tensor> = inputs.iter().collect();
     let report = record("sinkhorn", &inputs, vec![report.into()], move |back| {
         let outer = back.gradient(0)?.flatten_all()?.narrow(0, 0, 1)?;
@@ -201,39 +202,47 @@ impl Engine {
     }
 
     /// All sweeps, and what came of them.
-    fn run(&self, measures: &mut [Side; 2], range: f64, limits: Limits) -> Result<Finished> {
+    fn run(&self, measures: &mut [Side; 2], range: f64, settings: &Settings) -> Result<Finished> {
         let mut done = 0;
-        self.prepare(measures, range, limits, &mut done)?;
+        self.prepare(measures, range, settings, &mut done)?;
         let mass = number(&measures[0].weights.sum_all()?)?;
-        let target = limits.tolerance * mass;
+        let target = settings.stopping.tolerance * mass;
         let mut goal = target;
         loop {
             let [x, y] = measures;
-            while done < limits.sweeps {
+            while done < settings.stopping.max_iterations {
                 // Of the plan before, whose columns are right.
                 let error = self.half_sweep(x, y)?;
                 self.half_sweep(y, x)?;
                 done += 1;
-                if done % LOOK == 0 && done < limits.sweeps && number(&error.sum_all()?)? <= goal {
+                if done % DEVICE_CHECK_INTERVAL == 0
+                    && done < settings.stopping.max_iterations
+                    && number(&error.sum_all()?)? <= goal
+                {
                     break;
                 }
             }
             let masses = self.pay(x, y)?;
-            let end = self.finish(measures, &masses, None, (limits.epsilon, done))?;
+            let end = self.finish(measures, &masses, None, (settings.schedule.epsilon, done))?;
             let rows = number(&end.error)?;
             if rows > target || rows.is_nan() {
-                if done == limits.sweeps || rows.is_nan() {
+                if done == settings.stopping.max_iterations || rows.is_nan() {
                     return Ok(end);
                 }
             } else {
                 let [x, y] = measures;
                 let columns = self.meet(&self.scan(y, x)?, y)?.1;
-                let end = self.finish(measures, &masses, Some(&columns), (limits.epsilon, done))?;
-                if done == limits.sweeps || number(&end.error)? <= target {
+                let end = self.finish(
+                    measures,
+                    &masses,
+                    Some(&columns),
+                    (settings.schedule.epsilon, done),
+                )?;
+                if done == settings.stopping.max_iterations || number(&end.error)? <= target {
                     return Ok(end);
                 }
             }
-            goal *= 0.5;
+            goal *= GENTLE_RESTART_REDUCTION;
         }
     }
 
@@ -242,13 +251,13 @@ impl Engine {
         &self,
         measures: &mut [Side; 2],
         range: f64,
-        limits: Limits,
+        settings: &Settings,
         done: &mut usize,
     ) -> Result<()> {
         let mut factor = 1.0;
-        if limits.scaling < 1.0 && range > MILD {
+        if settings.schedule.scaling < 1.0 && range > UNSCALED_RANGE {
             while factor < range {
-                factor /= limits.scaling;
+                factor /= settings.schedule.scaling;
             }
         }
         let mut at = [measures[0].at(factor)?, measures[1].at(factor)?];
@@ -258,14 +267,14 @@ impl Engine {
         }
         while factor > 1.0 {
             let [x, y] = &mut at;
-            for _ in 0..STAGE {
-                if *done + 1 < limits.sweeps {
+            for _ in 0..DEVICE_STAGE_SWEEPS {
+                if *done + 1 < settings.stopping.max_iterations {
                     self.half_sweep(x, y)?;
                     self.half_sweep(y, x)?;
                     *done += 1;
                 }
             }
-            let next = (factor * limits.scaling).max(1.0);
+            let next = (factor * settings.schedule.scaling).max(1.0);
             for (side, whole) in at.iter_mut().zip(measures.iter()) {
                 let h = self.cool(side, factor / next)?;
                 *side = Side {

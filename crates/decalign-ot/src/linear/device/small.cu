@@ -148,11 +148,11 @@ KERNEL(solve, INPUT(0, REAL, given_a), INPUT(1, REAL, given_b), INPUT(2, REAL, g
   low = -warp_max(-low);
   const REAL range = warp_max(high) - low;
   REAL factor = 1;
-  if (scaling < 1 && range > 50 * epsilon)
+  if (scaling < 1 && range > UNSCALED_RANGE * epsilon)
     while (factor * epsilon < range) factor /= scaling;
-  SERIAL while (factor > 1 && done + 3u <= sweeps) {
-    for (uint k = 0u; k < 2u; k++) log_sweep(cost, LOG2E / (epsilon * factor), log_a, log_b, lane, &f, &g);
-    done += 2u;
+  SERIAL while (factor > 1 && done + STAGE_SWEEPS < sweeps) {
+    for (uint k = 0u; k < STAGE_SWEEPS; k++) log_sweep(cost, LOG2E / (epsilon * factor), log_a, log_b, lane, &f, &g);
+    done += STAGE_SWEEPS;
     const REAL next = factor * scaling > 1 ? factor * scaling : (REAL)1;
     f = rescaled(f, log_a, factor / next);
     g = rescaled(g, log_b, factor / next);

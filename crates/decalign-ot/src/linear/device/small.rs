@@ -5,7 +5,9 @@ use decalign_core::Result;
 use decalign_core::device::{Backend, Launch, Memory, Program};
 use decalign_core::op::record;
 
-use super::{Limits, Solved};
+use super::super::options::Settings;
+use super::Solved;
+use crate::schedule::{DEVICE_STAGE_SWEEPS, UNSCALED_RANGE};
 
 /// Points of a marginal that a warp takes.
 const POINTS: usize = 32;
@@ -16,7 +18,10 @@ pub(super) fn takes(n: usize, m: usize) -> bool {
 }
 
 pub(crate) fn program(dtype: DType) -> Result<Program> {
-    Ok(Program::new("sinkhorn_small", include_str!("small.cu"), dtype)?.lanes(32))
+    let program = Program::new("sinkhorn_small", include_str!("small.cu"), dtype)?.lanes(32);
+    Ok(program
+        .constant("UNSCALED_RANGE", UNSCALED_RANGE as usize)
+        .constant("STAGE_SWEEPS", DEVICE_STAGE_SWEEPS))
 }
 
 /// Solves `count` problems of weights a (n) or (B, n), b (m) or (B, m) and costs (n, m) or (B, n, m).
@@ -24,7 +29,7 @@ pub(super) fn solve(
     backend: &Backend,
     (a, b, cost): (&Tensor, &Tensor, &Tensor),
     count: usize,
-    limits: Limits,
+    settings: &Settings,
 ) -> Result<Solved> {
     let (n, m) = (a.dim(D::Minus1)?, b.dim(D::Minus1)?);
     let program = program(cost.dtype())?;
@@ -47,10 +52,10 @@ pub(super) fn solve(
         .count(step(a, 1, n))?
         .count(step(b, 1, m))?
         .count(step(cost, 2, n * m))?
-        .real(limits.epsilon)
-        .real(limits.tolerance)
-        .real(limits.scaling)
-        .count(limits.sweeps)?
+        .real(settings.schedule.epsilon)
+        .real(settings.stopping.tolerance)
+        .real(settings.schedule.scaling)
+        .count(settings.stopping.max_iterations)?
         .count(usize::from(with_plan))?
         .run(backend)?;
     let (sides, plan) = (sides.into_tensor(), plan.into_tensor());

@@ -9,18 +9,18 @@ use decalign_core::cholesky;
 /// ```
 ///
 /// Source: Anderson (1965); Walker and Ni (2011).
-pub(super) struct Anderson {
+pub(crate) struct Anderson {
     memory: usize,
     images: Vec<Vec<f64>>,
     residuals: Vec<Vec<f64>>,
     best: f64,
 }
 
-/// Added to the diagonal, relatively.
+/// Added to the diagonal of the Gram matrix, relative to its largest entry: residuals become parallel near the solution.
 const REGULARISATION: f64 = 1e-10;
 
 impl Anderson {
-    pub(super) fn new(memory: usize) -> Self {
+    pub(crate) fn new(memory: usize) -> Self {
         Self {
             memory,
             images: Vec::new(),
@@ -29,9 +29,9 @@ impl Anderson {
         }
     }
 
-    /// The point to go on from, after `image` came of `x` with `error`.
-    pub(super) fn mix(&mut self, x: Vec<f64>, image: Vec<f64>, error: f64) -> Vec<f64> {
-        // Mixing that made things worse is forgotten.
+    /// The next iterate, where a sweep took `x` to `image` with `error`.
+    pub(crate) fn mix(&mut self, x: Vec<f64>, image: Vec<f64>, error: f64) -> Vec<f64> {
+        // Restart where mixing made the error worse.
         if error > 2.0 * self.best || !error.is_finite() {
             self.images.clear();
             self.residuals.clear();

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use decalign_core::{Error, Result};
 
-use crate::geometry::read;
+use crate::tensor_convert::read;
 
 /// Totals of measures may differ by this, relatively.
 pub(crate) const MASS_TOLERANCE: f64 = 1e-4;
