@@ -6,6 +6,7 @@
 //! | [`parallel`] | loops whose results do not depend on the number of threads |
 //! | [`gemm`] | matrix products on slices, likewise |
 //! | [`pairs`] | inner products and distances of all pairs of points, in register tiles |
+//! | [`analytic`], [`moments`] | scalar losses with gradients in f64; central moments and their discrepancy |
 //! | [`cholesky`] | factors of small positive definite matrices |
 //! | [`device`] | kernels on CUDA and Metal, and an emulator that checks them |
 //! | [`op`] | differentiable Candle operations with any number of inputs and outputs |
@@ -30,6 +31,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod analytic;
 mod check;
 pub mod cholesky;
 pub mod device;
@@ -37,6 +39,7 @@ mod elements;
 mod error;
 pub mod gemm;
 pub mod mapped;
+pub mod moments;
 pub mod nn;
 pub mod op;
 pub mod pairs;

@@ -4,9 +4,10 @@ use candle_core::Tensor;
 use decalign_core::nn::{Init, Parameters, linear, linear_relu};
 use decalign_core::{Error, Result};
 
-use crate::objective::{Batch, Objective, Rows};
+use crate::measure::traits::Requirements;
+use crate::objective::{Batch, Objective, TimeAxis};
 use crate::reference;
-use crate::table::{Demand, Table, analytic, check, finite_tensor, same_kind};
+use crate::table::{Table, analytic, finite_tensor, same_kind};
 
 /// The bound of one conditional density `q(y | x) = N(mean, diag exp(log_variance))`, in nats:
 ///
@@ -39,13 +40,9 @@ use crate::table::{Demand, Table, analytic, check, finite_tensor, same_kind};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn club(y: &Tensor, mean: &Tensor, log_variance: &Tensor) -> Result<Tensor> {
-    let demand = Demand {
-        least: 2,
-        paired: true,
-        same_width: true,
-    };
-    check([y, mean], demand)?;
-    check([y, log_variance], demand)?;
+    let requirements = Requirements::rows(2).paired().same_width();
+    requirements.check(y, mean)?;
+    requirements.check(y, log_variance)?;
     let inputs = [("y", y), ("mean", mean), ("log variance", log_variance)];
     let plain = || reference::club(y, mean, log_variance);
     analytic("club", &inputs, plain, |tables| {
@@ -133,7 +130,7 @@ const LOG_VARIANCE_LIMIT: f64 = 6.0;
 #[derive(Clone, Debug)]
 pub struct Club {
     densities: Vec<Density>,
-    rows: Rows,
+    time_axis: TimeAxis,
 }
 
 /// One conditional density.
@@ -167,14 +164,14 @@ impl Club {
         });
         Ok(Self {
             densities: densities.collect::<Result<_>>()?,
-            rows: Rows::Mean,
+            time_axis: TimeAxis::Mean,
         })
     }
 
-    /// How parts with time become rows, [`Rows::Mean`] if not said; the width must stay.
+    /// How parts with a time axis become rows, [`TimeAxis::Mean`] if not said; the width must stay.
     #[must_use]
-    pub fn rows(self, rows: Rows) -> Self {
-        Self { rows, ..self }
+    pub fn time_axis(self, time_axis: TimeAxis) -> Self {
+        Self { time_axis, ..self }
     }
 
     /// The bound for one modality: gradients to the features, none to the networks.
@@ -235,7 +232,10 @@ impl Objective for Club {
         crate::encoder::check_count("parts", parts.len(), self.densities.len())?;
         let mut losses = Vec::with_capacity(parts.len());
         for (i, part) in parts.iter().enumerate() {
-            let (unique, common) = (self.rows.of(&part.unique)?, self.rows.of(&part.common)?);
+            let (unique, common) = (
+                self.time_axis.apply(&part.unique)?,
+                self.time_axis.apply(&part.common)?,
+            );
             let misfit = self.misfit(i, &unique, &common)?;
             let bound = self.bound(i, &unique, &common)?;
             // The misfit's gradient without its value.

@@ -22,7 +22,7 @@
 //!
 //! | alike | |
 //! |---|---|
-//! | [`CentralMoments`] | two parts' distributions, coordinate by coordinate |
+//! | [`CentralMomentDiscrepancy`] | two parts' distributions, coordinate by coordinate |
 //! | [`Barlow`] | column i with column i, and with no other |
 //! | [`TripletMargin`] | samples of one class across modalities, nearer than others |
 //! | [`Reconstruction`] | what both parts make together with what they came from |
@@ -30,7 +30,7 @@
 //! | around them | |
 //! |---|---|
 //! | [`Decoupler`] | the encoders of any number of modalities |
-//! | [`Between`], [`Pairs`], [`Rows`] | a measure over pairs of parts |
+//! | [`PairwiseLoss`], [`PartPairs`], [`TimeAxis`] | a measure over pairs of parts |
 //! | [`Objectives`] | weighted sums of these and of your own [`Objective`]s |
 //! | [`Diagnostics`] | how much of either part the other predicts, on samples left out; a table |
 //! | [`mod@reference`] | the measures in plain tensor operations |
@@ -38,8 +38,8 @@
 //! ```
 //! use candle_core::{DType, Device, Tensor};
 //! use decalign_core::nn::Parameters;
-//! use decalign_decouple::{Batch, Between, CosineSquared, Decoupler, Diagnostics};
-//! use decalign_decouple::{Bandwidth, Hsic, HsicForm, Objectives, Pairs};
+//! use decalign_decouple::{Batch, PairwiseLoss, CosineSquared, Decoupler, Diagnostics};
+//! use decalign_decouple::{BandwidthRule, Hsic, HsicEstimator, Objectives, PartPairs};
 //!
 //! let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
 //! let names = ["text", "audio"];
@@ -48,10 +48,10 @@
 //! let audio = Tensor::randn(0f32, 1.0, (30, 25, 8), &Device::Cpu)?;
 //! let parts = decoupler.forward_all(&[text, audio])?;
 //!
-//! let hsic = Hsic::new(HsicForm::Normalised, Bandwidth::Median)?;
+//! let hsic = Hsic::new(HsicEstimator::Normalised, BandwidthRule::Median)?;
 //! let apart = Objectives::new()
-//!     .with(1.0, Between::new(CosineSquared, &[Pairs::UniqueCommon])?)?
-//!     .with(0.1, Between::new(hsic, &[Pairs::UniqueCommon, Pairs::UniqueUnique])?)?;
+//!     .with(1.0, PairwiseLoss::new(CosineSquared, &[PartPairs::UniqueCommon])?)?
+//!     .with(0.1, PairwiseLoss::new(hsic, &[PartPairs::UniqueCommon, PartPairs::UniqueUnique])?)?;
 //! let losses = apart.evaluate(&Batch::new(&parts)?)?;
 //! assert!(losses.total.to_scalar::<f32>()? <= 1.1);
 //!
@@ -72,17 +72,20 @@ mod objective;
 mod reconstruction;
 pub mod reference;
 mod table;
+mod tensor;
 
+pub use candle_core;
 pub use club::{Club, club};
-pub use decalign_core::{Error, Result};
-pub use diagnostics::{Diagnostics, Leakage, Predicted, Report};
+pub use decalign_core::nn::Parameters;
+pub use decalign_core::{Error, ErrorKind, Result};
+pub use diagnostics::{Diagnostics, Leakage, Prediction, Report};
 pub use encoder::{Decoupled, Decoupler};
-pub use measure::{
-    Bandwidth, Barlow, CentralMoments, CosineMargin, CosineSquared, CrossCorrelation, Hsic,
-    HsicForm, Measure, NORM_FLOOR, Orthogonality, Side, cosine_squared,
+pub use measure::*;
+pub use objective::{
+    Batch, Losses, Objective, Objectives, PairwiseLoss, PartPairs, TimeAxis, TripletMargin,
 };
-pub use objective::{Batch, Between, Losses, Objective, Objectives, Pairs, Rows, TripletMargin};
 pub use reconstruction::{Reconstruction, reconstruction_error};
+pub use tensor::NORM_FLOOR;
 
 /// The device programs of this crate, for checks without a device.
 #[doc(hidden)]

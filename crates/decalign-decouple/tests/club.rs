@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use common::{golden_parts, is_zero, normal, numbers, value};
 use decalign_core::nn::Parameters;
 use decalign_core::{Result, agree, gradcheck};
-use decalign_decouple::{Batch, Club, Decoupled, Objective, Rows, club, reference};
+use decalign_decouple::{Batch, Club, Decoupled, Objective, TimeAxis, club, reference};
 
 #[test]
 fn fused_equals_reference_and_gradients_hold() -> Result<()> {
@@ -206,10 +206,14 @@ fn rows_and_wrong_input() -> Result<()> {
     };
     let parts = [part(&[5, 2, 3]), part(&[5, 4, 3])];
     let batch = Batch::new(&parts)?;
-    let steps = club_of.clone().rows(Rows::Steps).loss(&batch)?;
+    let steps = club_of.clone().time_axis(TimeAxis::Steps).loss(&batch)?;
     assert!(value(&steps) != value(&club_of.loss(&batch)?));
     let says = |text: String, words: &str| assert!(text.contains(words), "{text}");
-    let wrong = club_of.clone().rows(Rows::Flat).loss(&batch).unwrap_err();
+    let wrong = club_of
+        .clone()
+        .time_axis(TimeAxis::Flatten)
+        .loss(&batch)
+        .unwrap_err();
     says(wrong.to_string(), "(n, 3)");
     let one = [part(&[5, 3])];
     says(

@@ -7,7 +7,9 @@ mod common;
 use candle_core::{DType, Device, Tensor};
 use common::{golden_parts, normal, value, waves};
 use decalign_core::Result;
-use decalign_decouple::{Bandwidth, Decoupled, Diagnostics, Hsic, HsicForm, Measure, Report, Rows};
+use decalign_decouple::{
+    BandwidthRule, Decoupled, Diagnostics, Hsic, HsicEstimator, Measure, Report, TimeAxis,
+};
 
 fn with(penalty: f64) -> Diagnostics {
     Diagnostics::new().penalties(&[penalty]).unwrap()
@@ -98,7 +100,7 @@ fn the_table() -> Result<()> {
     assert!((report.means()[3].unwrap() - want).abs() < 1e-15);
     // Steps are samples of their own where one says so.
     let steps = Diagnostics::new()
-        .rows(Rows::Steps)
+        .time_axis(TimeAxis::Steps)
         .report(&["a", "b"], &parts)?;
     assert_eq!(steps.samples, 600);
     // What is constant has a dash.
@@ -118,7 +120,7 @@ fn the_table() -> Result<()> {
 fn hsic_is_that_of_the_measure() -> Result<()> {
     let parts = parts(50, 1.0);
     let rows = |x: &Tensor| x.mean(1).unwrap();
-    let hsic = Hsic::new(HsicForm::Unbiased, Bandwidth::Median)?;
+    let hsic = Hsic::new(HsicEstimator::Unbiased, BandwidthRule::Median)?;
     let of = |a: &Tensor, b: &Tensor| value(&hsic.between(&rows(a), &rows(b)).unwrap());
     let report = Diagnostics::new().report(&["a", "b"], &parts)?;
     for (found, part) in report.modalities.iter().zip(&parts) {

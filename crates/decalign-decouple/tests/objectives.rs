@@ -9,9 +9,10 @@ use common::{distance, normal, numbers, value};
 use decalign_core::nn::Parameters;
 use decalign_core::{Result, agree, gradcheck};
 use decalign_decouple::{
-    Bandwidth, Batch, Between, CentralMoments, CosineSquared, CrossCorrelation, Decoupled,
-    Decoupler, Hsic, HsicForm, Measure, Objective, Objectives, Orthogonality, Pairs,
-    Reconstruction, Rows, TripletMargin, cosine_squared, reconstruction_error, reference,
+    BandwidthRule, Batch, CentralMomentDiscrepancy, CosineSquared, CrossCorrelation, Decoupled,
+    Decoupler, Hsic, HsicEstimator, Measure, Objective, Objectives, Orthogonality, PairwiseLoss,
+    PartPairs, Reconstruction, TimeAxis, TripletMargin, cosine_squared, reconstruction_error,
+    reference,
 };
 
 fn parts(shapes: &[&[usize]]) -> Vec<Decoupled> {
@@ -35,7 +36,8 @@ fn the_models_loss_bit_for_bit() -> Result<()> {
         let angles = parts.iter().map(|p| cosine_squared(&p.unique, &p.common));
         let angles = angles.collect::<Result<Vec<_>>>()?;
         let want = Tensor::stack(&angles, 0)?.mean(0)?;
-        let loss = Between::new(CosineSquared, &[Pairs::UniqueCommon])?.rows(Rows::Flat);
+        let loss = PairwiseLoss::new(CosineSquared, &[PartPairs::UniqueCommon])?
+            .time_axis(TimeAxis::Flatten);
         assert_eq!(value(&loss.loss(&Batch::new(&parts)?)?), value(&want));
     }
     Ok(())
@@ -57,24 +59,29 @@ fn pairs_and_rows() -> Result<()> {
             common += between(&p.common, &q.common)?;
         }
     }
-    let of = |pairs: &[Pairs]| -> Result<f64> {
-        Ok(value(&Between::new(Orthogonality, pairs)?.loss(&batch)?))
+    let of = |pairs: &[PartPairs]| -> Result<f64> {
+        Ok(value(
+            &PairwiseLoss::new(Orthogonality, pairs)?.loss(&batch)?,
+        ))
     };
-    assert!((of(&[Pairs::UniqueCommon])? - own / 3.0).abs() < 1e-14);
-    assert!((of(&[Pairs::UniqueUnique])? - unique / 3.0).abs() < 1e-14);
-    assert!((of(&[Pairs::CommonCommon])? - common / 3.0).abs() < 1e-14);
-    let all = of(&[Pairs::UniqueCommon, Pairs::UniqueUnique])?;
+    assert!((of(&[PartPairs::UniqueCommon])? - own / 3.0).abs() < 1e-14);
+    assert!((of(&[PartPairs::UniqueUnique])? - unique / 3.0).abs() < 1e-14);
+    assert!((of(&[PartPairs::CommonCommon])? - common / 3.0).abs() < 1e-14);
+    let all = of(&[PartPairs::UniqueCommon, PartPairs::UniqueUnique])?;
     assert!((all - (own + unique) / 6.0).abs() < 1e-14);
     let x = normal(&[2, 3, 4], 0);
-    assert_eq!(Rows::Mean.of(&x)?.dims(), [2, 4]);
-    assert_eq!(Rows::Flat.of(&x)?.dims(), [2, 12]);
-    assert_eq!(Rows::Steps.of(&x)?.dims(), [6, 4]);
+    assert_eq!(TimeAxis::Mean.apply(&x)?.dims(), [2, 4]);
+    assert_eq!(TimeAxis::Flatten.apply(&x)?.dims(), [2, 12]);
+    assert_eq!(TimeAxis::Steps.apply(&x)?.dims(), [6, 4]);
     // Steps of sequences of different lengths have moments to compare.
-    let moments = Between::new(CentralMoments::new(3, 1.0)?, &[Pairs::CommonCommon])?;
-    assert!(value(&moments.rows(Rows::Steps).loss(&batch)?) > 0.0);
+    let moments = PairwiseLoss::new(
+        CentralMomentDiscrepancy::new(3, 1.0)?,
+        &[PartPairs::CommonCommon],
+    )?;
+    assert!(value(&moments.time_axis(TimeAxis::Steps).loss(&batch)?) > 0.0);
     // One modality, or as many as one likes.
     assert!(
-        Between::new(CosineSquared, &[Pairs::UniqueCommon])?
+        PairwiseLoss::new(CosineSquared, &[PartPairs::UniqueCommon])?
             .loss(&Batch::new(&parts[..1])?)
             .is_ok()
     );
@@ -84,21 +91,28 @@ fn pairs_and_rows() -> Result<()> {
 #[test]
 fn gradients_through_rows() -> Result<()> {
     let inputs: Vec<Tensor> = (0..4).map(|i| normal(&[4, 2, 3], i)).collect();
-    for rows in [Rows::Mean, Rows::Flat, Rows::Steps] {
-        let hsic = Hsic::new(HsicForm::Normalised, Bandwidth::Length(1.5))?;
+    for rows in [TimeAxis::Mean, TimeAxis::Flatten, TimeAxis::Steps] {
+        let hsic = Hsic::new(HsicEstimator::Normalised, BandwidthRule::Fixed(1.5))?;
         let all = Objectives::new()
             .with(
                 0.7,
-                Between::new(CosineSquared, &[Pairs::UniqueCommon])?.rows(rows),
+                PairwiseLoss::new(CosineSquared, &[PartPairs::UniqueCommon])?.time_axis(rows),
             )?
-            .with(2.0, Between::new(hsic, &[Pairs::UniqueUnique])?.rows(rows))?
+            .with(
+                2.0,
+                PairwiseLoss::new(hsic, &[PartPairs::UniqueUnique])?.time_axis(rows),
+            )?
             .with(
                 0.3,
-                Between::new(CrossCorrelation, &[Pairs::UniqueCommon])?.rows(rows),
+                PairwiseLoss::new(CrossCorrelation, &[PartPairs::UniqueCommon])?.time_axis(rows),
             )?
             .with(
                 0.5,
-                Between::new(CentralMoments::new(5, 1.0)?, &[Pairs::CommonCommon])?.rows(rows),
+                PairwiseLoss::new(
+                    CentralMomentDiscrepancy::new(5, 1.0)?,
+                    &[PartPairs::CommonCommon],
+                )?
+                .time_axis(rows),
             )?;
         gradcheck(&inputs, 1e-7, |x| {
             let part = |i: usize| Decoupled {
@@ -115,11 +129,11 @@ fn gradients_through_rows() -> Result<()> {
 fn sums() -> Result<()> {
     let parts = parts(&[&[6, 3], &[6, 3]]);
     let batch = Batch::new(&parts)?;
-    let cosine = || Between::new(CosineSquared, &[Pairs::UniqueCommon]);
-    let apart = || Between::new(Orthogonality, &[Pairs::UniqueUnique]);
+    let cosine = || PairwiseLoss::new(CosineSquared, &[PartPairs::UniqueCommon]);
+    let apart = || PairwiseLoss::new(Orthogonality, &[PartPairs::UniqueUnique]);
     let sum = Objectives::new()
         .with(0.25, cosine()?)?
-        .with(0.0, apart()?.rows(Rows::Flat))?
+        .with(0.0, apart()?.time_axis(TimeAxis::Flatten))?
         .with(4.0, apart()?)?;
     let losses = sum.evaluate(&batch)?;
     let names: Vec<&str> = losses.terms.iter().map(|(n, _)| n.as_str()).collect();
@@ -256,7 +270,7 @@ fn triplets() -> Result<()> {
     assert_eq!(value(&with(&pair, &[0, 1], 0.5)?), 0.125);
     // One class only: nothing to compare.
     assert_eq!(value(&with(&x, &[1; 7], 0.5)?), 0.0);
-    // Rows of zeros have no direction.
+    // TimeAxis of zeros have no direction.
     let flat = Var::from_tensor(&x[0].zeros_like()?)?;
     let loss = with(&[flat.as_tensor().clone(), x[1].clone()], &labels, 0.5)?;
     assert!(
@@ -303,13 +317,19 @@ fn wrong_batches_are_named() -> Result<()> {
     let error = text(Batch::new(&good)?.with_features(&features).unwrap_err());
     assert!(error.contains("features of modality 1"), "{error}");
     // Widths that a measure cannot compare, and pairs that are not there.
-    let moments = Between::new(CentralMoments::new(2, 1.0)?, &[Pairs::CommonCommon])?;
+    let moments = PairwiseLoss::new(
+        CentralMomentDiscrepancy::new(2, 1.0)?,
+        &[PartPairs::CommonCommon],
+    )?;
     let error = text(moments.loss(&Batch::new(&good)?).unwrap_err());
     assert!(error.contains("columns"), "{error}");
     let error = text(moments.loss(&Batch::new(&good[..1])?).unwrap_err());
     assert!(error.contains("needs two at least"), "{error}");
-    assert!(Between::new(CosineSquared, &[]).is_err());
-    let twice = Between::new(CosineSquared, &[Pairs::UniqueCommon, Pairs::UniqueCommon]);
+    assert!(PairwiseLoss::new(CosineSquared, &[]).is_err());
+    let twice = PairwiseLoss::new(
+        CosineSquared,
+        &[PartPairs::UniqueCommon, PartPairs::UniqueCommon],
+    );
     assert!(text(twice.unwrap_err()).contains("once"));
     Ok(())
 }

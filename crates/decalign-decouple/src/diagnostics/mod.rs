@@ -6,12 +6,13 @@ mod ridge;
 use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
-pub use report::{Leakage, Predicted, Report};
+pub use report::{Leakage, Prediction, Report};
 
 use crate::encoder::{Decoupled, check_count, check_names};
-use crate::measure::{Bandwidth, CONSTANT, Centring, Gram, cosine_squared};
-use crate::objective::{Batch, Rows};
-use crate::table::{Demand, Table, check};
+use crate::measure::traits::Requirements;
+use crate::measure::{BandwidthRule, CONSTANT, Centring, Gram, cosine_squared};
+use crate::objective::{Batch, TimeAxis};
+use crate::table::Table;
 
 /// The most samples the criterion of independence looks at: it holds the square of them.
 const MOST: usize = 2048;
@@ -51,7 +52,7 @@ const MOST: usize = 2048;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnostics {
     penalties: Vec<f64>,
-    rows: Rows,
+    time_axis: TimeAxis,
 }
 
 impl Default for Diagnostics {
@@ -65,7 +66,7 @@ impl Diagnostics {
     pub fn new() -> Self {
         Self {
             penalties: (-4..=2).map(|k| 10f64.powi(k)).collect(),
-            rows: Rows::Mean,
+            time_axis: TimeAxis::Mean,
         }
     }
 
@@ -86,11 +87,11 @@ impl Diagnostics {
         })
     }
 
-    /// How parts with time become rows. Of [`Rows::Steps`] R^2 is too good: the steps beside the one left out
+    /// How parts with a time axis become rows. Of [`TimeAxis::Steps`] R^2 is too good: the steps beside the one left out
     /// are of the same sample.
     #[must_use]
-    pub fn rows(self, rows: Rows) -> Self {
-        Self { rows, ..self }
+    pub fn time_axis(self, time_axis: TimeAxis) -> Self {
+        Self { time_axis, ..self }
     }
 
     /// The table of all modalities. HSIC looks at 2048 samples at most, evenly spaced.
@@ -108,13 +109,16 @@ impl Diagnostics {
         let mut modalities = Vec::with_capacity(parts.len());
         let mut samples = 0;
         for (name, part) in names.iter().zip(parts) {
-            let (unique, common) = (self.rows.of(&part.unique)?, self.rows.of(&part.common)?);
+            let (unique, common) = (
+                self.time_axis.apply(&part.unique)?,
+                self.time_axis.apply(&part.common)?,
+            );
             samples = unique.dims()[0];
             modalities.push(Leakage {
                 name: name.as_ref().to_owned(),
                 common_from_unique: self.predict(&unique, &common)?,
                 unique_from_common: self.predict(&common, &unique)?,
-                cosine_squared: number(&cosine_squared(&unique, &common)?)?,
+                cosine_squared: scalar(&cosine_squared(&unique, &common)?)?,
                 hsic: independence(&unique, &common)?,
             });
         }
@@ -131,26 +135,17 @@ impl Diagnostics {
     ///
     /// # Errors
     /// When shapes or dtypes differ, there are too few rows, or an entry is not finite.
-    pub fn predict(&self, x: &Tensor, y: &Tensor) -> Result<Predicted> {
+    pub fn predict(&self, x: &Tensor, y: &Tensor) -> Result<Prediction> {
         let (x, y) = read(x, y)?;
         Ok(ridge::leave_one_out(x, y, &self.penalties))
     }
 }
 
 fn read(x: &Tensor, y: &Tensor) -> Result<(Table, Table)> {
-    let demand = Demand {
-        least: 4,
-        paired: true,
-        same_width: false,
-    };
-    check([x, y], demand)?;
-    Ok((
-        Table::read("the first part", x)?,
-        Table::read("the second part", y)?,
-    ))
+    Requirements::rows(4).paired().read(x, y)
 }
 
-fn number(x: &Tensor) -> Result<f64> {
+fn scalar(x: &Tensor) -> Result<f64> {
     Ok(x.to_dtype(candle_core::DType::F64)?.to_scalar()?)
 }
 
@@ -159,8 +154,8 @@ fn independence(x: &Tensor, y: &Tensor) -> Result<Option<f64>> {
     let (x, y) = read(x, y)?;
     let (x, y) = (spaced(x), spaced(y));
     let (x, y) = (
-        Gram::new(x, Bandwidth::Median),
-        Gram::new(y, Bandwidth::Median),
+        Gram::new(x, BandwidthRule::Median),
+        Gram::new(y, BandwidthRule::Median),
     );
     let (a, b) = (x.centred(Centring::Unbiased), y.centred(Centring::Unbiased));
     let scale = Centring::Unbiased.scale(x.n());

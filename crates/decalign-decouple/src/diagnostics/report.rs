@@ -5,7 +5,7 @@ use std::fmt;
 /// How well one part is predicted from the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Predicted {
+pub struct Prediction {
     /// R^2 on samples left out, at most 1, below 0 where the mean predicts better; `None` where nothing
     /// varies in what was to be predicted.
     pub r2: Option<f64>,
@@ -20,9 +20,9 @@ pub struct Leakage {
     /// The modality's name.
     pub name: String,
     /// How much of the common part the unique part predicts.
-    pub common_from_unique: Predicted,
+    pub common_from_unique: Prediction,
     /// How much of the unique part the common part predicts.
-    pub unique_from_common: Predicted,
+    pub unique_from_common: Prediction,
     /// The mean squared cosine, what DecAlign's loss makes small.
     pub cosine_squared: f64,
     /// Unbiased HSIC over the root of its values for either part alone: about 0 when independent, 1 at equality;

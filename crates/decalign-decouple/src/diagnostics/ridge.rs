@@ -4,13 +4,13 @@ use decalign_core::cholesky;
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::simd;
 
-use super::Predicted;
-use crate::measure::Standard;
+use super::Prediction;
+use crate::measure::StandardColumns;
 use crate::table::Table;
 
 /// R^2 of `y` from `x` on samples left out, with the best of the penalties.
-pub(super) fn leave_one_out(x: Table, y: Table, penalties: &[f64]) -> Predicted {
-    let (x, y) = (Standard::new(x).table, Standard::new(y));
+pub(super) fn leave_one_out(x: Table, y: Table, penalties: &[f64]) -> Prediction {
+    let (x, y) = (StandardColumns::new(x).table, StandardColumns::new(y));
     let varying = y.inverse.iter().filter(|v| **v > 0.0).count();
     let n = x.n() as f64;
     // Of the mean alone: y_i - mean of the others = y_i n / (n - 1), and squares sum to n a column.
@@ -18,7 +18,7 @@ pub(super) fn leave_one_out(x: Table, y: Table, penalties: &[f64]) -> Predicted 
     let mut penalties = penalties.to_vec();
     penalties.sort_by(|a, b| b.total_cmp(a));
     let design = Design::new(x);
-    let mut best = Predicted {
+    let mut best = Prediction {
         r2: None,
         penalty: penalties[0] * n,
     };
@@ -27,7 +27,7 @@ pub(super) fn leave_one_out(x: Table, y: Table, penalties: &[f64]) -> Predicted 
         let error = design.error(&y.table, penalty);
         let r2 = error.map(|e| 1.0 - e / total).filter(|r| r.is_finite());
         if r2 > best.r2 {
-            best = Predicted { r2, penalty };
+            best = Prediction { r2, penalty };
         }
     }
     best

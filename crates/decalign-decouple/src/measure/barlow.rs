@@ -3,10 +3,9 @@
 use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
-use super::Measure;
-use super::correlation::correlated;
-use crate::reference;
-use crate::table::{Demand, between};
+use super::cross_correlation::{correlated, correlations};
+use super::traits::{Fused, Requirements};
+use crate::table::Table;
 
 /// Pulls column i of one part to column i of the other, and away from all others:
 ///
@@ -49,22 +48,24 @@ impl Barlow {
     }
 }
 
-impl Measure for Barlow {
-    fn name(&self) -> &'static str {
-        "barlow"
+impl Fused for Barlow {
+    const NAME: &'static str = "barlow";
+
+    fn requirements(&self) -> Requirements {
+        Requirements::rows(2).paired().same_width()
     }
 
-    fn between(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        let demand = Demand {
-            least: 2,
-            paired: true,
-            same_width: true,
-        };
-        let plain = || reference::barlow(a, b, self.lambda);
-        between(self.name(), (a, b), demand, plain, |a, b| {
-            let width = a.width;
-            correlated(a, b, |c| redundancy(c, width, self.lambda))
-        })
+    fn evaluate(&self, a: Table, b: Table) -> (f64, [Vec<f64>; 2]) {
+        let width = a.width;
+        correlated(a, b, |c| redundancy(c, width, self.lambda))
+    }
+
+    fn tensor_operations(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let c = correlations(a, b)?;
+        let d = c.dim(0)?;
+        let eye = Tensor::eye(d, c.dtype(), c.device())?;
+        let weights = ((&eye * (1.0 - self.lambda))? + self.lambda)?;
+        Ok((((c - eye)?.sqr()? * weights)?.sum_all()? / d as f64)?)
     }
 }
 

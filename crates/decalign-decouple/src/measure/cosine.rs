@@ -1,17 +1,18 @@
 //! The squared cosine between two parts of the same samples.
 
 use candle_core::Tensor;
+use decalign_core::analytic::check_finite;
 use decalign_core::device::Backend;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, simd, with_real};
 
-use super::{Measure, device};
-use crate::table::{finite, in_range, same_kind};
+use super::device;
+use super::traits::Measure;
+use crate::reference;
+use crate::table::same_kind;
+use crate::tensor::NORM_FLOOR;
 
-/// Norms are not taken below this, so that a zero part has cosine 0 and a finite gradient.
-pub const NORM_FLOOR: f64 = 1e-8;
-
-/// `mean over samples of cos(vec(s), vec(c))^2`, with norms floored at [`NORM_FLOOR`].
+/// `mean over samples of cos(vec(s), vec(c))^2`, with norms floored at [`NORM_FLOOR`](crate::NORM_FLOOR).
 ///
 /// # Shapes
 /// `s` and `c` (B, ...) of one shape, B >= 1; the result is a scalar in [0, 1].
@@ -61,6 +62,10 @@ impl Measure for CosineSquared {
     fn between(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         cosine_squared(a, b)
     }
+
+    fn reference(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        reference::cosine_squared(a, b)
+    }
 }
 
 /// Of one sample: the cosine, and both norms after the floor with whether the floor was below.
@@ -88,14 +93,17 @@ fn fused<T: Real>(s: &Tensor, c: &Tensor) -> Result<Tensor> {
         let (a, b) = (Elements::<T>::new(s)?, Elements::<T>::new(c)?);
         let batch = s.dims()[0];
         let size = a.len() / batch;
-        finite("unique part", &a, size)?;
-        finite("common part", &b, size)?;
+        check_finite("unique part", &a, size)?;
+        check_finite("common part", &b, size)?;
         let rows = a.chunks_exact(size).zip(b.chunks_exact(size));
         let squares = rows.map(|(a, b)| Angle::new(a, b).cosine.powi(2));
         (batch, squares.sum::<T>())
     };
     let loss = total / T::of(batch as f64);
-    in_range("cosine_squared", loss)?;
+    if !loss.is_finite() {
+        let remedy = "must be finite: sums overflow; scale the inputs down";
+        return Err(Error::value("cosine_squared", loss, remedy));
+    }
     record_one(
         "cosine_squared",
         &[s, c],

@@ -1,17 +1,18 @@
 //! The Hilbert-Schmidt independence criterion as a loss.
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 use decalign_core::gemm::{Matrix, Store, matmul};
+use decalign_core::simd::dot;
 use decalign_core::{Error, Result};
 
-use super::Measure;
-use crate::reference;
-use crate::table::{Demand, Table, between};
+use super::traits::{Fused, Requirements};
+use crate::table::Table;
+use crate::tensor;
 
 /// Which estimate of the criterion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum HsicForm {
+pub enum HsicEstimator {
     /// `trace(K H L H) / n^2`: never negative, about 1 / n even when independent.
     Biased,
     /// 0 on average when independent, so sometimes negative; n >= 4.
@@ -21,15 +22,15 @@ pub enum HsicForm {
     Normalised,
 }
 
-/// The length of a Gaussian kernel `exp(-|x - x'|^2 / (2 l^2))`.
+/// How the length l of a Gaussian kernel is chosen: `exp(-|x - x'|^2 / (2 l^2))`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Bandwidth {
+pub enum BandwidthRule {
     /// The median of the positive distances within the batch, of either part for itself, held constant
     /// in gradients.
     Median,
-    /// This length, for both parts.
-    Length(f64),
+    /// The given length, for both parts.
+    Fixed(f64),
 }
 
 /// The Hilbert-Schmidt independence criterion with Gaussian kernels: 0, in the limit, only for independent
@@ -42,16 +43,16 @@ pub enum Bandwidth {
 /// With a fixed length the kernel of wide features is the unit matrix, and the loss says nothing; the median
 /// follows them. Constant parts depend on nothing: value and gradient are 0. It holds n^2 numbers.
 ///
-/// Parts (n, d) and (n, e), n >= 2, or 4 for [`HsicForm::Unbiased`].
+/// Parts (n, d) and (n, e), n >= 2, or 4 for [`HsicEstimator::Unbiased`].
 ///
 /// Source: Gretton and others, Measuring statistical dependence with Hilbert-Schmidt norms (2005); unbiased: Song and
 /// others, JMLR 2012, equation 5; normalised: Cortes and others, JMLR 2012 (centred kernel alignment).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
-/// use decalign_decouple::{Bandwidth, Hsic, HsicForm, Measure};
+/// use decalign_decouple::{BandwidthRule, Hsic, HsicEstimator, Measure};
 /// let x = Tensor::arange(-10f64, 11.0, &Device::Cpu)?.reshape((21, 1))?;
-/// let hsic = Hsic::new(HsicForm::Normalised, Bandwidth::Median)?;
+/// let hsic = Hsic::new(HsicEstimator::Normalised, BandwidthRule::Median)?;
 /// // Dependent, though not correlated.
 /// assert!(hsic.between(&x, &x.sqr()?)?.to_scalar::<f64>()? > 0.2);
 /// assert!((hsic.between(&x, &x)?.to_scalar::<f64>()? - 1.0).abs() < 1e-12);
@@ -59,8 +60,8 @@ pub enum Bandwidth {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hsic {
-    form: HsicForm,
-    bandwidth: Bandwidth,
+    estimator: HsicEstimator,
+    bandwidth: BandwidthRule,
 }
 
 impl Hsic {
@@ -68,20 +69,38 @@ impl Hsic {
     ///
     /// # Errors
     /// When a given length is not positive and finite.
-    pub fn new(form: HsicForm, bandwidth: Bandwidth) -> Result<Self> {
-        if let Bandwidth::Length(l) = bandwidth
+    pub fn new(estimator: HsicEstimator, bandwidth: BandwidthRule) -> Result<Self> {
+        if let BandwidthRule::Fixed(l) = bandwidth
             && !(l > 0.0 && l.is_finite())
         {
             let remedy = "must be positive and finite";
             return Err(Error::value("kernel length", l, remedy));
         }
-        Ok(Self { form, bandwidth })
+        Ok(Self {
+            estimator,
+            bandwidth,
+        })
+    }
+}
+
+/// The criterion of a part with itself below which it counts as constant.
+pub(crate) const CONSTANT: f64 = 1e-12;
+
+impl Fused for Hsic {
+    const NAME: &'static str = "hsic";
+
+    fn requirements(&self) -> Requirements {
+        Requirements::rows(match self.estimator {
+            HsicEstimator::Unbiased => 4,
+            _ => 2,
+        })
+        .paired()
     }
 
-    fn evaluate(self, a: Table, b: Table) -> (f64, [Vec<f64>; 2]) {
+    fn evaluate(&self, a: Table, b: Table) -> (f64, [Vec<f64>; 2]) {
         let (a, b) = (Gram::new(a, self.bandwidth), Gram::new(b, self.bandwidth));
-        let centring = match self.form {
-            HsicForm::Unbiased => Centring::Unbiased,
+        let centring = match self.estimator {
+            HsicEstimator::Unbiased => Centring::Unbiased,
             _ => Centring::Biased,
         };
         let (ka, kb) = (a.centred(centring), b.centred(centring));
@@ -89,8 +108,11 @@ impl Hsic {
         // The gradient of each by the other's kernel is the other, centred.
         let across = scale * dot(&a.kernel, &kb);
         let scaled = |k: &[f64], by: f64| k.iter().map(|v| v * by).collect::<Vec<f64>>();
-        if self.form != HsicForm::Normalised {
-            let gradients = [a.pull(&scaled(&kb, scale)), b.pull(&scaled(&ka, scale))];
+        if self.estimator != HsicEstimator::Normalised {
+            let gradients = [
+                a.backward(&scaled(&kb, scale)),
+                b.backward(&scaled(&ka, scale)),
+            ];
             return (across, gradients);
         }
         let within = [scale * dot(&a.kernel, &ka), scale * dot(&b.kernel, &kb)];
@@ -106,40 +128,50 @@ impl Hsic {
             each.collect()
         };
         let gradients = [
-            a.pull(&mix(&kb, &ka, within[0])),
-            b.pull(&mix(&ka, &kb, within[1])),
+            a.backward(&mix(&kb, &ka, within[0])),
+            b.backward(&mix(&ka, &kb, within[1])),
         ];
         (value, gradients)
     }
-}
 
-/// The criterion of a part with itself below which it counts as constant.
-pub(crate) const CONSTANT: f64 = 1e-12;
-
-impl Measure for Hsic {
-    fn name(&self) -> &'static str {
-        "hsic"
-    }
-
-    fn between(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        let demand = Demand {
-            least: if self.form == HsicForm::Unbiased {
-                4
-            } else {
-                2
-            },
-            paired: true,
-            same_width: false,
-        };
-        let plain = || reference::hsic(a, b, self.form, self.bandwidth);
-        between(self.name(), (a, b), demand, plain, |a, b| {
-            self.evaluate(a, b)
-        })
+    fn tensor_operations(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let (k, l) = (gaussian(a, self.bandwidth)?, gaussian(b, self.bandwidth)?);
+        match self.estimator {
+            HsicEstimator::Biased => biased(&k, &l),
+            HsicEstimator::Unbiased => unbiased(&k, &l),
+            HsicEstimator::Normalised => {
+                let within = (biased(&k, &k)? * biased(&l, &l)?)?;
+                tensor::over_root(&biased(&k, &l)?, &within, CONSTANT)
+            }
+        }
     }
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    decalign_core::simd::dot(a, b)
+fn gaussian(x: &Tensor, bandwidth: BandwidthRule) -> Result<Tensor> {
+    let length = Gram::new(Table::read("points", x)?, bandwidth).length;
+    let differences = x.unsqueeze(1)?.broadcast_sub(&x.unsqueeze(0)?)?;
+    let squares = differences.sqr()?.sum(D::Minus1)?;
+    Ok(((squares / length)? * (-0.5 / length))?.exp()?)
+}
+
+/// `trace(K H L H) / n^2`.
+fn biased(k: &Tensor, l: &Tensor) -> Result<Tensor> {
+    let n = k.dim(0)?;
+    let h = (Tensor::eye(n, k.dtype(), k.device())? - 1.0 / n as f64)?;
+    let centred = h.matmul(k)?.matmul(&h)?;
+    Ok(((centred * l)?.sum_all()? / (n * n) as f64)?)
+}
+
+/// Song and others (2012), equation 5.
+fn unbiased(k: &Tensor, l: &Tensor) -> Result<Tensor> {
+    let n = k.dim(0)?;
+    let off = (Tensor::eye(n, k.dtype(), k.device())?.neg()? + 1.0)?;
+    let (k, l) = ((k * &off)?, (l * &off)?);
+    let n = n as f64;
+    let products = (&k * &l)?.sum_all()?;
+    let sums = ((k.sum_all()? * l.sum_all()?)? / ((n - 1.0) * (n - 2.0)))?;
+    let cross = ((k.sum(0)? * l.sum(0)?)?.sum_all()? * (2.0 / (n - 2.0)))?;
+    Ok((((products + sums)? - cross)? / (n * (n - 3.0)))?)
 }
 
 /// How a kernel matrix is centred.
@@ -171,13 +203,13 @@ pub(crate) struct Gram {
 }
 
 impl Gram {
-    pub(crate) fn new(points: Table, bandwidth: Bandwidth) -> Self {
+    pub(crate) fn new(points: Table, bandwidth: BandwidthRule) -> Self {
         let points = points.centred();
         let n = points.n();
         let mut kernel = squared_distances(&points);
         let length = match bandwidth {
-            Bandwidth::Length(l) => l,
-            Bandwidth::Median => median(&kernel, n).sqrt(),
+            BandwidthRule::Fixed(l) => l,
+            BandwidthRule::Median => median(&kernel, n).sqrt(),
         };
         // Divided twice: the square of a small length may not be a number.
         for v in &mut kernel {
@@ -222,7 +254,7 @@ impl Gram {
 
     /// From a symmetric gradient G of the kernel matrix to that of the points: with W = G o K,
     /// `dx_i = -2 / l^2 sum_j W_ij (x_i - x_j)`.
-    fn pull(&self, gradient: &[f64]) -> Vec<f64> {
+    fn backward(&self, gradient: &[f64]) -> Vec<f64> {
         let (n, width) = (self.n(), self.points.width);
         let pairs = gradient.iter().zip(&self.kernel);
         let weights: Vec<f64> = pairs.map(|(g, k)| g * k).collect();

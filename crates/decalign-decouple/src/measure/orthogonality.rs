@@ -3,10 +3,10 @@
 use candle_core::Tensor;
 use decalign_core::Result;
 
-use super::Measure;
-use super::normal::{Directions, product, pull_product};
-use crate::reference;
-use crate::table::{Demand, Table, between, without_mean};
+use super::normalise::{UnitRows, product, product_backward};
+use super::traits::{Fused, Requirements};
+use crate::table::{Table, without_mean};
+use crate::tensor::{self, NORM_FLOOR};
 
 /// How far the columns of two parts are from orthogonal:
 ///
@@ -36,32 +36,29 @@ use crate::table::{Demand, Table, between, without_mean};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Orthogonality;
 
-impl Measure for Orthogonality {
-    fn name(&self) -> &'static str {
-        "orthogonality"
+impl Fused for Orthogonality {
+    const NAME: &'static str = "orthogonality";
+
+    fn requirements(&self) -> Requirements {
+        Requirements::rows(2).paired()
     }
 
-    fn between(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        let demand = Demand {
-            least: 2,
-            paired: true,
-            same_width: false,
+    fn evaluate(&self, a: Table, b: Table) -> (f64, [Vec<f64>; 2]) {
+        let (a, b) = (UnitRows::new(a.centred()), UnitRows::new(b.centred()));
+        let mut products = product(&a.table, &b.table);
+        let value = products.iter().map(|v| v * v).sum();
+        products.iter_mut().for_each(|v| *v *= 2.0);
+        let [da, db] = product_backward(&a.table, &b.table, &products);
+        let centred = |x: &UnitRows, dx| without_mean(x.backward(dx), x.table.width);
+        (value, [centred(&a, da), centred(&b, db)])
+    }
+
+    fn tensor_operations(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let unit = |x: &Tensor| -> Result<Tensor> {
+            let x = tensor::centred(x)?;
+            tensor::over_root(&x, &x.sqr()?.sum_keepdim(1)?, NORM_FLOOR)
         };
-        let plain = || reference::orthogonality(a, b);
-        between(self.name(), (a, b), demand, plain, evaluate)
+        let products = (tensor::product(&unit(a)?, &unit(b)?)? / a.dim(0)? as f64)?;
+        Ok(products.sqr()?.sum_all()?)
     }
-}
-
-fn evaluate(a: Table, b: Table) -> (f64, [Vec<f64>; 2]) {
-    let (a, b) = (Directions::new(a.centred()), Directions::new(b.centred()));
-    let mut products = product(&a.table, &b.table);
-    let value = products.iter().map(|v| v * v).sum();
-    products.iter_mut().for_each(|v| *v *= 2.0);
-    let [da, db] = pull_product(&a.table, &b.table, &products);
-    let width = (a.table.width, b.table.width);
-    let (da, db) = (a.pull(da), b.pull(db));
-    (
-        value,
-        [without_mean(da, width.0), without_mean(db, width.1)],
-    )
 }

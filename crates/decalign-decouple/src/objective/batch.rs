@@ -1,4 +1,4 @@
-//! What objectives see.
+//! The input of objectives.
 
 use candle_core::Tensor;
 use decalign_core::{Error, Result};
@@ -6,32 +6,32 @@ use decalign_core::{Error, Result};
 use crate::encoder::{Decoupled, check_count};
 use crate::table::{finite_tensor, same_kind};
 
-/// How a part with time, (n, t, d), becomes rows; a part (n, d) stays as it is.
+/// How a part with a time axis, (n, t, d), becomes a matrix; a part (n, d) is one already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Rows {
-    /// The mean over time of every sample: (n, d). Padding counts; pool first where there is some.
+pub enum TimeAxis {
+    /// The mean over time: (n, d). It includes padding; pool padded sequences first.
     #[default]
     Mean,
     /// All steps of a sample in one row: (n, t d).
-    Flat,
-    /// Every step a row: (n t, d). Steps of a sample are alike, so there are fewer samples than rows.
+    Flatten,
+    /// Every step a row: (n t, d). Steps of one sample are correlated, so rows are not independent samples.
     Steps,
 }
 
-impl Rows {
-    /// The rows of `x`.
+impl TimeAxis {
+    /// The matrix of `x`.
     ///
     /// # Shapes
-    /// `x` (n, d) or (n, t, d).
+    /// `x` (n, d) or (n, t, d); the result as the variant says.
     ///
     /// # Errors
     /// When `x` has another number of dimensions.
-    pub fn of(self, x: &Tensor) -> Result<Tensor> {
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         match (x.rank(), self) {
             (2, _) => Ok(x.clone()),
             (3, Self::Mean) => Ok(x.mean(1)?),
-            (3, Self::Flat) => Ok(x.flatten_from(1)?),
+            (3, Self::Flatten) => Ok(x.flatten_from(1)?),
             (3, Self::Steps) => Ok(x.flatten_to(1)?),
             _ => Err(Error::tensor(
                 "part",
@@ -85,7 +85,7 @@ impl<'a> Batch<'a> {
     /// Those of the parts.
     ///
     /// # Errors
-    /// When there are more or fewer than modalities, or a shape, dtype or device differs from its parts'.
+    /// When there is not one a modality, or a shape, dtype or device differs from its parts'.
     pub fn with_features(self, features: &'a [Tensor]) -> Result<Self> {
         check_count("features", features.len(), self.parts.len())?;
         for (i, (x, part)) in features.iter().zip(self.parts).enumerate() {
@@ -105,7 +105,7 @@ impl<'a> Batch<'a> {
     /// With the class of every sample.
     ///
     /// # Errors
-    /// When there are more or fewer than samples.
+    /// When there is not one a sample.
     pub fn with_labels(self, labels: &'a [i64]) -> Result<Self> {
         let n = self.parts[0].unique.dims()[0];
         if labels.len() != n {

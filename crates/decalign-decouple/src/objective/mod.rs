@@ -1,17 +1,17 @@
 //! Objectives: functions of one batch's parts, and weighted sums of them.
 
 mod batch;
-mod between;
-mod sum;
-mod triplets;
+mod pairwise;
+mod triplet_margin;
+mod weighted_sum;
 
 use candle_core::Tensor;
 use decalign_core::Result;
 
-pub use batch::{Batch, Rows};
-pub use between::{Between, Pairs};
-pub use sum::{Losses, Objectives};
-pub use triplets::TripletMargin;
+pub use batch::{Batch, TimeAxis};
+pub use pairwise::{PairwiseLoss, PartPairs};
+pub use triplet_margin::TripletMargin;
+pub use weighted_sum::{Losses, Objectives};
 
 /// A scalar of one batch, to be made small.
 ///

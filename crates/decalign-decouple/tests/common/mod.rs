@@ -43,7 +43,7 @@ pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 /// A value and the gradients of both inputs.
-pub(crate) fn pulled(
+pub(crate) fn value_and_gradients(
     a: &Tensor,
     b: &Tensor,
     f: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,

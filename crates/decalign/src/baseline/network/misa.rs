@@ -4,7 +4,8 @@ use candle_core::Tensor;
 use decalign_core::nn::{Init, Mode, Parameters, layer_norm};
 use decalign_data::Sequence;
 use decalign_decouple::{
-    Batch, Between, CentralMoments, Decoupled, Objectives, Orthogonality, Pairs, Reconstruction,
+    Batch, CentralMomentDiscrepancy, Decoupled, Objectives, Orthogonality, PairwiseLoss, PartPairs,
+    Reconstruction,
 };
 use decalign_fusion::{AttentionMask, Encoder, EncoderSettings, LayerSettings, Stream};
 
@@ -40,8 +41,14 @@ impl Misa {
         let private = names
             .iter()
             .map(|name| plan.dense(&format!("private_{name}"), d, d));
-        let apart = Between::new(Orthogonality, &[Pairs::UniqueCommon, Pairs::UniqueUnique])?;
-        let alike = Between::new(CentralMoments::new(5, 1.0)?, &[Pairs::CommonCommon])?;
+        let apart = PairwiseLoss::new(
+            Orthogonality,
+            &[PartPairs::UniqueCommon, PartPairs::UniqueUnique],
+        )?;
+        let alike = PairwiseLoss::new(
+            CentralMomentDiscrepancy::new(5, 1.0)?,
+            &[PartPairs::CommonCommon],
+        )?;
         let whole = Reconstruction::new(plan.parameters, &names, d)?;
         let layer = LayerSettings {
             attention_dropout: settings.dropout,

@@ -4,8 +4,8 @@ use candle_core::Tensor;
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::{Error, Result};
 
-use super::{Batch, Objective, Rows};
-use crate::measure::Directions;
+use super::{Batch, Objective, TimeAxis};
+use crate::measure::UnitRows;
 use crate::reference;
 use crate::table::{Table, analytic};
 
@@ -38,7 +38,7 @@ use crate::table::{Table, analytic};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TripletMargin {
     margin: f64,
-    rows: Rows,
+    time_axis: TimeAxis,
 }
 
 impl TripletMargin {
@@ -51,14 +51,16 @@ impl TripletMargin {
             let remedy = "must lie in [0, 2], as differences of cosines do";
             return Err(Error::value("triplet margin", margin, remedy));
         }
-        let rows = Rows::Mean;
-        Ok(Self { margin, rows })
+        Ok(Self {
+            margin,
+            time_axis: TimeAxis::Mean,
+        })
     }
 
-    /// How parts with time become rows; [`Rows::Steps`] has no labels.
+    /// How parts with a time axis become rows; [`TimeAxis::Steps`] has no labels.
     #[must_use]
-    pub fn rows(self, rows: Rows) -> Self {
-        Self { rows, ..self }
+    pub fn time_axis(self, time_axis: TimeAxis) -> Self {
+        Self { time_axis, ..self }
     }
 }
 
@@ -72,7 +74,10 @@ impl Objective for TripletMargin {
             let remedy = "triplets need classes: add Batch::with_labels";
             return Err(Error::value("labels of the batch", "absent", remedy));
         };
-        let common = batch.parts().iter().map(|p| self.rows.of(&p.common));
+        let common = batch
+            .parts()
+            .iter()
+            .map(|p| self.time_axis.apply(&p.common));
         let common = common.collect::<Result<Vec<_>>>()?;
         check(&common, labels)?;
         let names: Vec<String> = (0..common.len())
@@ -105,7 +110,7 @@ fn check(common: &[Tensor], labels: &[i64]) -> Result<()> {
 fn evaluate(tables: Vec<Table>, labels: &[i64], margin: f64) -> (f64, Vec<Vec<f64>>) {
     let (width, n) = (tables[0].width, labels.len());
     let data: Vec<f64> = tables.into_iter().flat_map(|t| t.data).collect();
-    let units = Directions::new(Table { data, width });
+    let units = UnitRows::new(Table { data, width });
     let all = units.table.n();
     let mut cosines = vec![0.0; all * all];
     let view = units.table.matrix();
@@ -130,7 +135,7 @@ fn evaluate(tables: Vec<Table>, labels: &[i64], margin: f64) -> (f64, Vec<Vec<f6
     matmul(&mut dx, width, gradient, view, Store::Write);
     matmul(&mut dx, width, gradient.t(), view, Store::Add);
     dx.iter_mut().for_each(|v| *v /= count);
-    let dx = units.pull(dx);
+    let dx = units.backward(dx);
     (
         value / count,
         dx.chunks_exact(n * width).map(<[f64]>::to_vec).collect(),

@@ -3,13 +3,13 @@
 use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
-use super::{Batch, Objective, Rows};
+use super::{Batch, Objective, TimeAxis};
 use crate::measure::Measure;
 
 /// Which parts of a batch are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Pairs {
+pub enum PartPairs {
     /// The unique and the common part of every modality.
     UniqueCommon,
     /// The unique parts of every two modalities.
@@ -18,7 +18,7 @@ pub enum Pairs {
     CommonCommon,
 }
 
-impl Pairs {
+impl PartPairs {
     fn of(self, unique: &[Tensor], common: &[Tensor]) -> Vec<(Tensor, Tensor)> {
         let of_two = |x: &[Tensor]| {
             let two = (0..x.len()).flat_map(|j| (0..j).map(move |i| (i, j)));
@@ -39,28 +39,28 @@ impl Pairs {
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use decalign_core::nn::Parameters;
-/// use decalign_decouple::{Batch, Between, CosineSquared, Decoupler, Objective, Pairs, Rows};
+/// use decalign_decouple::{Batch, PairwiseLoss, CosineSquared, Decoupler, Objective, PartPairs, TimeAxis};
 /// let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
 /// let decoupler = Decoupler::new(&parameters, &["text", "audio"], 8)?;
 /// let x = Tensor::ones((4, 10, 8), DType::F32, &Device::Cpu)?;
 /// let parts = decoupler.forward_all(&[x.clone(), x])?;
-/// let loss = Between::new(CosineSquared, &[Pairs::UniqueCommon])?.rows(Rows::Flat);
+/// let loss = PairwiseLoss::new(CosineSquared, &[PartPairs::UniqueCommon])?.time_axis(TimeAxis::Flatten);
 /// assert!((0.0..=1.0).contains(&loss.loss(&Batch::new(&parts)?)?.to_scalar::<f32>()?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Between<M> {
+pub struct PairwiseLoss<M> {
     measure: M,
-    pairs: Vec<Pairs>,
-    rows: Rows,
+    pairs: Vec<PartPairs>,
+    time_axis: TimeAxis,
 }
 
-impl<M: Measure> Between<M> {
+impl<M: Measure> PairwiseLoss<M> {
     /// The measure between the given kinds of pairs, of means over time.
     ///
     /// # Errors
     /// When no kind is given, or one twice.
-    pub fn new(measure: M, pairs: &[Pairs]) -> Result<Self> {
+    pub fn new(measure: M, pairs: &[PartPairs]) -> Result<Self> {
         let repeated = (1..pairs.len()).find(|i| pairs[..*i].contains(&pairs[*i]));
         if let Some(i) = repeated {
             let got = format!("{:?} twice", pairs[i]);
@@ -72,24 +72,24 @@ impl<M: Measure> Between<M> {
         Ok(Self {
             measure,
             pairs: pairs.to_vec(),
-            rows: Rows::Mean,
+            time_axis: TimeAxis::Mean,
         })
     }
 
-    /// How parts with time become rows.
+    /// How parts with a time axis become rows.
     #[must_use]
-    pub fn rows(self, rows: Rows) -> Self {
-        Self { rows, ..self }
+    pub fn time_axis(self, time_axis: TimeAxis) -> Self {
+        Self { time_axis, ..self }
     }
 }
 
-impl<M: Measure> Objective for Between<M> {
+impl<M: Measure> Objective for PairwiseLoss<M> {
     fn name(&self) -> &str {
         self.measure.name()
     }
 
     fn loss(&self, batch: &Batch) -> Result<Tensor> {
-        let rows = |x: &Tensor| self.rows.of(x);
+        let rows = |x: &Tensor| self.time_axis.apply(x);
         let unique = batch.parts().iter().map(|p| rows(&p.unique));
         let unique = unique.collect::<Result<Vec<_>>>()?;
         let common = batch.parts().iter().map(|p| rows(&p.common));

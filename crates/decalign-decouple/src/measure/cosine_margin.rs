@@ -3,14 +3,14 @@
 use candle_core::Tensor;
 use decalign_core::{Error, Result, simd};
 
-use super::{Measure, NORM_FLOOR};
-use crate::reference;
-use crate::table::{Demand, Table, between};
+use super::traits::{Fused, Requirements};
+use crate::table::Table;
+use crate::tensor::{self, NORM_FLOOR};
 
-/// Which angles a margin looks at.
+/// The signs of the cosine that a margin penalises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Side {
+pub enum CosineSign {
     /// `|cos|`: opposite directions count as much as equal ones.
     Both,
     /// `cos`: opposite directions are free, though one part is then a function of the other.
@@ -20,8 +20,8 @@ pub enum Side {
 /// The mean over samples of the cosine above a margin:
 ///
 /// ```text
-/// mean max(0, |cos(a, b)| - margin)        Side::Both
-/// mean max(0, cos(a, b) - margin)          Side::Positive
+/// mean max(0, |cos(a, b)| - margin)        CosineSign::Both
+/// mean max(0, cos(a, b) - margin)          CosineSign::Positive
 /// ```
 ///
 /// Gradients are 0 at the margin and below. A row whose norm is at most [`NORM_FLOOR`](crate::NORM_FLOOR)
@@ -29,56 +29,64 @@ pub enum Side {
 ///
 /// Parts (n, d) of one shape, n >= 1.
 ///
-/// Source: `Side::Positive` is the cosine embedding loss of PyTorch with target -1, as in DMD (Li and others,
+/// Source: `CosineSign::Positive` is the cosine embedding loss of PyTorch with target -1, as in DMD (Li and others,
 /// CVPR 2023).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
-/// use decalign_decouple::{CosineMargin, Measure, Side};
+/// use decalign_decouple::{CosineMargin, CosineSign, Measure};
 /// let a = Tensor::new(&[[1f64, 0.0], [1.0, 0.0]], &Device::Cpu)?;
 /// let b = Tensor::new(&[[-2f64, 0.0], [0.0, 3.0]], &Device::Cpu)?;
-/// let value = |side| -> decalign_decouple::Result<f64> {
-///     Ok(CosineMargin::new(0.25, side)?.between(&a, &b)?.to_scalar()?)
+/// let value = |sign| -> decalign_decouple::Result<f64> {
+///     Ok(CosineMargin::new(0.25, sign)?.between(&a, &b)?.to_scalar()?)
 /// };
-/// assert_eq!(value(Side::Both)?, 0.75 / 2.0);
-/// assert_eq!(value(Side::Positive)?, 0.0);
+/// assert_eq!(value(CosineSign::Both)?, 0.75 / 2.0);
+/// assert_eq!(value(CosineSign::Positive)?, 0.0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CosineMargin {
     margin: f64,
-    side: Side,
+    sign: CosineSign,
 }
 
 impl CosineMargin {
-    /// With a margin in [0, 1), or of one side in (-1, 1).
+    /// With a margin in [0, 1), or in (-1, 1) for [`CosineSign::Positive`].
     ///
     /// # Errors
     /// When the margin is outside its range.
-    pub fn new(margin: f64, side: Side) -> Result<Self> {
-        let (fits, remedy) = match side {
-            Side::Both => ((0.0..1.0).contains(&margin), "must lie in [0, 1)"),
-            Side::Positive => (margin > -1.0 && margin < 1.0, "must lie in (-1, 1)"),
+    pub fn new(margin: f64, sign: CosineSign) -> Result<Self> {
+        let (fits, remedy) = match sign {
+            CosineSign::Both => ((0.0..1.0).contains(&margin), "must lie in [0, 1)"),
+            CosineSign::Positive => (margin > -1.0 && margin < 1.0, "must lie in (-1, 1)"),
         };
         match fits {
-            true => Ok(Self { margin, side }),
+            true => Ok(Self { margin, sign }),
             false => Err(Error::value("cosine margin", margin, remedy)),
         }
     }
 
-    /// What is above the margin, and its slope by the cosine.
+    /// The excess over the margin, and its derivative by the cosine.
     fn hinge(self, cosine: f64) -> (f64, f64) {
-        let (size, slope) = match self.side {
-            Side::Both => (cosine.abs(), if cosine < 0.0 { -1.0 } else { 1.0 }),
-            Side::Positive => (cosine, 1.0),
+        let (size, slope) = match self.sign {
+            CosineSign::Both => (cosine.abs(), if cosine < 0.0 { -1.0 } else { 1.0 }),
+            CosineSign::Positive => (cosine, 1.0),
         };
         match size > self.margin {
             true => (size - self.margin, slope),
             false => (0.0, 0.0),
         }
     }
+}
 
-    fn evaluate(self, a: &Table, b: &Table) -> (f64, [Vec<f64>; 2]) {
+impl Fused for CosineMargin {
+    const NAME: &'static str = "cosine_margin";
+
+    fn requirements(&self) -> Requirements {
+        Requirements::rows(1).paired().same_width()
+    }
+
+    fn evaluate(&self, a: Table, b: Table) -> (f64, [Vec<f64>; 2]) {
         let n = a.n() as f64;
         let (mut da, mut db) = (Vec::with_capacity(a.data.len()), Vec::new());
         let mut value = 0.0;
@@ -93,39 +101,26 @@ impl CosineMargin {
             value += above / n;
             let slope = if directed { slope / n } else { 0.0 };
             // d cos / d a = b / (|a| |b|) - cos a / |a|^2
-            let across = if slope == 0.0 {
-                0.0
-            } else {
-                slope / norms[0] / norms[1]
+            let (across, along) = match slope == 0.0 {
+                true => (0.0, [0.0; 2]),
+                false => (
+                    slope / norms[0] / norms[1],
+                    norms.map(|n| slope * cosine / n / n),
+                ),
             };
-            let along = norms.map(|n| {
-                if slope == 0.0 {
-                    0.0
-                } else {
-                    slope * cosine / n / n
-                }
-            });
             da.extend(a.iter().zip(b).map(|(a, b)| across * b - along[0] * a));
             db.extend(a.iter().zip(b).map(|(a, b)| across * a - along[1] * b));
         }
         (value, [da, db])
     }
-}
 
-impl Measure for CosineMargin {
-    fn name(&self) -> &'static str {
-        "cosine_margin"
-    }
-
-    fn between(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        let demand = Demand {
-            least: 1,
-            paired: true,
-            same_width: true,
+    fn tensor_operations(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        let unit = |x: &Tensor| tensor::over_root(x, &x.sqr()?.sum_keepdim(1)?, NORM_FLOOR);
+        let cosine = (unit(a)? * unit(b)?)?.sum(1)?;
+        let size = match self.sign {
+            CosineSign::Both => cosine.abs()?,
+            CosineSign::Positive => cosine,
         };
-        let plain = || reference::cosine_margin(a, b, self.margin, self.side);
-        between(self.name(), (a, b), demand, plain, |a, b| {
-            self.evaluate(&a, &b)
-        })
+        Ok((size - self.margin)?.relu()?.mean(0)?)
     }
 }

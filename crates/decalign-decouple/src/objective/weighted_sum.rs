@@ -13,13 +13,13 @@ use super::{Batch, Objective};
 /// use candle_core::{DType, Device, Tensor};
 /// use decalign_core::nn::Parameters;
 /// use decalign_decouple::{
-///     Batch, Between, CentralMoments, Decoupler, Objectives, Orthogonality, Pairs, Reconstruction,
+///     Batch, PairwiseLoss, CentralMomentDiscrepancy, Decoupler, Objectives, Orthogonality, PartPairs, Reconstruction,
 /// };
 /// let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
 /// let names = ["text", "audio"];
 /// let decoupler = Decoupler::new(&parameters, &names, 8)?;
-/// let apart = Between::new(Orthogonality, &[Pairs::UniqueCommon, Pairs::UniqueUnique])?;
-/// let alike = Between::new(CentralMoments::new(5, 1.0)?, &[Pairs::CommonCommon])?;
+/// let apart = PairwiseLoss::new(Orthogonality, &[PartPairs::UniqueCommon, PartPairs::UniqueUnique])?;
+/// let alike = PairwiseLoss::new(CentralMomentDiscrepancy::new(5, 1.0)?, &[PartPairs::CommonCommon])?;
 /// let whole = Reconstruction::new(&parameters, &names, 8)?;
 /// let misa = Objectives::new().with(0.3, apart)?.with(1.0, alike)?.with(1.0, whole)?;
 ///

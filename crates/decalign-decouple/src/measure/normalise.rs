@@ -1,19 +1,19 @@
-//! Features normalised by rows or by columns, and their product; there and back.
+//! Features normalised by rows or by columns and their product, each with its backward pass.
 
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::simd;
 
-use super::NORM_FLOOR;
 use crate::table::{Table, without_mean};
+use crate::tensor::NORM_FLOOR;
 
-/// Rows of length 1; those without a length have no direction and are 0.
-pub(crate) struct Directions {
+/// Rows scaled to norm 1; a row of norm at most [`NORM_FLOOR`] becomes 0.
+pub(crate) struct UnitRows {
     pub(crate) table: Table,
-    /// Of every row `1 / norm`, or 0.
+    /// `1 / norm` of every row, or 0.
     inverse: Vec<f64>,
 }
 
-impl Directions {
+impl UnitRows {
     pub(crate) fn new(mut table: Table) -> Self {
         let norms = table.rows().map(|row| simd::sum_squares(row).sqrt());
         let inverse: Vec<f64> = norms.map(inverse_above_floor).collect();
@@ -24,7 +24,7 @@ impl Directions {
     }
 
     /// With u = x / |x|: `dx = (g - u (u . g)) / |x|`.
-    pub(crate) fn pull(&self, mut gradient: Vec<f64>) -> Vec<f64> {
+    pub(crate) fn backward(&self, mut gradient: Vec<f64>) -> Vec<f64> {
         let rows = gradient.chunks_exact_mut(self.table.width);
         for ((g, u), scale) in rows.zip(self.table.rows()).zip(&self.inverse) {
             let along = simd::dot(g, u);
@@ -36,13 +36,13 @@ impl Directions {
 }
 
 /// Columns with mean 0 and variance 1 (dividing by n); constant ones are 0.
-pub(crate) struct Standard {
+pub(crate) struct StandardColumns {
     pub(crate) table: Table,
-    /// Of every column `1 / deviation`, or 0.
+    /// `1 / deviation` of every column, or 0.
     pub(crate) inverse: Vec<f64>,
 }
 
-impl Standard {
+impl StandardColumns {
     pub(crate) fn new(x: Table) -> Self {
         let mut table = x.centred();
         let mut squares = vec![0.0; table.width];
@@ -59,7 +59,7 @@ impl Standard {
     }
 
     /// With z = (x - m) / s: `dx = (g - mean(g) - z mean(g z)) / s`, by columns.
-    pub(crate) fn pull(&self, gradient: Vec<f64>) -> Vec<f64> {
+    pub(crate) fn backward(&self, gradient: Vec<f64>) -> Vec<f64> {
         let (width, n) = (self.table.width, self.table.n() as f64);
         let mut along = vec![0.0; width];
         for (g, z) in gradient.chunks_exact(width).zip(self.table.rows()) {
@@ -90,8 +90,8 @@ pub(crate) fn product(a: &Table, b: &Table) -> Vec<f64> {
     c
 }
 
-/// From the gradient G of C to those of A and B: `B G^T / n`, `A G / n`.
-pub(crate) fn pull_product(a: &Table, b: &Table, gradient: &[f64]) -> [Vec<f64>; 2] {
+/// The gradients of A and B given the gradient G of C: `B G^T / n` and `A G / n`.
+pub(crate) fn product_backward(a: &Table, b: &Table, gradient: &[f64]) -> [Vec<f64>; 2] {
     let g = Matrix::new(gradient, a.width, b.width);
     let (mut da, mut db) = (a.zeros(), b.zeros());
     matmul(&mut da, a.width, b.matrix(), g.t(), Store::Write);

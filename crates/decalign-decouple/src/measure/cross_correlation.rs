@@ -3,10 +3,10 @@
 use candle_core::Tensor;
 use decalign_core::Result;
 
-use super::Measure;
-use super::normal::{Standard, product, pull_product};
-use crate::reference;
-use crate::table::{Demand, Table, between};
+use super::normalise::{StandardColumns, product, product_backward};
+use super::traits::{Fused, Requirements};
+use crate::table::Table;
+use crate::tensor::{self, NORM_FLOOR};
 
 /// The mean squared correlation between the columns of two parts:
 ///
@@ -35,38 +35,46 @@ use crate::table::{Demand, Table, between};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CrossCorrelation;
 
-impl Measure for CrossCorrelation {
-    fn name(&self) -> &'static str {
-        "cross_correlation"
+impl Fused for CrossCorrelation {
+    const NAME: &'static str = "cross_correlation";
+
+    fn requirements(&self) -> Requirements {
+        Requirements::rows(2).paired()
     }
 
-    fn between(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        let demand = Demand {
-            least: 2,
-            paired: true,
-            same_width: false,
-        };
-        let plain = || reference::cross_correlation(a, b);
-        between(self.name(), (a, b), demand, plain, |a, b| {
-            correlated(a, b, |c| {
-                let cells = c.len() as f64;
-                let value = c.iter().map(|v| v * v).sum::<f64>() / cells;
-                c.iter_mut().for_each(|v| *v *= 2.0 / cells);
-                value
-            })
+    fn evaluate(&self, a: Table, b: Table) -> (f64, [Vec<f64>; 2]) {
+        correlated(a, b, |c| {
+            let cells = c.len() as f64;
+            let value = c.iter().map(|v| v * v).sum::<f64>() / cells;
+            c.iter_mut().for_each(|v| *v *= 2.0 / cells);
+            value
         })
+    }
+
+    fn tensor_operations(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        Ok(correlations(a, b)?.sqr()?.mean_all()?)
     }
 }
 
-/// A function of the correlations, and its gradients; `f` replaces the correlations by their gradient.
+/// Correlations of all columns of `a` with all of `b`, in tensor operations.
+pub(super) fn correlations(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let standard = |x: &Tensor| -> Result<Tensor> {
+        let x = tensor::centred(x)?;
+        tensor::over_root(&x, &x.sqr()?.mean_keepdim(0)?, NORM_FLOOR)
+    };
+    Ok((tensor::product(&standard(a)?, &standard(b)?)? / a.dim(0)? as f64)?)
+}
+
+/// A function of the correlations and its gradients; `f` returns the value and overwrites the correlations
+/// with their gradient.
 pub(super) fn correlated(
     a: Table,
     b: Table,
     f: impl FnOnce(&mut [f64]) -> f64,
 ) -> (f64, [Vec<f64>; 2]) {
-    let (a, b) = (Standard::new(a), Standard::new(b));
+    let (a, b) = (StandardColumns::new(a), StandardColumns::new(b));
     let mut c = product(&a.table, &b.table);
     let value = f(&mut c);
-    let [da, db] = pull_product(&a.table, &b.table, &c);
-    (value, [a.pull(da), b.pull(db)])
+    let [da, db] = product_backward(&a.table, &b.table, &c);
+    (value, [a.backward(da), b.backward(db)])
 }
