@@ -1,4 +1,4 @@
-//! An upper bound of mutual information.
+//! CLUB: an upper bound of mutual information.
 
 use candle_core::Tensor;
 use decalign_core::nn::{Init, Parameters, linear, linear_relu};
@@ -17,10 +17,10 @@ use crate::table::{Table, analytic, finite_tensor, same_kind};
 ///
 /// Computed in O(n d) and exactly: the mean over j of `(y_j - mean_i)^2` is the variance of y plus the
 /// square of `mean(y) - mean_i`, so no pair is met and no negative is drawn. Leaving j = i out makes it
-/// unbiased; with it, as in the paper, the value is (n - 1) / n times this one.
+/// unbiased; the paper includes it, which multiplies the value by (n - 1) / n.
 ///
-/// It bounds mutual information only as far as q is the true conditional. Of a poor q it may be negative;
-/// it is not cut off there, as a cut has no gradient.
+/// It bounds mutual information only if q is the true conditional. For a poor q it may be negative; it is not clamped,
+/// as a clamp has no gradient.
 ///
 /// # Shapes
 /// `y`, `mean`, `log_variance` (n, d), n >= 2. The result is a scalar.
@@ -34,7 +34,7 @@ use crate::table::{Table, analytic, finite_tensor, same_kind};
 /// use candle_core::{Device, Tensor};
 /// use decalign_decouple::club;
 /// let y = Tensor::new(&[[1f64], [-1.0]], &Device::Cpu)?;
-/// // q knows y: own samples are certain (0), others 2 apart (-2).
+/// // q predicts y exactly: log-densities of own samples are 0, of the others -2.
 /// let bound = club(&y, &y, &y.zeros_like()?)?.to_scalar::<f64>()?;
 /// assert_eq!(bound, 2.0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -51,8 +51,8 @@ pub fn club(y: &Tensor, mean: &Tensor, log_variance: &Tensor) -> Result<Tensor> 
 }
 
 /// With e = y - mean(y), s = mean e^2 and r_i = mean(y) - mean_i, a cell of the bound is
-/// `w D`, w = exp(-log_variance) / (2 (n - 1)), `D = s - e^2 - 2 e r`: squares that would cancel
-/// are gone.
+/// `w D`, w = exp(-log_variance) / (2 (n - 1)), `D = s - e^2 - 2 e r`: no squares that would cancel
+/// remain.
 fn bound(y: &Table, mean: &Table, log_variance: &Table) -> (f64, Vec<Vec<f64>>) {
     let (width, n) = (y.width, y.n() as f64);
     let centre = y.mean();
@@ -66,7 +66,7 @@ fn bound(y: &Table, mean: &Table, log_variance: &Table) -> (f64, Vec<Vec<f64>>) 
     }
     let [mut de, mut dm, mut dv] = [y.zeros(), y.zeros(), y.zeros()];
     let mut sums = vec![0.0; width];
-    let mut pulls = vec![0.0; width];
+    let mut mean_gradients = vec![0.0; width];
     let mut value = 0.0;
     for at in 0..e.data.len() {
         let i = at % width;
@@ -77,21 +77,21 @@ fn bound(y: &Table, mean: &Table, log_variance: &Table) -> (f64, Vec<Vec<f64>>) 
         dv[at] = -w * d;
         dm[at] = 2.0 * w * e;
         de[at] = -2.0 * w * (e + r);
-        // Through s, and through the mean inside r.
+        // The gradients through s and through the mean inside r.
         sums[i] += w;
-        pulls[i] -= 2.0 * w * e;
+        mean_gradients[i] -= 2.0 * w * e;
     }
-    // Of de the mean goes, as e is centred; what s pulls has no mean.
+    // As e is centred, the mean of de is removed; the gradient through s has no mean.
     let mut dy = crate::table::without_mean(de, width);
     for (dy, e) in dy.chunks_exact_mut(width).zip(e.rows()) {
         for i in 0..width {
-            dy[i] += (2.0 * e[i] * sums[i] + pulls[i]) / n;
+            dy[i] += (2.0 * e[i] * sums[i] + mean_gradients[i]) / n;
         }
     }
     (value, vec![dy, dm, dv])
 }
 
-/// Log-variances of a network stay within plus and minus this.
+/// Log-variances of a network stay within plus and minus this limit.
 const LOG_VARIANCE_LIMIT: f64 = 6.0;
 
 /// Mutual information between the unique and the common part of every modality, bounded by [`club()`] with
@@ -105,9 +105,8 @@ const LOG_VARIANCE_LIMIT: f64 = 6.0;
 /// bound with the networks held constant  +  misfit with the features held constant
 /// ```
 ///
-/// so that features make the bound smaller, and networks only fit. Were the bound's gradient to reach the
-/// networks, they would make it small by fitting badly; were the misfit's to reach the features, they
-/// would become predictable.
+/// so features minimise the bound and networks only fit. If the gradient of the bound reached the networks, they would
+/// minimise it by fitting badly; if the gradient of the misfit reached the features, they would become predictable.
 ///
 /// Parameters are `club_<name>.{mean,log_variance}.{0,2}.{weight,bias}`.
 ///
@@ -168,7 +167,7 @@ impl Club {
         })
     }
 
-    /// How parts with a time axis become rows, [`TimeAxis::Mean`] if not said; the width must stay.
+    /// How parts with a time axis become rows, [`TimeAxis::Mean`] by default; the width must not change.
     #[must_use]
     pub fn time_axis(self, time_axis: TimeAxis) -> Self {
         Self { time_axis, ..self }
@@ -183,14 +182,14 @@ impl Club {
     /// When there is no such modality, or as [`club()`].
     pub fn bound(&self, modality: usize, unique: &Tensor, common: &Tensor) -> Result<Tensor> {
         let density = self.density(modality, unique, common)?;
-        let (mean, log_variance) = density.constant().of(unique)?;
+        let (mean, log_variance) = density.constant().predict(unique)?;
         club(common, &mean, &log_variance)
     }
 
-    /// How badly the density fits one modality: the mean over samples and coordinates of `-log q(common | unique)`,
+    /// The misfit of the density of one modality: the mean over samples and coordinates of `-log q(common | unique)`,
     /// in nats. Gradients to the networks, none to the features.
     ///
-    /// It is made of plain tensor operations.
+    /// It consists of plain tensor operations.
     ///
     /// # Shapes
     /// As [`Club::bound`], n >= 1.
@@ -201,7 +200,7 @@ impl Club {
         let density = self.density(modality, unique, common)?;
         finite_tensor("unique part", unique)?;
         finite_tensor("common part", common)?;
-        let (mean, log_variance) = density.of(&unique.detach())?;
+        let (mean, log_variance) = density.predict(&unique.detach())?;
         let squares = (common.detach() - mean)?.sqr()?;
         let each = ((squares * log_variance.neg()?.exp()?)? + log_variance)?;
         let constant = std::f64::consts::TAU.ln();
@@ -238,7 +237,7 @@ impl Objective for Club {
             );
             let misfit = self.misfit(i, &unique, &common)?;
             let bound = self.bound(i, &unique, &common)?;
-            // The misfit's gradient without its value.
+            // Adds the gradient of the misfit but not its value.
             losses.push((bound + (&misfit - misfit.detach())?)?);
         }
         Ok(Tensor::stack(&losses, 0)?.mean(0)?)
@@ -246,6 +245,7 @@ impl Objective for Club {
 }
 
 impl Density {
+    /// The same density with constant networks.
     fn constant(&self) -> Self {
         let constant = |all: &[Tensor; 4]| all.each_ref().map(Tensor::detach);
         Self {
@@ -255,7 +255,7 @@ impl Density {
     }
 
     /// Mean and log-variance given x.
-    fn of(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn predict(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         let run = |[w, b, v, c]: &[Tensor; 4]| linear(&linear_relu(x, w, Some(b))?, v, Some(c));
         let free = run(&self.log_variance)?;
         let limited = ((free / LOG_VARIANCE_LIMIT)?.tanh()? * LOG_VARIANCE_LIMIT)?;

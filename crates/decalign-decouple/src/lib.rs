@@ -1,45 +1,17 @@
 //! Decoupling of modalities into unique and common features: encoders, losses, diagnostics.
 //!
-//! Each modality's features `x_m` pass two linear encoders: its own, `s_m = U_m x_m`, and one that
-//! all modalities share, `c_m = C x_m`. Losses keep the two apart, make the common parts alike and
-//! the whole complete. DecAlign's is
+//! The features `x_m` of every modality pass two linear encoders: one of the modality, `s_m = U_m x_m`, and one that
+//! all modalities share, `c_m = C x_m`. Losses keep the two parts apart, make the common parts alike and
+//! keep all information. DecAlign's loss is
 //!
 //! ```text
 //! L_dec = mean over modalities of mean over samples of cos(vec(s_m), vec(c_m))^2
 //! ```
 //!
-//! Others come from MISA, DSN, DMD, CLUB and Barlow twins, each without what makes it fail: norms that are
-//! 0, roots at 0, constant features, values that grow with the batch, gradients that stop halfway.
-//!
-//! | apart | two parts are, in | at worst |
-//! |---|---|---|
-//! | [`CosineSquared`] | direction, sample by sample | 1 |
-//! | [`CosineMargin`] | the same, beyond a margin | 1 - margin |
-//! | [`Orthogonality`] | directions about the mean, over the batch | 1 |
-//! | [`CrossCorrelation`] | linear dependence of columns, whatever their scale | 1 |
-//! | [`Hsic`] | dependence of any kind, by kernels | 1 (normalised) |
-//! | [`Club`] | mutual information, by a learned density; [`club()`] for your own | no bound |
-//!
-//! | alike | |
-//! |---|---|
-//! | [`CentralMomentDiscrepancy`] | two parts' distributions, coordinate by coordinate |
-//! | [`Barlow`] | column i with column i, and with no other |
-//! | [`TripletMargin`] | samples of one class across modalities, nearer than others |
-//! | [`Reconstruction`] | what both parts make together with what they came from |
-//!
-//! | around them | |
-//! |---|---|
-//! | [`Decoupler`] | the encoders of any number of modalities |
-//! | [`PairwiseLoss`], [`PartPairs`], [`TimeAxis`] | a measure over pairs of parts |
-//! | [`Objectives`] | weighted sums of these and of your own [`Objective`]s |
-//! | [`Diagnostics`] | how much of either part the other predicts, on samples left out; a table |
-//! | [`mod@reference`] | the measures in plain tensor operations |
-//!
 //! ```
-//! use candle_core::{DType, Device, Tensor};
-//! use decalign_core::nn::Parameters;
-//! use decalign_decouple::{Batch, PairwiseLoss, CosineSquared, Decoupler, Diagnostics};
-//! use decalign_decouple::{BandwidthRule, Hsic, HsicEstimator, Objectives, PartPairs};
+//! use decalign_decouple::candle_core::{DType, Device, Tensor};
+//! use decalign_decouple::{Batch, CosineSquared, Decoupler, Diagnostics, Objectives, PairwiseLoss};
+//! use decalign_decouple::{BandwidthRule, Hsic, HsicEstimator, Parameters, PartPairs};
 //!
 //! let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
 //! let names = ["text", "audio"];
@@ -62,7 +34,37 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Source: DecAlign (ICLR 2026), section on decoupling; the squared cosine is the public release's.
+//! | measure that keeps parts apart | small when the parts are | maximum |
+//! |---|---|---|
+//! | [`CosineSquared`] | orthogonal, sample by sample | 1 |
+//! | [`CosineMargin`] | orthogonal, up to a margin | 1 - margin |
+//! | [`Orthogonality`] | orthogonal about their means, over the batch | 1 |
+//! | [`CrossCorrelation`] | uncorrelated, column by column, at any scale | 1 |
+//! | [`Hsic`] | independent, by kernels | 1 (normalised) |
+//! | [`Club`] | independent, by a bound of mutual information with learned densities; [`club()`] for given ones | none |
+//!
+//! | objective that makes parts alike | compares |
+//! |---|---|
+//! | [`CentralMomentDiscrepancy`] | distributions of two parts, coordinate by coordinate |
+//! | [`Barlow`] | column i of one part with column i of the other, and with no other column |
+//! | [`TripletMargin`] | samples of one class across modalities with other classes |
+//! | [`Reconstruction`] | the features with those decoded from both parts |
+//!
+//! | around them | |
+//! |---|---|
+//! | [`Decoupler`] | the encoders of any number of modalities |
+//! | [`PairwiseLoss`], [`PartPairs`], [`TimeAxis`] | the mean of a [`Measure`] over pairs of parts |
+//! | [`Objectives`] | weighted sums of these and of your own [`Objective`]s |
+//! | [`Diagnostics`] | how well each part predicts the other on held-out samples; a table |
+//! | [`mod@reference`], [`Measure::reference`] | losses in plain tensor operations |
+//!
+//! # Devices
+//!
+//! [`Decoupler`] and [`cosine_squared`] run in kernels of this workspace on CUDA and Metal, forward and backward.
+//! The other measures, [`club()`] and [`TripletMargin`] run by their reference there, in tensor operations on the
+//! device; their inputs are copied to the host once, to check that they are finite. [`Diagnostics`] compute on the host.
+//!
+//! Source: DecAlign (ICLR 2026), section on decoupling; the squared cosine follows the authors' implementation.
 
 mod club;
 mod diagnostics;
@@ -77,6 +79,7 @@ mod tensor;
 pub use candle_core;
 pub use club::{Club, club};
 pub use decalign_core::nn::Parameters;
+pub use decalign_core::random::Stream;
 pub use decalign_core::{Error, ErrorKind, Result};
 pub use diagnostics::{Diagnostics, Leakage, Prediction, Report};
 pub use encoder::{Decoupled, Decoupler};

@@ -20,7 +20,7 @@ pub fn cosine_squared(s: &Tensor, c: &Tensor) -> Result<Tensor> {
     Ok(cosine.sqr()?.mean(0)?)
 }
 
-/// See [`crate::TripletMargin`]; every triplet is written down.
+/// See [`crate::TripletMargin`]; it lists every triplet.
 ///
 /// # Errors
 /// When the shapes differ.
@@ -52,7 +52,7 @@ pub fn triplet_margin(common: &[Tensor], labels: &[i64], margin: f64) -> Result<
     Ok(((pick(far)? - pick(near)?)? + margin)?.relu()?.mean(0)?)
 }
 
-/// See [`crate::club`]; every pair of samples is looked at, in O(n^2 d).
+/// See [`crate::club`]; it loops over all pairs of samples in O(n^2 d).
 ///
 /// # Errors
 /// When the shapes differ.

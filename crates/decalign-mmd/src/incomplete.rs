@@ -8,22 +8,22 @@ use decalign_core::{Elements, Error, Real, Result, with_real};
 use crate::estimator::Estimator;
 use crate::kernel::{Buffer, Feature, Kernel, buffer};
 use crate::mmd::{Mmd, evaluate};
-use crate::pass::{Inputs, Program};
+use crate::pairwise::{Inputs, KernelPlan};
 use crate::sample::{self, Sample};
-use crate::statistic::{Functional, Statistic, length_gradients};
+use crate::statistic::{Functional, Statistic, bandwidth_gradients};
 use crate::variance::Estimate;
 
 impl Mmd {
     /// The mean of the unbiased `MMD^2` of blocks of `size` points of both samples, in their order:
-    /// O(n size d), and normally distributed as n grows. What does not fill a block is left out. The
-    /// estimator of the [`Mmd`] does not count. Blocks count the same whatever their weights add up to.
+    /// O(n size d), and asymptotically normal. Points that do not fill a block are left out; the estimator of the
+    /// [`Mmd`] is not used. Blocks have equal weights, whatever the weights of their points add up to.
     ///
     /// # Shapes
     /// As [`Mmd::squared`].
     ///
     /// # Errors
     /// As [`Mmd::squared`], when `size` is below 2 or above n or m, and when fewer than two points of a block
-    /// weigh something.
+    /// have positive weight.
     ///
     /// Source: Zaremba, Gretton and Blaschko, B-tests (2013).
     pub fn blocks(
@@ -123,7 +123,7 @@ impl Mmd {
     }
 }
 
-/// `k(x_i, y_j)` of given pairs (i, j), with gradients to points and learned lengths.
+/// `k(x_i, y_j)` of given pairs (i, j), with gradients to points and learned bandwidths.
 pub(crate) fn kernel_of_pairs(
     kernel: &Kernel,
     x: &Tensor,
@@ -131,20 +131,20 @@ pub(crate) fn kernel_of_pairs(
     first: &[u32],
     second: &[u32],
 ) -> Result<Tensor> {
-    let program = Program::new(std::slice::from_ref(kernel), false);
+    let plan = KernelPlan::new(std::slice::from_ref(kernel), false);
     let samples = [Sample::from(x), Sample::from(y)];
-    let inputs = Inputs::new(&samples, &program, (2, 1))?;
+    let inputs = Inputs::new(&samples, &plan, (2, 1))?;
     let pairs: Vec<(usize, usize)> = {
         let pairs = first.iter().zip(second);
         pairs.map(|(i, j)| (*i as usize, *j as usize)).collect()
     };
-    with_real!("samples", inputs.points[0], T => of_pairs::<T>(kernel, &inputs, program, pairs))
+    with_real!("samples", inputs.points[0], T => of_pairs::<T>(kernel, &inputs, plan, pairs))
 }
 
 fn of_pairs<T: Real>(
     kernel: &Kernel,
     inputs: &Inputs,
-    program: Program,
+    plan: KernelPlan,
     pairs: Vec<(usize, usize)>,
 ) -> Result<Tensor> {
     let kernels = vec![kernel.clone()];
@@ -157,8 +157,8 @@ fn of_pairs<T: Real>(
         sample::check_finite(i % 2, &x, d)?;
         points.push(x.to_vec());
     }
-    let list = List {
-        program,
+    let list = PairList {
+        plan,
         points,
         pairs,
         d,
@@ -178,46 +178,46 @@ fn of_pairs<T: Real>(
                 .iter()
                 .map(|x| vec![T::zero(); x.len()])
                 .collect();
-            let mut lengths = vec![0.0; list.program.leaves.len()];
+            let mut bandwidths = vec![0.0; list.plan.leaves.len()];
             let mut values = vec![T::zero(); count];
-            list.run(Some(&outer), &mut values, &mut gradients, &mut lengths);
+            list.run(Some(&outer), &mut values, &mut gradients, &mut bandwidths);
             let rows = gradients.into_iter().zip(b.inputs);
             let rows = rows.map(|(g, x)| Ok(Some(Tensor::from_vec(g, x.dims(), x.device())?)));
             let mut all = rows.collect::<Result<Vec<_>>>()?;
-            all.extend(length_gradients(&kernels, &lengths, 1.0)?);
+            all.extend(bandwidth_gradients(&kernels, &bandwidths, 1.0)?);
             Ok(all)
         },
     )
 }
 
 /// Pairs of points.
-struct List<T> {
-    program: Program,
+struct PairList<T> {
+    plan: KernelPlan,
     /// Two sets of points, and of directions where they are needed.
     points: Vec<Vec<T>>,
     pairs: Vec<(usize, usize)>,
     d: usize,
 }
 
-impl<T: Real> List<T> {
+impl<T: Real> PairList<T> {
     /// Values, and with an outer gradient the gradients, a buffer of pairs at a time.
     fn run(
         &self,
         outer: Option<&[T]>,
         values: &mut [T],
         gradients: &mut [Vec<T>],
-        lengths: &mut [f64],
+        bandwidths: &mut [f64],
     ) {
         let (mut u, mut k, mut slopes) = (buffer(), buffer(), buffer());
         for start in (0..self.pairs.len()).step_by(STRIP * CHUNK) {
             let pairs = &self.pairs[start..self.pairs.len().min(start + STRIP * CHUNK)];
             let size = (pairs.len().div_ceil(CHUNK), CHUNK);
             let values = &mut values[start..][..pairs.len()];
-            for term in &self.program.kernels[0] {
+            for term in &self.plan.kernels[0] {
                 let mut product = vec![T::of(term.factor); pairs.len()];
                 for l in &term.leaves {
                     self.features(*l, pairs, &mut u);
-                    self.program.leaves[*l].shape.map(&u, size, &mut k, None);
+                    self.plan.leaves[*l].profile.map(&u, size, &mut k, None);
                     product.iter_mut().zip(&*k).for_each(|(p, k)| *p *= *k);
                 }
                 values.iter_mut().zip(&product).for_each(|(v, p)| *v += *p);
@@ -227,26 +227,24 @@ impl<T: Real> List<T> {
                     w.iter_mut().for_each(|w| *w *= T::of(term.factor));
                     for (_, other) in term.leaves.iter().enumerate().filter(|(j, _)| *j != i) {
                         self.features(*other, pairs, &mut u);
-                        self.program.leaves[*other]
-                            .shape
-                            .map(&u, size, &mut k, None);
+                        self.plan.leaves[*other].profile.map(&u, size, &mut k, None);
                         w.iter_mut().zip(&*k).for_each(|(w, k)| *w *= *k);
                     }
                     self.features(*l, pairs, &mut u);
-                    self.program.leaves[*l]
-                        .shape
+                    self.plan.leaves[*l]
+                        .profile
                         .map(&u, size, &mut k, Some(&mut slopes));
                     w.iter_mut().zip(&*slopes).for_each(|(w, s)| *w *= *s);
                     let learned = w.iter().zip(&*u).map(|(w, u)| w.as_f64() * u.as_f64());
-                    lengths[*l] += learned.sum::<f64>();
-                    self.pull(*l, pairs, &w, gradients);
+                    bandwidths[*l] += learned.sum::<f64>();
+                    self.backward(*l, pairs, &w, gradients);
                 }
             }
         }
     }
 
     fn rows(&self, l: usize, (i, j): (usize, usize)) -> (Feature, usize, &[T], &[T]) {
-        let feature = self.program.features[self.program.leaves[l].field];
+        let feature = self.plan.features[self.plan.leaves[l].field];
         let first = if feature == Feature::Cosine { 2 } else { 0 };
         let x = &self.points[first][i * self.d..][..self.d];
         (
@@ -273,7 +271,7 @@ impl<T: Real> List<T> {
         }
     }
 
-    fn pull(&self, l: usize, pairs: &[(usize, usize)], w: &[T], gradients: &mut [Vec<T>]) {
+    fn backward(&self, l: usize, pairs: &[(usize, usize)], w: &[T], gradients: &mut [Vec<T>]) {
         let two = T::of(2.0);
         for ((i, j), w) in pairs.iter().zip(w) {
             let (feature, first, x, y) = self.rows(l, (*i, *j));

@@ -1,35 +1,13 @@
 //! Maximum mean discrepancy and moment matching, differentiable on Candle tensors.
 //!
-//! Distances between samples, for any number of samples at once:
+//! The maximum mean discrepancy (MMD) is a distance between samples, for any number of samples at once:
 //!
 //! ```text
 //! MMD^2(x, y) = mean k(x, x') + mean k(y, y') - 2 mean k(x, y)
 //! ```
 //!
-//! | item | what it is |
-//! |---|---|
-//! | [`Kernel`] | Gaussian, Laplace, Matern and more; sums, products, multiples; learned lengths |
-//! | [`Mmd`], [`MmdFamily`] | all pairs, biased or unbiased, weighted; one kernel or several in one pass |
-//! | [`median_distance`], [`lengths_between_quantiles`] | kernel lengths from the data |
-//! | [`Mmd::blocks`], [`Mmd::incomplete`], [`Mmd::linear_time`] | estimates from some of the pairs |
-//! | [`Mmd::estimate`], [`Mmd::witness`] | with the asymptotic variance; where samples differ |
-//! | [`StreamingMmd`] | data in chunks |
-//! | [`RandomFeatures`], [`Nystrom`] | approximations in linear time |
-//! | [`PermutationTest`], [`WildBootstrap`], [`MmdAgg`], [`MmdFuse`] | whether two samples are of one distribution |
-//! | [`Hsic`] | whether two variables are independent |
-//! | [`Power`] | how large samples have to be |
-//! | [`moment_matching`] | squared differences of means, covariances and skewnesses |
-//! | [`CentralMoments`], [`coral`] | central moments of any order, covariances |
-//! | [`mod@reference`] | the same in plain tensor operations |
-//!
-//! Kernel values are never stored: memory is linear in the number of points. Points are taken about
-//! their common mean before distances are, so a shift costs no digits.
-//!
-//! Samples on a device stay there: [`Mmd`] and [`MmdFamily`] take a few launches for which the host does not wait, and numbers are
-//! not checked. With weights, learned lengths, products of kernels or the cosine they go through [`mod@reference`].
-//!
 //! ```
-//! use candle_core::{Device, Tensor};
+//! use decalign_mmd::candle_core::{Device, Tensor};
 //! use decalign_mmd::{Estimator, Kernel, Mmd};
 //!
 //! let x = Tensor::new(&[[0f32], [1.0], [2.0]], &Device::Cpu)?;
@@ -40,19 +18,47 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! The steps, in the order in which one takes them:
+//!
+//! | step | items |
+//! |---|---|
+//! | choose a kernel | [`Kernel`]: Gaussian, Laplace, Matern and more; sums, products, multiples; learned [`Bandwidth`]s |
+//! | choose its bandwidth | [`median_heuristic`], [`bandwidths_between_quantiles`] |
+//! | compare samples, all pairs | [`Mmd`], [`MmdFamily`]: biased or unbiased, weighted; several kernels in one pass |
+//! | from some of the pairs | [`Mmd::blocks`], [`Mmd::incomplete`], [`Mmd::linear_time`]; in chunks [`StreamingMmd`] |
+//! | approximately, in linear time | [`RandomFeatures`], [`Nystrom`] |
+//! | errors and explanations | [`Mmd::estimate`] with the asymptotic variance; [`Mmd::witness`] |
+//! | test two samples | [`PermutationTest`], [`WildBootstrap`], [`MmdAgg`], [`MmdFuse`]; sample sizes by [`Power`] |
+//! | test independence | [`HsicTest`] |
+//! | match moments instead | [`moment_matching`], [`central_moment_discrepancy`], [`coral`] |
+//! | check | [`mod@reference`]: the same in plain tensor operations |
+//!
+//! Kernel values are never stored: memory is linear in the number of points. Points are centred before
+//! distances are computed, so a shift costs no digits.
+//!
+//! # Devices
+//!
+//! On CUDA and Metal, [`Mmd::squared`], [`Mmd::root`], [`Mmd::mean_over_pairs`], [`Mmd::matrix`], [`MmdFamily`],
+//! [`Mmd::blocks`] and [`moment_matching`] (of up to eight samples) run in a few kernels of this crate, forward and
+//! backward; the host does not wait for them, and entries are not checked. With weights, learned bandwidths, products
+//! of kernels, the cosine or more than eight terms, MMD runs by [`mod@reference`] on the device, which holds n^2
+//! numbers; so do [`coral`] and [`central_moment_discrepancy`]. Hypothesis tests and quantiles copy their samples to
+//! the host. [`Mmd::incomplete`], [`Mmd::linear_time`], [`Mmd::estimate`], [`Mmd::witness`] and [`Nystrom`] take
+//! tensors on the CPU only; [`RandomFeatures`] are tensor operations on any device.
+//!
 //! Source: Gretton and others, A kernel two-sample test, JMLR 2012.
 
-mod bandwidth;
 mod coral;
 mod estimator;
 mod hypothesis;
 mod incomplete;
 mod kernel;
+mod kernel_product;
 mod mmd;
 mod moments;
 mod nystrom;
-mod pass;
-mod products;
+mod pairwise;
+mod quantiles;
 mod random_features;
 pub mod reference;
 mod sample;
@@ -60,20 +66,24 @@ mod statistic;
 mod streaming;
 mod variance;
 
-pub use bandwidth::{
-    distance_quantiles, lengths_between_quantiles, median_distance, median_distance_of_subsample,
-};
-pub use coral::{CentralMoments, coral};
-pub use decalign_core::{Error, Result};
+pub use candle_core;
+pub use coral::{central_moment_discrepancy, coral};
+pub use decalign_core::moments::CentralMomentDiscrepancy;
+pub use decalign_core::random::Stream;
+pub use decalign_core::{Error, ErrorKind, Result};
 pub use estimator::Estimator;
 pub use hypothesis::{
-    Aggregated, AggregatedKernel, Hsic, MmdAgg, MmdFuse, Outcome, PermutationTest, Power,
-    Resampling, SimulatedPower, Stopping, WildBootstrap,
+    AggregatedKernel, AggregatedOutcome, HsicTest, MmdAgg, MmdFuse, Outcome, PermutationTest,
+    Power, Resampling, SimulatedPower, Stopping, WildBootstrap,
 };
-pub use kernel::{Kernel, Length, Smoothness};
+pub use kernel::{Bandwidth, Kernel, Smoothness};
 pub use mmd::{Mmd, MmdFamily};
 pub use moments::moment_matching;
 pub use nystrom::Nystrom;
+pub use quantiles::{
+    bandwidths_between_quantiles, distance_quantiles, median_heuristic,
+    median_heuristic_of_subsample,
+};
 pub use random_features::RandomFeatures;
 pub use reference::VARIANCE_FLOOR;
 pub use sample::Sample;
@@ -84,7 +94,7 @@ pub use variance::Estimate;
 #[doc(hidden)]
 pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
     use candle_core::DType::{F32, F64};
-    let mut all = pass::device::programs()?;
+    let mut all = pairwise::device::programs()?;
     for dtype in [F32, F64] {
         all.push(moments::device::moments_program(dtype)?);
     }

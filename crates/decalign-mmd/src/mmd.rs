@@ -7,7 +7,7 @@ use decalign_core::{Elements, Error, Real, Result, with_real};
 
 use crate::estimator::Estimator;
 use crate::kernel::Kernel;
-use crate::pass::device;
+use crate::pairwise::device;
 use crate::reference;
 use crate::sample::{self, Sample};
 use crate::statistic::{Functional, Statistic};
@@ -18,8 +18,8 @@ use crate::statistic::{Functional, Statistic};
 /// MMD^2(x, y) = mean k(x, x') + mean k(y, y') - 2 mean k(x, y)
 /// ```
 ///
-/// It carries gradients to points, weights and learned kernel lengths; with one result they are
-/// found in the same pass as the value. Kernel values are never stored: memory is O(n d).
+/// It carries gradients to points, weights and learned bandwidths; of a single result they are
+/// computed in the same pass as the value. Kernel values are never stored: memory is O(n d).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -45,7 +45,7 @@ impl Mmd {
         Self { kernel, estimator }
     }
 
-    /// `MMD^2(x, y)`; of the biased estimator never negative.
+    /// `MMD^2(x, y)`, never negative with the biased estimator.
     ///
     /// # Shapes
     /// `x` (n, d), `y` (m, d), plain or with weights (n) and (m); n, m >= 1, or 2 for the unbiased
@@ -58,7 +58,7 @@ impl Mmd {
         self.one(&[x.into(), y.into()], Functional::mmd(0, 1, 1.0))
     }
 
-    /// `MMD(x, y) = sqrt(max(MMD^2, 0))`, a distance; its gradient is 0 where the value is.
+    /// `MMD(x, y) = sqrt(max(MMD^2, 0))`, a distance; the gradient is 0 where the value is 0.
     ///
     /// # Shapes
     /// As [`Mmd::squared`].
@@ -186,7 +186,7 @@ impl MmdFamily {
         let zeros = Tensor::zeros((self.kernels.len(), 1), values.dtype(), values.device())?;
         let values = values.reshape((self.kernels.len(), pairs.len()))?;
         let values = Tensor::cat(&[&values, &zeros], 1)?;
-        let place = |i: usize, j: usize| {
+        let position = |i: usize, j: usize| {
             let (low, high) = (i.min(j), i.max(j));
             if i == j {
                 pairs.len()
@@ -195,7 +195,7 @@ impl MmdFamily {
             }
         };
         let index = (0..m * m)
-            .map(|at| place(at / m, at % m) as u32)
+            .map(|at| position(at / m, at % m) as u32)
             .collect::<Vec<_>>();
         let index = Tensor::from_vec(index, m * m, values.device())?;
         Ok(values
@@ -232,7 +232,7 @@ fn at_least_two(samples: Vec<Sample>) -> Result<Vec<Sample>> {
     }
 }
 
-/// Fused where there is a kernel for it, by the reference elsewhere.
+/// By the fused loops on the CPU and the device kernels where there is one, else by the reference.
 pub(crate) fn evaluate(statistic: Statistic, samples: &[Sample]) -> Result<Tensor> {
     let Some(first) = samples.first() else {
         return statistic.evaluate(samples);
@@ -249,7 +249,7 @@ pub(crate) fn evaluate(statistic: Statistic, samples: &[Sample]) -> Result<Tenso
 /// `sqrt(max(v, 0))`, its gradient 0 where the value is.
 pub(crate) fn root(v: &Tensor) -> Result<Tensor> {
     if Backend::of(v)?.is_some() {
-        // A root below epsilon is rounding alone, and so is its gradient.
+        // A root below epsilon is rounding error, and so is its gradient.
         let epsilon = match v.dtype() {
             DType::F64 => f64::EPSILON,
             _ => f64::from(f32::EPSILON),
@@ -273,7 +273,7 @@ fn root_of<T: Real>(v: &Tensor) -> Result<Tensor> {
         let outer = b.gradient(0)?;
         let outer = Elements::<T>::new(&outer)?;
         let each = roots.iter().zip(outer.iter()).map(|(root, g)| {
-            // Below, the square is rounding alone, and so is its gradient.
+            // Below epsilon the square is rounding error, and so is its gradient.
             match *root > T::epsilon() {
                 true => *g * T::of(0.5) / *root,
                 false => T::zero(),

@@ -22,9 +22,9 @@ use crate::sample::{check_finite, check_points};
 /// M >= 2 tensors (n_m, d), n_m >= 1. The result is a scalar.
 ///
 /// # Errors
-/// When shapes or dtypes differ, or an entry is not finite. Entries on a device are not looked at: the result is NaN then.
+/// When shapes or dtypes differ, or an entry is not finite. Entries on a device are not checked: the result is NaN then.
 ///
-/// Source: DecAlign (ICLR 2026), homogeneous alignment, as in the public release.
+/// Source: DecAlign (ICLR 2026), homogeneous alignment, as in the reference implementation.
 pub fn moment_matching(samples: &[Tensor]) -> Result<Tensor> {
     let width = check_points(&samples.iter().collect::<Vec<_>>(), 2, 1)?;
     if let Some(backend) = Backend::of(&samples[0])? {
@@ -60,7 +60,7 @@ fn fused<T: Real>(samples: &[Tensor], width: usize) -> Result<Tensor> {
                 .iter()
                 .zip(moments.iter().zip(&differences))
                 .map(|(x, (m, d))| {
-                    let dx = m.gradient(d, outer, width);
+                    let dx = m.backward(d, outer, width);
                     Ok(Some(Tensor::from_vec(dx, x.dims(), x.device())?))
                 });
             each.collect()
@@ -129,7 +129,7 @@ impl<T: Real> Moments<T> {
     }
 
     /// The gradient with respect to the rows.
-    fn gradient(&self, given: &Difference, outer: f64, width: usize) -> Vec<T> {
+    fn backward(&self, given: &Difference, outer: f64, width: usize) -> Vec<T> {
         let n = self.centred.len() / width;
         let size = n as f64;
         let degrees = n.saturating_sub(1).max(1) as f64;
@@ -141,7 +141,7 @@ impl<T: Real> Moments<T> {
         let rows = Matrix::new(&self.centred, n, width);
         let difference = Matrix::new(&difference, width, width);
         matmul(&mut dx, width, rows, difference, Store::Write);
-        // Of every column the slope of its skewness: `constant + linear x + square x^2`.
+        // The slope of the skewness of every column: `constant + linear x + square x^2`.
         let slopes: Vec<[f64; 3]> = (0..width)
             .map(|i| {
                 let v = self.variance[i];

@@ -1,12 +1,12 @@
-//! The Nystrom approximation: MMD seen from a few landmarks.
+//! The Nystrom approximation: MMD projected on a few landmarks.
 
 use candle_core::{DType, Device, Tensor};
 use decalign_core::random::Stream;
 use decalign_core::{Elements, Error, Result};
 
-use crate::bandwidth::draw;
 use crate::kernel::Kernel;
-use crate::products::kernel_product;
+use crate::kernel_product::kernel_product;
+use crate::quantiles::draw;
 use crate::sample::{self, Sample};
 
 /// MMD in the span of L landmarks z,
@@ -17,19 +17,19 @@ use crate::sample::{self, Sample};
 ///
 /// in O(n L d) time: the squared length of the projection of the difference of mean embeddings, so never
 /// above the biased `MMD^2` (by more than rounding) and equal to it when every point is a landmark. It
-/// carries gradients to points and weights; landmarks count as constants.
+/// carries gradients to points and weights; landmarks are constants.
 ///
 /// Source: Chatalic, Schreuder, Rosasco and Rudi, Nystrom kernel mean embeddings (2022).
 #[derive(Clone, Debug)]
 pub struct Nystrom {
     kernel: Kernel,
     landmarks: Tensor,
-    /// The inverse of the Cholesky factor of `K(z, z)`, slightly regularised, (L, L) in f64. Its numbers
-    /// are the root of those of `K(z, z)^-1`, and so is their error.
+    /// The inverse of the Cholesky factor of `K(z, z)`, slightly regularised, (L, L) in f64. Its condition
+    /// number is the root of that of `K(z, z)`.
     inverse: Vec<f64>,
 }
 
-/// Added to the diagonal of `K(z, z)`, times its trace: equal landmarks must not divide by 0.
+/// Added to the diagonal of `K(z, z)`, times its trace, so that equal landmarks do not make it singular.
 const RIDGE: f64 = 1e-13;
 
 impl Nystrom {
@@ -103,7 +103,7 @@ impl Nystrom {
         sample::check_points(&[&self.landmarks, &x.points, &y.points], 3, 1)?;
         sample::check_with_weights(&[x.clone(), y.clone()], 2, 1)?;
         let (l, dtype) = (self.landmarks.dims()[0], x.points.dtype());
-        // In f64: the inverse magnifies rounding.
+        // The inverse magnifies rounding errors: compute in f64.
         let (x, y) = (x.to_dtype(DType::F64)?, y.to_dtype(DType::F64)?);
         let weights = x.difference(&y, l)?;
         let samples = [self.landmarks.to_dtype(DType::F64)?, x.points, y.points];

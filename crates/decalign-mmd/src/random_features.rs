@@ -1,10 +1,10 @@
-//! Random Fourier features: MMD in linear time, approximately.
+//! Random Fourier features: an approximation of MMD in linear time.
 
 use candle_core::{Device, Tensor};
 use decalign_core::random::Stream;
 use decalign_core::{Error, Result};
 
-use crate::kernel::{Form, Kernel, Length, Smoothness};
+use crate::kernel::Kernel;
 use crate::sample::{self, Sample};
 
 /// An approximation of a kernel by random frequencies w_1..w_D of its spectrum:
@@ -15,7 +15,7 @@ use crate::sample::{self, Sample};
 ///
 /// The mean over draws is the kernel, the standard deviation of an entry at most `1 / sqrt(2 D)`; `MMD^2`
 /// is off by `O(1 / sqrt D)` in O(n d D) time. Results carry gradients to points and weights, not to
-/// the kernel's length.
+/// the kernel's bandwidth.
 ///
 /// Source: Rahimi and Recht (2007); Zhao and Meng, FastMMD (2015).
 #[derive(Clone, Debug)]
@@ -44,35 +44,9 @@ impl RandomFeatures {
             [term] if term.factor == 1.0 && term.leaves.len() == 1 => &term.leaves[0],
             _ => return Err(unknown("a sum, product or multiple")),
         };
-        let l = leaf.length.as_ref().map_or(1.0, Length::value);
-        let normal = || stream.child(0).normal(width * count);
-        let frequencies = match leaf.form {
-            Form::GaussianLength => normal().into_iter().map(|z| z / l).collect(),
-            Form::GaussianVariance => normal().into_iter().map(|z| z / l.sqrt()).collect(),
-            Form::Laplace => {
-                let each = stream
-                    .child(0)
-                    .uniform(width * count, -0.5, 0.5)
-                    .into_iter();
-                each.map(|u| (std::f64::consts::PI * u).tan() / l).collect()
-            }
-            Form::Matern(smoothness) => {
-                // Multivariate t of as many degrees of freedom as twice the smoothness.
-                let degrees = match smoothness {
-                    Smoothness::Half => 1,
-                    Smoothness::ThreeHalves => 3,
-                    Smoothness::FiveHalves => 5,
-                };
-                let squares = stream.child(1).normal(degrees * count);
-                let scales: Vec<f64> = squares
-                    .chunks_exact(degrees)
-                    .map(|z| (degrees as f64 / z.iter().map(|v| v * v).sum::<f64>()).sqrt() / l)
-                    .collect();
-                let each = normal().into_iter().enumerate();
-                each.map(|(i, z)| z * scales[i % count]).collect()
-            }
-            _ => return Err(unknown("this one")),
-        };
+        let l = leaf.bandwidth.value();
+        let frequencies = leaf.family.frequencies(l, (width, count), stream);
+        let frequencies = frequencies.ok_or_else(|| unknown("this one"))?;
         Ok(Self {
             frequencies,
             width,
@@ -99,7 +73,7 @@ impl RandomFeatures {
         Ok((Tensor::cat(&[angles.cos()?, angles.sin()?], 1)? * scale)?)
     }
 
-    /// The weighted mean of `phi` over a sample: what two samples are compared by.
+    /// The weighted mean of `phi` over a sample.
     ///
     /// # Shapes
     /// The result is (2 D).
@@ -110,7 +84,7 @@ impl RandomFeatures {
         let x = x.into();
         sample::check_with_weights(std::slice::from_ref(&x), 1, 1)?;
         let features = self.features(&x.points)?;
-        Ok(features.broadcast_mul(&x.shares()?)?.sum(0)?)
+        Ok(features.broadcast_mul(&x.normalised_weights()?)?.sum(0)?)
     }
 
     /// The biased `MMD^2` of the approximate kernel, `|mean phi(x) - mean phi(y)|^2`: never negative.
@@ -120,7 +94,7 @@ impl RandomFeatures {
     pub fn squared(&self, x: impl Into<Sample>, y: impl Into<Sample>) -> Result<Tensor> {
         let samples = [x.into(), y.into()];
         sample::check_with_weights(&samples, 2, 1)?;
-        // About their common mean: angles stay small, and the kernel is the same.
+        // Subtract the common mean: angles stay small, and the kernel does not change.
         let pooled = Tensor::cat(&[&samples[0].points, &samples[1].points], 0)?.detach();
         let mean = pooled.to_dtype(candle_core::DType::F64)?.mean_keepdim(0)?;
         let mean = mean.to_dtype(pooled.dtype())?;

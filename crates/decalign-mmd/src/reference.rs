@@ -1,14 +1,15 @@
-//! The same in plain tensor operations: slow, obvious, differentiable by Candle itself.
+//! MMD and moments in plain tensor operations: slow, obvious, differentiable by Candle itself.
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
+use decalign_core::moments::CentralMomentDiscrepancy;
 use decalign_core::{Error, Result};
 
 use crate::estimator::Estimator;
-use crate::kernel::{Form, Kernel, Leaf, Length, Smoothness};
+use crate::kernel::{Kernel, root};
 use crate::sample::{self, Sample};
 use crate::statistic::{Functional, Statistic};
 
-/// The variance in a skewness's denominator is not taken below this.
+/// Lower bound of the variance in the denominator of a skewness.
 pub const VARIANCE_FLOOR: f64 = 1e-6;
 
 /// The mean over all pairs of a distance between two samples.
@@ -37,90 +38,22 @@ pub(crate) fn mean_over(
 /// # Errors
 /// When shapes or dtypes differ.
 pub fn kernel_matrix(kernel: &Kernel, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    let mut sum: Option<Tensor> = None;
-    for term in &kernel.terms {
-        let mut product: Option<Tensor> = None;
-        for leaf in &term.leaves {
-            let k = leaf_matrix(leaf, x, y)?;
-            product = Some(match product {
-                None => k,
-                Some(p) => (p * k)?,
-            });
-        }
-        let product = product.ok_or_else(|| Error::value("factors", 0, "there is one at least"))?;
-        let product = (product * term.factor)?;
-        sum = Some(match sum {
-            None => product,
-            Some(s) => (s + product)?,
-        });
-    }
-    sum.ok_or_else(|| Error::value("terms", 0, "there is one at least"))
+    let terms = kernel.terms.iter().map(|term| {
+        let leaves = term.leaves.iter();
+        let leaves = leaves.map(|leaf| leaf.family.matrix(x, y, &leaf.bandwidth));
+        Ok((reduce(leaves, |p, k| Ok((p * k)?))? * term.factor)?)
+    });
+    reduce(terms, |s, k| Ok((s + k)?))
 }
 
-fn leaf_matrix(leaf: &Leaf, x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    let differences = || -> Result<Tensor> { Ok(x.unsqueeze(1)?.broadcast_sub(&y.unsqueeze(0)?)?) };
-    let squares = || -> Result<Tensor> { Ok(differences()?.sqr()?.sum(D::Minus1)?) };
-    let over = |u: Tensor, factor: f64| divided(&u, leaf.length.as_ref(), factor);
-    let squared = |u: Tensor, factor: f64| over(over(u, 1.0)?, factor);
-    Ok(match leaf.form {
-        Form::GaussianLength => squared(squares()?, -0.5)?.exp()?,
-        Form::GaussianVariance => over(squares()?, -0.5)?.exp()?,
-        Form::Laplace => over(differences()?.abs()?.sum(D::Minus1)?, -1.0)?.exp()?,
-        Form::Matern(Smoothness::Half) => over(root(&squares()?)?, -1.0)?.exp()?,
-        Form::Matern(Smoothness::ThreeHalves) => {
-            let t = over(root(&squares()?)?, 3f64.sqrt())?;
-            ((&t + 1.0)? * t.neg()?.exp()?)?
-        }
-        Form::Matern(Smoothness::FiveHalves) => {
-            let t = over(root(&squares()?)?, 5f64.sqrt())?;
-            (((&t + 1.0)? + (t.sqr()? / 3.0)?)? * t.neg()?.exp()?)?
-        }
-        Form::InverseMultiquadric => (squared(squares()?, 1.0)? + 1.0)?.sqrt()?.recip()?,
-        Form::RationalQuadratic(alpha) => {
-            ((squared(squares()?, 0.5 / alpha)? + 1.0)?.log()? * -alpha)?.exp()?
-        }
-        Form::Energy => root(&squares()?)?.neg()?,
-        Form::Linear => product(x, y)?,
-        Form::Polynomial {
-            degree,
-            gamma,
-            offset,
-        } => {
-            let base = ((product(x, y)? * gamma)? + offset)?;
-            let mut power = base.clone();
-            for _ in 1..degree {
-                power = (power * &base)?;
-            }
-            power
-        }
-        Form::Cosine => product(&sample::directions(0, x)?, &sample::directions(1, y)?)?,
-    })
-}
-
-fn product(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    Ok(x.contiguous()?.matmul(&y.t()?.contiguous()?)?)
-}
-
-/// `factor u / length`.
-fn divided(u: &Tensor, length: Option<&Length>, factor: f64) -> Result<Tensor> {
-    let u = (u * factor)?;
-    Ok(match length {
-        None => u,
-        Some(l) => match l.tensor() {
-            None => (u / l.value())?,
-            Some(l) => {
-                let l = l.to_dtype(u.dtype())?.to_device(u.device())?;
-                u.broadcast_div(&l.reshape((1, 1))?)?
-            }
-        },
-    })
-}
-
-/// The root, its gradient 0 at 0.
-fn root(u: &Tensor) -> Result<Tensor> {
-    let positive = u.gt(&u.zeros_like()?)?;
-    let inside = positive.where_cond(u, &u.ones_like()?)?.sqrt()?;
-    Ok((inside * positive.to_dtype(u.dtype())?)?)
+/// Combines tensors from the first to the last.
+fn reduce(
+    mut tensors: impl Iterator<Item = Result<Tensor>>,
+    f: impl Fn(Tensor, Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let first = tensors.next();
+    let first = first.unwrap_or_else(|| Err(Error::value("terms", 0, "must be at least one")))?;
+    tensors.try_fold(first, |sum, x| f(sum, x?))
 }
 
 /// `MMD^2(x, y)`, see [`crate::Mmd::squared`].
@@ -153,7 +86,7 @@ pub fn mean_over_pairs(
 
 fn within(kernel: &Kernel, estimator: Estimator, x: &Sample) -> Result<Tensor> {
     let k = kernel_matrix(kernel, &x.points, &x.points)?;
-    let w = x.shares()?;
+    let w = x.normalised_weights()?;
     let outer = w.broadcast_mul(&w.t()?)?;
     match estimator {
         Estimator::Biased => Ok((k * outer)?.sum_all()?),
@@ -168,7 +101,10 @@ fn within(kernel: &Kernel, estimator: Estimator, x: &Sample) -> Result<Tensor> {
 
 fn across(kernel: &Kernel, x: &Sample, y: &Sample) -> Result<Tensor> {
     let k = kernel_matrix(kernel, &x.points, &y.points)?;
-    Ok((k * x.shares()?.broadcast_mul(&y.shares()?.t()?)?)?.sum_all()?)
+    Ok((k * x
+        .normalised_weights()?
+        .broadcast_mul(&y.normalised_weights()?.t()?)?)?
+    .sum_all()?)
 }
 
 pub(crate) fn evaluate(statistic: &Statistic, samples: &[Sample]) -> Result<Tensor> {
@@ -218,15 +154,9 @@ pub fn moment_matching(samples: &[Tensor]) -> Result<Tensor> {
     };
     mean_over(samples, |x, y| {
         let (x, y) = (moments(x)?, moments(y)?);
-        let mut total = None;
-        for (a, b) in x.iter().zip(&y) {
-            let mse = (a - b)?.sqr()?.mean_all()?;
-            total = Some(match total {
-                None => mse,
-                Some(sum) => (sum + mse)?,
-            });
-        }
-        total.ok_or_else(|| Error::value("moments", 0, "there are three"))
+        let each = x.iter().zip(&y);
+        let each = each.map(|(a, b)| Ok((a - b)?.sqr()?.mean_all()?));
+        reduce(each, |sum, mse| Ok((sum + mse)?))
     })
 }
 
@@ -252,11 +182,15 @@ pub fn coral(samples: &[Tensor]) -> Result<Tensor> {
     })
 }
 
-/// See [`crate::CentralMoments::discrepancy`]; the gradient where two moments are equal is 0.
+/// See [`crate::central_moment_discrepancy`]; the gradient where two moments are equal is 0.
 ///
 /// # Errors
 /// When shapes differ.
-pub fn central_moment_discrepancy(samples: &[Tensor], order: u32, span: f64) -> Result<Tensor> {
+pub fn central_moment_discrepancy(
+    samples: &[Tensor],
+    settings: CentralMomentDiscrepancy,
+) -> Result<Tensor> {
+    let (order, span) = (settings.order(), settings.span());
     mean_over(samples, |x, y| {
         let distance = |a: &Tensor, b: &Tensor, k: i32| -> Result<Tensor> {
             Ok((root(&(a - b)?.sqr()?.sum_all()?)? / span.powi(k))?)

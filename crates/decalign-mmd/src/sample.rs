@@ -1,9 +1,9 @@
-//! A sample: points, and what each weighs.
+//! Samples: weighted points.
 
-use candle_core::{D, DType, Tensor};
-use decalign_core::{Elements, Error, Real, Result};
+use candle_core::{D, DType, Device, Tensor};
+use decalign_core::{Elements, Error, Real, Result, analytic, with_real};
 
-/// Points, and what each weighs; made from `&points` or from `(&points, &weights)`.
+/// Points with optional weights, made from `&points` or from `(&points, &weights)`.
 ///
 /// # Shapes
 /// Points (n, d), n and d >= 1, in f32 or f64. Weights (n) of the same type, not negative, with a
@@ -40,7 +40,7 @@ impl From<&Sample> for Sample {
 
 impl Sample {
     /// Weights that sum to 1, as a column (n, 1), with gradients; 1 / n without weights.
-    pub(crate) fn shares(&self) -> Result<Tensor> {
+    pub(crate) fn normalised_weights(&self) -> Result<Tensor> {
         let n = self.points.dim(0)?;
         let w = match &self.weights {
             Some(w) => w.clone(),
@@ -82,15 +82,18 @@ impl Sample {
         }
     }
 
-    /// `[0 ; shares of x ; -shares of y]` (l + n + m, 1): what a difference of means weighs points by.
+    /// `[0 ; weights of x ; -weights of y]` (l + n + m, 1), each normalised: the weights of a difference of means.
     pub(crate) fn difference(&self, other: &Self, l: usize) -> Result<Tensor> {
-        let x = self.shares()?;
+        let x = self.normalised_weights()?;
         let zeros = Tensor::zeros((l, 1), x.dtype(), x.device())?;
-        Ok(Tensor::cat(&[&zeros, &x, &other.shares()?.neg()?], 0)?)
+        Ok(Tensor::cat(
+            &[&zeros, &x, &other.normalised_weights()?.neg()?],
+            0,
+        )?)
     }
 }
 
-/// The samples behind a slice of anything that is one.
+/// Converts a slice to samples.
 pub(crate) fn samples<'a, S>(given: &'a [S]) -> Vec<Sample>
 where
     &'a S: Into<Sample>,
@@ -98,7 +101,7 @@ where
     given.iter().map(Into::into).collect()
 }
 
-/// The width that all samples share; there are at least `count`, each of at least `least` rows.
+/// Checks that there are at least `count` samples, each of at least `least` rows; returns their common width.
 pub(crate) fn check(samples: &[Sample], count: usize, least: usize) -> Result<usize> {
     let points: Vec<&Tensor> = samples.iter().map(|s| &s.points).collect();
     let width = check_points(&points, count, least)?;
@@ -115,7 +118,7 @@ pub(crate) fn check(samples: &[Sample], count: usize, least: usize) -> Result<us
     Ok(width)
 }
 
-/// As [`check`], and the weights are weights.
+/// [`check`] and the values of the weights.
 pub(crate) fn check_with_weights(samples: &[Sample], count: usize, least: usize) -> Result<()> {
     check(samples, count, least)?;
     for (i, sample) in samples.iter().enumerate() {
@@ -126,7 +129,7 @@ pub(crate) fn check_with_weights(samples: &[Sample], count: usize, least: usize)
     Ok(())
 }
 
-/// As [`check`], of points alone.
+/// [`check`] of points without weights.
 pub(crate) fn check_points(points: &[&Tensor], count: usize, least: usize) -> Result<usize> {
     let Some(first) = points.first().filter(|_| points.len() >= count) else {
         let remedy = match count {
@@ -153,19 +156,12 @@ pub(crate) fn check_points(points: &[&Tensor], count: usize, least: usize) -> Re
     Ok(width)
 }
 
-/// An error that counts and locates what is not finite.
-pub(crate) fn check_finite<T: Real>(sample: usize, x: &[T], width: usize) -> Result<()> {
-    let Some(first) = x.iter().position(|v| !v.is_finite()) else {
-        return Ok(());
-    };
-    let count = x.iter().filter(|v| !v.is_finite()).count();
-    let (row, column) = (first / width, first % width);
-    let name = format!("sample {sample} at row {row}, column {column}");
-    let remedy = format!("must be finite ({count} entries are not)");
-    Err(Error::value(name, x[first], remedy))
+/// [`analytic::check_finite`] of sample `i`.
+pub(crate) fn check_finite<T: Real>(i: usize, x: &[T], width: usize) -> Result<()> {
+    analytic::check_finite(&format!("sample {i}"), x, width)
 }
 
-/// The weights of sample `i`.
+/// The weights of sample `i`, checked.
 pub(crate) fn read_weights<T: Real>(i: usize, weights: &Tensor) -> Result<Vec<T>> {
     let w = Elements::<T>::new(weights)?;
     if let Some(at) = w.iter().position(|v| !(v.is_finite() && *v >= T::zero())) {
@@ -180,17 +176,17 @@ pub(crate) fn read_weights<T: Real>(i: usize, weights: &Tensor) -> Result<Vec<T>
     Ok(w.to_vec())
 }
 
-/// Rows divided by their length, with gradients.
+/// Rows divided by their norms, with gradients.
 pub(crate) fn directions(i: usize, x: &Tensor) -> Result<Tensor> {
     let largest = x.abs()?.max_keepdim(D::Minus1)?.detach();
-    let least = largest.min_all()?.to_dtype(candle_core::DType::F64)?;
+    let least = largest.min_all()?.to_dtype(DType::F64)?;
     if least.to_scalar::<f64>()? <= 0.0 {
         let name = format!("the norm of a row of sample {i}");
         let remedy =
-            "a zero row has no direction: leave it out, or take another kernel than the cosine";
+            "a zero row has no direction: remove it, or take another kernel than the cosine";
         return Err(Error::value(name, 0, remedy));
     }
-    // By the largest entry first, so that squares neither vanish nor overflow.
+    // Divide by the largest entry first, so that squares neither vanish nor overflow.
     let x = x.broadcast_div(&largest)?;
     let norm = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
     Ok(x.broadcast_div(&norm)?)
@@ -198,13 +194,13 @@ pub(crate) fn directions(i: usize, x: &Tensor) -> Result<Tensor> {
 
 /// [`check_finite`] of a tensor.
 pub(crate) fn check_finite_tensor(i: usize, x: &Tensor) -> Result<()> {
-    let host = x.to_device(&candle_core::Device::Cpu)?;
+    let host = x.to_device(&Device::Cpu)?;
     let width = host.dims()[1];
-    decalign_core::with_real!("samples", host, T => check_finite(i, &Elements::<T>::new(&host)?, width))
+    with_real!("samples", host, T => check_finite(i, &Elements::<T>::new(&host)?, width))
 }
 
-/// [`read_weights`] without the numbers.
+/// The checks of [`read_weights`].
 fn check_weights(i: usize, w: &Tensor) -> Result<()> {
-    let host = w.to_device(&candle_core::Device::Cpu)?;
-    decalign_core::with_real!("weights", host, T => read_weights::<T>(i, &host).map(|_| ()))
+    let host = w.to_device(&Device::Cpu)?;
+    with_real!("weights", host, T => read_weights::<T>(i, &host).map(|_| ()))
 }

@@ -1,4 +1,4 @@
-//! Linear functions of kernel means, with gradients.
+//! Linear combinations of kernel means, with gradients.
 
 use candle_core::{Shape, Tensor};
 use decalign_core::op::{Output, record_one};
@@ -6,7 +6,9 @@ use decalign_core::{Elements, Error, Real, Result, with_real};
 
 use crate::estimator::Estimator;
 use crate::kernel::Kernel;
-use crate::pass::{Coefficient, Inputs, Pool, Program, Pulled, Sum, Target};
+use crate::pairwise::{
+    Coefficient, Inputs, KernelPlan, PairwiseGradients, PooledSamples, Sum, Target,
+};
 use crate::sample::Sample;
 
 /// `sum_i within_i mean k(x_i, x_i') + sum_ij across_ij mean k(x_i, x_j)`.
@@ -37,51 +39,66 @@ impl Functional {
     }
 }
 
-/// Kernels, how their means are taken, and what is made of them.
+/// Functionals of the means of some kernels.
 #[derive(Clone, Debug)]
 pub(crate) struct Statistic {
     pub(crate) kernels: Vec<Kernel>,
     pub(crate) estimator: Estimator,
     pub(crate) functionals: Vec<Functional>,
-    /// Whether values are squared distances, which rounding must not make negative.
+    /// Values are squared distances: biased ones are clamped at 0 against rounding.
     pub(crate) squares: bool,
-    /// Whether the result, one number, has no dimension.
+    /// The result is one number without dimensions.
     pub(crate) scalar: bool,
 }
 
 impl Statistic {
     /// Every functional of every kernel, kernel after kernel: `kernels.len() * functionals.len()`
-    /// numbers. All on the CPU.
+    /// numbers. The samples are on the CPU.
     pub(crate) fn evaluate(self, samples: &[Sample]) -> Result<Tensor> {
-        let least = match self.estimator {
-            Estimator::Biased => 1,
-            Estimator::Unbiased => 2,
-        };
-        // With unequal weights the mean over different points is not one of the points' own means.
+        // With unequal weights the unbiased means do not cancel the origin of a linear kernel.
         let weighted = samples.iter().any(|s| s.weights.is_some());
         let differences = self.estimator == Estimator::Biased || !weighted;
-        let program = Program::new(&self.kernels, differences);
-        let inputs = Inputs::new(samples, &program, (2, least))?;
-        with_real!("samples", inputs.points[0], T => self.fused::<T>(inputs, program))
+        let plan = KernelPlan::new(&self.kernels, differences);
+        let inputs = Inputs::new(samples, &plan, (2, self.estimator.min_points()))?;
+        with_real!("samples", inputs.points[0], T => self.fused::<T>(inputs, plan))
     }
 
-    fn fused<T: Real>(self, inputs: Inputs, program: Program) -> Result<Tensor> {
+    /// The pairs of samples that the functionals need, in order.
+    pub(crate) fn pairs(&self) -> Vec<(usize, usize)> {
+        let within = self.functionals.iter().flat_map(|f| &f.within);
+        let across = self.functionals.iter().flat_map(|f| &f.across);
+        let mut pairs: Vec<(usize, usize)> = within.map(|(i, _)| (*i, *i)).collect();
+        pairs.extend(across.map(|(i, j, _)| (*i, *j)));
+        pairs.sort_unstable();
+        pairs.dedup();
+        pairs
+    }
+
+    /// The gradients of the outputs with the kernel and the functional that each belongs to.
+    fn outputs<'a>(
+        &'a self,
+        outer: &'a [f64],
+    ) -> impl Iterator<Item = (usize, &'a Functional, f64)> {
+        let count = self.functionals.len();
+        let each = outer.iter().enumerate();
+        each.map(move |(at, outer)| (at / count, &self.functionals[at % count], *outer))
+    }
+
+    fn fused<T: Real>(self, inputs: Inputs, plan: KernelPlan) -> Result<Tensor> {
         let all: Vec<Tensor> = inputs.all(&self.kernels).into_iter().cloned().collect();
         let references: Vec<&Tensor> = all.iter().collect();
         let wanted = all.iter().any(Tensor::track_op);
         let weighted = inputs.weights.iter().flatten().any(Tensor::track_op);
         let outputs = self.kernels.len() * self.functionals.len();
-        let pool = Pool::<T>::new(&inputs, program, wanted)?;
+        let pool = PooledSamples::<T>::new(&inputs, plan, wanted)?;
         let means = Means::new(&self, &pool)?;
-        // One number: its gradient is known up to a factor, and found in the same pass.
+        // The gradient of one number is known up to a factor: compute it in the same pass.
         let (sums, ready) = match wanted && outputs == 1 {
             true => {
-                let mut pulled = pool.pull(
-                    &means.pairs,
-                    &Target::Sums(&means.coefficients(&self, &[1.0])),
-                    weighted,
-                )?;
-                (std::mem::take(&mut pulled.sums), Some(pulled))
+                let coefficients = means.coefficients(&self, &[1.0]);
+                let target = Target::Sums(&coefficients);
+                let mut found = pool.backward(&means.pairs, &target, weighted)?;
+                (std::mem::take(&mut found.sums), Some(found))
             }
             false => (pool.sums(&means.pairs)?, None),
         };
@@ -102,21 +119,16 @@ impl Statistic {
                 .map(|v| v.as_f64())
                 .collect();
             let again;
-            let (pulled, factor) = match &ready {
-                Some(pulled) => (pulled, outer[0]),
+            let (found, factor, outer) = match &ready {
+                Some(found) => (found, outer[0], vec![1.0]),
                 None => {
                     let coefficients = means.coefficients(&self, &outer);
-                    again = pool.pull(&means.pairs, &Target::Sums(&coefficients), weighted)?;
-                    (&again, 1.0)
+                    again = pool.backward(&means.pairs, &Target::Sums(&coefficients), weighted)?;
+                    (&again, 1.0, outer)
                 }
             };
-            let outer = if factor == 1.0 && ready.is_none() {
-                outer
-            } else {
-                vec![1.0]
-            };
             let masses = means.masses(&self, &sums, &outer);
-            self.gradients(&inputs, (&pool, pulled), &masses, factor, b.inputs)
+            self.gradients(&inputs, (&pool, found), &masses, factor, b.inputs)
         })
     }
 
@@ -124,14 +136,14 @@ impl Statistic {
     fn gradients<T: Real>(
         &self,
         inputs: &Inputs,
-        (pool, pulled): (&Pool<T>, &Pulled<T>),
+        (pool, found): (&PooledSamples<T>, &PairwiseGradients<T>),
         masses: &[(f64, f64)],
         factor: f64,
         like: &[Tensor],
     ) -> Result<Vec<Option<Tensor>>> {
         let mut gradients = Vec::with_capacity(like.len());
         let scale = T::of(factor);
-        for rows in pulled.points.iter().chain(&pulled.directions) {
+        for rows in found.points.iter().chain(&found.directions) {
             let like = &like[gradients.len()];
             let rows: Vec<T> = rows.iter().map(|v| *v * scale).collect();
             gradients.push(Some(Tensor::from_vec(rows, like.dims(), like.device())?));
@@ -143,7 +155,7 @@ impl Statistic {
                 pool.weights[b][..n].iter()
             });
             let (mass, square) = masses[i];
-            let each = pulled.weights[i]
+            let each = found.weights[i]
                 .iter()
                 .zip(own)
                 .map(|(g, a)| T::of(factor * (g.as_f64() + mass + 2.0 * square * a.as_f64())));
@@ -154,25 +166,28 @@ impl Statistic {
             };
             gradients.push(gradient);
         }
-        gradients.extend(length_gradients(&self.kernels, &pulled.lengths, factor)?);
+        gradients.extend(bandwidth_gradients(
+            &self.kernels,
+            &found.bandwidths,
+            factor,
+        )?);
         Ok(gradients)
     }
 }
 
-/// Gradients with respect to the learned lengths of kernels, given `sum W u` of every leaf.
-pub(crate) fn length_gradients(
+/// Gradients with respect to the learned bandwidths of kernels, given `sum W u` of every leaf.
+pub(crate) fn bandwidth_gradients(
     kernels: &[Kernel],
-    lengths: &[f64],
+    sums: &[f64],
     factor: f64,
 ) -> Result<Vec<Option<Tensor>>> {
     let mut gradients = Vec::new();
-    for (leaf, sum) in kernels.iter().flat_map(Kernel::leaves).zip(lengths) {
-        let Some(length) = &leaf.length else { continue };
-        let Some(tensor) = length.tensor() else {
+    for (leaf, sum) in kernels.iter().flat_map(Kernel::leaves).zip(sums) {
+        let Some(tensor) = leaf.bandwidth.tensor() else {
             continue;
         };
-        // The kernel is a function of u / length^power.
-        let slope = -leaf.power() / length.value() * sum * factor;
+        // The kernel is a function of u / bandwidth^power.
+        let slope = -leaf.family.power() / leaf.bandwidth.value() * sum * factor;
         let gradient = Tensor::full(slope, tensor.dims(), tensor.device())?;
         gradients.push(Some(gradient.to_dtype(tensor.dtype())?));
     }
@@ -182,24 +197,19 @@ pub(crate) fn length_gradients(
 /// Kernel means of the pairs of samples that some functionals need.
 struct Means {
     pairs: Vec<(usize, usize)>,
-    /// Of every sample the sum of weights and of their squares.
+    /// The sums of the weights and of their squares, of every sample.
     masses: Vec<(f64, f64)>,
 }
 
 impl Means {
-    fn new<T: Real>(statistic: &Statistic, pool: &Pool<T>) -> Result<Self> {
-        let within = statistic.functionals.iter().flat_map(|f| &f.within);
-        let across = statistic.functionals.iter().flat_map(|f| &f.across);
-        let mut pairs: Vec<(usize, usize)> = within.map(|(i, _)| (*i, *i)).collect();
-        pairs.extend(across.map(|(i, j, _)| (*i, *j)));
-        pairs.sort_unstable();
-        pairs.dedup();
+    fn new<T: Real>(statistic: &Statistic, pool: &PooledSamples<T>) -> Result<Self> {
+        let pairs = statistic.pairs();
         let masses = pool.masses.clone();
         for (i, (mass, square)) in masses.iter().enumerate() {
             let left = mass * mass - square;
             if statistic.estimator == Estimator::Unbiased && left <= 1e-12 * mass * mass {
-                let name = format!("the number of points of sample {i} that weigh something");
-                return Err(Error::value(name, 1, "the unbiased estimator takes two"));
+                let name = format!("the number of points of sample {i} with positive weight");
+                return Err(Error::value(name, 1, "the unbiased estimator needs two"));
             }
         }
         Ok(Self { pairs, masses })
@@ -209,7 +219,7 @@ impl Means {
         self.pairs.binary_search(&(i, j)).unwrap_or(0)
     }
 
-    /// What a mean within sample i is divided by, and the weight of its diagonal.
+    /// The divisor of a mean within sample i, and the weight of its diagonal.
     fn divisor(&self, i: usize, estimator: Estimator) -> (f64, f64) {
         let (mass, square) = self.masses[i];
         match estimator {
@@ -253,12 +263,7 @@ impl Means {
     fn coefficients(&self, statistic: &Statistic, outer: &[f64]) -> Vec<Vec<Coefficient>> {
         let kernels = statistic.kernels.len();
         let mut all = vec![vec![Coefficient::default(); kernels]; self.pairs.len()];
-        for (at, outer) in outer.iter().enumerate() {
-            let (q, f) = (
-                at / statistic.functionals.len(),
-                at % statistic.functionals.len(),
-            );
-            let f = &statistic.functionals[f];
+        for (q, f, outer) in statistic.outputs(outer) {
             for (i, c) in &f.within {
                 let (divisor, diagonal) = self.divisor(*i, statistic.estimator);
                 let to = &mut all[self.place(*i, *i)][q];
@@ -276,12 +281,7 @@ impl Means {
     /// The gradient with respect to the sum of the weights of every sample, and of their squares.
     fn masses(&self, statistic: &Statistic, sums: &[Vec<Sum>], outer: &[f64]) -> Vec<(f64, f64)> {
         let mut gradients = vec![(0.0, 0.0); self.masses.len()];
-        for (at, outer) in outer.iter().enumerate() {
-            let (q, f) = (
-                at / statistic.functionals.len(),
-                at % statistic.functionals.len(),
-            );
-            let f = &statistic.functionals[f];
+        for (q, f, outer) in statistic.outputs(outer) {
             for (i, c) in &f.within {
                 let (divisor, diagonal) = self.divisor(*i, statistic.estimator);
                 let slope = outer * c * self.within(*i, q, statistic.estimator, sums) / divisor;

@@ -8,9 +8,8 @@ use crate::kernel::Kernel;
 use crate::mmd::Mmd;
 use crate::sample::Sample;
 
-/// The mean of the unbiased `MMD^2` of chunks, each weighing as much as the smaller of its samples: memory
-/// and time of one chunk at a time. Unbiased, and as exact as [`Mmd::blocks`] of blocks as large; it
-/// carries no gradients.
+/// The mean of the unbiased `MMD^2` of chunks, weighted by the size of the smaller of their samples: it needs
+/// memory for one chunk. It is as precise as [`Mmd::blocks`] with blocks of that size and carries no gradients.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -20,7 +19,7 @@ use crate::sample::Sample;
 ///     let x = Tensor::new(&[[0f32], [1.0 + chunk as f32]], &Device::Cpu)?;
 ///     stream.push(&x, &(&x + 1.0)?)?;
 /// }
-/// // Chunks of two points say little: the deviation is as large as the mean.
+/// // Chunks of two points say little: the standard deviation is as large as the mean.
 /// assert!(stream.squared()?.powi(2) < 4.0 * stream.variance().unwrap());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -48,13 +47,13 @@ impl StreamingMmd {
         }
     }
 
-    /// Takes a chunk of both samples in.
+    /// Adds a chunk of both samples.
     ///
     /// # Shapes
-    /// `x` (n, d), `y` (m, d), plain or with weights (n) and (m), on one scale in all chunks; n, m >= 2.
+    /// `x` (n, d), `y` (m, d), plain or with weights (n) and (m), on the same scale in all chunks; n, m >= 2.
     ///
     /// # Errors
-    /// As [`Mmd::squared`]; what came before is kept then.
+    /// As [`Mmd::squared`]; earlier chunks are kept.
     pub fn push(&mut self, x: impl Into<Sample>, y: impl Into<Sample>) -> Result<()> {
         let (x, y) = (x.into().detach(), y.into().detach());
         let value = self.mmd.squared(&x, &y)?;
@@ -70,7 +69,7 @@ impl StreamingMmd {
         Ok(())
     }
 
-    /// How many chunks there were.
+    /// The number of chunks so far.
     pub fn chunks(&self) -> usize {
         self.chunks
     }

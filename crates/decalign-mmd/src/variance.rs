@@ -1,14 +1,15 @@
-//! How far an estimate is off: the asymptotic variance, and the witness function.
+//! The asymptotic variance of an estimate, and the witness function.
 
 use candle_core::{DType, Tensor};
 use decalign_core::{Error, Result};
 
+use crate::kernel_product::kernel_product;
 use crate::mmd::Mmd;
-use crate::products::kernel_product;
 use crate::sample::{self, Sample};
 
-/// `MMD^2` and what is known of its error.
+/// An estimate of `MMD^2` and its variance.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Estimate {
     /// The unbiased estimate, a scalar.
     pub squared: Tensor,
@@ -27,20 +28,23 @@ impl Mmd {
     /// weighted, and `Var_x(a) / n` is `sum p_i^2 (a_i - mean a)^2 / (1 - sum p_i^2)`. It is the leading term
     /// where the distributions differ; where they are equal it tends to 0 faster than the true variance.
     /// Both carry gradients, so `squared / sqrt(variance)`, which governs the power of a test, can be
-    /// maximised. The estimator of the [`Mmd`] does not count.
+    /// maximised. The estimator of the [`Mmd`] is not used.
     ///
     /// # Shapes
     /// `x` (n, d), `y` (m, d), plain or with weights (n) and (m); n and m >= 2.
     ///
     /// # Errors
-    /// As [`Mmd::squared`], and when fewer than two points of a sample weigh something.
+    /// As [`Mmd::squared`], and when fewer than two points of a sample have positive weight.
     ///
     /// Source: Hoeffding (1948); Sutherland and others (2017); Liu and others (2020).
     pub fn estimate(&self, x: impl Into<Sample>, y: impl Into<Sample>) -> Result<Estimate> {
         let given = [x.into(), y.into()];
         sample::check_with_weights(&given, 2, 2)?;
-        let sides = [Side::new(0, &given[0])?, Side::new(1, &given[1])?];
-        let (p, q) = (&sides[0].shares, &sides[1].shares);
+        let terms = [
+            SampleTerm::new(0, &given[0])?,
+            SampleTerm::new(1, &given[1])?,
+        ];
+        let (p, q) = (&terms[0].weights, &terms[1].weights);
         // Weighted row sums over x and over y, the diagonal included.
         let vectors = Tensor::cat(
             &[
@@ -54,11 +58,11 @@ impl Mmd {
         let sums = kernel_product(self.kernel(), &points, &pairs, &vectors)?;
         let n = points[0].dims()[0];
         let mut parts = Vec::with_capacity(2);
-        for (i, (side, x)) in sides.iter().zip(&points).enumerate() {
+        for (i, (term, x)) in terms.iter().zip(&points).enumerate() {
             let sums = sums.narrow(0, i * n, x.dims()[0])?;
             let others = sums.narrow(1, 1 - i, 1)?;
             let diagonal = self.diagonal(x)?.unsqueeze(1)?;
-            parts.push(side.estimate(&sums.narrow(1, i, 1)?, &diagonal, &others)?);
+            parts.push(term.estimate(&sums.narrow(1, i, 1)?, &diagonal, &others)?);
         }
         Ok(Estimate {
             squared: (&parts[0].squared + &parts[1].squared)?,
@@ -66,7 +70,7 @@ impl Mmd {
         })
     }
 
-    /// `k(x_i, x_i)` of every point.
+    /// `k(x_i, x_i)`.
     fn diagonal(&self, x: &Tensor) -> Result<Tensor> {
         let n = x.dims()[0];
         let index: Vec<u32> = (0..n as u32).collect();
@@ -99,29 +103,29 @@ impl Mmd {
     }
 }
 
-/// What one sample adds to an estimate.
-struct Side {
+/// The contribution of one sample to an estimate.
+struct SampleTerm {
     /// Weights that sum to 1, (n, 1).
-    shares: Tensor,
-    /// `1 - sum p^2`: the share of pairs of different points.
+    weights: Tensor,
+    /// `1 - sum p^2`: the weight of all pairs of different points.
     different: Tensor,
 }
 
-impl Side {
+impl SampleTerm {
     fn new(i: usize, sample: &Sample) -> Result<Self> {
-        let shares = sample.shares()?;
-        let different = (1.0 - shares.sqr()?.sum_all()?)?;
+        let weights = sample.normalised_weights()?;
+        let different = (1.0 - weights.sqr()?.sum_all()?)?;
         if different.to_dtype(DType::F64)?.to_scalar::<f64>()? < 1e-6 {
-            let name = format!("the number of points of sample {i} that weigh something");
-            return Err(Error::value(name, 1, "the unbiased estimator takes two"));
+            let name = format!("the number of points of sample {i} with positive weight");
+            return Err(Error::value(name, 1, "the unbiased estimator needs two"));
         }
-        Ok(Self { shares, different })
+        Ok(Self { weights, different })
     }
 
-    /// The mean within less that across, and its variance: of every point the weighted sums over its own
-    /// sample and the other, and `k(x, x)`; all (n, 1).
+    /// The mean within minus the mean across, and its variance, given the weighted sums over the own sample and
+    /// the other and `k(x, x)` of every point, all (n, 1).
     fn estimate(&self, own: &Tensor, diagonal: &Tensor, across: &Tensor) -> Result<Estimate> {
-        let p = &self.shares;
+        let p = &self.weights;
         let own = (own - (p * diagonal)?)?;
         let within = (p * &own)?.sum_all()?.div(&self.different)?;
         let squared = (within - (p * across)?.sum_all()?)?;

@@ -9,9 +9,10 @@ use common::{distance, kernels, normal, same, value};
 use decalign_core::random::Stream;
 use decalign_core::{Result, gradcheck};
 use decalign_mmd::{
-    CentralMoments, Estimator, Kernel, Mmd, Nystrom, RandomFeatures, Smoothness, StreamingMmd,
-    coral, distance_quantiles, lengths_between_quantiles, median_distance,
-    median_distance_of_subsample, moment_matching, reference,
+    CentralMomentDiscrepancy, Estimator, Kernel, Mmd, Nystrom, RandomFeatures, Smoothness,
+    StreamingMmd, bandwidths_between_quantiles, central_moment_discrepancy, coral,
+    distance_quantiles, median_heuristic, median_heuristic_of_subsample, moment_matching,
+    reference,
 };
 
 fn sorted_distances(x: &Tensor) -> Vec<f64> {
@@ -59,27 +60,27 @@ fn median_rules() -> Result<()> {
     let x = Tensor::new(&[[0.0f64], [1.0]], &Device::Cpu)?;
     let y = Tensor::new(&[[4.0f64]], &Device::Cpu)?;
     // Distances 1, 3, 4.
-    assert_eq!(median_distance(&[x.clone(), y.clone()])?, 3.0);
+    assert_eq!(median_heuristic(&[x.clone(), y.clone()])?, 3.0);
     assert_eq!(
-        median_distance_of_subsample(&[x, y], 9, Stream::new(1, 0))?,
+        median_heuristic_of_subsample(&[x, y], 9, Stream::new(1, 0))?,
         3.0
     );
     let z = normal(&[600, 4], 0);
     let (all, some) = (
-        median_distance(std::slice::from_ref(&z))?,
-        median_distance_of_subsample(std::slice::from_ref(&z), 200, Stream::new(1, 0))?,
+        median_heuristic(std::slice::from_ref(&z))?,
+        median_heuristic_of_subsample(std::slice::from_ref(&z), 200, Stream::new(1, 0))?,
     );
     assert!((all - some).abs() < 0.1 * all && all != some);
-    let grid = lengths_between_quantiles(std::slice::from_ref(&z), (0.05, 0.95), 5)?;
+    let grid = bandwidths_between_quantiles(std::slice::from_ref(&z), (0.05, 0.95), 5)?;
     let ends = distance_quantiles(&[z], &[0.05, 0.95])?;
     assert!((grid[0] - ends[0]).abs() < 1e-12 && (grid[4] - ends[1]).abs() < 1e-12);
     assert!((grid[1] / grid[0] - grid[4] / grid[3]).abs() < 1e-12);
     let equal = Tensor::ones((4, 2), DType::F32, &Device::Cpu)?;
-    let message = median_distance(std::slice::from_ref(&equal))
+    let message = median_heuristic(std::slice::from_ref(&equal))
         .unwrap_err()
         .to_string();
-    assert!(message.contains("give a length"), "{message}");
-    assert!(median_distance(&[equal.narrow(0, 0, 1)?]).is_err());
+    assert!(message.contains("give a bandwidth"), "{message}");
+    assert!(median_heuristic(&[equal.narrow(0, 0, 1)?]).is_err());
     assert!(distance_quantiles(&[equal], &[1.5]).is_err());
     Ok(())
 }
@@ -317,7 +318,7 @@ fn moments_equal_their_references() -> Result<()> {
         let each = sizes.iter().enumerate();
         each.map(|(i, n)| normal(&[*n, d], i as u64)).collect()
     };
-    let cmd = CentralMoments::new(5, 2.0)?;
+    let cmd = CentralMomentDiscrepancy::new(5, 2.0)?;
     for samples in [
         of(&[5, 3], 4),
         of(&[32, 32, 32], 16),
@@ -332,13 +333,20 @@ fn moments_equal_their_references() -> Result<()> {
             &reference::moment_matching,
         );
         same(&samples, tolerance, &coral, &reference::coral);
-        same(&samples, tolerance, &|x| cmd.discrepancy(x), &|x| {
-            reference::central_moment_discrepancy(x, 5, 2.0)
-        });
+        same(
+            &samples,
+            tolerance,
+            &|x| central_moment_discrepancy(x, cmd),
+            &|x| reference::central_moment_discrepancy(x, cmd),
+        );
     }
     let samples = of(&[4, 3, 5], 3);
     gradcheck(&samples, 1e-7, |x| {
-        Ok(vec![moment_matching(x)?, coral(x)?, cmd.discrepancy(x)?])
+        Ok(vec![
+            moment_matching(x)?,
+            coral(x)?,
+            central_moment_discrepancy(x, cmd)?,
+        ])
     })
 }
 
@@ -347,7 +355,7 @@ fn moments_are_zero_with_finite_gradients_at_equality() -> Result<()> {
     let x = candle_core::Var::from_tensor(&normal(&[6, 3], 0))?;
     let samples = [x.as_tensor().clone(), x.detach()];
     for y in [
-        CentralMoments::new(4, 1.0)?.discrepancy(&samples)?,
+        central_moment_discrepancy(&samples, CentralMomentDiscrepancy::new(4, 1.0)?)?,
         coral(&samples)?,
         moment_matching(&samples)?,
     ] {
@@ -356,9 +364,14 @@ fn moments_are_zero_with_finite_gradients_at_equality() -> Result<()> {
     }
     // A shift moves the mean alone, by its length.
     let shifted = (&samples[0] + 3.0)?;
-    let cmd = value(&CentralMoments::new(4, 2.0)?.discrepancy(&[samples[0].clone(), shifted])?);
+    let settings = CentralMomentDiscrepancy::new(4, 2.0)?;
+    let cmd = central_moment_discrepancy(&[samples[0].clone(), shifted], settings)?;
+    let cmd = value(&cmd);
     assert!((cmd - 27f64.sqrt() / 2.0).abs() < 1e-12);
-    assert!(CentralMoments::new(0, 1.0).is_err() && CentralMoments::new(2, 0.0).is_err());
+    assert!(
+        CentralMomentDiscrepancy::new(0, 1.0).is_err()
+            && CentralMomentDiscrepancy::new(2, 0.0).is_err()
+    );
     let nan = Tensor::new(&[[0.0, f64::NAN, 2.0]], &Device::Cpu)?;
     let message = coral(&[samples[0].clone(), nan.clone()])
         .unwrap_err()

@@ -7,7 +7,7 @@ mod common;
 use candle_core::{DType, Device, Tensor};
 use common::{kernels, normal};
 use decalign_core::{Elements, Result};
-use decalign_mmd::{Estimator, Hsic, Kernel, Resampling, Stopping, reference};
+use decalign_mmd::{Estimator, HsicTest, Kernel, Resampling, Stopping, reference};
 
 const BOTH: [Estimator; 2] = [Estimator::Biased, Estimator::Unbiased];
 
@@ -35,9 +35,9 @@ fn values_are_those_of_numpy() -> Result<()> {
         (Estimator::Biased, HSIC.0, DISTANCE.0),
         (Estimator::Unbiased, HSIC.1, DISTANCE.1),
     ] {
-        let test = Hsic::new(gaussian(0.8), Kernel::laplace(0.5)?, estimator, few());
+        let test = HsicTest::new(gaussian(0.8), Kernel::laplace(0.5)?, estimator, few());
         assert!((test.value(&x, &y)? - hsic).abs() < 1e-14);
-        let distances = Hsic::distance_covariance(estimator, few());
+        let distances = HsicTest::distance_covariance(estimator, few());
         assert!((distances.value(&x, &y)? - distance).abs() < 1e-14);
         assert_eq!(distances.test(&x, &y)?.statistic, distances.value(&x, &y)?);
     }
@@ -78,7 +78,7 @@ fn naive(k: &Tensor, l: &Tensor, estimator: Estimator) -> Result<f64> {
     let n = n as f64;
     Ok(match estimator {
         Estimator::Biased => sum / (n * n),
-        Estimator::Unbiased => sum / (n * (n - 3.0)),
+        _ => sum / (n * (n - 3.0)),
     })
 }
 
@@ -97,14 +97,14 @@ fn every_kernel_equals_the_definition() -> Result<()> {
                 let k = reference::kernel_matrix(&kernel, &x, &x)?;
                 let l = reference::kernel_matrix(&other, &y, &y)?;
                 let want = naive(&k, &l, estimator)?;
-                let test = Hsic::new(kernel.clone(), other.clone(), estimator, few());
+                let test = HsicTest::new(kernel.clone(), other.clone(), estimator, few());
                 let got = test.value(&x, &y)?;
                 assert!(
                     (got - want).abs() < 1e-11 * want.abs().max(1.0),
                     "{i}: {got} {want}"
                 );
                 // And the other way round.
-                let test = Hsic::new(other, kernel.clone(), estimator, few());
+                let test = HsicTest::new(other, kernel.clone(), estimator, few());
                 let got = test.value(&y, &x)?;
                 assert!(
                     (got - want).abs() < 1e-11 * want.abs().max(1.0),
@@ -143,7 +143,7 @@ fn orders_are_as_likely_as_each_other() -> Result<()> {
     let y = (normal(&[5, 2], 2) + (&x * 0.7)?)?;
     for estimator in BOTH {
         let settings = Resampling::seeded(4).draws(4999);
-        let test = Hsic::new(gaussian(1.0), gaussian(1.0), estimator, settings);
+        let test = HsicTest::new(gaussian(1.0), gaussian(1.0), estimator, settings);
         let found = test.test(&x, &y)?;
         let mut reached = 0;
         for order in orders(5) {
@@ -168,7 +168,7 @@ fn the_level_is_kept_and_p_values_uniform() -> Result<()> {
         for i in 0..400 {
             let (x, y) = (normal(&[12, 2], 2 * i), normal(&[12, 1], 2 * i + 1));
             let settings = Resampling::seeded(i).draws(99);
-            let test = Hsic::new(gaussian(1.0), gaussian(1.0), estimator, settings);
+            let test = HsicTest::new(gaussian(1.0), gaussian(1.0), estimator, settings);
             p.push(test.test(&x, &y)?.p_value);
         }
         for level in [0.05, 0.1, 0.2, 0.5, 0.8] {
@@ -192,10 +192,10 @@ fn dependence_is_found() -> Result<()> {
     let spread = (first.abs()? * &noise)?;
     for (name, y) in [("linear", linear), ("squared", squared), ("spread", spread)] {
         for estimator in BOTH {
-            let test = Hsic::new(gaussian(1.0), gaussian(0.5), estimator, settings);
+            let test = HsicTest::new(gaussian(1.0), gaussian(0.5), estimator, settings);
             assert!(test.test(&x, &y)?.rejected, "{name}");
         }
-        let test = Hsic::distance_covariance(Estimator::Unbiased, settings);
+        let test = HsicTest::distance_covariance(Estimator::Unbiased, settings);
         assert!(name == "spread" || test.test(&x, &y)?.rejected, "{name}");
     }
     Ok(())
@@ -214,7 +214,7 @@ fn stopping_and_threads_do_not_change_decisions() -> Result<()> {
                 let x = normal(&[210, 2], i).to_dtype(DType::F32)?;
                 let y =
                     (normal(&[210, 2], 50 + i).to_dtype(DType::F32)? + (&x * (0.05 * i as f64))?)?;
-                let test = Hsic::distance_covariance(Estimator::Unbiased, few());
+                let test = HsicTest::distance_covariance(Estimator::Unbiased, few());
                 let (full, some) = (
                     test.test(&x, &y)?,
                     test.stopping(Stopping::WhenCertain).test(&x, &y)?,
@@ -237,7 +237,7 @@ fn degenerate_and_bad_input() -> Result<()> {
         let x = x.to_dtype(dtype)?;
         let same = (Tensor::ones((30, 1), dtype, &Device::Cpu)? * 0.3)?;
         for estimator in BOTH {
-            let test = Hsic::new(
+            let test = HsicTest::new(
                 gaussian(0.7),
                 Kernel::polynomial(2, 0.7, 0.3)?,
                 estimator,
@@ -250,7 +250,7 @@ fn degenerate_and_bad_input() -> Result<()> {
             );
         }
     }
-    let test = Hsic::new(gaussian(1.0), gaussian(1.0), Estimator::Unbiased, few());
+    let test = HsicTest::new(gaussian(1.0), gaussian(1.0), Estimator::Unbiased, few());
     let says = |x: &Tensor, y: &Tensor, words: &str| {
         let text = test.test(x, y).unwrap_err().to_string();
         assert!(text.contains(words), "{text}");
@@ -267,10 +267,10 @@ fn degenerate_and_bad_input() -> Result<()> {
         (30, 1),
         &Device::Cpu,
     )?;
-    let energy = Hsic::distance_covariance(Estimator::Biased, few());
+    let energy = HsicTest::distance_covariance(Estimator::Biased, few());
     assert!(energy.test(&far, &far).is_err());
     let found =
-        Hsic::new(gaussian(1.0), gaussian(1.0), Estimator::Biased, few()).test(&far, &far)?;
+        HsicTest::new(gaussian(1.0), gaussian(1.0), Estimator::Biased, few()).test(&far, &far)?;
     assert!(found.p_value.is_finite());
     Ok(())
 }

@@ -410,7 +410,7 @@ fn bad_input_is_named() -> Result<()> {
     assert!(message(mmd.squared((&x, &w(&[1.0, 1.0])), &x)).contains("weights of sample 0"));
     assert!(message(mmd.squared((&x, &w(&[1.0, -1.0, 1.0])), &x)).contains("weight 1 of sample 0"));
     assert!(message(mmd.squared((&x, &w(&[0.0, 0.0, 0.0])), &x)).contains("sum of the weights"));
-    assert!(message(mmd.squared((&x, &w(&[1.0, 0.0, 0.0])), &x)).contains("takes two"));
+    assert!(message(mmd.squared((&x, &w(&[1.0, 0.0, 0.0])), &x)).contains("needs two"));
     for l in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         assert!(Kernel::gaussian_variance(l).is_err() && Kernel::laplace(l).is_err());
         assert!(Kernel::rational_quadratic(l, 1.0).is_err() && gaussian.clone().scaled(l).is_err());

@@ -181,7 +181,7 @@ fn what_is_no_weight_is_named() -> Result<()> {
         mmd.estimate((&x[0], &one), &x[2]).unwrap_err().to_string(),
         mmd.squared((&x[0], &one), &x[2]).unwrap_err().to_string(),
     ] {
-        assert!(message.contains("takes two"), "{message}");
+        assert!(message.contains("needs two"), "{message}");
     }
     Ok(())
 }

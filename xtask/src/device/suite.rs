@@ -9,7 +9,7 @@ use crate::process::{call, cargo};
 /// Programs that time kernels.
 const TIMED: [[&str; 4]; 4] = [
     ["-p", "decalign-benches", "--bin", "device_sinkhorn"],
-    ["-p", "decalign-mmd", "--example", "device_mmd"],
+    ["-p", "decalign-benches", "--bin", "device_mmd"],
     ["-p", "decalign-gmm", "--example", "device_em"],
     ["-p", "decalign-fusion", "--example", "device_attention"],
 ];

@@ -1,4 +1,4 @@
-//! How well two parts were kept apart.
+//! How well two parts are separated.
 
 mod report;
 mod ridge;
@@ -14,22 +14,22 @@ use crate::measure::{BandwidthRule, CONSTANT, Centring, Gram, cosine_squared};
 use crate::objective::{Batch, TimeAxis};
 use crate::table::Table;
 
-/// The most samples the criterion of independence looks at: it holds the square of them.
-const MOST: usize = 2048;
+/// The largest number of samples of the independence criterion, which holds the square of it.
+const MAX_SAMPLES: usize = 2048;
 
-/// What a table of R^2, cosine and HSIC says of unique and common parts.
+/// Measures how well unique and common parts are separated: a table of R^2, cosine and HSIC.
 ///
 /// R^2 is that of ridge regression with an intercept on standardised columns, every sample predicted by the fit to
-/// all others. That is closed form, through the hat matrix H:
+/// all others. The hat matrix H gives it in closed form:
 ///
 /// ```text
 /// R^2 = 1 - sum e_i^2 / sum e0_i^2,   e_i = (y_i - y^_i) / (1 - H_ii),   e0_i likewise of the mean alone
 /// ```
 ///
-/// over all columns of the target that vary, each counting as much. So it is not better for having more
-/// columns than samples, and below 0 where prediction is worse than the mean. The penalty is the best of a
-/// few (a multiple of n), by the same errors; R^2 of independent parts is therefore about 0, on either side.
-/// Ridge sees linear dependence; the HSIC column sees any.
+/// over all columns of the target that vary, with equal weights. More columns than samples do not increase it, and it is
+/// below 0 where prediction is worse than the mean. The penalty is the best of a grid of multiples of n, by the same
+/// errors; R^2 of independent parts is therefore near 0, above or below. Ridge regression detects linear dependence, the
+/// HSIC column any dependence.
 ///
 /// No gradients, no random numbers: the same parts give the same bits.
 ///
@@ -87,14 +87,14 @@ impl Diagnostics {
         })
     }
 
-    /// How parts with a time axis become rows. Of [`TimeAxis::Steps`] R^2 is too good: the steps beside the one left out
-    /// are of the same sample.
+    /// How parts with a time axis become rows. [`TimeAxis::Steps`] overestimates R^2: the neighbours of the step left out
+    /// belong to the same sample.
     #[must_use]
     pub fn time_axis(self, time_axis: TimeAxis) -> Self {
         Self { time_axis, ..self }
     }
 
-    /// The table of all modalities. HSIC looks at 2048 samples at most, evenly spaced.
+    /// The table of all modalities. HSIC uses at most 2048 samples, evenly spaced.
     ///
     /// # Shapes
     /// Parts (n, d) or (n, t, d), n >= 4; best those of a whole validation split.
@@ -128,7 +128,7 @@ impl Diagnostics {
         })
     }
 
-    /// How much of `y` a ridge regression on `x` predicts, on samples left out.
+    /// How well a ridge regression on `x` predicts `y` on held-out samples.
     ///
     /// # Shapes
     /// `x` (n, d), `y` (n, e), n >= 4. Time and memory grow with the smaller of n and d, cubed and squared.
@@ -165,13 +165,13 @@ fn independence(x: &Tensor, y: &Tensor) -> Result<Option<f64>> {
     Ok(varies.then(|| across / (own[0] * own[1]).sqrt()))
 }
 
-/// At most [`MOST`] rows, evenly spaced.
+/// At most [`MAX_SAMPLES`] rows, evenly spaced.
 fn spaced(x: Table) -> Table {
     let n = x.n();
-    if n <= MOST {
+    if n <= MAX_SAMPLES {
         return x;
     }
-    let rows = (0..MOST).map(|i| i * n / MOST);
+    let rows = (0..MAX_SAMPLES).map(|i| i * n / MAX_SAMPLES);
     let data = rows.flat_map(|i| x.data[i * x.width..(i + 1) * x.width].to_vec());
     Table {
         data: data.collect(),

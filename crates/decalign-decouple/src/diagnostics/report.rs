@@ -1,4 +1,4 @@
-//! What diagnostics found, as numbers and as a table.
+//! The results of diagnostics, as numbers and as a table.
 
 use std::fmt;
 
@@ -6,24 +6,24 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Prediction {
-    /// R^2 on samples left out, at most 1, below 0 where the mean predicts better; `None` where nothing
-    /// varies in what was to be predicted.
+    /// R^2 on held-out samples: at most 1, below 0 where the mean predicts better; `None` where the target is
+    /// constant.
     pub r2: Option<f64>,
-    /// The penalty it is of.
+    /// The penalty of that fit.
     pub penalty: f64,
 }
 
-/// What the two parts of one modality have in common.
+/// The dependence between the two parts of one modality.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Leakage {
     /// The modality's name.
     pub name: String,
-    /// How much of the common part the unique part predicts.
+    /// How well the unique part predicts the common part.
     pub common_from_unique: Prediction,
-    /// How much of the unique part the common part predicts.
+    /// How well the common part predicts the unique part.
     pub unique_from_common: Prediction,
-    /// The mean squared cosine, what DecAlign's loss makes small.
+    /// The mean squared cosine, which DecAlign's loss minimises.
     pub cosine_squared: f64,
     /// Unbiased HSIC over the root of its values for either part alone: about 0 when independent, 1 at equality;
     /// `None` where a part is constant.
@@ -52,7 +52,7 @@ impl Leakage {
 pub struct Report {
     /// The modalities, in the order given.
     pub modalities: Vec<Leakage>,
-    /// The rows that everything was computed from.
+    /// The number of rows.
     pub samples: usize,
 }
 

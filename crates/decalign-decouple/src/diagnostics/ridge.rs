@@ -1,4 +1,4 @@
-//! Ridge regression, every sample left out in turn.
+//! Leave-one-out ridge regression.
 
 use decalign_core::cholesky;
 use decalign_core::gemm::{Matrix, Store, matmul};
@@ -13,7 +13,7 @@ pub(super) fn leave_one_out(x: Table, y: Table, penalties: &[f64]) -> Prediction
     let (x, y) = (StandardColumns::new(x).table, StandardColumns::new(y));
     let varying = y.inverse.iter().filter(|v| **v > 0.0).count();
     let n = x.n() as f64;
-    // Of the mean alone: y_i - mean of the others = y_i n / (n - 1), and squares sum to n a column.
+    // Errors of the mean alone: y_i - mean of the others = y_i n / (n - 1), and squares sum to n a column.
     let total = varying as f64 * n * (n / (n - 1.0)).powi(2);
     let mut penalties = penalties.to_vec();
     penalties.sort_by(|a, b| b.total_cmp(a));
@@ -23,7 +23,7 @@ pub(super) fn leave_one_out(x: Table, y: Table, penalties: &[f64]) -> Prediction
         penalty: penalties[0] * n,
     };
     for penalty in penalties.iter().map(|p| p * n) {
-        // Of equal ones the largest penalty stays.
+        // On ties the largest penalty wins.
         let error = design.error(&y.table, penalty);
         let r2 = error.map(|e| 1.0 - e / total).filter(|r| r.is_finite());
         if r2 > best.r2 {
@@ -53,7 +53,7 @@ impl Design {
     }
 
     /// The sum of squared errors of samples left out: with the intercept a leverage is 1 / n more than
-    /// that of the centred columns. `None` where the penalty is lost in rounding.
+    /// that of the centred columns. `None` where rounding errors hide the penalty.
     fn error(&self, y: &Table, penalty: f64) -> Option<f64> {
         let mut factor = self.gram.clone();
         (0..self.size).for_each(|i| factor[i * self.size + i] += penalty);

@@ -18,10 +18,10 @@ use crate::tensor::NORM_FLOOR;
 /// `s` and `c` (B, ...) of one shape, B >= 1; the result is a scalar in [0, 1].
 ///
 /// # Errors
-/// When the shapes or dtypes differ, there is no sample, or an entry is not finite. Entries on a device are not looked at: the
+/// When the shapes or dtypes differ, there is no sample, or an entry is not finite. Entries on a device are not checked: the
 /// result is NaN then.
 ///
-/// Source: DecAlign (ICLR 2026), decoupling, as in the public release.
+/// Source: DecAlign (ICLR 2026), decoupling, as in the reference implementation.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -68,7 +68,7 @@ impl Measure for CosineSquared {
     }
 }
 
-/// Of one sample: the cosine, and both norms after the floor with whether the floor was below.
+/// The cosine of one sample, its norms after the floor, and whether each norm exceeds the floor.
 struct Angle<T> {
     cosine: T,
     norms: [T; 2],

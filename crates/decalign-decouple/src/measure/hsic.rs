@@ -9,7 +9,7 @@ use super::traits::{Fused, Requirements};
 use crate::table::Table;
 use crate::tensor;
 
-/// Which estimate of the criterion.
+/// Estimators of the criterion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HsicEstimator {
@@ -17,8 +17,8 @@ pub enum HsicEstimator {
     Biased,
     /// 0 on average when independent, so sometimes negative; n >= 4.
     Unbiased,
-    /// The biased one over the root of its values for (a, a) and (b, b): in [0, 1], and of independent
-    /// parts above 0, the more so the fewer samples.
+    /// The biased estimate over the root of those of (a, a) and (b, b): in [0, 1]; above 0 for independent parts of few
+    /// samples.
     Normalised,
 }
 
@@ -40,8 +40,8 @@ pub enum BandwidthRule {
 /// HSIC(a, b) = trace(K H L H) / n^2,   H = I - 1 1^T / n
 /// ```
 ///
-/// With a fixed length the kernel of wide features is the unit matrix, and the loss says nothing; the median
-/// follows them. Constant parts depend on nothing: value and gradient are 0. It holds n^2 numbers.
+/// With a fixed length the kernel matrix of wide features is the identity, and the loss carries no information; the
+/// median adapts. Constant parts have value and gradient 0. Memory is O(n^2).
 ///
 /// Parts (n, d) and (n, e), n >= 2, or 4 for [`HsicEstimator::Unbiased`].
 ///
@@ -105,7 +105,7 @@ impl Fused for Hsic {
         };
         let (ka, kb) = (a.centred(centring), b.centred(centring));
         let scale = centring.scale(a.n());
-        // The gradient of each by the other's kernel is the other, centred.
+        // The gradient by one kernel matrix is the other, centred.
         let across = scale * dot(&a.kernel, &kb);
         let scaled = |k: &[f64], by: f64| k.iter().map(|v| v * by).collect::<Vec<f64>>();
         if self.estimator != HsicEstimator::Normalised {
@@ -121,7 +121,7 @@ impl Fused for Hsic {
         }
         let root = (within[0] * within[1]).sqrt();
         let value = across / root;
-        // Of x / sqrt(p q) by K: dx / sqrt(p q) - value dp / (2 p), dp = 2 centred K.
+        // The derivative of x / sqrt(p q) by K is dx / sqrt(p q) - value dp / (2 p), dp = 2 centred K.
         let mix = |other: &[f64], own: &[f64], within: f64| -> Vec<f64> {
             let pairs = other.iter().zip(own);
             let each = pairs.map(|(o, k)| scale * (o / root - value * k / within));
@@ -184,7 +184,7 @@ pub(crate) enum Centring {
 }
 
 impl Centring {
-    /// What the sum of products is multiplied by.
+    /// The factor of the sum of products.
     pub(crate) fn scale(self, n: usize) -> f64 {
         let n = n as f64;
         match self {
@@ -211,7 +211,7 @@ impl Gram {
             BandwidthRule::Fixed(l) => l,
             BandwidthRule::Median => median(&kernel, n).sqrt(),
         };
-        // Divided twice: the square of a small length may not be a number.
+        // Divide twice: the square of a small length may underflow.
         for v in &mut kernel {
             *v = (-0.5 * (*v / length) / length).exp();
         }
@@ -226,7 +226,7 @@ impl Gram {
         self.points.n()
     }
 
-    /// The matrix that the sum of products with another is the criterion of.
+    /// The centred matrix: the sum of its products with another kernel matrix, scaled, is the criterion.
     pub(crate) fn centred(&self, centring: Centring) -> Vec<f64> {
         let n = self.n();
         let mut k = self.kernel.clone();
@@ -252,7 +252,7 @@ impl Gram {
         k
     }
 
-    /// From a symmetric gradient G of the kernel matrix to that of the points: with W = G o K,
+    /// The gradient of the points, given a symmetric gradient G of the kernel matrix: with W = G o K,
     /// `dx_i = -2 / l^2 sum_j W_ij (x_i - x_j)`.
     fn backward(&self, gradient: &[f64]) -> Vec<f64> {
         let (n, width) = (self.n(), self.points.width);
@@ -272,7 +272,7 @@ impl Gram {
     }
 }
 
-/// Of all pairs of centred points; equal ones are exactly 0 apart.
+/// Squared distances of all pairs of centred points; equal points are exactly 0 apart.
 fn squared_distances(x: &Table) -> Vec<f64> {
     let n = x.n();
     let mut products = vec![0.0; n * n];
@@ -282,7 +282,7 @@ fn squared_distances(x: &Table) -> Vec<f64> {
         for j in 0..n {
             let sizes = squares[i] + squares[j];
             let d = sizes - 2.0 * products[i * n + j];
-            // What rounding leaves of equal points is no distance.
+            // Rounding errors of equal points become 0.
             products[i * n + j] = if d > 1e-14 * sizes { d } else { 0.0 };
         }
     }

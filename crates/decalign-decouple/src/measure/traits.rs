@@ -1,4 +1,4 @@
-//! What a measure is.
+//! The interface of measures.
 
 use candle_core::Tensor;
 use decalign_core::{Error, Result};
@@ -23,7 +23,7 @@ pub trait Measure: std::fmt::Debug + Send + Sync {
     /// When shapes or dtypes differ, there are too few rows, or an entry is not finite.
     fn between(&self, a: &Tensor, b: &Tensor) -> Result<Tensor>;
 
-    /// The same in plain tensor operations, for tests and for devices; [`Measure::between`] by default.
+    /// The measure in plain tensor operations, for tests and for devices; by default [`Measure::between`].
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -32,7 +32,7 @@ pub trait Measure: std::fmt::Debug + Send + Sync {
     }
 }
 
-/// A measure whose value and gradients one loop computes on the CPU, in f64; a [`Measure`] by that.
+/// A measure whose value and gradients one loop computes on the CPU, in f64. It implements [`Measure`].
 pub(crate) trait Fused: std::fmt::Debug + Send + Sync {
     const NAME: &'static str;
 

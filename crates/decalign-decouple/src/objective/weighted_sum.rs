@@ -7,7 +7,7 @@ use super::{Batch, Objective};
 
 /// A weighted sum of objectives, itself an objective.
 ///
-/// MISA's losses, with the traps taken out:
+/// MISA's losses without their failures:
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -39,12 +39,13 @@ pub struct Objectives {
     terms: Vec<(f64, Box<dyn Objective>)>,
 }
 
-/// What a weighted sum came to.
+/// A weighted sum of losses and its terms.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Losses {
     /// `sum of weight * loss`, with gradients.
     pub total: Tensor,
-    /// Name and loss of every term of positive weight, not weighted, in the order they were added.
+    /// Name and unweighted loss of every term of positive weight, in the order of their addition.
     pub terms: Vec<(String, Tensor)>,
 }
 
@@ -54,7 +55,7 @@ impl Objectives {
         Self::default()
     }
 
-    /// With one term more; at weight 0 it is not computed.
+    /// Adds a term; a term of weight 0 is not computed.
     ///
     /// # Errors
     /// When the weight is negative or not finite.
@@ -68,7 +69,7 @@ impl Objectives {
         Ok(self)
     }
 
-    /// All terms and their weighted sum, 0 of none.
+    /// All terms and their weighted sum, 0 without terms.
     ///
     /// # Errors
     /// When a term fails.

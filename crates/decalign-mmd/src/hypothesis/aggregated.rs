@@ -1,27 +1,27 @@
-//! Many kernels, one level: MMDAgg.
+//! MMDAgg: a test that aggregates many kernels at one level.
 
 use candle_core::Tensor;
 use decalign_core::{Error, Real, Result, with_real};
 
-use super::collection::{Spacing, gaussian_and_laplace};
+use super::bandwidths::kernels_over_distances;
 use super::outcome::Resampling;
-use super::pooled::Pooled;
-use super::scheme::Scheme;
+use super::relabelling::Relabelling;
+use super::two_samples::TwoSamples;
 use crate::estimator::Estimator;
 use crate::kernel::Kernel;
+use crate::quantiles::Spacing;
 
 /// The aggregated test of Schrab and others: rejects when MMD^2 of one of many kernels is above its own
 /// `1 - u w` quantile, u chosen such that this happens with probability at most the level.
 ///
-/// Of B1 draws and the observed samples come the quantiles, of B2 more the choice of u. No bisection is
-/// needed: with p-values `p_k = #{first draws >= M_k} / (1 + B1)`, a kernel rejects exactly when
+/// The observed samples and B1 draws give the quantiles, B2 more draws give u. No bisection is needed: with p-values `p_k = #{first draws >= M_k} / (1 + B1)`, a kernel rejects exactly when
 /// `p_k <= u w_k`, so with `u = min_k p_k / w_k` of the samples and of every second draw
 ///
 /// ```text
 /// p = (1 + #{second draws with u_b <= u}) / (1 + B2)
 /// ```
 ///
-/// is the smallest level at which the test rejects. The published program divides the count by B2,
+/// is the smallest level at which the test rejects. The published plan divides the count by B2,
 /// without the observed samples; counting them costs at most 1 / (1 + B2), and the level is kept at every
 /// B2. Statistics are unbiased, and all kernels and draws take one pass. Samples of one size get random
 /// signs (then points i of both do not meet), others permutations; see [`MmdAgg::permutations`].
@@ -46,10 +46,10 @@ pub struct MmdAgg {
     permutations: bool,
 }
 
-/// What [`MmdAgg`] found.
+/// The outcome of [`MmdAgg`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Aggregated {
+pub struct AggregatedOutcome {
     /// The least of the adjusted p-values.
     pub p_value: f64,
     /// Whether the p-value is at most the level.
@@ -58,17 +58,17 @@ pub struct Aggregated {
     pub level: f64,
     /// Draws in all, B1 + B2.
     pub draws: usize,
-    /// In the order given.
+    /// The kernels in the order given.
     pub kernels: Vec<AggregatedKernel>,
 }
 
-/// What [`MmdAgg`] found with one kernel.
+/// The outcome of [`MmdAgg`] for one kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AggregatedKernel {
     /// Unbiased MMD^2.
     pub statistic: f64,
-    /// As if this were the only kernel.
+    /// The p-value of a test with this kernel alone.
     pub p_value: f64,
     /// The smallest level at which this kernel makes the aggregated test reject.
     pub adjusted: f64,
@@ -91,8 +91,7 @@ impl MmdAgg {
     /// [`Kernel::gaussian_length_scale`] of `b / sqrt 2`, and Laplace `exp(-|a - b|_1 / b)`.
     ///
     /// The b are spaced evenly in the logarithm, from half the 5% to twice the 95% quantile of the
-    /// distances (Euclidean or city block) of different pooled points. Of more than 2000 points a random
-    /// 2000 are taken; the level is then kept as their quantiles are those of all.
+    /// distances (Euclidean or city block) of different pooled points, or of a random 2000 of more points.
     ///
     /// # Errors
     /// When samples are not as [`MmdAgg::test`] takes them, all points are equal, or `bandwidths` is 0.
@@ -102,22 +101,16 @@ impl MmdAgg {
         bandwidths: usize,
         resampling: Resampling,
     ) -> Result<Self> {
-        let (euclidean, city) =
-            gaussian_and_laplace((x, y), bandwidths, Spacing::Logarithmic, resampling.seed)?;
-        let gaussian = euclidean
-            .into_iter()
-            .map(|b| Kernel::gaussian_length_scale(b * std::f64::consts::FRAC_1_SQRT_2));
-        let laplace = city.into_iter().map(Kernel::laplace);
-        Ok(Self::new(
-            gaussian.chain(laplace).collect::<Result<_>>()?,
-            resampling,
-        ))
+        let scale = std::f64::consts::FRAC_1_SQRT_2;
+        let grid = (bandwidths, Spacing::Logarithmic);
+        let kernels = kernels_over_distances((x, y), grid, resampling.seed, scale)?;
+        Ok(Self::new(kernels, resampling))
     }
 
-    /// How much of the level a kernel may use: positive, with a sum of at most 1.
+    /// Shares of the level, one a kernel: positive, with a sum of at most 1.
     ///
     /// # Errors
-    /// When that does not hold or there is not one a kernel.
+    /// When a share is not positive, the sum exceeds 1, or there is not one a kernel.
     pub fn weights(self, weights: Vec<f64>) -> Result<Self> {
         if weights.len() != self.kernels.len() {
             let remedy = format!("must be {}, one a kernel", self.kernels.len());
@@ -133,7 +126,7 @@ impl MmdAgg {
         }
     }
 
-    /// Takes permutations for samples of one size too.
+    /// Uses permutations for samples of equal size too.
     #[must_use]
     pub fn permutations(self) -> Self {
         Self {
@@ -150,26 +143,24 @@ impl MmdAgg {
     /// # Errors
     /// When there is no kernel, shapes or dtypes differ, an entry is not finite, sums overflow, or a
     /// setting is out of range.
-    pub fn test(&self, x: &Tensor, y: &Tensor) -> Result<Aggregated> {
+    pub fn test(&self, x: &Tensor, y: &Tensor) -> Result<AggregatedOutcome> {
         self.resampling.check()?;
         with_real!("x", x, T => self.run::<T>(x, y))
     }
 
-    fn run<T: Real>(&self, x: &Tensor, y: &Tensor) -> Result<Aggregated> {
-        let pooled = Pooled::<T>::new(&self.kernels, Estimator::Unbiased, (x, y))?;
-        let scheme = match pooled.sizes.0 == pooled.sizes.1 && !self.permutations {
-            true => Scheme::Signs,
-            false => Scheme::Permutations,
+    fn run<T: Real>(&self, x: &Tensor, y: &Tensor) -> Result<AggregatedOutcome> {
+        let pooled = TwoSamples::<T>::new(&self.kernels, Estimator::Unbiased, (x, y))?;
+        let relabelling = match pooled.sizes.0 == pooled.sizes.1 && !self.permutations {
+            true => Relabelling::Signs,
+            false => Relabelling::Permutations,
         };
         let total = 2 * self.resampling.draws + 1;
         let limit = pooled.layout.limit::<T>();
         let mut values: Vec<Vec<f64>> = vec![Vec::with_capacity(total); self.kernels.len()];
         let mut tolerances = Vec::new();
         for start in (0..total).step_by(limit) {
-            let count = limit.min(total - start);
-            let found = pooled.statistics(scheme, count, |i| {
-                scheme.vector(pooled.sizes, self.resampling.seed, start + i)
-            })?;
+            let numbers = start..(start + limit).min(total);
+            let found = pooled.drawn(relabelling, self.resampling.seed, numbers)?;
             let parts = values.iter_mut().zip(found.values);
             parts.for_each(|(all, part)| all.extend(part));
             tolerances = found.tolerances;
@@ -177,8 +168,8 @@ impl MmdAgg {
         Ok(self.aggregate(&values, &tolerances))
     }
 
-    /// `values`: of every kernel the observed statistic, B1 first and B2 second draws.
-    fn aggregate(&self, values: &[Vec<f64>], tolerances: &[f64]) -> Aggregated {
+    /// The outcome, given the observed statistic, B1 first and B2 second draws of every kernel.
+    pub(super) fn aggregate(&self, values: &[Vec<f64>], tolerances: &[f64]) -> AggregatedOutcome {
         let first = self.resampling.draws;
         let mut least = vec![f64::INFINITY; first];
         let mut own = Vec::new();
@@ -208,84 +199,12 @@ impl MmdAgg {
             });
         let kernels: Vec<AggregatedKernel> = kernels.collect();
         let p_value = kernels.iter().map(|k| k.adjusted).fold(1.0, f64::min);
-        Aggregated {
+        AggregatedOutcome {
             p_value,
             rejected: p_value <= self.resampling.level + 1e-12,
             level: self.resampling.level,
             draws: 2 * first,
             kernels,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use decalign_core::random::Stream;
-
-    use super::*;
-
-    /// Algorithm 1 as it stands: whether it rejects, by bisection.
-    fn by_bisection(values: &[Vec<f64>], weights: &[f64], draws: usize, level: f64) -> bool {
-        let sorted = |v: &Vec<f64>| {
-            let mut first = v[..=draws].to_vec();
-            first.sort_unstable_by(f64::total_cmp);
-            first
-        };
-        let sorted: Vec<Vec<f64>> = values.iter().map(sorted).collect();
-        let above = |u: f64, b: usize| {
-            (0..values.len()).any(|k| {
-                let place = (draws + 1) as f64 * (1.0 - u * weights[k]);
-                let place = place.ceil().max(1.0) as usize - 1;
-                values[k][b] > sorted[k][place]
-            })
-        };
-        let (mut low, mut high) = (
-            0.0,
-            weights.iter().fold(f64::INFINITY, |a, w| a.min(1.0 / w)),
-        );
-        for _ in 0..60 {
-            let u = 0.5 * (low + high);
-            let count = (draws + 1..2 * draws + 1).filter(|b| above(u, *b)).count();
-            match count as f64 / draws as f64 <= level {
-                true => low = u,
-                false => high = u,
-            }
-        }
-        above(low, 0)
-    }
-
-    #[test]
-    fn ranks_decide_as_bisection_does() -> Result<()> {
-        let draws = 40;
-        let kernel = Kernel::gaussian_length_scale(1.0)?;
-        let mut rejected = 0;
-        for case in 0..300 {
-            // Of three kernels that agree in part, the observed statistic raised at random.
-            let stream = Stream::new(2, case);
-            let common = stream.child(9).normal(2 * draws + 1);
-            let values: Vec<Vec<f64>> = (0..3)
-                .map(|k| {
-                    let mut own = stream.child(k).normal(2 * draws + 1);
-                    own.iter_mut().zip(&common).for_each(|(v, c)| *v += c);
-                    own[0] += 3.0 * (case % 3) as f64 * (k as f64 - 0.5).abs();
-                    own
-                })
-                .collect();
-            let weights = vec![0.5, 0.3, 0.2];
-            let test = MmdAgg::new(vec![kernel.clone(); 3], Resampling::seeded(0).draws(draws));
-            let test = test.weights(weights.clone())?;
-            let found = test.aggregate(&values, &[0.0; 3]);
-            let reached = found.p_value * (1 + draws) as f64 - 1.0;
-            let published = reached / draws as f64 <= 0.05 + 1e-9;
-            assert_eq!(
-                published,
-                by_bisection(&values, &weights, draws, 0.05),
-                "{case}"
-            );
-            assert!(published || !found.rejected);
-            rejected += usize::from(published);
-        }
-        assert!((20..280).contains(&rejected), "{rejected}");
-        Ok(())
     }
 }

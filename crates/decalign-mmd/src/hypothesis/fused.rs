@@ -1,14 +1,15 @@
-//! Many kernels, one statistic: MMD-FUSE.
+//! MMD-FUSE: one statistic of many kernels.
 
 use candle_core::Tensor;
-use decalign_core::{Error, Real, Result, with_real};
+use decalign_core::{Real, Result, with_real};
 
-use super::collection::{Spacing, gaussian_and_laplace};
+use super::bandwidths::kernels_over_distances;
 use super::outcome::{self, Batch, Outcome, Resampling, Stopping};
-use super::pooled::{Pooled, Statistics};
-use super::scheme::Scheme;
+use super::relabelling::Relabelling;
+use super::two_samples::{Statistics, TwoSamples};
 use crate::estimator::Estimator;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, positive};
+use crate::quantiles::Spacing;
 
 /// The fused test of Biggs, Schrab and Gretton: the soft maximum of normalised MMD^2 of many kernels, with
 /// permutations.
@@ -64,14 +65,9 @@ impl MmdFuse {
         bandwidths: usize,
         resampling: Resampling,
     ) -> Result<Self> {
-        let (euclidean, city) =
-            gaussian_and_laplace((x, y), bandwidths, Spacing::Even, resampling.seed)?;
-        let gaussian = euclidean.into_iter().map(Kernel::gaussian_length_scale);
-        let laplace = city.into_iter().map(Kernel::laplace);
-        Ok(Self::new(
-            gaussian.chain(laplace).collect::<Result<_>>()?,
-            resampling,
-        ))
+        let grid = (bandwidths, Spacing::Even);
+        let kernels = kernels_over_distances((x, y), grid, resampling.seed, 1.0)?;
+        Ok(Self::new(kernels, resampling))
     }
 
     /// Multiplies lambda: the larger, the closer to the maximum. Positive and finite, 1 if not given.
@@ -80,7 +76,7 @@ impl MmdFuse {
         Self { sharpness, ..self }
     }
 
-    /// Stops drawing early.
+    /// Stops drawing early, see [`Stopping`].
     #[must_use]
     pub fn stopping(self, stopping: Stopping) -> Self {
         Self { stopping, ..self }
@@ -95,22 +91,17 @@ impl MmdFuse {
     /// When there is no kernel, shapes or dtypes differ, an entry is not finite, sums overflow, or a
     /// setting is out of range.
     pub fn test(&self, x: &Tensor, y: &Tensor) -> Result<Outcome> {
-        if !(self.sharpness > 0.0 && self.sharpness.is_finite()) {
-            let remedy = "must be positive and finite";
-            return Err(Error::value("sharpness", self.sharpness, remedy));
-        }
+        positive("sharpness", self.sharpness)?;
         with_real!("x", x, T => self.run::<T>(x, y))
     }
 
     fn run<T: Real>(&self, x: &Tensor, y: &Tensor) -> Result<Outcome> {
-        let pooled = Pooled::<T>::new(&self.kernels, Estimator::Unbiased, (x, y))?;
+        let pooled = TwoSamples::<T>::new(&self.kernels, Estimator::Unbiased, (x, y))?;
         let limit = pooled.layout.limit::<T>();
         let n = pooled.sizes.0.min(pooled.sizes.1) as f64;
-        let scheme = Scheme::Permutations;
-        outcome::run(&self.resampling, self.stopping, limit, |range| {
-            let found = pooled.statistics(scheme, range.len(), |i| {
-                scheme.vector(pooled.sizes, self.resampling.seed, range.start + i)
-            })?;
+        let relabelling = Relabelling::Permutations;
+        outcome::run(&self.resampling, self.stopping, limit, |numbers| {
+            let found = pooled.drawn(relabelling, self.resampling.seed, numbers)?;
             Ok(fuse(&found, n * (n - 1.0), self.sharpness))
         })
     }
@@ -118,13 +109,10 @@ impl MmdFuse {
 
 fn fuse(found: &Statistics, pairs: f64, sharpness: f64) -> Batch {
     let lambda = sharpness * pairs.sqrt();
-    // A kernel that is 0 between all points tells nothing.
-    let scale = |square: f64| {
-        if square > 0.0 {
-            (pairs / square).sqrt()
-        } else {
-            0.0
-        }
+    // A kernel that is 0 between all points carries no information.
+    let scale = |square: f64| match square > 0.0 {
+        true => (pairs / square).sqrt(),
+        false => 0.0,
     };
     let scales: Vec<f64> = found.squares.iter().map(|s| scale(*s)).collect();
     let count = found.values.first().map_or(0, Vec::len);

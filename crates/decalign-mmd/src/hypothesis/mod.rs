@@ -1,4 +1,4 @@
-//! Tests: whether two samples come from one distribution, whether two variables are independent.
+//! Hypothesis tests: do two samples come from one distribution, are two variables independent.
 //!
 //! With a vector v that is 1 on one sample and -n/m on the other, `v^T K v / n^2` is MMD^2. A
 //! relabelling of the points is another such vector, so all relabellings are columns of a matrix,
@@ -9,21 +9,23 @@
 //! on the number of threads nor on how many vectors a pass takes.
 
 mod aggregated;
-mod collection;
-mod forms;
+mod bandwidths;
 mod fused;
-mod hsic;
+mod independence;
+mod label_vectors;
 mod outcome;
 mod permutation;
-mod pooled;
 mod power;
-mod scheme;
-mod vectors;
+mod quadratic_forms;
+mod relabelling;
+#[cfg(test)]
+mod tests;
+mod two_samples;
 mod wild;
 
-pub use aggregated::{Aggregated, AggregatedKernel, MmdAgg};
+pub use aggregated::{AggregatedKernel, AggregatedOutcome, MmdAgg};
 pub use fused::MmdFuse;
-pub use hsic::Hsic;
+pub use independence::HsicTest;
 pub use outcome::{Outcome, Resampling, Stopping};
 pub use permutation::PermutationTest;
 pub use power::{Power, SimulatedPower};

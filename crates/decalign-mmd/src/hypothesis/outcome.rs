@@ -1,10 +1,10 @@
-//! How many draws, when to stop, and what came out.
+//! Settings of resampling, early stopping, and the outcome of a test.
 
 use std::ops::Range;
 
 use decalign_core::{Error, Result};
 
-/// How often a test resamples, at which level it decides, and the seed.
+/// The number of draws of a test, its level and its seed.
 ///
 /// ```
 /// use decalign_mmd::Resampling;
@@ -34,14 +34,14 @@ impl Resampling {
         }
     }
 
-    /// The number of random draws, at least 1. With `level * (1 + draws)` a whole number the level is
-    /// not only kept but used up.
+    /// The number of random draws, at least 1. The test is exact if `level * (1 + draws)` is a whole number, else
+    /// slightly conservative.
     #[must_use]
     pub fn draws(self, draws: usize) -> Self {
         Self { draws, ..self }
     }
 
-    /// The probability of rejecting what is true, between 0 and 1.
+    /// The probability of rejecting a true null hypothesis, between 0 and 1.
     #[must_use]
     pub fn level(self, level: f64) -> Self {
         Self { level, ..self }
@@ -61,11 +61,12 @@ impl Resampling {
     }
 }
 
-/// When a test stops drawing: at the h-th draw that reaches the observed statistic, drawn as number l,
-/// with p-value h / l, which is valid for every h.
+/// When a test stops drawing. It stops at the h-th draw that reaches the observed statistic; if that is draw
+/// number l, the p-value is h / l, which is valid for every h.
 ///
 /// Source: Besag and Clifford, Sequential Monte Carlo p-values, Biometrika 1991.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stopping {
     /// All draws are made.
     #[default]
@@ -92,28 +93,28 @@ impl Stopping {
     }
 }
 
-/// The least h with `(1 + h) / (1 + draws)` above the level, whole numbers aside.
+/// The least h with `(1 + h) / (1 + draws)` above the level.
 fn least_above(settings: &Resampling) -> usize {
     let most = settings.level * (1 + settings.draws) as f64;
     ((most - ROUNDING).ceil() as usize).max(1)
 }
 
-/// What a product of a level and a count may be off by.
+/// A bound of the rounding error of a level times a count.
 const ROUNDING: f64 = 1e-9;
 
-/// What a test found.
+/// The outcome of a test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// Of the samples as they are.
+    /// The statistic of the samples.
     pub statistic: f64,
-    /// `(1 + #{drawn >= statistic}) / (1 + draws)`, the statistic itself counted, so never 0; h / l where
-    /// drawing stopped early, see [`Stopping`]. Equal up to rounding counts as reached.
+    /// `(1 + #{drawn >= statistic}) / (1 + draws)`, never 0 as the statistic itself counts; h / l where drawing
+    /// stopped early, see [`Stopping`]. Values equal up to rounding count as reached.
     pub p_value: f64,
-    /// How many draws were made.
+    /// The number of draws.
     pub draws: usize,
-    /// The `1 - level` quantile of what was drawn and the statistic: without ties a test rejects when
-    /// the statistic is above.
+    /// The `1 - level` quantile of the draws and the statistic: without ties a test rejects when the statistic is
+    /// above it.
     pub null_quantile: f64,
     /// Whether the p-value is at most the level.
     pub rejected: bool,
@@ -121,13 +122,13 @@ pub struct Outcome {
     pub level: f64,
 }
 
-/// Statistics of some draws, and what rounding may change of them.
+/// Statistics of some draws, and a bound of their rounding errors.
 pub(crate) struct Batch {
     pub(crate) values: Vec<f64>,
     pub(crate) tolerance: f64,
 }
 
-/// Draws in batches of at most `limit`, number 0 being the observed statistic, until it may stop.
+/// Draws in batches of at most `limit` until it may stop; number 0 is the observed statistic.
 pub(crate) fn run(
     settings: &Resampling,
     stopping: Stopping,
@@ -156,7 +157,7 @@ pub(crate) fn run(
     Ok(finish(values, p, settings.level))
 }
 
-/// `values`: the observed statistic, then what was drawn.
+/// The outcome, given the observed statistic followed by the draws.
 pub(crate) fn finish(values: Vec<f64>, p_value: f64, level: f64) -> Outcome {
     Outcome {
         statistic: values[0],
@@ -168,69 +169,9 @@ pub(crate) fn finish(values: Vec<f64>, p_value: f64, level: f64) -> Outcome {
     }
 }
 
-/// The least value that at least a share `at` of all do not exceed.
+/// The least value that at least a share `at` of all values do not exceed.
 pub(crate) fn quantile(mut values: Vec<f64>, at: f64) -> f64 {
     let place = (at * values.len() as f64 - ROUNDING).ceil() as usize;
     let place = place.clamp(1, values.len()) - 1;
     *values.select_nth_unstable_by(place, f64::total_cmp).1
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(values: Vec<f64>, stopping: Stopping, limit: usize) -> Outcome {
-        let settings = Resampling::seeded(0).draws(values.len() - 1).level(0.1);
-        let draw = |range: Range<usize>| {
-            Ok(Batch {
-                values: values[range].to_vec(),
-                tolerance: 1e-9,
-            })
-        };
-        run(&settings, stopping, limit, draw).expect("settings are valid")
-    }
-
-    #[test]
-    fn stopping_when_certain_never_changes_the_decision() {
-        // Every number of draws that reach the statistic, first or last, levels whole and not.
-        for draws in [1, 5, 19, 20, 23, 99] {
-            for reached in 0..=draws {
-                for late in [false, true] {
-                    let value = |i: usize| match late {
-                        false => i < reached,
-                        true => i >= draws - reached,
-                    };
-                    let drawn = (0..draws).map(|i| if value(i) { 1.0 } else { -1.0 });
-                    let values: Vec<f64> = std::iter::once(0.0).chain(drawn).collect();
-                    let all = of(values.clone(), Stopping::Never, 7);
-                    let some = of(values, Stopping::WhenCertain, 7);
-                    assert_eq!(all.rejected, some.rejected, "{draws} {reached}");
-                    assert_eq!(all.p_value, (1 + reached) as f64 / (1 + draws) as f64);
-                    assert!(some.draws <= draws);
-                    assert!(some.rejected == (some.p_value <= 0.1), "{some:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn stopping_after_h_gives_h_of_l() {
-        let values = vec![0.0, 1.0, -1.0, -1.0, 1.0, -1.0, 1.0, 1.0];
-        let some = of(values, Stopping::After(2), 3);
-        assert_eq!((some.draws, some.p_value), (4, 0.5));
-    }
-
-    #[test]
-    fn ties_count_as_reached() {
-        let all = of(vec![0.3; 20], Stopping::Never, 64);
-        assert_eq!((all.p_value, all.null_quantile), (1.0, 0.3));
-    }
-
-    #[test]
-    fn quantiles_are_order_statistics() {
-        let values: Vec<f64> = (1..=20).rev().map(f64::from).collect();
-        assert_eq!(quantile(values.clone(), 0.95), 19.0);
-        assert_eq!(quantile(values.clone(), 0.9500001), 20.0);
-        assert_eq!(quantile(values, 0.0), 1.0);
-    }
 }

@@ -4,13 +4,13 @@ use candle_core::Tensor;
 use decalign_core::{Error, Real, Result, with_real};
 
 use super::outcome::{self, Batch, Outcome, Resampling, Stopping};
-use super::pooled::Pooled;
-use super::scheme::{Scheme, labels};
+use super::relabelling::{Relabelling, labels};
+use super::two_samples::TwoSamples;
 use crate::estimator::Estimator;
 use crate::kernel::Kernel;
 
-/// Whether two samples come from one distribution: MMD^2 against its values when points change sides
-/// at random.
+/// Tests whether two samples come from one distribution: MMD^2 against its values under random relabellings of the
+/// points.
 ///
 /// ```text
 /// p = (1 + #{permuted MMD^2 >= MMD^2}) / (1 + draws)
@@ -53,7 +53,7 @@ impl PermutationTest {
         }
     }
 
-    /// Stops drawing early.
+    /// Stops drawing early, see [`Stopping`].
     #[must_use]
     pub fn stopping(self, stopping: Stopping) -> Self {
         Self { stopping, ..self }
@@ -100,8 +100,8 @@ impl PermutationTest {
         })
     }
 
-    /// Tests two small samples against all C(n + m, n) relabellings: p is the share of those that reach
-    /// the statistic, and `draws` their number.
+    /// Tests two small samples against all C(n + m, n) relabellings: p is the share that reaches the statistic,
+    /// `draws` the number of relabellings.
     ///
     /// # Shapes
     /// As [`PermutationTest::test`].
@@ -113,42 +113,41 @@ impl PermutationTest {
         with_real!("x", x, T => self.enumerate(&self.pool::<T>(x, y)?))
     }
 
-    fn pool<T: Real>(&self, x: &Tensor, y: &Tensor) -> Result<Pooled<T>> {
-        Pooled::new(std::slice::from_ref(&self.kernel), self.estimator, (x, y))
+    fn pool<T: Real>(&self, x: &Tensor, y: &Tensor) -> Result<TwoSamples<T>> {
+        TwoSamples::new(std::slice::from_ref(&self.kernel), self.estimator, (x, y))
     }
 
-    fn run<T: Real>(&self, pooled: &Pooled<T>) -> Result<Outcome> {
+    fn run<T: Real>(&self, pooled: &TwoSamples<T>) -> Result<Outcome> {
         let limit = pooled.layout.limit::<T>();
         outcome::run(&self.resampling, self.stopping, limit, |range| {
             self.draw(pooled, range)
         })
     }
 
-    fn draw<T: Real>(&self, pooled: &Pooled<T>, range: std::ops::Range<usize>) -> Result<Batch> {
-        let scheme = Scheme::Permutations;
-        let mut found = pooled.statistics(scheme, range.len(), |i| {
-            scheme.vector(pooled.sizes, self.resampling.seed, range.start + i)
-        })?;
-        Ok(Batch {
-            values: found.values.swap_remove(0),
-            tolerance: found.tolerances[0],
-        })
+    fn draw<T: Real>(
+        &self,
+        pooled: &TwoSamples<T>,
+        range: std::ops::Range<usize>,
+    ) -> Result<Batch> {
+        let found = pooled.drawn(Relabelling::Permutations, self.resampling.seed, range)?;
+        Ok(found.into_batch())
     }
 
-    fn enumerate<T: Real>(&self, pooled: &Pooled<T>) -> Result<Outcome> {
+    fn enumerate<T: Real>(&self, pooled: &TwoSamples<T>) -> Result<Outcome> {
         let (n, m) = pooled.sizes;
         let all = choices(n + m, n)?;
         let limit = pooled.layout.limit::<T>();
         let (mut values, mut tolerance) = (Vec::with_capacity(all.len()), 0.0);
         for some in all.chunks(limit) {
-            let mut found = pooled.statistics(Scheme::Permutations, some.len(), |i| {
+            let found = pooled.statistics(Relabelling::Permutations, some.len(), |i| {
                 let chosen = some[i].iter().map(|i| *i as usize);
                 labels(pooled.sizes, chosen)
             })?;
-            values.extend(found.values.swap_remove(0));
-            tolerance = found.tolerances[0];
+            let batch = found.into_batch();
+            values.extend(batch.values);
+            tolerance = batch.tolerance;
         }
-        // The first choice is the samples as they are.
+        // The first choice keeps the samples.
         let least = values[0] - tolerance;
         let reached = values.iter().filter(|v| **v >= least).count();
         let p = reached as f64 / values.len() as f64;
@@ -158,16 +157,17 @@ impl PermutationTest {
     }
 }
 
-/// The most relabellings that are gone through one by one.
-const MOST: usize = 200_000;
+/// The largest number of relabellings that are enumerated.
+const MAX_RELABELLINGS: usize = 200_000;
 
 /// All choices of `count` of the numbers below `total`, from (0, ..., count - 1) on.
 fn choices(total: usize, count: usize) -> Result<Vec<Vec<u32>>> {
     let mut all = Vec::new();
     let mut now: Vec<u32> = (0..count as u32).collect();
     loop {
-        if all.len() == MOST {
-            let remedy = "must be at most 200000 relabellings: test with random ones";
+        if all.len() == MAX_RELABELLINGS {
+            let remedy =
+                "has more than 200000 relabellings: use PermutationTest::test, which draws them";
             let name = "number of points to relabel";
             return Err(Error::value(name, total, remedy));
         }

@@ -1,29 +1,28 @@
-//! How often a permutation test would reject.
+//! The power of permutation tests.
 
 use candle_core::{Device, Tensor};
 use decalign_core::random::Stream;
 use decalign_core::{Error, Real, Result, with_real};
 
-use super::forms::{Rule, forms};
+use super::label_vectors::LabelVectors;
 use super::outcome::{Resampling, Stopping, quantile};
 use super::permutation::PermutationTest;
-use super::pooled::Pooled;
-use super::scheme::{Scheme, choose};
-use super::vectors::Vectors;
+use super::quadratic_forms::{CountedPairs, quadratic_forms};
+use super::relabelling::{Relabelling, choose};
+use super::two_samples::TwoSamples;
 use crate::estimator::Estimator;
 
-/// What two samples tell about tests of other sizes from the same distributions.
+/// The power of permutation tests of other sizes, estimated from two samples.
 ///
-/// Unbiased MMD^2 of n and m points is about normal, with the mean seen here and the variance
+/// Unbiased MMD^2 of n and m points is approximately normal, with the mean of these samples and the variance
 ///
 /// ```text
 /// 4 var_x(u) / n + 4 var_y(u) / m + s^2 (1/n + 1/m)^2
 /// u(z) = mean k(z, x') - mean k(z, y')
 /// ```
 ///
-/// s coming from permutations, as does the value above which the test rejects, which falls as
-/// 1/n + 1/m. It is an estimate: the MMD^2 seen is itself random, and good where it is many standard
-/// errors from 0.
+/// Permutations give s and the critical value, which falls as 1/n + 1/m. The estimate is good where the observed
+/// MMD^2 is many standard errors from 0, which is itself random.
 ///
 /// ```
 /// use candle_core::Tensor;
@@ -76,7 +75,7 @@ impl Power {
         })
     }
 
-    /// The MMD^2 that was seen.
+    /// The observed MMD^2.
     pub fn squared(&self) -> f64 {
         self.squared
     }
@@ -133,24 +132,24 @@ impl Power {
 /// Four times the variance of u over x and over y.
 fn variances<T: Real>(test: &PermutationTest, x: &Tensor, y: &Tensor) -> Result<(f64, f64)> {
     let kernels = std::slice::from_ref(&test.kernel);
-    let pooled = Pooled::<T>::new(kernels, Estimator::Unbiased, (x, y))?;
+    let pooled = TwoSamples::<T>::new(kernels, Estimator::Unbiased, (x, y))?;
     let (n, m) = pooled.sizes;
-    // Points do not meet themselves; on average that is 1 of n.
+    // The diagonal is left out: means are over n - 1 points.
     let scale = T::of((n as f64 - 1.0).recip());
-    let own: Vec<T> = Scheme::Permutations.vector((n, m), 0, 0);
+    let own: Vec<T> = Relabelling::Permutations.vector((n, m), 0, 0);
     let own: Vec<T> = own.into_iter().map(|v| v * scale).collect();
-    let none = Vectors::new(&pooled.layout, 0, |_| Vec::new());
-    let rule = Rule {
+    let none = LabelVectors::new(&pooled.layout, 0, |_| Vec::new());
+    let pairs = CountedPairs {
         diagonal: false,
-        paired: false,
+        exclude_paired: false,
     };
     let g = pooled.layout.spread(&own);
-    let rows = forms(&pooled.pool, &pooled.layout, &none, &g, rule)?.rows;
+    let rows = quadratic_forms(&pooled.pool, &pooled.layout, &none, &g, pairs)?.rows;
     let (first, second) = rows[0].split_at(n);
     Ok((4.0 * variance(first), 4.0 * variance(second)))
 }
 
-/// Of a sample: divided by its size less 1.
+/// The sample variance, with n - 1 in the denominator.
 fn variance(values: &[f64]) -> f64 {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
@@ -159,7 +158,7 @@ fn variance(values: &[f64]) -> f64 {
 }
 
 /// The normal distribution function.
-fn normal(z: f64) -> f64 {
+pub(super) fn normal(z: f64) -> f64 {
     if z.abs() > 8.0 {
         return if z > 0.0 { 1.0 } else { 0.0 };
     }
@@ -174,7 +173,7 @@ fn normal(z: f64) -> f64 {
     (0.5 + sum * density).clamp(0.0, 1.0)
 }
 
-/// How often a test rejected samples drawn from given ones.
+/// The share of tests that rejected subsamples of given samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SimulatedPower {
@@ -188,11 +187,11 @@ pub struct SimulatedPower {
 const STREAM: u64 = 0x706f_7765;
 
 impl PermutationTest {
-    /// How often this test rejects n and m points drawn without replacement from given samples, over
-    /// `repeats` drawings. Decisions are those of all draws, though drawing stops when they are certain.
+    /// The share of `repeats` tests that reject n and m points drawn without replacement from given samples.
+    /// Drawing stops when a decision is certain, which does not change it.
     ///
-    /// Sizes close to those given make the drawings alike, and the answer that of one test; for larger
-    /// sizes there is [`Power`].
+    /// With sizes close to those given the subsamples are nearly equal, and the share is close to 0 or 1; see [`Power`]
+    /// for larger sizes.
     ///
     /// # Shapes
     /// `x` (N, d), `y` (M, d); 1 <= n <= N, 1 <= m <= M, from 2 on for the unbiased estimator.
@@ -232,37 +231,19 @@ impl PermutationTest {
     }
 }
 
-/// Some rows, without replacement.
+/// `count` rows, without replacement.
 fn some(x: &Tensor, count: usize, stream: Stream) -> Result<Tensor> {
     let rows = match x.dims() {
         [rows, _] => *rows,
         _ => return Err(Error::tensor("sample", "shape (n, d)", x.shape())),
     };
     if count > rows {
-        let remedy = format!("must be at most {rows}, what is given: see Power for more");
+        let remedy =
+            format!("must be at most {rows}, the size of the sample: see Power for larger sizes");
         return Err(Error::value("number of points to draw", count, remedy));
     }
     let chosen = choose(rows, count, stream);
     let chosen: Vec<u32> = chosen.into_iter().map(|i| i as u32).collect();
     let chosen = Tensor::from_vec(chosen, count, &Device::Cpu)?.to_device(x.device())?;
     Ok(x.contiguous()?.index_select(&chosen, 0)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::normal;
-
-    #[test]
-    fn the_normal_distribution_function_is_right() {
-        let known = [
-            (0.0, 0.5),
-            (1.0, 0.841_344_746_068_542_9),
-            (-1.959_963_984_540_054, 0.025),
-            (3.0, 0.998_650_101_968_369_9),
-            (-5.0, 2.866_515_718_791_939e-7),
-        ];
-        for (z, want) in known {
-            assert!((normal(z) - want).abs() < 1e-14, "{z}: {}", normal(z));
-        }
-    }
 }

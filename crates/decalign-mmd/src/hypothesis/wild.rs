@@ -1,15 +1,15 @@
 //! The wild bootstrap.
 
 use candle_core::Tensor;
-use decalign_core::{Error, Real, Result, with_real};
+use decalign_core::{Real, Result, with_real};
 
-use super::outcome::{self, Batch, Outcome, Resampling, Stopping};
-use super::pooled::{Pooled, check_paired};
-use super::scheme::Scheme;
+use super::outcome::{self, Outcome, Resampling, Stopping};
+use super::relabelling::Relabelling;
+use super::two_samples::{TwoSamples, check_paired};
 use crate::estimator::Estimator;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, positive};
 
-/// Whether two samples of one size come from one distribution: MMD^2 against its values under random
+/// Tests whether two samples of equal size come from one distribution: MMD^2 against its values under random
 /// signs of the pairs `z_i = (x_i, y_i)`.
 ///
 /// ```text
@@ -42,7 +42,7 @@ pub struct WildBootstrap {
     estimator: Estimator,
     resampling: Resampling,
     stopping: Stopping,
-    scheme: Scheme,
+    relabelling: Relabelling,
 }
 
 impl WildBootstrap {
@@ -53,19 +53,21 @@ impl WildBootstrap {
             estimator,
             resampling,
             stopping: Stopping::Never,
-            scheme: Scheme::Signs,
+            relabelling: Relabelling::Signs,
         }
     }
 
-    /// For time series: signs become a stationary normal process of correlation `exp(-|t - s| / lag)`, less
-    /// its mean. `lag` (about how many steps points remember) must be positive and finite.
+    /// For time series: the signs become a stationary normal process of correlation `exp(-|t - s| / lag)`, minus
+    /// its mean. `lag`, the correlation length in steps, must be positive and finite.
     #[must_use]
     pub fn dependent(self, lag: f64) -> Self {
-        let scheme = Scheme::Process { lag };
-        Self { scheme, ..self }
+        Self {
+            relabelling: Relabelling::Process { lag },
+            ..self
+        }
     }
 
-    /// Stops drawing early.
+    /// Stops drawing early, see [`Stopping`].
     #[must_use]
     pub fn stopping(self, stopping: Stopping) -> Self {
         Self { stopping, ..self }
@@ -81,27 +83,19 @@ impl WildBootstrap {
     /// range.
     pub fn test(&self, x: &Tensor, y: &Tensor) -> Result<Outcome> {
         check_paired(x, y)?;
-        if let Scheme::Process { lag } = self.scheme
-            && !(lag > 0.0 && lag.is_finite())
-        {
-            return Err(Error::value("lag", lag, "must be positive and finite"));
+        if let Relabelling::Process { lag } = self.relabelling {
+            positive("lag", lag)?;
         }
         with_real!("x", x, T => self.run::<T>(x, y))
     }
 
     fn run<T: Real>(&self, x: &Tensor, y: &Tensor) -> Result<Outcome> {
         let kernels = std::slice::from_ref(&self.kernel);
-        let pooled = Pooled::<T>::new(kernels, self.estimator, (x, y))?;
+        let pooled = TwoSamples::<T>::new(kernels, self.estimator, (x, y))?;
         let limit = pooled.layout.limit::<T>();
-        outcome::run(&self.resampling, self.stopping, limit, |range| {
-            let mut found = pooled.statistics(self.scheme, range.len(), |i| {
-                self.scheme
-                    .vector(pooled.sizes, self.resampling.seed, range.start + i)
-            })?;
-            Ok(Batch {
-                values: found.values.swap_remove(0),
-                tolerance: found.tolerances[0],
-            })
+        outcome::run(&self.resampling, self.stopping, limit, |numbers| {
+            let found = pooled.drawn(self.relabelling, self.resampling.seed, numbers)?;
+            Ok(found.into_batch())
         })
     }
 }

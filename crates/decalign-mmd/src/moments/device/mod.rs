@@ -1,4 +1,4 @@
-//! Moment matching on devices: four launches forward, one back, whatever the samples.
+//! Moment matching on devices: four launches forward and one backward, for any number of samples.
 
 use candle_core::{DType, Tensor};
 use decalign_core::Result;
@@ -78,7 +78,7 @@ pub(super) fn moment_matching(
     record_one("moment_matching", &inputs, value.into(), move |b| {
         let mut slopes = Memory::new(&backend, dtype, (count, width))?;
         let groups = sizes.iter().map(|n| n.div_ceil(TILE)).sum::<usize>() * tiles;
-        let launch = Launch::new(&program, "moments_back", groups)
+        let launch = Launch::new(&program, "moments_backward", groups)
             .input(&centred)?
             .input(&moments)?
             .input(&differences)?

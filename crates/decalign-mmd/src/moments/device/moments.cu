@@ -148,7 +148,7 @@ KERNEL(total, INPUT(0, REAL, parts), OUTPUT(1, REAL, value), VALUE(2, uint, coun
 
 // A tile of the rows of one sample. The difference of covariances is symmetric: twice the product. Of every column the slope of its
 // mean and skewness is constant + linear x + square x^2.
-KERNEL(moments_back, INPUT(0, REAL, centred), INPUT(1, REAL, moments), INPUT(2, REAL, differences), INPUT(3, REAL, outer),
+KERNEL(moments_backward, INPUT(0, REAL, centred), INPUT(1, REAL, moments), INPUT(2, REAL, differences), INPUT(3, REAL, outer),
        OUTPUT(4, REAL, slopes), VALUE(5, uint, n0), VALUE(6, uint, n1), VALUE(7, uint, n2), VALUE(8, uint, n3), VALUE(9, uint, n4),
        VALUE(10, uint, n5), VALUE(11, uint, n6), VALUE(12, uint, n7), VALUE(13, uint, width)) {
   SHARED(REAL, left, TILE *TILE);

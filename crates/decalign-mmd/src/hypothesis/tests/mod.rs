@@ -1,0 +1,7 @@
+//! Tests of items that are not public.
+
+mod aggregated;
+mod outcome;
+mod power;
+mod relabelling;
+mod two_samples;
