@@ -12,6 +12,7 @@ mod aggregated;
 mod bandwidths;
 mod fused;
 mod independence;
+mod kernel_test;
 mod label_vectors;
 mod outcome;
 mod permutation;

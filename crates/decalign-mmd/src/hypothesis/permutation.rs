@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 use decalign_core::{Error, Real, Result, with_real};
 
-use super::outcome::{self, Batch, Outcome, Resampling, Stopping};
+use super::kernel_test::KernelTest;
+use super::outcome::{self, Outcome, Resampling, Stopping};
 use super::relabelling::{Relabelling, labels};
 use super::two_samples::TwoSamples;
 use crate::estimator::Estimator;
@@ -36,27 +37,22 @@ use crate::kernel::Kernel;
 /// Schrab and others, JMLR 2023, appendix C.
 #[derive(Clone, Debug)]
 pub struct PermutationTest {
-    pub(crate) kernel: Kernel,
-    pub(crate) estimator: Estimator,
-    pub(crate) resampling: Resampling,
-    stopping: Stopping,
+    pub(crate) settings: KernelTest,
 }
 
 impl PermutationTest {
     /// With the given kernel and estimator; all draws are made.
     pub fn new(kernel: Kernel, estimator: Estimator, resampling: Resampling) -> Self {
         Self {
-            kernel,
-            estimator,
-            resampling,
-            stopping: Stopping::Never,
+            settings: KernelTest::new(kernel, estimator, resampling),
         }
     }
 
     /// Stops drawing early, see [`Stopping`].
     #[must_use]
-    pub fn stopping(self, stopping: Stopping) -> Self {
-        Self { stopping, ..self }
+    pub fn stopping(mut self, stopping: Stopping) -> Self {
+        self.settings.stopping = stopping;
+        self
     }
 
     /// Tests two samples.
@@ -68,7 +64,7 @@ impl PermutationTest {
     /// When shapes or dtypes differ, an entry is not finite, sums overflow, or a setting is out of
     /// range.
     pub fn test(&self, x: &Tensor, y: &Tensor) -> Result<Outcome> {
-        with_real!("x", x, T => self.run(&self.pool::<T>(x, y)?))
+        with_real!("x", x, T => self.settings.run::<T>(Relabelling::Permutations, x, y))
     }
 
     /// The statistics that [`PermutationTest::test`] draws, without the observed one.
@@ -86,15 +82,16 @@ impl PermutationTest {
 
     /// The observed statistic, and all that are drawn.
     pub(crate) fn all(&self, x: &Tensor, y: &Tensor) -> Result<Vec<f64>> {
-        self.resampling.check()?;
-        let total = self.resampling.draws + 1;
+        self.settings.resampling.check()?;
+        let total = self.settings.resampling.draws + 1;
         with_real!("x", x, T => {
-            let pooled = self.pool::<T>(x, y)?;
+            let pooled = self.settings.pool::<T>(x, y)?;
             let limit = pooled.layout.limit::<T>();
             let mut all = Vec::with_capacity(total);
             while all.len() < total {
-                let start = all.len();
-                all.extend(self.draw(&pooled, start..(start + limit).min(total))?.values);
+                let numbers = all.len()..(all.len() + limit).min(total);
+                let relabelling = Relabelling::Permutations;
+                all.extend(self.settings.draw(&pooled, relabelling, numbers)?.values);
             }
             Ok(all)
         })
@@ -109,28 +106,8 @@ impl PermutationTest {
     /// # Errors
     /// As [`PermutationTest::test`], and when there are more than 200,000 relabellings.
     pub fn exact(&self, x: &Tensor, y: &Tensor) -> Result<Outcome> {
-        self.resampling.check()?;
-        with_real!("x", x, T => self.enumerate(&self.pool::<T>(x, y)?))
-    }
-
-    fn pool<T: Real>(&self, x: &Tensor, y: &Tensor) -> Result<TwoSamples<T>> {
-        TwoSamples::new(std::slice::from_ref(&self.kernel), self.estimator, (x, y))
-    }
-
-    fn run<T: Real>(&self, pooled: &TwoSamples<T>) -> Result<Outcome> {
-        let limit = pooled.layout.limit::<T>();
-        outcome::run(&self.resampling, self.stopping, limit, |range| {
-            self.draw(pooled, range)
-        })
-    }
-
-    fn draw<T: Real>(
-        &self,
-        pooled: &TwoSamples<T>,
-        range: std::ops::Range<usize>,
-    ) -> Result<Batch> {
-        let found = pooled.drawn(Relabelling::Permutations, self.resampling.seed, range)?;
-        Ok(found.into_batch())
+        self.settings.resampling.check()?;
+        with_real!("x", x, T => self.enumerate(&self.settings.pool::<T>(x, y)?))
     }
 
     fn enumerate<T: Real>(&self, pooled: &TwoSamples<T>) -> Result<Outcome> {
@@ -152,7 +129,7 @@ impl PermutationTest {
         let reached = values.iter().filter(|v| **v >= least).count();
         let p = reached as f64 / values.len() as f64;
         let draws = values.len();
-        let outcome = outcome::finish(values, p, self.resampling.level);
+        let outcome = outcome::finish(values, p, self.settings.resampling.level);
         Ok(Outcome { draws, ..outcome })
     }
 }

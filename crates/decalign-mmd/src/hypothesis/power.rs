@@ -9,7 +9,6 @@ use super::outcome::{Resampling, Stopping, quantile};
 use super::permutation::PermutationTest;
 use super::quadratic_forms::{CountedPairs, quadratic_forms};
 use super::relabelling::{Relabelling, choose};
-use super::two_samples::TwoSamples;
 use crate::estimator::Estimator;
 
 /// The power of permutation tests of other sizes, estimated from two samples.
@@ -131,8 +130,7 @@ impl Power {
 
 /// Four times the variance of u over x and over y.
 fn variances<T: Real>(test: &PermutationTest, x: &Tensor, y: &Tensor) -> Result<(f64, f64)> {
-    let kernels = std::slice::from_ref(&test.kernel);
-    let pooled = TwoSamples::<T>::new(kernels, Estimator::Unbiased, (x, y))?;
+    let pooled = test.settings.pool::<T>(x, y)?;
     let (n, m) = pooled.sizes;
     // The diagonal is left out: means are over n - 1 points.
     let scale = T::of((n as f64 - 1.0).recip());
@@ -209,16 +207,17 @@ impl PermutationTest {
             let remedy = "must be at least 1";
             return Err(Error::value("number of repeats", 0, remedy));
         }
-        let seed = self.resampling.seed;
+        let settings = &self.settings;
+        let seed = settings.resampling.seed;
         let mut rejected = 0;
         for repeat in 0..repeats as u64 {
             let stream = Stream::new(seed, STREAM).child(repeat);
             let resampling = Resampling {
                 // Another seed each time, or all tests would share their relabellings.
                 seed: seed ^ (repeat + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
-                ..self.resampling
+                ..settings.resampling
             };
-            let test = Self::new(self.kernel.clone(), self.estimator, resampling);
+            let test = Self::new(settings.kernel.clone(), settings.estimator, resampling);
             let test = test.stopping(Stopping::WhenCertain);
             let found = test.test(&some(x, n, stream.child(0))?, &some(y, m, stream.child(1))?)?;
             rejected += usize::from(found.rejected);

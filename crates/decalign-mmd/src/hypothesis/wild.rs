@@ -1,11 +1,12 @@
 //! The wild bootstrap.
 
 use candle_core::Tensor;
-use decalign_core::{Real, Result, with_real};
+use decalign_core::{Result, with_real};
 
-use super::outcome::{self, Outcome, Resampling, Stopping};
+use super::kernel_test::KernelTest;
+use super::outcome::{Outcome, Resampling, Stopping};
 use super::relabelling::Relabelling;
-use super::two_samples::{TwoSamples, check_paired};
+use super::two_samples::check_paired;
 use crate::estimator::Estimator;
 use crate::kernel::{Kernel, positive};
 
@@ -38,10 +39,7 @@ use crate::kernel::{Kernel, positive};
 /// for independent points Fromont and others, COLT 2012.
 #[derive(Clone, Debug)]
 pub struct WildBootstrap {
-    kernel: Kernel,
-    estimator: Estimator,
-    resampling: Resampling,
-    stopping: Stopping,
+    settings: KernelTest,
     relabelling: Relabelling,
 }
 
@@ -49,10 +47,7 @@ impl WildBootstrap {
     /// With the given kernel and estimator and random signs; all draws are made.
     pub fn new(kernel: Kernel, estimator: Estimator, resampling: Resampling) -> Self {
         Self {
-            kernel,
-            estimator,
-            resampling,
-            stopping: Stopping::Never,
+            settings: KernelTest::new(kernel, estimator, resampling),
             relabelling: Relabelling::Signs,
         }
     }
@@ -69,8 +64,9 @@ impl WildBootstrap {
 
     /// Stops drawing early, see [`Stopping`].
     #[must_use]
-    pub fn stopping(self, stopping: Stopping) -> Self {
-        Self { stopping, ..self }
+    pub fn stopping(mut self, stopping: Stopping) -> Self {
+        self.settings.stopping = stopping;
+        self
     }
 
     /// Tests two samples.
@@ -86,16 +82,6 @@ impl WildBootstrap {
         if let Relabelling::Process { lag } = self.relabelling {
             positive("lag", lag)?;
         }
-        with_real!("x", x, T => self.run::<T>(x, y))
-    }
-
-    fn run<T: Real>(&self, x: &Tensor, y: &Tensor) -> Result<Outcome> {
-        let kernels = std::slice::from_ref(&self.kernel);
-        let pooled = TwoSamples::<T>::new(kernels, self.estimator, (x, y))?;
-        let limit = pooled.layout.limit::<T>();
-        outcome::run(&self.resampling, self.stopping, limit, |numbers| {
-            let found = pooled.drawn(self.relabelling, self.resampling.seed, numbers)?;
-            Ok(found.into_batch())
-        })
+        with_real!("x", x, T => self.settings.run::<T>(self.relabelling, x, y))
     }
 }

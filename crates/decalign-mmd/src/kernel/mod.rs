@@ -1,24 +1,17 @@
 //! Kernels: similarities of two points.
 //!
-//! A family of kernels is one file: constructors, value and slope as loops see them, the text of both for
-//! devices, the kernel matrix in tensor operations and, where it is known, the spectrum. To add one, write
-//! its file, list the module here, and list its profile in `families.rs` if it is a new one.
+//! A [`Kernel`] is a sum of products of base kernels. A base kernel is a function (`profile.rs`) of one number of two points
+//! (`family.rs`); `families` holds one file a family.
 
 mod bandwidth;
-mod dot;
-mod energy;
 mod expression;
 mod families;
 mod family;
-mod gaussian;
-mod laplace;
-mod matern;
 mod profile;
-mod rational_quadratic;
 
 pub use bandwidth::Bandwidth;
 pub use expression::Kernel;
-pub use matern::Smoothness;
+pub use families::Smoothness;
 
 pub(crate) use expression::positive;
 pub(crate) use families::Profile;

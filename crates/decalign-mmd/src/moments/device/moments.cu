@@ -1,7 +1,7 @@
-// Moments of up to eight samples and what they are apart: the loops of moments.rs.
+// Moments of up to eight samples and their mean squared differences: the loops of moments.rs.
 //
 // `centred` holds the rows of all samples, one after the other, without their means; `moments` (samples, 4, width) means, variances,
-// third moments and skewnesses; `covariances` (samples, width, width). `differences` is of each sample the slopes with respect to
+// third moments and skewnesses; `covariances` (samples, width, width). `differences` holds the gradients of every sample with respect to
 // covariance, mean and skewness, (samples, width width + 2 width).
 
 #define TILE 16u
@@ -20,6 +20,16 @@ DEVICE REAL column_sum(REAL x, SHARED_POINTER(REAL) partial, uint lane) {
   BARRIER();
   REAL total = 0;
   for (uint w = lane % WARP; w < LANES; w += WARP) total += partial[w];
+  return total;
+}
+
+// Over the group: the first lane gets the result.
+DEVICE REAL group_total(REAL x, SHARED_POINTER(REAL) partial, uint lane) {
+  x = warp_sum(x);
+  if (lane % WARP == 0u) partial[lane / WARP] = x;
+  BARRIER();
+  REAL total = 0;
+  for (uint w = 0u; lane == 0u && w < LANES / WARP; w++) total += partial[w];
   return total;
 }
 
@@ -122,28 +132,16 @@ KERNEL(compare, INPUT(0, REAL, moments), INPUT(1, REAL, covariances), OUTPUT(2, 
     }
     sum = fma(squares, scale, sum);
   }
-  sum = warp_sum(sum);
-  if (LANE % WARP == 0u) partial[LANE / WARP] = sum;
-  BARRIER();
-  if (LANE == 0u) {
-    REAL total = 0;
-    for (uint w = 0u; w < LANES / WARP; w++) total += partial[w];
-    parts[GROUP] = total;
-  }
+  sum = group_total(sum, partial, LANE);
+  if (LANE == 0u) parts[GROUP] = sum;
 }
 
 KERNEL(total, INPUT(0, REAL, parts), OUTPUT(1, REAL, value), VALUE(2, uint, count)) {
   SHARED(REAL, partial, LANES / WARP);
   REAL sum = 0;
   for (uint i = LANE; i < count; i += LANES) sum += parts[i];
-  sum = warp_sum(sum);
-  if (LANE % WARP == 0u) partial[LANE / WARP] = sum;
-  BARRIER();
-  if (LANE == 0u) {
-    REAL all = 0;
-    for (uint w = 0u; w < LANES / WARP; w++) all += partial[w];
-    value[0] = all;
-  }
+  sum = group_total(sum, partial, LANE);
+  if (LANE == 0u) value[0] = sum;
 }
 
 // A tile of the rows of one sample. The difference of covariances is symmetric: twice the product. Of every column the slope of its

@@ -5,7 +5,7 @@ use decalign_core::random::Stream;
 use decalign_core::simd::{self, Isa};
 use decalign_core::{Real, Result};
 
-use super::family::{
+use crate::kernel::family::{
     Bandwidth, Family, Feature, Kernel, Parameters, Profile, ProfileFunction, ProfileKind,
     squared_distances,
 };

@@ -4,7 +4,7 @@ use candle_core::{D, Tensor};
 use decalign_core::Result;
 use decalign_core::random::Stream;
 
-use super::family::{Bandwidth, Family, Feature, Kernel, Profile, differences};
+use crate::kernel::family::{Bandwidth, Family, Feature, Kernel, Profile, differences};
 
 impl Kernel {
     /// `exp(-sum_k |a_k - b_k| / l)`.

@@ -5,11 +5,11 @@ use decalign_core::random::Stream;
 use decalign_core::simd::Isa;
 use decalign_core::{Real, Result};
 
-use super::family::{
+use crate::kernel::family::{
     Bandwidth, Family, Feature, Kernel, Parameters, Profile, ProfileFunction, ProfileKind,
     distances,
 };
-use super::profile::{decay, scaled_root};
+use crate::kernel::profile::{decay, scaled_root};
 
 /// Smoothness of a [`Kernel::matern`], with r the distance over the length scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,16 @@
-//! The list of all profiles.
+//! The families of kernels, a file each.
+//!
+//! A file holds the constructors of [`Kernel`](crate::Kernel), the family ([`Family`](super::family::Family): feature,
+//! kernel matrix in tensor operations, spectrum) and its profiles ([`ProfileFunction`]: value and slope in loops and as
+//! text for devices). To add a family, write its file, and list the module and its profiles here. The list and the files
+//! refer to one another: the loops are compiled for every profile of the list, and families make profiles.
+
+mod dot;
+mod energy;
+mod gaussian;
+mod laplace;
+mod matern;
+mod rational_quadratic;
 
 use std::marker::PhantomData;
 use std::sync::LazyLock;
@@ -9,7 +21,8 @@ use decalign_core::simd::LANES;
 use super::profile::{
     Buffer, Function, Map, Parameters, ProfileFunction, Total, Visit, device_text,
 };
-use super::{dot, energy, gaussian, matern, rational_quadratic};
+
+pub use matern::Smoothness;
 
 /// Declares [`ProfileKind`] and what depends on the kind.
 macro_rules! profiles {

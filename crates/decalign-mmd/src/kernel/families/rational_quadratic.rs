@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use decalign_core::simd::{self, Isa};
 use decalign_core::{Real, Result};
 
-use super::family::{
+use crate::kernel::family::{
     Bandwidth, Family, Feature, Kernel, Parameters, Profile, ProfileFunction, ProfileKind,
     positive, squared_distances,
 };
