@@ -314,7 +314,7 @@ fn scales_at_the_ends_of_the_type() -> Result<()> {
                     let finite = gradient.iter().all(|v| v.is_finite());
                     assert!(finite, "{measure:?} {factor}");
                 }
-                Err(error) => assert!(error.to_string().contains("scale the features down")),
+                Err(error) => assert!(error.to_string().contains("scale the inputs down")),
             }
         }
     }
@@ -404,7 +404,7 @@ fn wrong_input_is_named() {
         &CentralMomentDiscrepancy::new(5, 1.0).unwrap(),
         &far,
         &x,
-        "scale the features down",
+        "scale the inputs down",
     );
     let text = |error: decalign_decouple::Error| error.to_string();
     assert!(text(CosineMargin::new(1.0, CosineSign::Both).unwrap_err()).contains("[0, 1)"));
