@@ -2,15 +2,15 @@
 
 use decalign::config::{Component, Config};
 use decalign::metrics::{Bootstrap, Paired};
-use decalign_report::{Difference, Kind, Row};
+use decalign_report::{Difference, ExperimentKind, SettingResult};
 use serde_json::{Map, json};
 
 use crate::args::Ablate;
-use crate::experiment::Session;
-use crate::jobs::{Finished, test_labels};
-use crate::output::Done;
+use crate::experiment::ExperimentSession;
+use crate::job_runner::JobResult;
+use crate::output::CliResult;
 
-/// Name, table of the paper, and what is left out.
+/// The name, the table of the paper, and the components that are left out.
 const VARIANTS: [(&str, &str, &[Component]); 10] = {
     use Component as C;
     [
@@ -35,15 +35,14 @@ const VARIANTS: [(&str, &str, &[Component]); 10] = {
     ]
 };
 
-/// Of the contrastive loss where a preset has none, so that there is something to leave out: that
-/// of the preset mosi.
+/// The weight of the contrastive loss where a preset has none, so that it can be left out: that of the preset mosi.
 const CONTRASTIVE: f64 = 0.003;
 
-pub(crate) fn run(arguments: Ablate) -> Done {
-    let mut session = Session::open(
+pub(crate) fn run(arguments: Ablate) -> CliResult {
+    let mut session = ExperimentSession::open(
         &arguments.settings,
         &arguments.experiment,
-        "ablation",
+        ExperimentKind::Ablation,
         Some(&[1, 2, 3]),
     )?;
     let given = arguments
@@ -62,57 +61,55 @@ pub(crate) fn run(arguments: Ablate) -> Done {
         .iter()
         .map(|(name, _, config)| (name.clone(), config.clone()))
         .collect();
-    let finished = session.train(&settings)?;
-    let (benchmark, labels) = test_labels(&session.config, &session.data)?;
-    let predictions =
-        |of: &[Finished]| of.iter().map(|f| f.predictions.clone()).collect::<Vec<_>>();
-    let full = predictions(&finished[0]);
-    let compare = |runs: &[Finished]| -> Vec<Difference> {
+    let results = session.train(&ExperimentSession::jobs(&settings))?;
+    let predictions = |runs: &[JobResult]| {
+        runs.iter()
+            .map(|r| r.predictions.clone())
+            .collect::<Vec<_>>()
+    };
+    let full = predictions(&results[0]);
+    let compare = |runs: &[JobResult]| -> Vec<Difference> {
         let pair = Paired {
             first: &full,
             second: &predictions(runs),
             same_seeds: true,
-            labels: &labels,
+            labels: &session.labels,
         };
-        let compared = Bootstrap::default().compare(benchmark, &pair);
+        let compared = Bootstrap::default().compare(session.benchmark, &pair);
         let each = compared.iter().map(|(name, d)| Difference::new(name, d));
         each.collect()
     };
-    let row = |(i, ((name, group, config), runs)): (usize, (&Variant, &Vec<Finished>))| Row {
-        name: name.clone(),
-        group: (*group).to_owned(),
-        settings: Map::from_iter([("without".to_owned(), json!(config.without))]),
-        runs: runs.iter().map(|f| f.single.clone()).collect(),
-        differences: if i > 0 { compare(runs) } else { Vec::new() },
-    };
-    let rows = variants
-        .iter()
-        .zip(&finished)
-        .enumerate()
-        .map(row)
-        .collect();
-    session.finish(&session.experiment(Kind::Ablation, Vec::new(), rows))
+    let row =
+        |(i, ((name, group, config), runs)): (usize, (&Variant, &Vec<JobResult>))| SettingResult {
+            name: name.clone(),
+            group: (*group).to_owned(),
+            settings: Map::from_iter([("without".to_owned(), json!(config.without))]),
+            runs: runs.iter().map(|r| r.seed.clone()).collect(),
+            differences: if i > 0 { compare(runs) } else { Vec::new() },
+        };
+    let rows = variants.iter().zip(&results).enumerate().map(row).collect();
+    session.finish(&session.experiment(Vec::new(), rows))
 }
 
-/// A name, a group, and the settings.
+/// A name, a group, and the configuration.
 type Variant = (String, &'static str, Config);
 
-/// The variants that differ: what the settings leave out already is not left out again.
+/// The distinct variants: a component that the configuration leaves out already makes no new variant.
 fn variants(config: &Config) -> Vec<Variant> {
     let mut all: Vec<Variant> = Vec::new();
     for (name, group, without) in VARIANTS {
         let mut config = config.clone();
-        let gone = |c: &Component, config: &Config| match c {
+        let unused = |c: &Component, config: &Config| match c {
             Component::Contrastive => config.ct_weight == 0.0,
             Component::Homogeneous | Component::Moments | Component::Mmd => config.beta == 0.0,
             Component::Heterogeneous | Component::PrototypeOt => config.alpha == 0.0,
             Component::Decoupling => false,
         };
-        let fresh = |c: &&Component| !config.without.contains(c) && !gone(c, &config);
-        let left_out: Vec<Component> = without.iter().filter(fresh).copied().collect();
+        let used = |c: &&Component| !config.without.contains(c) && !unused(c, &config);
+        let left_out: Vec<Component> = without.iter().filter(used).copied().collect();
         config.without.extend(left_out);
         if all.iter().any(|(_, _, other)| *other == config) {
-            eprintln!("{name}: as another one, with these settings; left out");
+            eprintln!("{name}: equal to another row under these settings; left out");
             continue;
         }
         all.push((name.to_owned(), group, config));

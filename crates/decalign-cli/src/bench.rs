@@ -16,7 +16,7 @@ use decalign_data::Sequence;
 use serde::Serialize;
 
 use crate::args;
-use crate::output::{Done, FAILED, Failure, print, print_json};
+use crate::output::{CliResult, FAILED, Failure, print, print_json};
 use crate::source::machine;
 use crate::table;
 
@@ -51,7 +51,7 @@ struct Row {
     backward: f64,
 }
 
-pub(crate) fn run(arguments: args::Bench) -> Done {
+pub(crate) fn run(arguments: args::Bench) -> CliResult {
     if !(arguments.seconds > 0.0 && arguments.seconds <= 3600.0) {
         let message = format!("--seconds {}: expected 0 to 3600", arguments.seconds);
         return Err(Failure::bad_input(message));
@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: args::Bench) -> Done {
 const MOST: f64 = 5e7;
 
 /// An error when a batch would not fit.
-fn check_size(settings: &Resolved, steps: &[usize]) -> Done {
+fn check_size(settings: &Resolved, steps: &[usize]) -> CliResult {
     let size = settings.config.batch_size as f64;
     let modalities = settings.model.modalities.iter().zip(steps);
     let each: f64 = modalities
@@ -125,7 +125,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(settings: &Resolved, steps: &[usize], seconds: f64, device: &Device) -> Done<Self> {
+    fn new(settings: &Resolved, steps: &[usize], seconds: f64, device: &Device) -> CliResult<Self> {
         let (config, size) = (&settings.config, settings.config.batch_size);
         let stream = Stream::new(config.seed, 0);
         let mut sequences = Vec::new();
@@ -169,20 +169,20 @@ impl Bench {
     }
 
     /// The loss of the batch, and the graph it is of.
-    fn forward(&self) -> Done<(Tensor, Graph)> {
+    fn forward(&self) -> CliResult<(Tensor, Graph)> {
         let graph = Graph::on(&self.device);
         let loss = graph.run(|| self.loss())?;
         Ok((loss, graph))
     }
 
-    fn loss(&self) -> Done<Tensor> {
+    fn loss(&self) -> CliResult<Tensor> {
         let mode = Mode::Training(Stream::new(1, 1));
         let output = self.model.forward(&self.sequences, true, mode)?;
         let losses = phase("objective", || self.objective.losses(&output, &self.labels))?;
         Ok(losses.total)
     }
 
-    fn report(&self, preset: &str) -> Done<Report> {
+    fn report(&self, preset: &str) -> CliResult<Report> {
         let mut adam = Adam::new(self.model.variables(), AdamSettings::new(0.005, 0.6));
         let parameters = self.model.variables();
         let parameters = parameters.iter().map(|(_, v)| v.elem_count()).sum();
@@ -231,12 +231,12 @@ impl Bench {
     }
 
     /// Waits for the device.
-    fn wait(&self) -> Done {
+    fn wait(&self) -> CliResult {
         Ok(self.device.synchronize().map_err(decalign::Error::from)?)
     }
 
     /// The shortest of the runs that fit the time, two at least, in seconds.
-    fn least(&self, mut run: impl FnMut() -> Done) -> Done<f64> {
+    fn least(&self, mut run: impl FnMut() -> CliResult) -> CliResult<f64> {
         let (start, mut least, mut runs) = (Instant::now(), f64::INFINITY, 0);
         while runs < 2 || start.elapsed() < self.time {
             let start = Instant::now();
@@ -249,7 +249,7 @@ impl Bench {
     }
 
     /// The phases of the shortest forward and backward pass on one thread, and what is in none of them.
-    fn phases(&self) -> Done<(Profile, Vec<Row>)> {
+    fn phases(&self) -> CliResult<(Profile, Vec<Row>)> {
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build();
         let one = one.map_err(|error| Failure {
             message: format!("a pool of one thread: {error}"),
@@ -288,7 +288,7 @@ impl Bench {
     }
 
     /// Seconds forward and backward.
-    fn both(&self) -> Done<[f64; 2]> {
+    fn both(&self) -> CliResult<[f64; 2]> {
         let start = Instant::now();
         let (loss, graph) = self.forward()?;
         let forward = start.elapsed().as_secs_f64();
@@ -297,7 +297,7 @@ impl Bench {
     }
 
     /// Gflop/s of a matrix product.
-    fn machine(&self) -> Done<f64> {
+    fn machine(&self) -> CliResult<f64> {
         let n = 1024;
         let (a, b, mut c) = (vec![0.5f32; n * n], vec![0.25; n * n], vec![0.0; n * n]);
         let seconds = self.least(|| {

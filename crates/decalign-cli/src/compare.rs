@@ -3,22 +3,23 @@
 use std::path::Path;
 
 use decalign::metrics::{Benchmark, Bootstrap, Difference, Paired};
+use decalign_report::run_folder::{
+    PredictionTable, RUN, RunRecord, RunStatus, TEST_PREDICTIONS, seed_folder,
+};
 use serde_json::{Map, Value, json};
 
 use crate::args::Compare;
-use crate::output::{Done, Failure, print, print_json};
-use crate::run::predictions::{self, Read, TEST};
-use crate::run::record::{RUN, Record, Status};
+use crate::output::{CliResult, Failure, print, print_json};
 use crate::table;
 
-/// What is compared: one run, or all seeds of one.
-struct Side {
-    record: Record,
+/// One of the two runs: one seed, or several.
+struct ComparedRun {
+    record: RunRecord,
     seeds: Vec<u64>,
-    runs: Vec<Read>,
+    runs: Vec<PredictionTable>,
 }
 
-pub(crate) fn run(arguments: &Compare) -> Done {
+pub(crate) fn run(arguments: &Compare) -> CliResult {
     if !(100..=1_000_000).contains(&arguments.replicates) {
         let message = format!(
             "--replicates {}: expected 100 to 1000000",
@@ -26,15 +27,15 @@ pub(crate) fn run(arguments: &Compare) -> Done {
         );
         return Err(Failure::bad_input(message));
     }
-    let first = Side::open(&arguments.first)?;
-    let second = Side::open(&arguments.second)?;
+    let first = ComparedRun::open(&arguments.first)?;
+    let second = ComparedRun::open(&arguments.second)?;
     let benchmark = check(arguments, &first, &second)?;
     let bootstrap = Bootstrap {
         replicates: arguments.replicates,
         seed: arguments.seed,
         ..Bootstrap::default()
     };
-    let scores = |side: &Side| {
+    let scores = |side: &ComparedRun| {
         side.runs
             .iter()
             .map(|r| r.scores.clone())
@@ -58,10 +59,18 @@ pub(crate) fn run(arguments: &Compare) -> Done {
     }
 }
 
-impl Side {
-    fn open(folder: &Path) -> Done<Self> {
-        let record = Record::open(folder)?;
-        if record.status != Status::Done {
+impl ComparedRun {
+    fn open(folder: &Path) -> CliResult<Self> {
+        let record = RunRecord::open(folder)?;
+        if let Some(kind) = record.experiment {
+            let message = format!(
+                "{}: holds the runs of decalign {}; compare two of the folders in it",
+                folder.display(),
+                kind.command()
+            );
+            return Err(Failure::bad_input(message));
+        }
+        if record.status != RunStatus::Done {
             let message = format!(
                 "{}: the run is not done; finish it with: decalign train --resume {}",
                 folder.join(RUN).display(),
@@ -71,11 +80,11 @@ impl Side {
         }
         let seeds = record.seeds();
         let place = |seed: &u64| match record.seeds {
-            Some(_) => folder.join(format!("seed-{seed}")).join(TEST),
-            None => folder.join(TEST),
+            Some(_) => seed_folder(folder, *seed).join(TEST_PREDICTIONS),
+            None => folder.join(TEST_PREDICTIONS),
         };
-        let read = |seed: &u64| predictions::read(&place(seed), &record.classes);
-        let runs = seeds.iter().map(read).collect::<Done<Vec<_>>>()?;
+        let read = |seed: &u64| Ok(PredictionTable::open(&place(seed), &record.classes)?);
+        let runs = seeds.iter().map(read).collect::<CliResult<Vec<_>>>()?;
         if runs.iter().all(|run| run.labels.is_empty()) {
             let message = format!("{}: holds no predictions", folder.display());
             return Err(Failure::bad_input(message));
@@ -89,7 +98,7 @@ impl Side {
 }
 
 /// Fails where the two cannot be compared.
-fn check(arguments: &Compare, first: &Side, second: &Side) -> Done<Benchmark> {
+fn check(arguments: &Compare, first: &ComparedRun, second: &ComparedRun) -> CliResult<Benchmark> {
     let names = [&arguments.first, &arguments.second].map(|path| path.display());
     let bad = |what: String| {
         let message = format!("{} and {}: {what}", names[0], names[1]);
@@ -105,7 +114,7 @@ fn check(arguments: &Compare, first: &Side, second: &Side) -> Done<Benchmark> {
     if first.record.classes != second.record.classes {
         return Err(bad("their classes differ".to_owned()));
     }
-    let same = |run: &Read| {
+    let same = |run: &PredictionTable| {
         let reference = &first.runs[0];
         run.samples == reference.samples && run.labels == reference.labels
     };
@@ -120,7 +129,7 @@ fn check(arguments: &Compare, first: &Side, second: &Side) -> Done<Benchmark> {
 
 fn describe(
     arguments: &Compare,
-    sides: [&Side; 2],
+    sides: [&ComparedRun; 2],
     bootstrap: &Bootstrap,
     differences: &[(&str, Difference)],
 ) -> Value {
@@ -150,7 +159,11 @@ fn describe(
     })
 }
 
-fn tabulate(arguments: &Compare, sides: [&Side; 2], differences: &[(&str, Difference)]) -> String {
+fn tabulate(
+    arguments: &Compare,
+    sides: [&ComparedRun; 2],
+    differences: &[(&str, Difference)],
+) -> String {
     let header = ["first", "second", "difference", "95 % from", "95 % to", "p"];
     let row = |(name, d): &(&str, Difference)| {
         let cells = vec![
@@ -163,7 +176,7 @@ fn tabulate(arguments: &Compare, sides: [&Side; 2], differences: &[(&str, Differ
         ];
         ((*name).to_owned(), cells)
     };
-    let seeds = |side: &Side| match side.seeds.len() {
+    let seeds = |side: &ComparedRun| match side.seeds.len() {
         1 => format!("seed {}", side.seeds[0]),
         n => format!("{n} seeds"),
     };

@@ -3,9 +3,9 @@
 use decalign::config::Config;
 
 use crate::args;
-use crate::output::{Done, print};
+use crate::output::{CliResult, print};
 
-pub(crate) fn run(arguments: args::Config) -> Done {
+pub(crate) fn run(arguments: args::Config) -> CliResult {
     let mut config = match &arguments.preset {
         Some(name) => Config::preset(name)?,
         None => Config::default(),

@@ -9,10 +9,10 @@ use decalign_data::{OutputFormat, Precision, SplitOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Convert, FileFormat, Width};
-use crate::output::{Done, Failure};
+use crate::output::{CliResult, Failure};
 use crate::source;
 
-pub(crate) fn run(arguments: Convert) -> Done {
+pub(crate) fn run(arguments: Convert) -> CliResult {
     let target = match (arguments.to, OutputFormat::of(&arguments.output)) {
         (Some(FileFormat::Safetensors), _) => OutputFormat::Container,
         (Some(FileFormat::Npz), _) => OutputFormat::Npz,
@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: Convert) -> Done {
 }
 
 /// What is asked for besides the format.
-fn prepare(mut data: Dataset, arguments: &Convert) -> Done<Dataset> {
+fn prepare(mut data: Dataset, arguments: &Convert) -> CliResult<Dataset> {
     if !arguments.modalities.is_empty() {
         data = data.select(&arguments.modalities)?;
     }

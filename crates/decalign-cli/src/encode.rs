@@ -12,10 +12,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::args::{Encode, Pool};
-use crate::output::{Done, Failure, print_json};
+use crate::output::{CliResult, Failure, print_json};
 use crate::source;
 
-pub(crate) fn run(arguments: Encode) -> Done {
+pub(crate) fn run(arguments: Encode) -> CliResult {
     source::threads(arguments.threads)?;
     let place = |path: &Path| std::fs::canonicalize(path).ok();
     if place(&arguments.out).is_some() && place(&arguments.out) == place(&arguments.data) {
@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: Encode) -> Done {
 type Features = (Tensor, Option<Vec<usize>>);
 
 /// What the encoder makes of the texts.
-fn encoded(arguments: &Encode, texts: &[String], pooling: TextPooling) -> Done<Features> {
+fn encoded(arguments: &Encode, texts: &[String], pooling: TextPooling) -> CliResult<Features> {
     let encoder = TextEncoder::open(&arguments.encoder, arguments.max_tokens, pooling)
         .map_err(decalign::Error::from)?
         .normalized(arguments.normalize);
@@ -83,7 +83,7 @@ fn encoded(arguments: &Encode, texts: &[String], pooling: TextPooling) -> Done<F
 }
 
 /// Token numbers, attention mask and segments, as `use_bert` takes them.
-fn token_rows(arguments: &Encode, texts: &[String]) -> Done<Features> {
+fn token_rows(arguments: &Encode, texts: &[String]) -> CliResult<Features> {
     let rows = || -> decalign::text::Result<_> {
         let config = BertConfig::open(&arguments.encoder)?;
         let most = config.max_position_embeddings;
@@ -94,7 +94,7 @@ fn token_rows(arguments: &Encode, texts: &[String]) -> Done<Features> {
 }
 
 /// Transcripts from JSON lines: by id where both have ids, else in the order of the samples.
-fn read_texts(path: &Path, data: &Dataset) -> Done<Vec<String>> {
+fn read_texts(path: &Path, data: &Dataset) -> CliResult<Vec<String>> {
     let bad = |message: String| Failure::bad_input(format!("{}: {message}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
     let mut found: Vec<(Option<String>, String)> = Vec::new();

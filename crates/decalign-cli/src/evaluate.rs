@@ -1,14 +1,14 @@
 //! `decalign evaluate`.
 
 use decalign::metrics::Bootstrap;
+use decalign_report::run_folder::intervals;
 use serde_json::json;
 
 use crate::args::{Evaluate, Samples};
-use crate::output::{Done, print, print_json};
-use crate::run::metrics::intervals;
+use crate::output::{CliResult, print, print_json};
 use crate::{source, table};
 
-pub(crate) fn run(arguments: Evaluate) -> Done {
+pub(crate) fn run(arguments: Evaluate) -> CliResult {
     let (predictor, data) = source::model_and_data(&arguments.input)?;
     let has_split = data.split_names().next().is_some();
     let samples = arguments.part.unwrap_or(if has_split {

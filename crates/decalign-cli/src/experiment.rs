@@ -1,55 +1,95 @@
-//! What ablations, sweeps and baselines have in common.
+//! The common part of ablations, sweeps and baselines.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use candle_core::Device;
-use decalign::Dataset;
 use decalign::config::{Config, Goal};
-use decalign::metrics::Metrics;
+use decalign::metrics::{Benchmark, Metrics};
 use decalign::train::DecAlignTrainer;
+use decalign::{Dataset, fingerprint};
 use decalign_data::{Error, write_atomic};
-use decalign_report::{Experiment, Figure, Kind, Row, figures_of};
+use decalign_report::run_folder::{
+    DataRecord, EXPERIMENT, PhaseSeconds, RunFolder, RunRecord, RunStatus, safe_name, write_json,
+};
+use decalign_report::{Experiment, ExperimentKind, Figure, SettingResult, figures_of};
 
 use crate::args;
-use crate::jobs::{Finished, Job, Workshop, root};
-use crate::output::{Done, print, print_json, to_json};
-use crate::run::folder::RunFolder;
+use crate::job_runner::{Job, JobResult, JobRunner};
+use crate::memory_budget::MemoryBudget;
+use crate::output::{CliResult, Failure, STOPPED, print, print_json};
+use crate::run::{Display, RunContext, StopSignal, classes, program};
 use crate::{settings, source};
 
-/// An experiment about to run.
-pub(crate) struct Session {
+/// The interval at which the state of a run is saved within an epoch.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// An experiment that is ready to run.
+pub(crate) struct ExperimentSession {
     pub(crate) config: Config,
     pub(crate) data: Dataset,
     pub(crate) device: Device,
     pub(crate) seeds: Vec<u64>,
-    pub(crate) folder: PathBuf,
-    pub(crate) threads: Option<usize>,
+    pub(crate) benchmark: Benchmark,
+    /// Labels of the test part.
+    pub(crate) labels: Vec<f32>,
+    kind: ExperimentKind,
+    /// The content of `run.json`.
+    record: RunRecord,
+    source: PathBuf,
+    device_name: String,
+    path: PathBuf,
+    threads: Option<usize>,
     json: bool,
-    /// Holds the folder once it is there, so that no other process runs in it.
-    held: OnceLock<RunFolder>,
+    stop: StopSignal,
+    budget: MemoryBudget,
+    /// The locked folder, once it exists.
+    folder: OnceLock<RunFolder>,
 }
 
-impl Session {
-    /// Checks everything that can be checked before a folder is made.
+impl ExperimentSession {
+    /// Checks everything that can be checked before a folder is created.
     pub(crate) fn open(
         given: &args::Settings,
         experiment: &args::Experiment,
-        command: &str,
+        kind: ExperimentKind,
         default_seeds: Option<&[u64]>,
-    ) -> Done<Self> {
+    ) -> CliResult<Self> {
+        let stop = StopSignal::on_ctrl_c();
         let device = source::machine(&experiment.machine)?;
         let config = settings::config(given)?;
-        let data = settings::dataset(given)?;
+        let source = settings::source(given).to_owned();
+        let data = source::dataset(&source)?;
         let seeds = default_seeds.unwrap_or(std::slice::from_ref(&config.seed));
         let seeds = settings::seeds(&experiment.seeds, seeds)?;
-        DecAlignTrainer::new(&config, &data, &device)?;
-        let name = format!("{}-{command}", config.dataset_name);
+        let name = format!("{}-{}", config.dataset_name, kind.name());
+        let path = match &experiment.run_dir {
+            Some(path) => path.clone(),
+            None => Path::new("runs").join(safe_name(&name, "=+", '-')),
+        };
+        let trainer = DecAlignTrainer::new(&config, &data, &device)?;
+        let [_, _, test] = trainer.rows();
+        let used = fingerprint(&source::used_modalities(&data, &config)?)?;
+        let known = DataRecord::new(&source, &data, used, &trainer);
+        let name = &experiment.machine.device;
+        let classes = classes(&data);
+        let mut record = RunRecord::begin(program(), &trainer, classes, known, name, &seeds);
+        record.experiment = Some(kind);
+        (record.seed, record.seeds) = (None, Some(seeds.clone()));
         Ok(Self {
-            folder: root(experiment.run_dir.as_deref(), &name),
+            benchmark: trainer.benchmark(),
+            labels: decalign_report::labels(&data, test),
+            record,
+            kind,
+            source,
+            device_name: experiment.machine.device.clone(),
+            path,
             threads: experiment.machine.threads,
             json: experiment.json,
-            held: OnceLock::new(),
+            stop,
+            budget: MemoryBudget::new(None),
+            folder: OnceLock::new(),
             config,
             data,
             device,
@@ -57,52 +97,85 @@ impl Session {
         })
     }
 
-    /// Makes the folder and holds it.
-    pub(crate) fn begin(&self) -> Done {
-        let made = std::fs::create_dir_all(&self.folder);
-        made.map_err(|error| Error::io(&self.folder, error))?;
-        if self.held.get().is_none() {
-            // Nobody else has set it: a session is in one thread's hands.
-            let _ = self.held.set(RunFolder::open(&self.folder)?);
+    /// Trains every setting with every seed. Where it is interrupted, the same command resumes it.
+    pub(crate) fn train(&self, jobs: &[Job<'_>]) -> CliResult<Vec<Vec<JobResult>>> {
+        // A setting that cannot run is reported before the first one runs.
+        for job in jobs {
+            DecAlignTrainer::new(&job.config, &self.data, &self.device)?;
+        }
+        let runner = JobRunner {
+            root: &self.path,
+            source: &self.source,
+            device: &self.device,
+            threads: self.threads,
+            context: RunContext {
+                data: &self.data,
+                save_every: SAVE_EVERY,
+                stop: &self.stop,
+                budget: &self.budget,
+                display: Display::Quiet,
+                device: self.device_name.clone(),
+                tensorboard: false,
+                seconds: PhaseSeconds::default(),
+            },
+        };
+        self.begin()?;
+        let mut all = Vec::with_capacity(jobs.len() * self.seeds.len());
+        for job in jobs {
+            for seed in &self.seeds {
+                let mut job = job.clone();
+                job.config.seed = *seed;
+                all.push(job);
+            }
+        }
+        let results = runner.run(&all).map_err(|failure| self.explain(failure))?;
+        let each = results.chunks(self.seeds.len());
+        Ok(each.map(<[JobResult]>::to_vec).collect())
+    }
+
+    /// Creates and locks the folder, and records the experiment in its `run.json`.
+    fn begin(&self) -> CliResult {
+        if self.folder.get().is_none() {
+            let folder = RunFolder::open_or_create(&self.path)?;
+            self.record.save(&self.path)?;
+            let _ = self.folder.set(folder);
         }
         Ok(())
     }
 
-    /// Trains every setting with every seed.
-    pub(crate) fn train(&self, settings: &[(String, Config)]) -> Done<Vec<Vec<Finished>>> {
-        // A setting that cannot run is told before the first one does.
-        for (_, config) in settings {
-            DecAlignTrainer::new(config, &self.data, &self.device)?;
-        }
-        self.begin()?;
-        let jobs: Vec<Job> = settings
-            .iter()
-            .flat_map(|(name, config)| {
-                self.seeds.iter().map(move |seed| Job {
-                    name: name.clone(),
-                    config: Config {
-                        seed: *seed,
-                        ..config.clone()
-                    },
-                })
-            })
-            .collect();
-        let workshop = Workshop {
-            root: &self.folder,
-            data: &self.data,
-            device: &self.device,
-            threads: self.threads,
-        };
-        let finished = workshop.run(&jobs)?;
-        Ok(finished
-            .chunks(self.seeds.len())
-            .map(<[Finished]>::to_vec)
-            .collect())
+    /// Sets the status in `run.json`.
+    fn record(&self, status: RunStatus, error: Option<String>) -> CliResult {
+        let mut record = self.record.clone();
+        (record.status, record.error) = (status, error);
+        Ok(record.save(&self.path)?)
     }
 
-    /// An experiment of some rows.
-    pub(crate) fn experiment(&self, kind: Kind, keys: Vec<String>, rows: Vec<Row>) -> Experiment {
-        // The release calls the validation loss by the data set's name.
+    fn explain(&self, mut failure: Failure) -> Failure {
+        let status = match failure.code {
+            STOPPED => RunStatus::Stopped,
+            _ => RunStatus::Failed,
+        };
+        if failure.code == STOPPED {
+            failure.message += "; the same command again goes on where it stopped";
+        }
+        // The first failure is the one to report.
+        let _ = self.record(status, Some(failure.message.clone()));
+        failure
+    }
+
+    /// The jobs of DecAlign under named configurations.
+    pub(crate) fn jobs(settings: &[(String, Config)]) -> Vec<Job<'static>> {
+        let job = |(name, config): &(String, Config)| Job {
+            name: name.clone(),
+            config: config.clone(),
+            baseline: None,
+        };
+        settings.iter().map(job).collect()
+    }
+
+    /// The experiment of some settings.
+    pub(crate) fn experiment(&self, keys: Vec<String>, rows: Vec<SettingResult>) -> Experiment {
+        // The PyTorch code calls the validation loss by the data set's name.
         let named = self.config.selection_metric.as_deref();
         let is_loss =
             |name: &&str| *name == "loss" || name.eq_ignore_ascii_case(&self.config.dataset_name);
@@ -111,11 +184,10 @@ impl Session {
             .config
             .selection_mode
             .unwrap_or_else(|| Metrics::goal(selection));
-        let classes = self.data.labels().map(|l| l.names().to_vec());
         Experiment {
-            kind,
+            kind: self.kind,
             dataset: self.config.dataset_name.clone(),
-            classes: classes.unwrap_or_default(),
+            classes: self.record.classes.clone(),
             keys,
             selection: selection.to_owned(),
             smaller_is_better: goal == Goal::Min,
@@ -123,33 +195,33 @@ impl Session {
         }
     }
 
-    /// Writes tables and figures to the folder and shows the table.
-    pub(crate) fn finish(&self, experiment: &Experiment) -> Done {
+    /// Writes tables and figures to the folder and prints the table.
+    pub(crate) fn finish(&self, experiment: &Experiment) -> CliResult {
         let (table, figures) = (experiment.text(), figures_of(experiment));
-        let write = |name: &str, text: &str| write_atomic(&self.folder.join(name), text.as_bytes());
-        write("experiment.json", &(to_json(experiment)? + "\n"))?;
+        let write = |name: &str, text: &str| write_atomic(&self.path.join(name), text.as_bytes());
+        write_json(&self.path.join(EXPERIMENT), experiment)?;
         write("table.csv", &experiment.table().csv())?;
         write("table.txt", &table)?;
-        write_figures(&self.folder.join("figures"), &figures)?;
+        write_figures(&self.path.join("figures"), &figures)?;
+        self.record(RunStatus::Done, None)?;
         match self.json {
             true => print_json(experiment),
             false => print(&format!(
                 "\n{table}\nruns, table and figures in {}\n",
-                self.folder.display()
+                self.path.display()
             )),
         }
     }
 }
 
-/// SVG, CSV and JSON of figures.
-pub(crate) fn write_figures(folder: &Path, figures: &[Figure]) -> Done {
+/// Writes SVG, CSV and JSON of figures.
+pub(crate) fn write_figures(folder: &Path, figures: &[Figure]) -> CliResult {
     std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
     for figure in figures {
         let path = |ending: &str| folder.join(format!("{}.{ending}", figure.name));
         write_atomic(&path("svg"), figure.svg().as_bytes())?;
         write_atomic(&path("csv"), figure.data.csv().as_bytes())?;
-        let json = to_json(&figure.data.json())? + "\n";
-        write_atomic(&path("json"), json.as_bytes())?;
+        write_json(&path("json"), &figure.data.json())?;
     }
     Ok(())
 }

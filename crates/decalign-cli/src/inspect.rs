@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::args;
 use crate::bench::SIZES;
-use crate::output::{Done, print, print_json};
+use crate::output::{CliResult, print, print_json};
 use crate::{source, table};
 
-pub(crate) fn run(arguments: args::Inspect) -> Done {
+pub(crate) fn run(arguments: args::Inspect) -> CliResult {
     let data = source::dataset(&arguments.data)?;
     let digest = match arguments.data.is_file() {
         true => Some(FileDigest::of(&arguments.data)?),

@@ -11,14 +11,14 @@ mod encode;
 mod evaluate;
 mod experiment;
 mod inspect;
-mod jobs;
+mod job_runner;
+mod memory_budget;
 mod output;
+mod parallel_jobs;
 mod predict;
-mod progress;
 mod report;
 mod run;
 mod settings;
-mod side_by_side;
 mod source;
 mod sweep;
 mod table;
@@ -32,7 +32,7 @@ use clap::Parser;
 use args::{Arguments, Command};
 use output::Failure;
 
-/// Steps ask for the same large buffers over and over; this allocator gives those of the step before, already mapped.
+/// Every training step allocates the same large buffers; this allocator reuses those of the step before.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -65,8 +65,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Candle's own threads wait for work by spinning, on the cores that ours compute on: a training step takes
-/// 1.6 times as long with them. `CANDLE_NUM_THREADS` given from outside counts.
+/// Limits Candle to one thread: its threads spin while they wait, on the cores of the rayon pool, and make a training
+/// step take 1.6 times as long. An existing `CANDLE_NUM_THREADS` is respected.
 #[allow(unsafe_code)]
 fn keep_candle_to_one_thread() {
     const KEY: &str = "CANDLE_NUM_THREADS";

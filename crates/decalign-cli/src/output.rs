@@ -4,14 +4,15 @@ use std::io::{ErrorKind, Write};
 
 use serde::Serialize;
 
-/// Why the program ends without success. An empty message says nothing.
+/// An error and the exit status. An empty message is not printed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) code: u8,
 }
 
-pub(crate) type Done<T = ()> = Result<T, Failure>;
+/// The result of a step of a command.
+pub(crate) type CliResult<T = ()> = Result<T, Failure>;
 
 /// The status of a run or a verification that failed.
 pub(crate) const FAILED: u8 = 1;
@@ -45,6 +46,12 @@ impl From<decalign::Error> for Failure {
     }
 }
 
+impl From<decalign_report::Error> for Failure {
+    fn from(error: decalign_report::Error) -> Self {
+        Self::bad_input(error.to_string())
+    }
+}
+
 impl From<decalign_data::Error> for Failure {
     fn from(error: decalign_data::Error) -> Self {
         decalign::Error::from(error).into()
@@ -52,7 +59,7 @@ impl From<decalign_data::Error> for Failure {
 }
 
 /// Writes to the standard output; a reader that has gone away is no failure.
-pub(crate) fn print(text: &str) -> Done {
+pub(crate) fn print(text: &str) -> CliResult {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure {
             message: format!("standard output: {error}"),
@@ -63,11 +70,11 @@ pub(crate) fn print(text: &str) -> Done {
 }
 
 /// Prints a value as JSON.
-pub(crate) fn print_json(value: &impl Serialize) -> Done {
+pub(crate) fn print_json(value: &impl Serialize) -> CliResult {
     print(&(to_json(value)? + "\n"))
 }
 
-pub(crate) fn to_json(value: &impl Serialize) -> Done<String> {
+pub(crate) fn to_json(value: &impl Serialize) -> CliResult<String> {
     serde_json::to_string_pretty(value).map_err(|error| Failure {
         message: error.to_string(),
         code: FAILED,

@@ -7,10 +7,10 @@ use decalign_data::write_atomic;
 use serde_json::{Map, Value};
 
 use crate::args::{Format, Predict};
-use crate::output::{Done, FAILED, Failure, print};
+use crate::output::{CliResult, FAILED, Failure, print};
 use crate::source;
 
-pub(crate) fn run(arguments: Predict) -> Done {
+pub(crate) fn run(arguments: Predict) -> CliResult {
     if let Some(output) = &arguments.output {
         let same = |input: &std::path::Path| {
             let place = |p: &std::path::Path| std::fs::canonicalize(p).ok();

@@ -5,27 +5,21 @@ use std::path::{Path, PathBuf};
 use decalign::Dataset;
 use decalign::config::Config;
 use decalign_data::write_atomic;
-use decalign_report::{Found, Report};
-use serde_json::Value;
+use decalign_report::run_folder::{RunRecord, write_json};
+use decalign_report::{Report, ReportInput};
 
 use crate::args;
 use crate::experiment::write_figures;
-use crate::output::{Done, Failure, print, to_json};
+use crate::output::{CliResult, print};
 use crate::source;
 
-impl From<decalign_report::Error> for Failure {
-    fn from(error: decalign_report::Error) -> Self {
-        Self::bad_input(error.to_string())
-    }
-}
-
-pub(crate) fn run(arguments: args::Report) -> Done {
-    let open = |folder: &PathBuf| -> Done<Found> {
-        Ok(Found::open(folder, |config| {
+pub(crate) fn run(arguments: args::Report) -> CliResult {
+    let open = |folder: &PathBuf| -> CliResult<ReportInput> {
+        Ok(ReportInput::open(folder, |config| {
             dataset(&arguments, folder, config)
         })?)
     };
-    let found: Vec<Found> = arguments.runs.iter().map(open).collect::<Done<_>>()?;
+    let found: Vec<ReportInput> = arguments.runs.iter().map(open).collect::<CliResult<_>>()?;
     let name = |folder: &PathBuf| {
         let name = folder.file_name().map(|n| n.to_string_lossy().into_owned());
         name.unwrap_or_else(|| folder.display().to_string())
@@ -33,7 +27,7 @@ pub(crate) fn run(arguments: args::Report) -> Done {
     let names: Vec<String> = arguments.runs.iter().map(name).collect();
     let report = Report::new(format!("Report on {}", names.join(", ")), found)?;
     write_atomic(&arguments.out, report.html().as_bytes())?;
-    let mut said = format!(
+    let mut message = format!(
         "{} figures in {}\n",
         report.figures().count(),
         arguments.out.display()
@@ -48,17 +42,13 @@ pub(crate) fn run(arguments: args::Report) -> Done {
                 write_atomic(&file, &figure.png()?)?;
             }
         }
-        write_atomic(
-            &folder.join("report.json"),
-            (to_json(&report.json())? + "\n").as_bytes(),
-        )?;
-        said += &format!("SVG, CSV and JSON of each in {}\n", folder.display());
+        write_json(&folder.join("report.json"), &report.json())?;
+        message += &format!("SVG, CSV and JSON of each in {}\n", folder.display());
     }
-    print(&said)
+    print(&message)
 }
 
-/// The data of a run: what is given, what the run says it was trained on, or the embedded one by
-/// its name.
+/// The data of a run: the given file, the one that `run.json` names, or the embedded data set.
 fn dataset(
     arguments: &args::Report,
     folder: &Path,
@@ -71,7 +61,8 @@ fn dataset(
             false => open(path),
         };
     }
-    if let Some(path) = recorded(folder) {
+    let recorded = RunRecord::open(folder).ok();
+    if let Some(path) = recorded.and_then(|record| record.data.path) {
         return open(&path);
     }
     match config.dataset_name == source::EMBEDDED {
@@ -81,11 +72,4 @@ fn dataset(
             &config.dataset_name,
         )),
     }
-}
-
-/// The file that a run was trained on, by its `run.json` or that of its first seed.
-fn recorded(folder: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(folder.join("run.json")).ok()?;
-    let run: Value = serde_json::from_str(&text).ok()?;
-    Some(PathBuf::from(run["data"]["path"].as_str()?))
 }

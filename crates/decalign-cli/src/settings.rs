@@ -1,22 +1,21 @@
-//! What a command trains on and how, from its arguments.
+//! The data, configuration and seeds of a command, from its arguments.
 
 use std::path::Path;
 
-use decalign::Dataset;
 use decalign::config::Config;
 
 use crate::args::Settings;
-use crate::output::{Done, Failure};
+use crate::output::{CliResult, Failure};
 use crate::source;
 
-/// The data set, the embedded one when none is named.
-pub(crate) fn dataset(arguments: &Settings) -> Done<Dataset> {
+/// The path of the data set; by default the name of the embedded one.
+pub(crate) fn source(arguments: &Settings) -> &Path {
     let named = arguments.dataset.as_deref();
-    source::dataset(named.unwrap_or(Path::new(source::EMBEDDED)))
+    named.unwrap_or(Path::new(source::EMBEDDED))
 }
 
 /// The seeds given, or the default ones.
-pub(crate) fn seeds(given: &[u64], default: &[u64]) -> Done<Vec<u64>> {
+pub(crate) fn seeds(given: &[u64], default: &[u64]) -> CliResult<Vec<u64>> {
     let seeds = if given.is_empty() { default } else { given };
     match (1..seeds.len()).find(|i| seeds[..*i].contains(&seeds[*i])) {
         Some(i) => Err(Failure::bad_input(format!(
@@ -27,8 +26,8 @@ pub(crate) fn seeds(given: &[u64], default: &[u64]) -> Done<Vec<u64>> {
     }
 }
 
-/// Preset, file or defaults, then what the command line changes.
-pub(crate) fn config(arguments: &Settings) -> Done<Config> {
+/// The configuration: preset, file or defaults, changed by the command line.
+pub(crate) fn config(arguments: &Settings) -> CliResult<Config> {
     let embedded = arguments
         .dataset
         .as_deref()

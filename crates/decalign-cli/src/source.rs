@@ -1,27 +1,39 @@
-//! Data, devices and samples by what the command line calls them.
+//! Data, devices and samples by their names on the command line.
 
 use std::path::Path;
 
 use candle_core::Device;
+use decalign::config::Config;
 use decalign::core::device::Place;
 use decalign::{Checkpoint, Dataset, Predictor};
 use decalign_data::{PAPER_COUNT, Part};
 
 use crate::args::{Machine, ModelAndData, Samples};
-use crate::output::{Done, Failure};
+use crate::output::{CliResult, Failure};
 
 /// The name of the embedded data.
 pub(crate) const EMBEDDED: &str = "mfeat";
 
-/// A file, or the embedded data by its name where no file is called that.
-pub(crate) fn dataset(path: &Path) -> Done<Dataset> {
+/// The data set in a file, or the embedded one by its name where no such file exists.
+pub(crate) fn dataset(path: &Path) -> CliResult<Dataset> {
     match path == Path::new(EMBEDDED) && !path.exists() {
         true => Ok(Dataset::mfeat()?),
         false => Ok(Dataset::open(path)?),
     }
 }
 
-/// Says what a split by this name costs, where it costs something.
+/// The data set with the modalities of a configuration only. A run does not depend on the others.
+pub(crate) fn used_modalities(data: &Dataset, config: &Config) -> CliResult<Dataset> {
+    let Some(names) = &config.modalities else {
+        return Ok(data.clone());
+    };
+    // With a text encoder, text may exist as tokens only.
+    let exists = |name: &&String| data.modalities().iter().any(|m| m.name() == *name);
+    let names: Vec<&String> = names.iter().filter(exists).collect();
+    Ok(data.select(&names)?)
+}
+
+/// Warns of a split that gives optimistic figures.
 pub(crate) fn warn_of_split(name: Option<&str>) {
     if name == Some(PAPER_COUNT) {
         eprintln!(
@@ -31,13 +43,13 @@ pub(crate) fn warn_of_split(name: Option<&str>) {
 }
 
 /// Sets the number of threads and finds the device.
-pub(crate) fn machine(machine: &Machine) -> Done<Device> {
+pub(crate) fn machine(machine: &Machine) -> CliResult<Device> {
     threads(machine.threads)?;
     device(&machine.device)
 }
 
 /// Sets the number of threads.
-pub(crate) fn threads(threads: Option<usize>) -> Done {
+pub(crate) fn threads(threads: Option<usize>) -> CliResult {
     if let Some(threads) = threads {
         if !(1..=1024).contains(&threads) {
             let message = format!("--threads {threads}: expected 1 to 1024");
@@ -51,7 +63,7 @@ pub(crate) fn threads(threads: Option<usize>) -> Done {
     Ok(())
 }
 
-fn device(name: &str) -> Done<Device> {
+fn device(name: &str) -> CliResult<Device> {
     let place = name.parse::<Place>();
     let place = place.map_err(|_| {
         let message = format!("--device {name}: expected cpu, cuda, cuda:N, metal or auto");
@@ -67,7 +79,7 @@ fn device(name: &str) -> Done<Device> {
 }
 
 /// A model and data for it, ready.
-pub(crate) fn model_and_data(input: &ModelAndData) -> Done<(Predictor, Dataset)> {
+pub(crate) fn model_and_data(input: &ModelAndData) -> CliResult<(Predictor, Dataset)> {
     let device = machine(&input.machine)?;
     let checkpoint = Checkpoint::open(&input.checkpoint)?;
     let predictor = Predictor::new(checkpoint, &device)
@@ -81,7 +93,7 @@ pub(crate) fn rows(
     asked: Option<&str>,
     predictor: &Predictor,
     samples: Samples,
-) -> Done<Vec<usize>> {
+) -> CliResult<Vec<usize>> {
     if let Some(name) = asked {
         // Asked for, it must be there, needed or not.
         data.check_split(name)?;

@@ -6,12 +6,12 @@ use candle_core::DType;
 use decalign::verify::{Comparison, VerifyReport, VerifySettings, verify};
 
 use crate::args::{Dtype, Verify};
-use crate::output::{Done, FAILED, Failure, print, print_json};
+use crate::output::{CliResult, FAILED, Failure, print, print_json};
 
 /// How many tensors are shown unless all are asked for.
 const SHOWN: usize = 10;
 
-pub(crate) fn run(arguments: Verify) -> Done {
+pub(crate) fn run(arguments: Verify) -> CliResult {
     let settings = VerifySettings {
         dtype: arguments.dtype.map(|dtype| match dtype {
             Dtype::F32 => DType::F32,

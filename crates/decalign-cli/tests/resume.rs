@@ -483,3 +483,70 @@ fn seeds_side_by_side_give_the_same_bytes_and_resume() {
     };
     assert_eq!(metrics("one-by-one"), metrics("killed"));
 }
+
+/// The folder of the only run of an experiment, once its state is saved or it is done.
+fn only_run(root: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(root).ok()?;
+    let run = |entry: std::fs::DirEntry| entry.path().join("seed-1");
+    let mut runs = entries.flatten().map(run).filter(|run| run.is_dir());
+    runs.next()
+}
+
+#[test]
+fn a_killed_experiment_resumes_inside_the_run_and_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let line = "sweep --modalities fou,mor --epochs 12 --set nlevels=1 --set batch_size=40 --threads 1 \
+        --grid alpha=.1 --seeds 1";
+    let whole = format!("{line} --run-dir whole");
+    assert_eq!(run(folder, &whole).0, Some(0));
+    let want = left(&only_run(&folder.join("whole")).unwrap());
+
+    let killed = format!("{line} --run-dir killed");
+    let mut child = command(folder, &killed).spawn().unwrap();
+    let begun = Instant::now();
+    let is_saved = || {
+        only_run(&folder.join("killed")).is_some_and(|run| run.join("state.safetensors").exists())
+    };
+    while !is_saved() && child.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(120));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    let interrupted = !child.wait().unwrap().success();
+    let path = only_run(&folder.join("killed")).unwrap();
+    let record = |path: &Path| -> Value {
+        let text = std::fs::read_to_string(path.join("run.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    if interrupted {
+        assert_eq!(record(&path)["status"], "running");
+        // The folder of an experiment is not that of a run.
+        let (code, line) = run(folder, "train --resume killed");
+        assert!(code == Some(2) && line.contains("decalign sweep"), "{line}");
+    }
+    assert_eq!(run(folder, &killed).0, Some(0));
+    assert!(left(&path) == want);
+    let run_record = record(&path);
+    if interrupted {
+        let sessions = run_record["sessions"].as_array().unwrap();
+        assert_eq!(sessions.len(), 2);
+        assert!(sessions[1]["epoch"].as_u64().unwrap() > 1, "{sessions:?}");
+    }
+    let root = record(&folder.join("killed"));
+    assert_eq!(
+        (&root["experiment"], &root["status"]),
+        (&"sweep".into(), &"done".into())
+    );
+    // Found again by its configuration.
+    assert_eq!(run(folder, &killed).0, Some(0));
+    assert_eq!(record(&path)["sessions"], run_record["sessions"]);
+
+    // The run inside an experiment is read like any other.
+    let (inside, other) = (path.display(), only_run(&folder.join("whole")).unwrap());
+    assert_eq!(run(folder, &format!("report {inside} killed")).0, Some(0));
+    assert_eq!(
+        run(folder, &format!("compare {inside} {}", other.display())).0,
+        Some(0)
+    );
+}

@@ -73,7 +73,13 @@ fn a_folder_holds_all_that_a_run_is() {
     assert_eq!(record["data"]["fingerprint"].as_str().unwrap().len(), 64);
     assert_eq!(record["machine"]["threads"], 2);
     assert_eq!(record["machine"]["device"], "cpu");
-    assert_eq!(record["program"]["candle"], "0.11.1");
+    // The program holds the version as a constant: the lock file must agree.
+    let candle = record["program"]["candle"].as_str().unwrap();
+    let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"));
+    if let Ok(lock) = lock {
+        let entry = format!("name = \"candle-core\"\nversion = \"{candle}\"");
+        assert!(lock.contains(&entry), "{candle}");
+    }
     assert!(
         record["program"]["rustc"]
             .as_str()

@@ -1,8 +1,8 @@
-//! What goes wrong with a report, in one line.
+//! The error of this crate.
 
 use std::path::Path;
 
-/// What was wrong, where, and what to do. Print it for the sentence.
+/// An error with a report: its message names the file, the problem and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Error(Box<Repr>);

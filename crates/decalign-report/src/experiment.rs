@@ -1,4 +1,4 @@
-//! What several settings with several seeds came to: ablations, sweeps, baselines.
+//! Experiments: the results of several settings with several seeds.
 
 use decalign::metrics::Interval;
 use serde::{Deserialize, Serialize};
@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use crate::statistics::mean_and_deviation;
 use crate::table::{Cell, Table};
 
-/// What the settings have in common.
+/// The kind of an experiment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ExperimentKind {
     /// The whole model, and the model without parts of it.
     Ablation,
     /// Values of configuration keys.
@@ -19,30 +19,49 @@ pub enum Kind {
     Baselines,
 }
 
-/// Named figures in the order in which they are shown.
+/// Values of metrics by name, in the order of display.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Figures(pub Vec<(String, f64)>);
+pub struct MetricValues(pub Vec<(String, f64)>);
 
-impl Figures {
-    /// The figure of a name.
+impl ExperimentKind {
+    /// The name in folders, such as `ablation`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ablation => "ablation",
+            Self::Sweep => "sweep",
+            Self::Baselines => "baselines",
+        }
+    }
+
+    /// The command of the program.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Ablation => "ablate",
+            other => other.name(),
+        }
+    }
+}
+
+impl MetricValues {
+    /// The value of a metric.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, v)| *v)
     }
 }
 
-impl From<&decalign::metrics::Metrics> for Figures {
+impl From<&decalign::metrics::Metrics> for MetricValues {
     fn from(metrics: &decalign::metrics::Metrics) -> Self {
         Self(metrics.iter().map(|(n, v)| (n.to_owned(), v)).collect())
     }
 }
 
-impl Serialize for Figures {
+impl Serialize for MetricValues {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
-impl<'de> Deserialize<'de> for Figures {
+impl<'de> Deserialize<'de> for MetricValues {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let map = Map::<String, Value>::deserialize(deserializer)?;
         // A figure that is not finite is written as null.
@@ -51,42 +70,42 @@ impl<'de> Deserialize<'de> for Figures {
     }
 }
 
-/// One seed of one setting.
+/// The result of one seed of a setting.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Single {
+pub struct SeedResult {
     /// The seed.
     pub seed: u64,
-    /// Figures on the validation part, with `loss` where it is known.
-    pub valid: Figures,
-    /// Figures on the test part.
-    pub test: Figures,
-    /// The share of right predictions of every class, in classification.
+    /// Metrics of the validation part, and `loss` where it is known.
+    pub valid: MetricValues,
+    /// Metrics of the test part.
+    pub test: MetricValues,
+    /// The accuracy of every class, in classification.
     pub class_accuracy: Vec<f64>,
-    /// Numbers that were learned.
+    /// The number of parameters.
     pub parameters: usize,
     /// Wall time of training.
     pub seconds: f64,
-    /// The folder of the run inside the experiment's, where there is one.
+    /// The folder of the run inside the experiment's folder, where there is one.
     pub folder: Option<String>,
 }
 
-/// One setting.
+/// The results of one setting.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct SettingResult {
     /// Its name in tables.
     pub name: String,
-    /// What it belongs to: "full", "table 3", "table 4", ...
+    /// Its group: "full", "table 3", "table 4", ...
     pub group: String,
     /// The keys that it changes, and their values.
     pub settings: Map<String, Value>,
-    /// Every seed.
-    pub runs: Vec<Single>,
+    /// The results of all seeds.
+    pub runs: Vec<SeedResult>,
     /// Difference of every figure to the first row, with a paired bootstrap interval.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub differences: Vec<Difference>,
 }
 
-/// How much a figure differs from that of the first row.
+/// The difference of a metric to the first row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// The metric.
@@ -116,13 +135,13 @@ impl Difference {
     }
 }
 
-impl Row {
+impl SettingResult {
     /// Mean and sample deviation over seeds of a figure on the test part.
     pub fn test(&self, metric: &str) -> Option<(f64, f64)> {
         statistic(self.runs.iter().map(|r| r.test.get(metric)))
     }
 
-    /// The same on the validation part.
+    /// Mean and sample deviation over seeds of a metric of the validation part.
     pub fn valid(&self, metric: &str) -> Option<(f64, f64)> {
         statistic(self.runs.iter().map(|r| r.valid.get(metric)))
     }
@@ -141,8 +160,8 @@ fn statistic(values: impl Iterator<Item = Option<f64>>) -> Option<(f64, f64)> {
 /// A table of settings, with all that its figures are drawn from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Experiment {
-    /// What it is.
-    pub kind: Kind,
+    /// The kind.
+    pub kind: ExperimentKind,
     /// The data set's name.
     pub dataset: String,
     /// The names of the classes; none for scores.
@@ -154,7 +173,7 @@ pub struct Experiment {
     /// Whether a smaller one is better.
     pub smaller_is_better: bool,
     /// Every setting.
-    pub rows: Vec<Row>,
+    pub rows: Vec<SettingResult>,
 }
 
 impl Experiment {
@@ -182,7 +201,7 @@ impl Experiment {
         let shown = &metrics[..metrics.len().min(5)];
         let compared = self.rows.iter().any(|r| !r.differences.is_empty());
         let mut columns = vec!["setting".to_owned(), "seeds".to_owned()];
-        if self.kind == Kind::Sweep {
+        if self.kind == ExperimentKind::Sweep {
             columns.push(format!("valid {}", self.selection));
         }
         for metric in shown {
@@ -193,12 +212,12 @@ impl Experiment {
         }
         columns.push("parameters".to_owned());
         let mut table = Table::new(columns);
-        let best = self.best().filter(|_| self.kind == Kind::Sweep);
+        let best = self.best().filter(|_| self.kind == ExperimentKind::Sweep);
         for (i, row) in self.rows.iter().enumerate() {
             let mark = if best == Some(i) { " *" } else { "" };
             let mut cells: Vec<Cell> =
                 vec![format!("{}{mark}", row.name).into(), row.runs.len().into()];
-            if self.kind == Kind::Sweep {
+            if self.kind == ExperimentKind::Sweep {
                 cells.push(row.valid(&self.selection).map(|v| v.0).into());
             }
             for metric in shown {
@@ -227,7 +246,7 @@ impl Experiment {
         let compared = self.rows.iter().any(|r| !r.differences.is_empty());
         let shown = &metrics[..metrics.len().min(3)];
         let mut columns = vec![self.dataset.clone()];
-        if self.kind == Kind::Sweep {
+        if self.kind == ExperimentKind::Sweep {
             columns.push(format!("valid {}", self.selection));
         }
         columns.extend(shown.iter().cloned());
@@ -239,11 +258,11 @@ impl Experiment {
             );
         }
         let mut table = Table::new(columns);
-        let best = self.best().filter(|_| self.kind == Kind::Sweep);
+        let best = self.best().filter(|_| self.kind == ExperimentKind::Sweep);
         for (i, row) in self.rows.iter().enumerate() {
             let mark = if best == Some(i) { " *" } else { "" };
             let mut cells: Vec<Cell> = vec![format!("{}{mark}", row.name).into()];
-            if self.kind == Kind::Sweep {
+            if self.kind == ExperimentKind::Sweep {
                 cells.push(spread(row.valid(&self.selection)).into());
             }
             cells.extend(shown.iter().map(|m| spread(row.test(m)).into()));
@@ -260,7 +279,7 @@ impl Experiment {
             table.push(cells);
         }
         let note = match (self.kind, best) {
-            (Kind::Sweep, Some(_)) => "* best on the validation part\n",
+            (ExperimentKind::Sweep, Some(_)) => "* best on the validation part\n",
             _ => "",
         };
         table.text() + note

@@ -1,12 +1,13 @@
-//! Tables, figures and one page from runs: SVG that scales, in colours that everybody can tell
-//! apart, with the numbers behind every mark.
+//! Run folders, and tables, figures and an HTML page made from them: SVG in colours that colour-blind readers can tell apart, with
+//! the numbers of every mark.
 //!
 //! | item | what it is |
 //! |---|---|
-//! | [`Experiment`], [`Row`], [`Single`] | settings, seeds and their figures: ablations, sweeps, baselines |
+//! | [`run_folder`] | the files of a run and their schema, for reading and writing |
+//! | [`Experiment`], [`SettingResult`], [`SeedResult`] | results of settings and seeds: ablations, sweeps, baselines |
 //! | [`figures_of`] | the figures of an experiment |
 //! | [`Figure`], [`Table`] | a drawing with its numbers; SVG, CSV, JSON |
-//! | [`Found`], [`Run`], [`Report`] | folders read; one self-contained HTML page |
+//! | [`ReportInput`], [`Run`], [`Report`] | the content of a folder; one self-contained HTML page |
 //!
 //! ```
 //! use decalign_report::{Cell, Table};
@@ -26,16 +27,19 @@ mod page;
 #[cfg(feature = "png")]
 mod png;
 mod run;
+pub mod run_folder;
 mod samples;
 mod section;
 mod statistics;
 mod table;
 
 pub use error::{Error, Result};
-pub use experiment::{Difference, Experiment, Figures, Kind, Row, Single};
+pub use experiment::{
+    Difference, Experiment, ExperimentKind, MetricValues, SeedResult, SettingResult,
+};
 pub use figure::Figure;
 pub use page::Report;
-pub use run::{Found, Run};
+pub use run::{ReportInput, Run};
 pub use samples::{class_accuracy, labels};
 pub use section::{Section, figures_of};
 pub use statistics::mean_and_deviation;

@@ -1,11 +1,11 @@
-//! One page that needs nothing else.
+//! The HTML page, which needs no other file.
 
 use serde_json::{Map, Value, json};
 
 use crate::error::Result;
 use crate::figure::Figure;
 use crate::node::Node;
-use crate::run::Found;
+use crate::run::ReportInput;
 use crate::section::{Section, sections};
 
 /// Sections of figures and tables, ready to be written.
@@ -36,7 +36,7 @@ impl Report {
     ///
     /// # Errors
     /// When a model and its data do not fit one another.
-    pub fn new(title: impl Into<String>, found: Vec<Found>) -> Result<Self> {
+    pub fn new(title: impl Into<String>, found: Vec<ReportInput>) -> Result<Self> {
         Ok(Self {
             title: title.into(),
             sections: sections(found)?,

@@ -1,4 +1,4 @@
-//! Figures as pixels.
+//! Figures as PNG.
 
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{Options, Tree};

@@ -1,4 +1,4 @@
-//! Folders of runs, read.
+//! Reading the folders of runs and experiments.
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +10,12 @@ use decalign_data::Part;
 
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
+use crate::run_folder::{CHECKPOINT, EXPERIMENT, EpochTable, read_json};
 use crate::samples::labels;
 
-/// What a folder holds.
+/// The content of a folder: a run or an experiment.
 #[derive(Debug)]
-pub enum Found {
+pub enum ReportInput {
     /// A run with one seed or several.
     Run(Box<Run>),
     /// An ablation, a sweep, or baselines.
@@ -41,19 +42,12 @@ pub struct Run {
 pub(crate) struct Seed {
     pub(crate) checkpoint: Checkpoint,
     /// Column names and rows of `epochs.csv`, where it is there.
-    pub(crate) epochs: Epochs,
+    pub(crate) epochs: EpochTable,
     /// Scores or logits of the test part.
     pub(crate) scores: Vec<f32>,
 }
 
-/// The table of epochs.
-#[derive(Debug, Default)]
-pub(crate) struct Epochs {
-    pub(crate) columns: Vec<String>,
-    pub(crate) rows: Vec<Vec<f64>>,
-}
-
-impl Found {
+impl ReportInput {
     /// Reads what `train`, `ablate`, `sweep` or `baselines` left in a folder. `data` gives the data
     /// set for a configuration.
     ///
@@ -63,18 +57,15 @@ impl Found {
         folder: &Path,
         data: impl Fn(&decalign::config::Config) -> Result<Dataset>,
     ) -> Result<Self> {
-        let experiment = folder.join("experiment.json");
+        let experiment = folder.join(EXPERIMENT);
         if experiment.exists() {
-            let text =
-                std::fs::read_to_string(&experiment).map_err(|e| Error::file(&experiment, e))?;
-            let read = serde_json::from_str(&text).map_err(|e| Error::file(&experiment, e))?;
-            return Ok(Self::Experiment(Box::new(read)));
+            return Ok(Self::Experiment(Box::new(read_json(&experiment)?)));
         }
         let places = places(folder)?;
         let mut seeds = Vec::new();
         let mut common: Option<(Dataset, Vec<usize>)> = None;
         for place in &places {
-            let file = place.join("best.safetensors");
+            let file = place.join(CHECKPOINT);
             let checkpoint = Checkpoint::open(&file)?;
             let (data, rows) = match &common {
                 Some(known) => known,
@@ -90,7 +81,7 @@ impl Found {
             seeds.push(Seed {
                 scores: scores.collect(),
                 checkpoint: predictor.checkpoint().clone(),
-                epochs: Epochs::open(&place.join("epochs.csv"))?,
+                epochs: EpochTable::open(place)?,
             });
         }
         let (Some(first), Some((data, rows))) = (seeds.first(), common) else {
@@ -121,7 +112,7 @@ impl Found {
 
 /// The folders with a model: the folder itself, or its seeds' in order.
 fn places(folder: &Path) -> Result<Vec<PathBuf>> {
-    if folder.join("best.safetensors").exists() {
+    if folder.join(CHECKPOINT).exists() {
         return Ok(vec![folder.to_owned()]);
     }
     let entries = std::fs::read_dir(folder).map_err(|e| Error::file(folder, e))?;
@@ -132,9 +123,7 @@ fn places(folder: &Path) -> Result<Vec<PathBuf>> {
             .strip_prefix("seed-")?
             .parse()
             .ok()?;
-        path.join("best.safetensors")
-            .exists()
-            .then_some((name, path))
+        path.join(CHECKPOINT).exists().then_some((name, path))
     };
     let mut seeds: Vec<(u64, PathBuf)> = entries.flatten().filter_map(|e| seed(e.path())).collect();
     seeds.sort();
@@ -148,41 +137,6 @@ fn nothing(folder: &Path) -> Error {
     let message =
         "no run here; expected best.safetensors, seed-N/best.safetensors or experiment.json";
     Error::file(folder, message)
-}
-
-impl Epochs {
-    /// Reads the table; an absent file is an empty one. A line that was cut short ends it.
-    fn open(path: &Path) -> Result<Self> {
-        if !path.exists() {
-            return Ok(Self::default());
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
-        let mut reader = csv::ReaderBuilder::new()
-            .flexible(true)
-            .from_reader(text.as_bytes());
-        let header = reader.headers().map_err(|e| Error::file(path, e))?;
-        let columns: Vec<String> = header.iter().map(str::to_owned).collect();
-        let mut rows = Vec::new();
-        for record in reader.records().map_while(|r| r.ok()) {
-            let row: Vec<f64> = record
-                .iter()
-                .map(|v| v.parse().unwrap_or(f64::NAN))
-                .collect();
-            if row.len() < columns.len() {
-                break;
-            }
-            rows.push(row);
-        }
-        Ok(Self { columns, rows })
-    }
-
-    /// A column by name, with the epochs.
-    pub(crate) fn column(&self, name: &str) -> Vec<(f64, f64)> {
-        let Some(i) = self.columns.iter().position(|c| c == name) else {
-            return Vec::new();
-        };
-        self.rows.iter().map(|row| (row[0], row[i])).collect()
-    }
 }
 
 impl Run {

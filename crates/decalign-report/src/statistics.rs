@@ -1,6 +1,6 @@
 //! Means, deviations and calibration.
 
-/// Mean and sample deviation; a single number deviates by 0.
+/// Mean and sample deviation; the deviation of a single number is 0.
 ///
 /// ```
 /// assert_eq!(decalign_report::mean_and_deviation(&[1.0, 3.0]), (2.0, 2f64.sqrt()));

@@ -9,7 +9,7 @@ use decalign::Dataset;
 use decalign::config::Config;
 use decalign::train::{DecAlignTrainer, EpochReport, Silent};
 use decalign_data::{Labels, Part};
-use decalign_report::{Figure, Found, Report, figures_of};
+use decalign_report::{Figure, Report, ReportInput, figures_of};
 
 /// Leaves what `decalign train` leaves.
 fn train(folder: &Path, data: &Dataset, sets: &[&str]) {
@@ -54,8 +54,8 @@ fn scored() -> Dataset {
         .unwrap()
 }
 
-fn open(folder: &Path, data: &Dataset) -> Found {
-    Found::open(folder, |_| Ok(data.clone())).unwrap()
+fn open(folder: &Path, data: &Dataset) -> ReportInput {
+    ReportInput::open(folder, |_| Ok(data.clone())).unwrap()
 }
 
 /// Marks of data in a figure, after its SVG has been parsed.
@@ -266,7 +266,7 @@ fn experiments_are_read_and_drawn() {
         "{{\"kind\":\"sweep\",\"dataset\":\"toy\",\"classes\":[\"a\",\"b\",\"c\"],\"keys\":[\"alpha\",\"beta\"],\"selection\":\"loss\",\"smaller_is_better\":true,\"rows\":[{rows}]}}"
     );
     std::fs::write(folder.path().join("experiment.json"), text).unwrap();
-    let Found::Experiment(sweep) = open(folder.path(), &scored()) else {
+    let ReportInput::Experiment(sweep) = open(folder.path(), &scored()) else {
         panic!("an experiment was written")
     };
     assert_eq!(sweep.best(), Some(1));
@@ -284,7 +284,7 @@ fn experiments_are_read_and_drawn() {
 fn what_is_no_run_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let fails = |path: PathBuf| {
-        Found::open(&path, |_| Ok(scored()))
+        ReportInput::open(&path, |_| Ok(scored()))
             .unwrap_err()
             .to_string()
     };

@@ -1,7 +1,13 @@
-//! The folder of a run and what is in it; `docs/runs.md` describes it.
+//! One run: training, its display, its files, and how it is interrupted. The files and their schema are those of
+//! [`decalign_report::run_folder`].
 
-pub(crate) mod events;
-pub(crate) mod folder;
-pub(crate) mod metrics;
-pub(crate) mod predictions;
-pub(crate) mod record;
+mod execute;
+mod program;
+mod progress;
+mod stop;
+mod tensorboard;
+
+pub(crate) use execute::{BaselineModel, RunContext, RunModel, TrainedRun, classes};
+pub(crate) use program::program;
+pub(crate) use progress::Display;
+pub(crate) use stop::StopSignal;

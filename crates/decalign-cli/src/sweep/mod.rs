@@ -3,20 +3,20 @@
 mod space;
 
 use decalign::config::Config;
-use decalign_report::{Kind, Row};
+use decalign_report::{ExperimentKind, SettingResult};
 
 use crate::args::Sweep;
-use crate::experiment::Session;
-use crate::output::{Done, Failure};
+use crate::experiment::ExperimentSession;
+use crate::output::{CliResult, Failure};
 use space::{Setting, Space};
 
-/// The weights of the two alignments, as in the paper's study of them; its best is .05 for both.
+/// The weights of the two alignments in the paper's study; it finds .05 best for both.
 const PAPER: [&str; 2] = ["alpha=.01,.03,.05,.07,.1", "beta=.01,.03,.05,.07,.1"];
 
-/// Settings that a sweep may have.
-const MOST: usize = 10_000;
+/// The largest number of settings.
+const MAX_SETTINGS: usize = 10_000;
 
-pub(crate) fn run(mut arguments: Sweep) -> Done {
+pub(crate) fn run(mut arguments: Sweep) -> CliResult {
     let paper = arguments.settings.preset.as_deref() == Some("paper");
     if paper {
         arguments.settings.preset = None;
@@ -29,16 +29,21 @@ pub(crate) fn run(mut arguments: Sweep) -> Done {
         &arguments.random,
         arguments.trials.unwrap_or(1),
     )?;
-    if space.len() > MOST {
+    if space.len() > MAX_SETTINGS {
         let message = format!(
-            "{} settings: expected at most {MOST}; name fewer values",
+            "{} settings: expected at most {MAX_SETTINGS}; name fewer values",
             space.len()
         );
         return Err(Failure::bad_input(message));
     }
-    let session = Session::open(&arguments.settings, &arguments.experiment, "sweep", None)?;
+    let session = ExperimentSession::open(
+        &arguments.settings,
+        &arguments.experiment,
+        ExperimentKind::Sweep,
+        None,
+    )?;
     let settings = space.settings(session.config.seed);
-    let named = |setting: &Setting| -> Done<(String, Config)> {
+    let named = |setting: &Setting| -> CliResult<(String, Config)> {
         let mut config = session.config.clone();
         let mut name = Vec::new();
         for (key, value) in setting {
@@ -48,16 +53,16 @@ pub(crate) fn run(mut arguments: Sweep) -> Done {
         }
         Ok((name.join(" "), config))
     };
-    let named: Vec<(String, Config)> = settings.iter().map(named).collect::<Done<_>>()?;
-    let finished = session.train(&named)?;
-    let each = named.into_iter().zip(settings).zip(finished);
-    let rows = each.map(|(((name, _), setting), runs)| Row {
+    let named: Vec<(String, Config)> = settings.iter().map(named).collect::<CliResult<_>>()?;
+    let results = session.train(&ExperimentSession::jobs(&named))?;
+    let each = named.into_iter().zip(settings).zip(results);
+    let rows = each.map(|(((name, _), setting), runs)| SettingResult {
         name,
         group: "sweep".to_owned(),
         settings: setting.into_iter().collect(),
-        runs: runs.into_iter().map(|f| f.single).collect(),
+        runs: runs.into_iter().map(|r| r.seed).collect(),
         differences: Vec::new(),
     });
     let rows = rows.collect();
-    session.finish(&session.experiment(Kind::Sweep, space.keys(), rows))
+    session.finish(&session.experiment(space.keys(), rows))
 }

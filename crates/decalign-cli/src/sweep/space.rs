@@ -3,7 +3,7 @@
 use decalign::core::random::Stream;
 use serde_json::Value;
 
-use crate::output::{Done, Failure};
+use crate::output::{CliResult, Failure};
 
 /// Values of keys, in the order of the command line.
 pub(super) type Setting = Vec<(String, Value)>;
@@ -32,7 +32,7 @@ enum Range {
 const DRAWS: u64 = 0x5357_4550;
 
 impl Space {
-    pub(super) fn new(grid: &[String], random: &[String], trials: usize) -> Done<Self> {
+    pub(super) fn new(grid: &[String], random: &[String], trials: usize) -> CliResult<Self> {
         let grid = grid.iter().map(|text| {
             let (key, values) = split("--grid", text)?;
             Ok((key, list(text, values)?))
@@ -42,8 +42,8 @@ impl Space {
             Ok((key, Range::parse(text, range)?))
         });
         let space = Self {
-            grid: grid.collect::<Done<_>>()?,
-            random: random.collect::<Done<_>>()?,
+            grid: grid.collect::<CliResult<_>>()?,
+            random: random.collect::<CliResult<_>>()?,
             trials,
         };
         let keys = space.keys();
@@ -117,7 +117,7 @@ impl Space {
 }
 
 impl Range {
-    fn parse(whole: &str, text: &str) -> Done<Self> {
+    fn parse(whole: &str, text: &str) -> CliResult<Self> {
         let (kind, ends) = match text.split_once(':') {
             Some((kind, ends)) => (kind, ends),
             None => ("", text),
@@ -170,7 +170,7 @@ impl Range {
     }
 }
 
-fn split<'a>(flag: &str, text: &'a str) -> Done<(String, &'a str)> {
+fn split<'a>(flag: &str, text: &'a str) -> CliResult<(String, &'a str)> {
     match text.split_once('=') {
         Some((key, values)) if !key.trim().is_empty() => {
             // What everybody calls it.
@@ -188,7 +188,7 @@ fn split<'a>(flag: &str, text: &'a str) -> Done<(String, &'a str)> {
 }
 
 /// Values separated by commas: numbers, JSON, or text.
-fn list(whole: &str, text: &str) -> Done<Vec<Value>> {
+fn list(whole: &str, text: &str) -> CliResult<Vec<Value>> {
     let value = |text: &str| {
         let text = text.trim();
         // JSON has no .05.

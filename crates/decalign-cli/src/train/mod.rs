@@ -1,7 +1,5 @@
 //! `decalign train`.
 
-mod one;
-mod stop;
 mod summary;
 
 use std::path::Path;
@@ -13,35 +11,37 @@ use decalign::config::Config;
 use decalign::metrics::Benchmark;
 use decalign::train::DecAlignTrainer;
 use decalign::{Dataset, fingerprint};
-use decalign_data::Modality;
+use decalign_data::write_atomic;
+use decalign_report::run_folder::{
+    CONFIG, DataRecord, METRICS, PhaseSeconds, RUN, RunFolder, RunRecord, RunStatus,
+    instruction_set, write_json,
+};
 
 use crate::args::Train;
-use crate::output::{Done, FAILED, Failure, STOPPED, print, print_json};
-use crate::run::folder::RunFolder;
-use crate::run::metrics::METRICS;
-use crate::run::record::{Common, Data, RUN, Record, Status, instruction_set};
-use crate::settings;
-use crate::side_by_side::{Gate, side_by_side};
-use crate::source;
-use one::{Ended, Job};
+use crate::memory_budget::MemoryBudget;
+use crate::output::{CliResult, FAILED, Failure, STOPPED, print, print_json};
+use crate::parallel_jobs::parallel_jobs;
+use crate::run::{Display, RunContext, RunModel, StopSignal, TrainedRun, classes, program};
+use crate::{settings, source};
 use summary::Summary;
 
-pub(crate) use stop::Stop;
-
-/// A command that is ready to run: everything that can be wrong with the input has been found.
-struct Order {
+/// A command whose input is checked completely.
+struct TrainCommand {
     data: Dataset,
     /// For every seed.
     trainer: DecAlignTrainer,
     seeds: Vec<u64>,
-    common: Common,
     folder: RunFolder,
-    /// Of the folder.
-    record: Record,
+    /// The record of the folder.
+    record: RunRecord,
+    /// Wall time before training.
+    seconds: PhaseSeconds,
+    /// The name of the device.
+    device: String,
 }
 
-pub(crate) fn run(arguments: Train) -> Done {
-    let stop = Stop::on_ctrl_c();
+pub(crate) fn run(arguments: Train) -> CliResult {
+    let stop = StopSignal::on_ctrl_c();
     let device = source::machine(&arguments.machine)?;
     let save_every = Duration::try_from_secs_f64(arguments.save_every).map_err(|_| {
         let message = format!(
@@ -65,29 +65,30 @@ pub(crate) fn run(arguments: Train) -> Done {
         }
         None => None,
     };
-    let mut order = match &arguments.resume {
-        Some(folder) => Order::resume(&arguments, folder, device)?,
-        None => Order::begin(&arguments, device)?,
+    let mut command = match &arguments.resume {
+        Some(folder) => TrainCommand::resume(&arguments, folder, device)?,
+        None => TrainCommand::begin(&arguments, device)?,
     };
-    let gate = Gate::new(budget);
-    let done = order.train(arguments.jobs, save_every, &stop, &gate);
-    let ended = done.map_err(|failure| order.explain(failure))?;
-    let benchmark = Benchmark::from_name(&order.record.benchmark);
+    let budget = MemoryBudget::new(budget);
+    let done = command.train(arguments.jobs, save_every, &stop, &budget);
+    let runs = done.map_err(|failure| command.explain(failure))?;
+    let benchmark = Benchmark::from_name(&command.record.benchmark);
     let summary = Summary {
-        ended: &ended,
-        // Not before: training is not to wait for them.
-        baselines: &baselines(order.trainer.config(), &order.data)?,
-        folder: &order.folder.path,
+        runs: &runs,
+        // Computed last, so that training does not wait for them.
+        baselines: &baselines(command.trainer.config(), &command.data)?,
+        folder: command.folder.path(),
         benchmark: benchmark.ok_or_else(|| {
-            let message = format!("{RUN}: no benchmark is named {}", order.record.benchmark);
-            Failure::bad_input(message)
+            let name = &command.record.benchmark;
+            Failure::bad_input(format!("{RUN}: no benchmark is named {name}"))
         })?,
     };
-    if order.seeds.len() > 1 {
-        order.folder.write_json(METRICS, &summary.to_value())?;
-        order.record.status = Status::Done;
-        order.record.error = None;
-        order.folder.write_json(RUN, &order.record)?;
+    if command.seeds.len() > 1 {
+        let path = command.folder.path();
+        write_json(&path.join(METRICS), &summary.to_value())?;
+        command.record.status = RunStatus::Done;
+        command.record.error = None;
+        command.record.save(path)?;
     }
     match arguments.json {
         true => print_json(&summary.to_value()),
@@ -95,54 +96,64 @@ pub(crate) fn run(arguments: Train) -> Done {
     }
 }
 
-impl Order {
+impl TrainCommand {
     /// A new run.
-    fn begin(arguments: &Train, device: Device) -> Done<Self> {
+    fn begin(arguments: &Train, device: Device) -> CliResult<Self> {
         let config = settings::config(&arguments.settings)?;
         let seeds = settings::seeds(&arguments.seeds, &[config.seed])?;
-        let path = arguments
-            .settings
-            .dataset
-            .as_deref()
-            .unwrap_or(Path::new(source::EMBEDDED));
+        let path = settings::source(&arguments.settings);
         let begun = Instant::now();
         let data = source::dataset(path)?;
-        let loading = begun.elapsed().as_secs_f64();
+        let mut seconds = PhaseSeconds::default();
+        seconds.loading = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
         source::warn_of_split(config.split.as_deref());
         let trainer = DecAlignTrainer::new(&config, &data, &device)?;
-        let common = Common {
-            device: arguments.machine.device.clone(),
-            data: Data::new(
-                path,
-                &data,
-                fingerprint(&used(&data, trainer.config())?)?,
-                &trainer,
-            ),
-            tensorboard: arguments.tensorboard,
-            loading,
-            preparing: begun.elapsed().as_secs_f64(),
-        };
+        let used = fingerprint(&source::used_modalities(&data, trainer.config())?)?;
+        let known = DataRecord::new(path, &data, used, &trainer);
+        seconds.preparing = begun.elapsed().as_secs_f64();
         let folder = RunFolder::create(arguments.run_dir.as_deref(), &config.dataset_name)?;
-        folder.write("config.json", &(trainer.config().to_json()? + "\n"))?;
-        let record = Record::new(&trainer, classes(&data), &common, &seeds);
-        // Last: from here on the run can be resumed.
-        folder.write_json(RUN, &record)?;
+        let text = trainer.config().to_json()? + "\n";
+        write_atomic(&folder.path().join(CONFIG), text.as_bytes())?;
+        let device = arguments.machine.device.clone();
+        let mut record =
+            RunRecord::begin(program(), &trainer, classes(&data), known, &device, &seeds);
+        record.tensorboard = arguments.tensorboard;
+        record.seconds = seconds;
+        // Written last: from here on the run can be resumed.
+        record.save(folder.path())?;
         Ok(Self {
             data,
             trainer,
             seeds,
-            common,
             folder,
             record,
+            seconds,
+            device,
         })
     }
 
-    /// A run that was begun.
-    fn resume(arguments: &Train, folder: &Path, device: Device) -> Done<Self> {
+    /// A run that was begun before.
+    fn resume(arguments: &Train, folder: &Path, device: Device) -> CliResult<Self> {
         let folder = RunFolder::open(folder)?;
-        let record = Record::open(&folder.path)?;
-        let config = Config::open(folder.path.join("config.json"))?;
+        let record = RunRecord::open(folder.path())?;
+        if let Some(kind) = record.experiment {
+            let message = format!(
+                "{}: an experiment; the same decalign {} command again goes on where it stopped",
+                folder.path().display(),
+                kind.command()
+            );
+            return Err(Failure::bad_input(message));
+        }
+        if record.model != "DecAlign" {
+            let message = format!(
+                "{}: a run of the baseline {}; decalign baselines resumes it",
+                folder.path().display(),
+                record.model
+            );
+            return Err(Failure::bad_input(message));
+        }
+        let config = Config::open(folder.path().join(CONFIG))?;
         let known = &record.data;
         let path = match (&arguments.settings.dataset, &known.path) {
             (Some(path), _) | (None, Some(path)) => path.as_path(),
@@ -150,14 +161,15 @@ impl Order {
         };
         let begun = Instant::now();
         let data = source::dataset(path)?;
-        let loading = begun.elapsed().as_secs_f64();
+        let mut seconds = PhaseSeconds::default();
+        seconds.loading = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        let print = fingerprint(&used(&data, &config)?)?;
+        let print = fingerprint(&source::used_modalities(&data, &config)?)?;
         if print != known.fingerprint {
             let message = format!(
                 "{}: not the data that {} was begun with (its fingerprint is {}, not {}); give that with --dataset",
                 path.display(),
-                folder.path.display(),
+                folder.path().display(),
                 &print[..12],
                 known.fingerprint.get(..12).unwrap_or(&known.fingerprint)
             );
@@ -171,20 +183,15 @@ impl Order {
             );
         }
         let trainer = DecAlignTrainer::new(&config, &data, &device)?;
-        let common = Common {
-            device: arguments.machine.device.clone(),
-            data: known.clone(),
-            tensorboard: record.tensorboard,
-            loading,
-            preparing: begun.elapsed().as_secs_f64(),
-        };
+        seconds.preparing = begun.elapsed().as_secs_f64();
         Ok(Self {
             seeds: record.seeds(),
             data,
             trainer,
-            common,
             folder,
             record,
+            seconds,
+            device: arguments.machine.device.clone(),
         })
     }
 
@@ -193,68 +200,58 @@ impl Order {
         &self,
         jobs: usize,
         save_every: Duration,
-        stop: &Stop,
-        gate: &Gate,
-    ) -> Done<Vec<Ended>> {
-        let job = Job {
-            trainer: &self.trainer,
+        stop: &StopSignal,
+        budget: &MemoryBudget,
+    ) -> CliResult<Vec<TrainedRun>> {
+        let context = RunContext {
             data: &self.data,
-            common: &self.common,
             save_every,
             stop,
-            gate,
-            named: jobs > 1 && self.seeds.len() > 1,
+            budget,
+            display: match jobs > 1 && self.seeds.len() > 1 {
+                true => Display::NamedLines,
+                false => Display::Bar,
+            },
+            device: self.device.clone(),
+            tensorboard: self.record.tensorboard,
+            seconds: self.seconds,
+        };
+        let train = |seed: u64, folder: &RunFolder| {
+            let model = RunModel {
+                trainer: self.trainer.clone().with_seed(seed),
+                baseline: None,
+            };
+            context.run(&model, &self.record.data, folder)
         };
         if let [seed] = self.seeds[..] {
-            return Ok(vec![one::train(&job, seed, &self.folder)?]);
+            return Ok(vec![train(seed, &self.folder)?]);
         }
-        side_by_side(self.seeds.len(), jobs, gate, |i| {
+        parallel_jobs(self.seeds.len(), jobs, budget, |i| {
             let seed = self.seeds[i];
-            let done = one::train(&job, seed, &self.folder.seed(seed)?);
+            let done = train(seed, &self.folder.seed(seed)?);
             if done.is_err() {
-                // The others save and end.
-                stop.now();
+                // The other runs save their states and end.
+                stop.set();
             }
             done
         })
     }
 
-    /// Says how to go on, and records how the run ended.
+    /// Adds the command that resumes the run to the message, and records how the run ended.
     fn explain(&mut self, mut failure: Failure) -> Failure {
+        let path = self.folder.path();
         if failure.code != FAILED {
-            let folder = self.folder.path.display();
-            failure.message += &format!("; go on with: decalign train --resume {folder}");
+            failure.message += &format!("; go on with: decalign train --resume {}", path.display());
         }
         if self.seeds.len() > 1 {
             self.record.status = match failure.code {
-                STOPPED => Status::Stopped,
-                _ => Status::Failed,
+                STOPPED => RunStatus::Stopped,
+                _ => RunStatus::Failed,
             };
             self.record.error = Some(failure.message.clone());
-            // Where this fails too, the first failure is the one to tell.
-            let _ = self.folder.write_json(RUN, &self.record);
+            // The first failure is the one to report.
+            let _ = self.record.save(path);
         }
         failure
     }
-}
-
-/// What a run depends on: its modalities. Others are not read.
-fn used(data: &Dataset, config: &Config) -> Done<Dataset> {
-    let Some(names) = &config.modalities else {
-        return Ok(data.clone());
-    };
-    // With a text encoder text may be there as tokens alone.
-    let there = data.modalities().iter().map(Modality::name);
-    let there: Vec<&str> = there.collect();
-    let names: Vec<&String> = (names.iter())
-        .filter(|name| there.contains(&name.as_str()))
-        .collect();
-    Ok(data.select(&names)?)
-}
-
-/// The names of the classes; none for scores.
-fn classes(data: &Dataset) -> Vec<String> {
-    data.labels()
-        .map(|l| l.names().to_vec())
-        .unwrap_or_default()
 }

@@ -1,15 +1,16 @@
-//! What training came to: over seeds, beside what needs no model.
+//! The results of training over seeds, beside the baselines that need no network.
 
 use std::path::Path;
 
 use decalign::baseline::Baseline;
 use decalign::metrics::{Benchmark, Bootstrap, Metrics};
+use decalign_report::mean_and_deviation;
 use serde_json::{Map, Value, json};
 
-use super::one::Ended;
+use crate::run::TrainedRun;
 use crate::table;
 
-/// A figure of the test part over seeds.
+/// A metric of the test part over seeds.
 struct Statistic {
     name: &'static str,
     mean: f64,
@@ -19,9 +20,9 @@ struct Statistic {
     high: f64,
 }
 
-/// The runs of a command, and what they are compared with.
+/// The runs of a command, and the baselines.
 pub(super) struct Summary<'a> {
-    pub(super) ended: &'a [Ended],
+    pub(super) runs: &'a [TrainedRun],
     pub(super) baselines: &'a [Baseline],
     pub(super) folder: &'a Path,
     pub(super) benchmark: Benchmark,
@@ -44,7 +45,7 @@ impl Summary<'_> {
             .collect();
         json!({
             "folder": self.folder,
-            "runs": self.ended.iter().map(|run| &run.figures).collect::<Vec<_>>(),
+            "runs": self.runs.iter().map(|run| &run.metrics).collect::<Vec<_>>(),
             "test": test,
             "baselines": baselines,
         })
@@ -52,11 +53,11 @@ impl Summary<'_> {
 
     fn statistics(&self) -> Vec<Statistic> {
         let runs: Vec<Vec<f32>> = self
-            .ended
+            .runs
             .iter()
             .map(|run| run.predictions.scores.clone())
             .collect();
-        let Some(Ended { predictions, .. }) = self.ended.first() else {
+        let Some(TrainedRun { predictions, .. }) = self.runs.first() else {
             return Vec::new();
         };
         let (bootstrap, labels) = (Bootstrap::default(), &predictions.labels);
@@ -64,19 +65,17 @@ impl Summary<'_> {
             [run] => bootstrap.metrics(self.benchmark, run, labels),
             runs => bootstrap.metrics_of_runs(self.benchmark, runs, labels),
         };
-        let n = runs.len() as f64;
         let statistic = |(name, interval): (&'static str, decalign::metrics::Interval)| {
             let values: Vec<f64> = self
-                .ended
+                .runs
                 .iter()
-                .filter_map(|run| run.figures.test.get(name))
+                .filter_map(|run| run.metrics.test.get(name))
                 .collect();
-            let mean = values.iter().sum::<f64>() / n;
-            let squares = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>();
+            let (mean, deviation) = mean_and_deviation(&values);
             Statistic {
                 name,
                 mean,
-                deviation: (squares / (n - 1.0).max(1.0)).sqrt(),
+                deviation,
                 low: interval.low,
                 high: interval.high,
             }
@@ -95,13 +94,13 @@ impl Summary<'_> {
         let mut rows: Vec<(String, Vec<String>)> = (self.baselines.iter())
             .map(|b| (b.name.clone(), cells(&b.test)))
             .collect();
-        let several = self.ended.len() > 1;
+        let several = self.runs.len() > 1;
         if several {
-            let each = |run: &Ended| {
-                let name = format!("DecAlign, seed {}", run.figures.seed);
-                (name, cells(&run.figures.test))
+            let each = |run: &TrainedRun| {
+                let name = format!("DecAlign, seed {}", run.metrics.seed);
+                (name, cells(&run.metrics.test))
             };
-            rows.extend(self.ended.iter().map(each));
+            rows.extend(self.runs.iter().map(each));
         }
         let mut row = |name: &str, of: fn(&Statistic) -> f64| {
             let cells = statistics.iter().map(|s| format!("{:.4}", of(s)));
@@ -120,8 +119,8 @@ impl Summary<'_> {
         if several {
             row("deviation", |s| s.deviation);
         }
-        let seconds: f64 = self.ended.iter().map(|run| run.figures.seconds).sum();
-        let seconds = seconds / self.ended.len().max(1) as f64;
+        let seconds: f64 = self.runs.iter().map(|run| run.metrics.seconds).sum();
+        let seconds = seconds / self.runs.len().max(1) as f64;
         format!(
             "\ntest part\n{}\ntrained in {seconds:.1} s{}; results in {}\n",
             table::lines(header, rows),

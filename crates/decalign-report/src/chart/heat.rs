@@ -9,7 +9,7 @@ use crate::table::short;
 pub(crate) struct Heat {
     pub(crate) rows: Vec<String>,
     pub(crate) columns: Vec<String>,
-    /// Row after row; `None` where there is no number.
+    /// Row by row; `None` where there is no number.
     pub(crate) values: Vec<Option<f64>>,
     /// What rows and columns are.
     pub(crate) names: [String; 2],

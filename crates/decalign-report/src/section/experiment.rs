@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::chart::{Cloud, Dot, Heat, Series, Span, heat, intervals, points, radar};
-use crate::experiment::{Experiment, Kind, Row};
+use crate::experiment::{Experiment, ExperimentKind, SettingResult};
 use crate::figure::Figure;
 use crate::table::{Cell, Table};
 
@@ -11,17 +11,17 @@ use crate::table::{Cell, Table};
 pub fn figures_of(experiment: &Experiment) -> Vec<Figure> {
     let mut figures: Vec<Figure> = Vec::new();
     match experiment.kind {
-        Kind::Ablation => {
+        ExperimentKind::Ablation => {
             figures.extend(differences(experiment));
             figures.extend(class_radar(experiment));
             figures.extend(bubbles(experiment));
         }
-        Kind::Baselines => {
+        ExperimentKind::Baselines => {
             figures.extend(means(experiment));
             figures.extend(bubbles(experiment));
         }
-        Kind::Sweep if experiment.keys.len() == 2 => figures.extend(maps(experiment)),
-        Kind::Sweep => figures.extend(
+        ExperimentKind::Sweep if experiment.keys.len() == 2 => figures.extend(maps(experiment)),
+        ExperimentKind::Sweep => figures.extend(
             experiment
                 .keys
                 .iter()
@@ -66,8 +66,9 @@ fn differences(experiment: &Experiment) -> Option<Figure> {
 }
 
 /// Rows that figures show: what uses no feature lies so far off that it would hide all differences.
-fn drawn(experiment: &Experiment) -> impl Iterator<Item = &Row> {
-    let featureless = |row: &&Row| !["majority class", "median"].contains(&row.name.as_str());
+fn drawn(experiment: &Experiment) -> impl Iterator<Item = &SettingResult> {
+    let featureless =
+        |row: &&SettingResult| !["majority class", "median"].contains(&row.name.as_str());
     experiment.rows.iter().filter(featureless)
 }
 
@@ -218,8 +219,8 @@ pub(super) fn radius(parameters: usize) -> f64 {
 /// Both figures of the choice, on validation and on test, over two keys.
 fn maps(experiment: &Experiment) -> Vec<Figure> {
     let metric = experiment.metrics().into_iter().next().unwrap_or_default();
-    let valid = |row: &Row| row.valid(&experiment.selection).map(|v| v.0);
-    let test = |row: &Row| row.test(&metric).map(|v| v.0);
+    let valid = |row: &SettingResult| row.valid(&experiment.selection).map(|v| v.0);
+    let test = |row: &SettingResult| row.test(&metric).map(|v| v.0);
     let (a, b) = (
         format!("test {metric}"),
         format!("valid {}", experiment.selection),
@@ -237,7 +238,7 @@ fn map(
     experiment: &Experiment,
     file: &str,
     metric: &str,
-    value: &dyn Fn(&Row) -> Option<f64>,
+    value: &dyn Fn(&SettingResult) -> Option<f64>,
 ) -> Option<Figure> {
     let [first, second] = experiment.keys.as_slice() else {
         return None;
@@ -250,7 +251,7 @@ fn map(
     let mut cells = Vec::new();
     for a in &rows {
         for b in &columns {
-            let here = |row: &&Row| {
+            let here = |row: &&SettingResult| {
                 row.settings.get(first) == Some(a) && row.settings.get(second) == Some(b)
             };
             let found = experiment.rows.iter().find(here).and_then(value);

@@ -1,4 +1,4 @@
-//! Figures of runs, with intervals.
+//! Metrics of runs, with intervals.
 
 use decalign::metrics::{Bootstrap, Interval};
 
@@ -8,11 +8,11 @@ use crate::run::Run;
 use crate::statistics::mean_and_deviation;
 use crate::table::Table;
 
-/// Figures and their intervals by name.
-pub(super) type Found = Vec<(&'static str, Interval)>;
+/// Metrics and their intervals by name.
+pub(super) type ReportInput = Vec<(&'static str, Interval)>;
 
 /// Every figure of every run: mean over seeds, deviation, interval.
-pub(super) fn table(runs: &[Run]) -> (Table, Vec<(String, Found)>) {
+pub(super) fn table(runs: &[Run]) -> (Table, Vec<(String, ReportInput)>) {
     let mut table = Table::new(["run", "metric", "mean", "deviation", "from", "to", "seeds"]);
     let mut all = Vec::new();
     for run in runs {
@@ -76,7 +76,7 @@ pub(super) fn spans(run: &str, found: &[(&'static str, Interval)]) -> Option<Fig
 }
 
 /// The two leading figures of all runs against one another, as large as the models.
-pub(super) fn bubbles(runs: &[Run], found: &[(String, Found)]) -> Option<Figure> {
+pub(super) fn bubbles(runs: &[Run], found: &[(String, ReportInput)]) -> Option<Figure> {
     // One bubble would be compared with nothing.
     let (_, first) = found.first().filter(|_| found.len() > 1)?;
     let (x, y) = (first.first()?.0, first.get(1)?.0);

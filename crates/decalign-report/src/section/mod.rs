@@ -1,4 +1,4 @@
-//! What a report shows, one file a subject.
+//! The sections of a report, one file each.
 
 mod alignment;
 mod experiment;
@@ -9,9 +9,9 @@ mod training;
 pub use experiment::figures_of;
 
 use crate::error::Result;
-use crate::experiment::{Experiment, Kind};
+use crate::experiment::{Experiment, ExperimentKind};
 use crate::figure::Figure;
-use crate::run::{Found, Run};
+use crate::run::{ReportInput, Run};
 use crate::table::Table;
 
 /// Figures and tables under one heading.
@@ -26,12 +26,12 @@ pub struct Section {
 }
 
 /// All sections of what was found, the comparison of runs first.
-pub(crate) fn sections(found: Vec<Found>) -> Result<Vec<Section>> {
+pub(crate) fn sections(found: Vec<ReportInput>) -> Result<Vec<Section>> {
     let (mut runs, mut experiments) = (Vec::new(), Vec::new());
     for one in found {
         match one {
-            Found::Run(run) => runs.push(*run),
-            Found::Experiment(experiment) => experiments.push(*experiment),
+            ReportInput::Run(run) => runs.push(*run),
+            ReportInput::Experiment(experiment) => experiments.push(*experiment),
         }
     }
     distinguish(&mut runs);
@@ -69,9 +69,9 @@ pub(crate) fn sections(found: Vec<Found>) -> Result<Vec<Section>> {
 
 fn experiment_section(experiment: &Experiment) -> Section {
     let kind = match experiment.kind {
-        Kind::Ablation => "Ablation",
-        Kind::Sweep => "Sweep",
-        Kind::Baselines => "Baselines",
+        ExperimentKind::Ablation => "Ablation",
+        ExperimentKind::Sweep => "Sweep",
+        ExperimentKind::Baselines => "Baselines",
     };
     Section {
         title: format!("{kind}, {}", experiment.dataset),

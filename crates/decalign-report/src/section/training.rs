@@ -2,7 +2,8 @@
 
 use crate::chart::{Series, lines};
 use crate::figure::Figure;
-use crate::run::{Epochs, Run};
+use crate::run::Run;
+use crate::run_folder::EpochTable;
 use crate::table::{Cell, Table};
 
 /// What training minimised, and the components that align.
@@ -43,7 +44,13 @@ pub(super) fn figures(run: &Run) -> Vec<Figure> {
         .collect()
 }
 
-fn one(run: &Run, epochs: &Epochs, name: &str, title: &str, columns: &[&str]) -> Option<Figure> {
+fn one(
+    run: &Run,
+    epochs: &EpochTable,
+    name: &str,
+    title: &str,
+    columns: &[&str],
+) -> Option<Figure> {
     let there = columns
         .iter()
         .filter(|c| epochs.columns.iter().any(|known| known == *c));

@@ -1,32 +1,32 @@
-//! Ctrl-C: the step is finished and the state saved; a second one stops at once.
+//! Ctrl-C: the current step is finished and the state saved; a second one ends the program at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::output::STOPPED;
 
-/// Whether a run is to pause.
+/// Tells runs to pause.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stop(Arc<AtomicBool>);
+pub(crate) struct StopSignal(Arc<AtomicBool>);
 
-impl Stop {
-    /// Set by Ctrl-C, and by a request to terminate.
+impl StopSignal {
+    /// Set by Ctrl-C and by a request to terminate.
     pub(crate) fn on_ctrl_c() -> Self {
-        let stop = Self::default();
-        let told = stop.clone();
+        let signal = Self::default();
+        let handled = signal.clone();
         let handler = move || {
-            if told.0.swap(true, Ordering::SeqCst) {
+            if handled.0.swap(true, Ordering::SeqCst) {
                 std::process::exit(i32::from(STOPPED));
             }
             eprintln!("stopping after this step; again to stop at once");
         };
-        // Without a handler Ctrl-C ends the process at once, and what was saved last is there.
+        // Without a handler Ctrl-C ends the process at once; the last saved state remains.
         let _ = ctrlc::set_handler(handler);
-        stop
+        signal
     }
 
-    /// Pauses every run that looks.
-    pub(crate) fn now(&self) {
+    /// Makes every run pause.
+    pub(crate) fn set(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 

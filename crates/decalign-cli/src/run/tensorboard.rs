@@ -10,20 +10,20 @@ use std::path::{Path, PathBuf};
 use decalign::train::{EpochReport, StartReport};
 use decalign_data::Error;
 
-use super::record::now;
+use decalign_report::run_folder::unix_time;
 
 /// One file of events, a record as soon as there is something to tell.
-pub(crate) struct Events {
+pub(super) struct EventFile {
     path: PathBuf,
     file: File,
 }
 
-impl Events {
+impl EventFile {
     /// Begins a file in a folder. Where a run goes on, viewers forget what an earlier file says from there on.
-    pub(crate) fn create(folder: &Path, start: &StartReport<'_>) -> decalign::Result<Self> {
+    pub(super) fn create(folder: &Path, start: &StartReport<'_>) -> decalign::Result<Self> {
         let name = format!(
             "events.out.tfevents.{:010}.{}.decalign",
-            now() as u64,
+            unix_time() as u64,
             std::process::id()
         );
         let path = folder.join(name);
@@ -36,7 +36,7 @@ impl Events {
     }
 
     /// The numbers of an epoch, at the step of its number.
-    pub(crate) fn epoch(&mut self, report: &EpochReport) -> decalign::Result<()> {
+    pub(super) fn write_epoch(&mut self, report: &EpochReport) -> decalign::Result<()> {
         let train = report
             .losses
             .iter()
@@ -64,7 +64,7 @@ impl Events {
 
     fn write(&mut self, step: usize, what: &[u8]) -> decalign::Result<()> {
         let mut event = vec![1 << 3 | 1];
-        event.extend(now().to_le_bytes());
+        event.extend(unix_time().to_le_bytes());
         event.extend(varint(2, step as u64));
         event.extend(what);
         let length = (event.len() as u64).to_le_bytes();

@@ -1,4 +1,4 @@
-//! What is seen of a training run while it lasts, and what is written of it.
+//! The observer of a run: it shows the progress, writes `run.json` and the epochs, and pauses the run on request.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -6,42 +6,51 @@ use std::time::{Duration, Instant};
 
 use decalign::Result;
 use decalign::train::{EpochReport, Flow, Observer, StartReport, StepReport};
-use decalign_data::{Error, write_atomic};
+use decalign_report::run_folder::{RunRecord, RunStatus, SessionRecord, write_epochs};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::run::events::Events;
-use crate::run::folder::write_epochs;
-use crate::run::record::{RUN, Record, Session, instruction_set, now};
-use crate::side_by_side::Gate;
-use crate::train::Stop;
+use super::stop::StopSignal;
+use super::tensorboard::EventFile;
+use crate::memory_budget::MemoryBudget;
 
-/// Shows a bar on a terminal and a line an epoch anywhere, writes the tables of epochs, and pauses the run when it is
-/// asked to.
-pub(crate) struct Progress<'a> {
+/// The display of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Display {
+    /// A bar on a terminal, and a line an epoch.
+    Bar,
+    /// A line an epoch, with the seed: several runs at the same time.
+    NamedLines,
+    /// Nothing.
+    Quiet,
+}
+
+/// Follows one run.
+pub(super) struct Progress<'a> {
     bar: Option<ProgressBar>,
-    /// Before every line.
-    name: String,
+    display: Display,
+    /// The beginning of every line.
+    prefix: String,
     epochs: usize,
     folder: PathBuf,
-    record: Record,
+    record: RunRecord,
     history: Vec<EpochReport>,
-    /// When the tables of epochs were.
+    /// The time of the last write of the epochs.
     written: Instant,
-    events: Option<Events>,
-    stop: &'a Stop,
-    gate: &'a Gate,
+    events: Option<EventFile>,
+    stop: &'a StopSignal,
+    budget: &'a MemoryBudget,
 }
 
 impl<'a> Progress<'a> {
-    /// `named`: one of several at the same time, whose lines say whose they are and which have no bar.
-    pub(crate) fn new(
-        record: Record,
-        (epochs, named): (usize, bool),
+    pub(super) fn new(
+        record: RunRecord,
+        epochs: usize,
+        display: Display,
         folder: &Path,
-        (stop, gate): (&'a Stop, &'a Gate),
+        (stop, budget): (&'a StopSignal, &'a MemoryBudget),
     ) -> Self {
         let seed = record.seed.map(|seed| seed.to_string()).unwrap_or_default();
-        let bar = (std::io::stderr().is_terminal() && !named).then(|| {
+        let bar = (display == Display::Bar && std::io::stderr().is_terminal()).then(|| {
             let style =
                 ProgressStyle::with_template("seed {prefix} {bar:30} {msg} {elapsed}/{duration}");
             let bar = ProgressBar::new(0).with_prefix(seed.clone());
@@ -49,10 +58,10 @@ impl<'a> Progress<'a> {
         });
         Self {
             bar,
-            name: if named {
-                format!("seed {seed}  ")
-            } else {
-                String::new()
+            display,
+            prefix: match display {
+                Display::NamedLines => format!("seed {seed}  "),
+                _ => String::new(),
             },
             epochs,
             folder: folder.to_owned(),
@@ -61,20 +70,21 @@ impl<'a> Progress<'a> {
             written: Instant::now(),
             events: None,
             stop,
-            gate,
+            budget,
         }
     }
 
-    /// The record as it is now, and the epochs that are done.
-    pub(crate) fn finish(mut self) -> (Record, Vec<EpochReport>) {
+    /// The current record, and the finished epochs.
+    pub(super) fn finish(mut self) -> (RunRecord, Vec<EpochReport>) {
         (self.record.clone(), std::mem::take(&mut self.history))
     }
 
-    fn say(&self, line: &str) {
-        let line = format!("{}{line}", self.name);
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+    fn print(&self, line: &str) {
+        let line = format!("{}{line}", self.prefix);
+        match (&self.bar, self.display) {
+            (_, Display::Quiet) => {}
+            (Some(bar), _) => bar.println(line),
+            (None, _) => eprintln!("{line}"),
         }
     }
 
@@ -89,34 +99,26 @@ impl<'a> Progress<'a> {
 impl Observer for Progress<'_> {
     fn begin(&mut self, start: &StartReport<'_>) -> Result<()> {
         if let Some(damaged) = &start.damaged {
-            self.say(&format!("note: {damaged}"));
+            self.print(&format!("note: {damaged}"));
         }
         if start.epoch > 1 || start.step > 0 {
-            let done = match (start.epoch > self.epochs, start.step) {
+            let resumed = match (start.epoch > self.epochs, start.step) {
                 (true, _) => "all epochs are done".to_owned(),
                 (_, 0) => format!("going on with epoch {}", start.epoch),
                 (_, step) => format!("going on with epoch {} after step {step}", start.epoch),
             };
-            self.say(&done);
+            self.print(&resumed);
         }
         self.history = start.epochs.to_vec();
         write_epochs(&self.folder, &self.history)?;
         if self.record.tensorboard {
-            self.events = Some(Events::create(&self.folder, start)?);
+            self.events = Some(EventFile::create(&self.folder, start)?);
         }
-        self.record.status = crate::run::record::Status::Running;
+        self.record.status = RunStatus::Running;
         self.record.error = None;
-        self.record.sessions.push(Session {
-            started: now(),
-            epoch: start.epoch,
-            step: start.step,
-            threads: rayon::current_num_threads(),
-            instruction_set: instruction_set(),
-        });
-        let path = self.folder.join(RUN);
-        let text = serde_json::to_string_pretty(&self.record);
-        let text = text.map_err(|error| Error::io(&path, error.into()))? + "\n";
-        Ok(write_atomic(&path, text.as_bytes())?)
+        let session = SessionRecord::begin(start.epoch, start.step);
+        self.record.sessions.push(session);
+        Ok(self.record.save(&self.folder)?)
     }
 
     fn step(&mut self, report: &StepReport<'_>) -> Result<Flow> {
@@ -132,31 +134,31 @@ impl Observer for Progress<'_> {
     }
 
     fn epoch(&mut self, report: &EpochReport) -> Result<Flow> {
-        let figures: Vec<String> = report
+        let metrics: Vec<String> = report
             .valid
             .iter()
             .take(3)
             .map(|(name, value)| format!("{name} {value:.4}"))
             .collect();
-        self.say(&format!(
+        self.print(&format!(
             "epoch {:>3}/{}  train {:.4}  valid {:.4}  {}  {:.2} s{}",
             report.epoch,
             self.epochs,
             report.total(),
             report.valid_loss,
-            figures.join("  "),
+            metrics.join("  "),
             report.seconds,
             if report.best { "  best" } else { "" }
         ));
-        self.gate.measured();
+        self.budget.measured();
         self.history.push(report.clone());
-        // Epochs of less than a second need not wait for the disk each; in the end they are written.
+        // Short epochs do not wait for the disk each; the end of the run writes them all.
         if self.written.elapsed() >= Duration::from_secs(1) {
             write_epochs(&self.folder, &self.history)?;
             self.written = Instant::now();
         }
         if let Some(events) = &mut self.events {
-            events.epoch(report)?;
+            events.write_epoch(report)?;
         }
         Ok(self.flow())
     }
