@@ -36,6 +36,8 @@ fn main() -> Result<()> {
         }
         println!();
     }
-    println!("\nOnly HSIC sees the squares; cosines of raw rows also move when a part is shifted.");
+    println!(
+        "\nCorrelations hardly see the squares, HSIC does; cosines also depend on the means of the parts."
+    );
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Trains a decoupler on two synthetic modalities and prints how well the parts are separated, before and after:
 //! `cargo run --release -p decalign-decouple --example train_decoupler`.
 //!
-//! Each modality mixes a signal that both share with noise of its own. The losses are MISA's: unique and common parts
-//! are orthogonal, common parts have equal central moments, and both together reconstruct the features.
+//! Each modality mixes a shared signal with private noise. The losses are of MISA's kind: unique and common parts are
+//! uncorrelated, common parts have equal central moments, and both together reconstruct the features.
 
 use std::error::Error;
 
@@ -46,16 +46,16 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         Ok(())
     };
     report("before training")?;
-    for step in 0..=300 {
+    for step in 0..=1500 {
         let parts = decoupler.forward_all(&features)?;
         let losses = objectives.evaluate(&Batch::new(&parts)?.with_features(&features)?)?;
-        if step % 100 == 0 {
+        if step % 500 == 0 {
             let terms = losses
                 .terms
                 .iter()
                 .map(|(name, loss)| Ok(format!("{name} {:.4}", loss.to_scalar::<f64>()?)));
             let terms = terms.collect::<Result<Vec<_>>>()?;
-            println!("step {step:>3}: {}", terms.join(", "));
+            println!("step {step:>4}: {}", terms.join(", "));
         }
         // Gradient descent; an optimiser of your choice goes here.
         let gradients = losses.total.backward()?;
