@@ -3,7 +3,7 @@
 use decalign_core::Real;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 
-use super::side::Side;
+use super::marginal::Side;
 use super::sweep::kept;
 
 /// Scales the columns by their sums; those whose sum cannot be used are listed in `lost`.

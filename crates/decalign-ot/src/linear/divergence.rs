@@ -3,8 +3,8 @@
 use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
-use super::options::Update;
 use super::problem::LinearProblem;
+use super::settings::Update;
 use super::solution::SinkhornSolution;
 use super::solver::Sinkhorn;
 use crate::tensor_convert::read;

@@ -16,8 +16,9 @@ use std::sync::Mutex;
 
 use decalign_core::{Error, Result};
 
-use super::cells::{PlanCells, Shared};
-use super::gradient::{Gradients, divided, pull};
+use super::plan_cells::PlanCells;
+use super::solved::{Precision, SolvedBatch};
+use super::weight_gradient::{Gradients, cost_gradient, divided};
 
 /// How the linear system of a backward pass ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,18 +40,18 @@ const LIMIT: f64 = 1e-3;
 const STORED: usize = 1 << 22;
 
 /// Gradients with respect to weights and costs, given those of the potentials of problem `i`.
-pub(super) fn back(
-    shared: &Shared,
+pub(super) fn backward(
+    solved: &SolvedBatch,
     i: usize,
     (f, g): (&[f64], &[f64]),
     needed: &[bool],
     report: &Mutex<Vec<LinearSolve>>,
 ) -> Result<Gradients> {
-    let (a, b) = shared.problem.weights(i)?;
-    let (scaled_f, scaled_g) = &shared.scaled[i];
-    let geometry = shared.problem.geometry();
-    let cells = PlanCells::new(geometry, i, (scaled_f, scaled_g), shared.epsilon);
-    let system = System::new(shared, cells)?;
+    let (a, b) = &solved.each[i].weights;
+    let plan @ (scaled_f, scaled_g, epsilon) = solved.potentials(i);
+    let geometry = solved.problem.geometry();
+    let cells = PlanCells::new(geometry, i, (scaled_f, scaled_g), epsilon);
+    let system = System::new(solved, cells)?;
     let right: Vec<f64> = f.iter().chain(g).copied().collect();
     let (solution, solve) = system.solve(&right)?;
     report
@@ -60,7 +61,7 @@ pub(super) fn back(
     if solve.residual > LIMIT || solve.residual.is_nan() {
         let remedy = format!(
             "above {LIMIT} after {} steps: the plan is too close to a permutation for this epsilon, {}",
-            solve.iterations, shared.epsilon
+            solve.iterations, solved.epsilon
         );
         return Err(Error::value(
             "the residual of the implicit gradient",
@@ -70,19 +71,25 @@ pub(super) fn back(
     }
     let (u, v) = solution.split_at(f.len());
     let (of_v, of_u) = (system.plan(v, false)?, system.plan(u, true)?);
-    let balanced = shared.problem.balanced();
+    let balanced = solved.problem.balanced();
     let weigh = |x: &[f64], w: &[f64]| {
-        let x: Vec<f64> = x.iter().map(|v| -shared.epsilon * v).collect();
+        let x: Vec<f64> = x.iter().map(|v| -solved.epsilon * v).collect();
         divided(&x, w, balanced)
     };
     // `W = P o (u 1^T + 1 v^T)`.
     let left: Vec<f64> = u.iter().flat_map(|u| [*u, 1.0]).collect();
     let right: Vec<f64> = v.iter().flat_map(|v| [1.0, *v]).collect();
-    let plan = (&scaled_f[..], &scaled_g[..], shared.epsilon);
     Ok(Gradients {
-        a: weigh(&of_v, &a),
-        b: weigh(&of_u, &b),
-        costs: pull(geometry, i, plan, (&left, &right, 2), needed, true)?,
+        a: weigh(&of_v, a),
+        b: weigh(&of_u, b),
+        costs: cost_gradient(
+            geometry,
+            i,
+            plan,
+            (&left, &right, 2),
+            needed,
+            Precision::Double,
+        )?,
     })
 }
 
@@ -96,18 +103,18 @@ struct System<'a> {
 }
 
 impl<'a> System<'a> {
-    fn new(shared: &Shared, cells: PlanCells<'a>) -> Result<Self> {
-        let (n, m) = shared.problem.geometry().size();
+    fn new(solved: &SolvedBatch, cells: PlanCells<'a>) -> Result<Self> {
+        let (n, m) = solved.problem.geometry().size();
         let totals = cells.totals()?;
-        let (rho_a, rho_b) = shared.problem.penalties;
+        let (rho_a, rho_b) = solved.problem.penalties;
         let rows = totals
             .rows
             .iter()
-            .map(|r| r * (1.0 + shared.epsilon / rho_a));
+            .map(|r| r * (1.0 + solved.epsilon / rho_a));
         let columns = totals
             .columns
             .iter()
-            .map(|c| c * (1.0 + shared.epsilon / rho_b));
+            .map(|c| c * (1.0 + solved.epsilon / rho_b));
         let diagonal = rows.chain(columns).collect();
         let stored = if n * m <= STORED {
             Some(cells.matrix()?)

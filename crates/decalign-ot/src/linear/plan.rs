@@ -6,10 +6,11 @@ use candle_core::{D, DType, Tensor};
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Error, Real, Result, parallel, with_real};
 
-use super::cells::{PlanCells, Shared};
-use super::gradient::{Terms, gather};
-use super::options::Gradient;
+use super::plan_cells::PlanCells;
 use super::problem::LinearProblem;
+use super::settings::Gradient;
+use super::solved::SolvedBatch;
+use super::weight_gradient::{Terms, gather};
 use crate::tensor_convert::{read, select, tensor};
 
 /// A coupling `P = exp((f + g - C) / eps) a b` of n points and m points, or a batch of them, never
@@ -19,14 +20,14 @@ use crate::tensor_convert::{read, select, tensor};
 /// weights, costs and points.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub(super) shared: Arc<Shared>,
+    pub(super) solved: Arc<SolvedBatch>,
     /// Potentials as they carry gradients.
     pub(super) potentials: (Tensor, Tensor),
 }
 
 impl Plan {
     fn problem(&self) -> &LinearProblem {
-        &self.shared.problem
+        &self.solved.problem
     }
 
     /// `P v`.
@@ -94,10 +95,10 @@ impl Plan {
     pub fn to_tensor(&self) -> Result<Tensor> {
         let (n, m) = self.problem().geometry().size();
         let (a, _) = self.problem().marginals();
-        if self.shared.gradient == Gradient::Envelope {
+        if self.solved.gradient == Gradient::Envelope {
             let count = self.problem().count();
             let parts = parallel::map(count, count * n * m * 10, |i| {
-                PlanCells::of(&self.shared, i)?.matrix()
+                PlanCells::of(&self.solved, i).matrix()
             });
             let numbers = parts.into_iter().collect::<Result<Vec<_>>>()?.concat();
             return tensor(&numbers, self.problem().shape(&[n, m]), a);
@@ -132,7 +133,7 @@ impl Plan {
         let count = self.problem().count();
         let work = count * n * m * (8 + 2 * k);
         let parts = parallel::map(count, work, |i| -> Result<Vec<f64>> {
-            PlanCells::of(&self.shared, i)?.apply(&read(&select(v, 2, i)?)?, k, transposed)
+            PlanCells::of(&self.solved, i).apply(&read(&select(v, 2, i)?)?, k, transposed)
         });
         let numbers = parts.into_iter().collect::<Result<Vec<_>>>()?.concat();
         let shape = self.problem().shape(&[to, k]);
@@ -140,28 +141,33 @@ impl Plan {
         with_real!("v", v, T => {
             let numbers: Vec<T> = numbers.into_iter().map(T::of).collect();
             let output = Output::new(numbers, shape);
-            let shared = self.shared.clone();
+            let solved = self.solved.clone();
             let mut inputs = vec![v];
-            if shared.gradient != Gradient::Envelope {
+            if solved.gradient != Gradient::Envelope {
                 let problem = self.problem();
                 inputs.extend([&self.potentials.0, &self.potentials.1, &problem.a, &problem.b]);
                 inputs.extend(problem.geometry().inputs());
             }
-            let out = record_one("plan", &inputs, output, move |b| back(b, &shared, k, transposed))?;
+            let out = record_one("plan", &inputs, output, move |b| backward(b, &solved, k, transposed))?;
             Ok(out.to_device(like.device())?)
         })
     }
 }
 
 /// The gradient of `P v` or `P^T v`: of v the other product, of the plan `W = P o (left right^T)`.
-fn back(b: &Backward, shared: &Shared, k: usize, transposed: bool) -> Result<InputGradients> {
+fn backward(
+    b: &Backward,
+    solved: &SolvedBatch,
+    k: usize,
+    transposed: bool,
+) -> Result<InputGradients> {
     let (outer, v) = (b.gradient(0)?, &b.inputs[0]);
-    let count = shared.problem.count();
-    let (n, m) = shared.problem.geometry().size();
+    let count = solved.problem.count();
+    let (n, m) = solved.problem.geometry().size();
     let whole = b.inputs.len() > 1;
     let needed = if whole { &b.needed[5..] } else { &[] };
     let parts = parallel::map(count, count * n * m * (16 + 8 * k), |i| -> Result<_> {
-        let cells = PlanCells::of(shared, i)?;
+        let cells = PlanCells::of(solved, i);
         let (outer, v) = (
             read::<f64>(&select(&outer, 2, i)?)?,
             read::<f64>(&select(v, 2, i)?)?,
@@ -175,7 +181,7 @@ fn back(b: &Backward, shared: &Shared, k: usize, transposed: bool) -> Result<Inp
         } else {
             (&outer, &v)
         };
-        let terms = Terms::new(shared, &cells, i, (left, right, k), needed)?;
+        let terms = Terms::new(solved, &cells, i, (left, right, k), needed)?;
         Ok((of_v, Some(terms)))
     });
     let (of_v, terms): (Vec<_>, Vec<_>) = parts
@@ -185,7 +191,7 @@ fn back(b: &Backward, shared: &Shared, k: usize, transposed: bool) -> Result<Inp
         .unzip();
     let mut gradients = vec![Some(gather(&of_v, v, 2)?)];
     if let Some(terms) = terms.into_iter().collect::<Option<Vec<_>>>() {
-        let epsilon = shared.epsilon;
+        let epsilon = solved.epsilon;
         let scaled = |f: &dyn Fn(&Terms) -> Vec<f64>| terms.iter().map(f).collect::<Vec<_>>();
         let by = |x: &[f64], c: f64| x.iter().map(|v| v * c).collect::<Vec<f64>>();
         gradients.push(Some(gather(

@@ -1,18 +1,17 @@
-//! What a solve found and how it ended.
+//! The result of a solve.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
 use decalign_core::Result;
 
-use super::cells::Shared;
+use super::autograd::{potentials, value};
+use super::evaluate::Evaluation;
 use super::implicit::LinearSolve;
-use super::options::Settings;
-use super::outcome::Part;
 use super::plan::Plan;
 use super::problem::LinearProblem;
-use super::record::{potentials, value};
-use super::run::Run;
+use super::settings::Settings;
+use super::solved::{SolvedBatch, SolvedProblem};
 use crate::convergence::{Convergence, convergence_accessors};
 use crate::tensor_convert::tensor;
 
@@ -59,45 +58,27 @@ impl SinkhornSolution {
     pub(super) fn new(
         settings: &Settings,
         problem: &LinearProblem,
-        runs: Vec<Run>,
+        each: Vec<SolvedProblem>,
     ) -> Result<Self> {
-        let mut iterations = Vec::new();
-        let double = runs.iter().map(|run| run.double).collect();
-        let (mut scaled, mut tapes, mut totals) = (Vec::new(), Vec::new(), Vec::new());
-        for run in runs {
-            iterations.push(run.iterations);
-            scaled.push(run.scaled);
-            tapes.push(run.tape);
-            totals.push(run.totals);
-        }
-        let (epsilon, gradient) = (settings.schedule.epsilon, settings.gradient);
-        let shared = Arc::new(Shared {
+        let solved = Arc::new(SolvedBatch {
             problem: problem.clone(),
-            scaled,
-            double,
-            epsilon,
-            gradient,
+            each,
+            epsilon: settings.schedule.epsilon,
+            gradient: settings.gradient,
         });
-        let ended = totals.into_iter().zip(iterations).enumerate();
-        let each =
-            ended.map(|(i, (totals, sweeps))| Part::new(&shared, i, settings, totals, sweeps));
-        let parts = each.collect::<Result<Vec<_>>>()?;
-        let numbers = |f: &dyn Fn(&Part) -> f64| -> Result<Tensor> {
-            tensor(
-                &parts.iter().map(f).collect::<Vec<_>>(),
-                problem.shape(&[]),
-                &problem.a,
-            )
-        };
+        let tolerance = settings.stopping.tolerance;
+        let evaluate = |one| Evaluation::new(&solved, one, tolerance);
+        let found: Vec<Evaluation> = solved.each.iter().map(evaluate).collect();
+        let numbers = |numbers: Vec<f64>| tensor(&numbers, problem.shape(&[]), &problem.a);
         let solves = Arc::default();
-        let potentials = potentials(&shared, &parts, tapes, &solves)?;
+        let potentials = potentials(&solved, &found, &solves)?;
         Ok(Self {
-            value: value(&shared, &parts, &potentials)?,
-            regularized_cost: numbers(&|part| part.primal)?,
-            transport_cost: numbers(&|part| part.totals.cost)?,
-            convergence: parts.iter().map(|part| part.convergence).collect(),
+            value: value(&solved, &found, &potentials)?,
+            regularized_cost: numbers(found.iter().map(|one| one.primal).collect())?,
+            transport_cost: numbers(solved.each.iter().map(|one| one.totals.cost).collect())?,
+            convergence: found.iter().map(|one| one.convergence).collect(),
             plan: Plan {
-                shared,
+                solved,
                 potentials: potentials.clone(),
             },
             potentials,

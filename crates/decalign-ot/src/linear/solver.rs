@@ -4,10 +4,10 @@ use candle_core::Tensor;
 use decalign_core::{Error, Result, parallel};
 
 use super::device;
-use super::options::{Acceleration, Gradient, Settings, Update};
 use super::problem::LinearProblem;
-use super::run::Run;
+use super::settings::{Acceleration, Gradient, Settings, Update};
 use super::solution::SinkhornSolution;
+use super::solve::solve;
 use crate::schedule::{EpsilonSchedule, Stopping};
 use crate::tensor_convert::{read, select};
 use crate::value::TransportValue;
@@ -141,9 +141,9 @@ impl Sinkhorn {
     /// When memory runs out.
     pub fn solve(&self, problem: &LinearProblem) -> Result<SinkhornSolution> {
         if let Some(found) = device::solve(&self.settings, problem)?
-            && let Some(runs) = found.runs(problem)?
+            && let Some(solved) = found.solved(problem)?
         {
-            let mut solution = SinkhornSolution::new(&self.settings, problem, runs)?;
+            let mut solution = SinkhornSolution::new(&self.settings, problem, solved)?;
             let shape = problem.shape(&[]);
             solution.value = found.value.to_dtype(problem.a.dtype())?.reshape(shape)?;
             return Ok(solution);
@@ -221,13 +221,13 @@ impl Sinkhorn {
             .saturating_mul(n)
             .saturating_mul(m)
             .saturating_mul(200);
-        let runs = parallel::map(problem.count(), work, |i| {
-            Run::new(&self.settings, problem, i, start(i)?)
+        let solved = parallel::map(problem.count(), work, |i| {
+            solve(&self.settings, problem, i, start(i)?)
         });
         SinkhornSolution::new(
             &self.settings,
             problem,
-            runs.into_iter().collect::<Result<_>>()?,
+            solved.into_iter().collect::<Result<_>>()?,
         )
     }
 }

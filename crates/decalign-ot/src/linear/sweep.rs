@@ -15,7 +15,7 @@ use decalign_core::simd::{self, Aligned, Isa, Kernel, LANES};
 use decalign_core::{Real, parallel};
 
 use super::columns::Columns;
-use super::side::Side;
+use super::marginal::Side;
 use crate::geometry::{Cells, Costs, Grid, ROWS};
 
 /// Pieces that rows are cut into, at most: each holds sums of all columns.

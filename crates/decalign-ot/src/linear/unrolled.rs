@@ -11,19 +11,18 @@
 
 use decalign_core::Result;
 
-use super::cells::{PlanCells, Shared};
-use super::gradient::{Gradients, divided, pull};
-use super::walk::Step;
+use super::plan_cells::PlanCells;
+use super::solved::{Precision, SolvedBatch};
+use super::weight_gradient::{Gradients, cost_gradient, divided};
 
 /// Gradients of problem `i`, given those of its last potentials.
-pub(super) fn back(
-    shared: &Shared,
+pub(super) fn backward(
+    solved: &SolvedBatch,
     i: usize,
     (f, g): (&[f64], &[f64]),
     needed: &[bool],
-    tape: &[Step],
 ) -> Result<Gradients> {
-    let (a, b) = shared.problem.weights(i)?;
+    let (a, b) = &solved.each[i].weights;
     let hold = |rho: f64, epsilon: f64| {
         if rho.is_infinite() {
             1.0
@@ -31,9 +30,9 @@ pub(super) fn back(
             rho / (rho + epsilon)
         }
     };
-    let (rho_a, rho_b) = shared.problem.penalties;
+    let (rho_a, rho_b) = solved.problem.penalties;
     let mut reverse = Reverse {
-        shared,
+        solved,
         i,
         needed,
         weights: [a.clone(), b.clone()],
@@ -41,7 +40,7 @@ pub(super) fn back(
         costs: vec![None; needed.len()],
     };
     let (mut f, mut g) = (f.to_vec(), g.to_vec());
-    for pair in tape.windows(2).rev() {
+    for pair in solved.each[i].tape.windows(2).rev() {
         let [before, after] = pair else { continue };
         let (epsilon, w) = (after.epsilon, after.relaxation);
         let (hold_a, hold_b) = (hold(rho_a, epsilon), hold(rho_b, epsilon));
@@ -68,10 +67,10 @@ pub(super) fn back(
             .for_each(|(f, v)| *f = *f * (1.0 - w) + v);
     }
     let [sums_a, sums_b] = reverse.sums;
-    let balanced = shared.problem.balanced();
+    let balanced = solved.problem.balanced();
     Ok(Gradients {
-        a: divided(&sums_a, &a, balanced),
-        b: divided(&sums_b, &b, balanced),
+        a: divided(&sums_a, a, balanced),
+        b: divided(&sums_b, b, balanced),
         costs: reverse.costs,
     })
 }
@@ -92,7 +91,7 @@ enum Side {
 }
 
 struct Reverse<'a> {
-    shared: &'a Shared,
+    solved: &'a SolvedBatch,
     i: usize,
     needed: &'a [bool],
     weights: [Vec<f64>; 2],
@@ -120,7 +119,7 @@ impl Reverse<'_> {
                 .collect::<Vec<f64>>()
         };
         let (f, g) = (scale(f, a), scale(g, b));
-        let geometry = self.shared.problem.geometry();
+        let geometry = self.solved.problem.geometry();
         let cells = PlanCells::new(geometry, self.i, (&f, &g), epsilon);
         // The plan's own side has mass a (or b): divided by it, rows have mass 1.
         let own = if side == Side::Rows { a } else { b };
@@ -137,13 +136,13 @@ impl Reverse<'_> {
         } else {
             (&ones, &each)
         };
-        let costs = pull(
+        let costs = cost_gradient(
             geometry,
             self.i,
             (&f, &g, epsilon),
             (left, right, 1),
             self.needed,
-            true,
+            Precision::Double,
         )?;
         for (total, part) in self.costs.iter_mut().zip(costs) {
             match (total.as_mut(), part) {

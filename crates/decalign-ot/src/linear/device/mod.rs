@@ -1,26 +1,26 @@
 //! Balanced problems on devices.
 
-mod points;
+mod point_clouds;
 mod small;
 
 use candle_core::{D, DType, Tensor};
 use decalign_core::Result;
 use decalign_core::device::Backend;
 
-use super::cells::Totals;
-use super::options::{Gradient, Settings};
+use super::plan_cells::Totals;
 use super::problem::LinearProblem;
-use super::run::Run;
+use super::settings::{Gradient, Settings};
+use super::solved::{Precision, SolvedProblem};
 use crate::device::{self as joint, JointInputs};
 use crate::geometry::{self, Geometry, Kind, Metric};
 use crate::schedule::{EpsilonSchedule, UNSCALED_RANGE, range_fits_f32, solving_dtype};
 use crate::tensor_convert::{read, select};
 
-pub(crate) use points::{plan_program, sweep_program};
+pub(crate) use point_clouds::{plan_program, sweep_program};
 pub(crate) use small::program as small_program;
 
-/// What a device found of a batch of B problems.
-pub(super) struct Solved {
+/// The solution of a batch of B problems on a device.
+pub(super) struct DeviceSolution {
     /// The dual value with its gradients, (B).
     pub(super) value: Tensor,
     /// Value, transport cost, marginal error and sweeps, (B, 4).
@@ -29,9 +29,9 @@ pub(super) struct Solved {
     pub(super) sides: Option<Tensor>,
 }
 
-impl Solved {
-    /// As the host's solves end; waits for the device.
-    pub(super) fn runs(&self, problem: &LinearProblem) -> Result<Option<Vec<Run>>> {
+impl DeviceSolution {
+    /// The solved problems as those of the host; waits for the device.
+    pub(super) fn solved(&self, problem: &LinearProblem) -> Result<Option<Vec<SolvedProblem>>> {
         let Some(sides) = &self.sides else {
             return Ok(None);
         };
@@ -42,21 +42,25 @@ impl Solved {
             x.iter().map(finite).collect()
         };
         let each = sides.chunks_exact(3 * (n + m)).zip(report.chunks_exact(4));
-        let runs = each.map(|(sides, report)| {
+        let solved = each.enumerate().map(|(i, (sides, report))| {
             let (scaled, sums) = (&sides[n + m..][..n + m], &sides[2 * (n + m)..]);
-            Run {
+            Ok(SolvedProblem {
+                weights: problem.weights(i)?,
                 scaled: (potential(&scaled[..n]), potential(&scaled[n..])),
+                precision: match self.report.dtype() {
+                    DType::F64 => Precision::Double,
+                    _ => Precision::Single,
+                },
                 iterations: report[3] as usize,
-                double: self.report.dtype() == DType::F64,
                 totals: Totals {
                     cost: report[1],
                     rows: sums[..n].to_vec(),
                     columns: sums[n..].to_vec(),
                 },
                 tape: Vec::new(),
-            }
+            })
         });
-        Ok(Some(runs.collect()))
+        solved.collect::<Result<_>>().map(Some)
     }
 }
 
@@ -92,7 +96,10 @@ fn matrix(geometry: &Geometry) -> Result<Option<Tensor>> {
 }
 
 /// Solves where the problem lies on a device and there are kernels for it.
-pub(super) fn solve(settings: &Settings, problem: &LinearProblem) -> Result<Option<Solved>> {
+pub(super) fn solve(
+    settings: &Settings,
+    problem: &LinearProblem,
+) -> Result<Option<DeviceSolution>> {
     let Some(backend) = Backend::of(&problem.a)? else {
         return Ok(None);
     };
@@ -134,13 +141,13 @@ pub(super) fn solve(settings: &Settings, problem: &LinearProblem) -> Result<Opti
             pick(x, 2)?,
             pick(y, 2)?,
         ];
-        points::solve(&backend, &inputs, given, settings)
+        point_clouds::solve(&backend, &inputs, given, settings)
     });
     joined(&each.collect::<Result<Vec<_>>>()?).map(Some)
 }
 
 /// One after the other, in f64 where one is.
-fn joined(parts: &[Solved]) -> Result<Solved> {
+fn joined(parts: &[DeviceSolution]) -> Result<DeviceSolution> {
     let double = parts.iter().any(|part| part.report.dtype() == DType::F64);
     let dtype = if double { DType::F64 } else { DType::F32 };
     let cat = |all: Vec<&Tensor>| -> Result<Tensor> {
@@ -151,7 +158,7 @@ fn joined(parts: &[Solved]) -> Result<Solved> {
         )?)
     };
     let sides: Option<Vec<&Tensor>> = parts.iter().map(|part| part.sides.as_ref()).collect();
-    Ok(Solved {
+    Ok(DeviceSolution {
         value: cat(parts.iter().map(|part| &part.value).collect())?,
         report: cat(parts.iter().map(|part| &part.report).collect())?,
         sides: sides.map(cat).transpose()?,
@@ -164,7 +171,7 @@ fn middle(
     (a, b, cost): (&Tensor, &Tensor, &Tensor),
     count: usize,
     settings: &Settings,
-) -> Result<Solved> {
+) -> Result<DeviceSolution> {
     let (n, m) = (a.dim(D::Minus1)?, b.dim(D::Minus1)?);
     let b = scaled_to(b, a)?;
     let weights = [(a, n), (&b, m)].map(|(w, k)| Ok(centring(w)?.broadcast_as((count, k))?));
@@ -174,7 +181,7 @@ fn middle(
     let given = JointInputs::dense(&[n, m], weights, cost.contiguous()?);
     let (stopping, epsilon) = (settings.stopping, settings.schedule.epsilon);
     let [value, report] = given.solve(backend, &[count], stopping, epsilon)?;
-    Ok(Solved {
+    Ok(DeviceSolution {
         value,
         report,
         sides: None,

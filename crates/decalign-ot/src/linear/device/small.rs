@@ -5,8 +5,8 @@ use decalign_core::Result;
 use decalign_core::device::{Backend, Launch, Memory, Program};
 use decalign_core::op::record;
 
-use super::super::options::Settings;
-use super::Solved;
+use super::super::settings::Settings;
+use super::DeviceSolution;
 use crate::schedule::{DEVICE_STAGE_SWEEPS, UNSCALED_RANGE};
 
 /// Points of a marginal that a warp takes.
@@ -30,7 +30,7 @@ pub(super) fn solve(
     (a, b, cost): (&Tensor, &Tensor, &Tensor),
     count: usize,
     settings: &Settings,
-) -> Result<Solved> {
+) -> Result<DeviceSolution> {
     let (n, m) = (a.dim(D::Minus1)?, b.dim(D::Minus1)?);
     let program = program(cost.dtype())?;
     let memory = |shape: &[usize]| Memory::new(backend, cost.dtype(), shape);
@@ -86,7 +86,7 @@ pub(super) fn solve(
         },
     )?
     .swap_remove(0);
-    Ok(Solved {
+    Ok(DeviceSolution {
         value: report.narrow(1, 0, 1)?.squeeze(1)?,
         report: report.detach(),
         sides: Some(sides),

@@ -4,20 +4,8 @@ use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::simd;
 use decalign_core::{Real, Result, parallel};
 
-use super::options::Gradient;
-use super::problem::LinearProblem;
+use super::solved::{Precision, SolvedBatch};
 use crate::geometry::{Cells, Costs, Geometry, ROWS, padded};
-
-/// A solved problem as its plan and its backward passes see it.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) problem: LinearProblem,
-    /// `F = f / (eps ln 2) + log2 a`, and G, of every problem.
-    pub(super) scaled: Vec<(Vec<f64>, Vec<f64>)>,
-    pub(super) double: Vec<bool>,
-    pub(super) epsilon: f64,
-    pub(super) gradient: Gradient,
-}
 
 /// One plan of a solution, in the type it was solved in.
 pub(super) struct PlanCells<'a> {
@@ -25,22 +13,20 @@ pub(super) struct PlanCells<'a> {
     index: usize,
     scaled: (&'a [f64], &'a [f64]),
     epsilon: f64,
-    pub(super) double: bool,
+    precision: Precision,
 }
 
 /// Rows of one piece of work.
 const PIECE: usize = 8 * ROWS;
 
 impl<'a> PlanCells<'a> {
-    pub(super) fn of(shared: &'a Shared, i: usize) -> Result<Self> {
-        let (f, g) = &shared.scaled[i];
-        Ok(Self {
-            geometry: shared.problem.geometry(),
-            index: i,
-            scaled: (f, g),
-            epsilon: shared.epsilon,
-            double: shared.double[i],
-        })
+    pub(super) fn of(solved: &'a SolvedBatch, i: usize) -> Self {
+        let (f, g, epsilon) = solved.potentials(i);
+        let precision = solved.each[i].precision;
+        Self {
+            precision,
+            ..Self::new(solved.problem.geometry(), i, (f, g), epsilon)
+        }
     }
 
     /// A plan of other potentials than the solution's.
@@ -55,15 +41,15 @@ impl<'a> PlanCells<'a> {
             index,
             scaled,
             epsilon,
-            double: true,
+            precision: Precision::Double,
         }
     }
 
     /// `P v`, or `P^T v`, of a matrix of k columns.
     pub(super) fn apply(&self, v: &[f64], k: usize, transposed: bool) -> Result<Vec<f64>> {
-        match self.double {
-            true => self.product::<f64>(v, k, transposed),
-            false => self.product::<f32>(v, k, transposed),
+        match self.precision {
+            Precision::Double => self.product::<f64>(v, k, transposed),
+            Precision::Single => self.product::<f32>(v, k, transposed),
         }
     }
 
@@ -93,9 +79,9 @@ impl<'a> PlanCells<'a> {
 
     /// `<P, C>`, the row sums and the column sums.
     pub(super) fn totals(&self) -> Result<Totals> {
-        match self.double {
-            true => self.sums::<f64>(),
-            false => self.sums::<f32>(),
+        match self.precision {
+            Precision::Double => self.sums::<f64>(),
+            Precision::Single => self.sums::<f32>(),
         }
     }
 
@@ -112,9 +98,9 @@ impl<'a> PlanCells<'a> {
 
     /// The plan as a matrix, rows one after the other.
     pub(super) fn matrix(&self) -> Result<Vec<f64>> {
-        match self.double {
-            true => self.written::<f64>(),
-            false => self.written::<f32>(),
+        match self.precision {
+            Precision::Double => self.written::<f64>(),
+            Precision::Single => self.written::<f32>(),
         }
     }
 
@@ -212,7 +198,7 @@ fn apply<T: Real>(
 }
 
 /// `<P, C>`, the row sums and the column sums.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Totals {
     pub(super) cost: f64,
     pub(super) rows: Vec<f64>,

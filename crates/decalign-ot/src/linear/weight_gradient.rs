@@ -1,9 +1,10 @@
-//! What the gradients of values, potentials and applied plans have in common.
+//! Gradients of weights and costs that values, potentials and applied plans share.
 
 use candle_core::Tensor;
 use decalign_core::{Real, Result};
 
-use super::cells::{PlanCells, Shared};
+use super::plan_cells::PlanCells;
+use super::solved::{Precision, SolvedBatch};
 use crate::geometry::{Geometry, Weights};
 use crate::tensor_convert::tensor;
 
@@ -21,7 +22,7 @@ pub(super) struct Terms {
 
 impl Terms {
     pub(super) fn new(
-        shared: &Shared,
+        solved: &SolvedBatch,
         cells: &PlanCells,
         i: usize,
         (left, right, k): (&[f64], &[f64], usize),
@@ -29,22 +30,18 @@ impl Terms {
     ) -> Result<Self> {
         let rows = row_products(left, &cells.apply(right, k, false)?, k);
         let columns = row_products(right, &cells.apply(left, k, true)?, k);
-        let (a, b) = shared.problem.weights(i)?;
-        let (f, g) = &shared.scaled[i];
-        let plan = (&f[..], &g[..], shared.epsilon);
-        let costs = pull(
-            shared.problem.geometry(),
+        let (a, b) = &solved.each[i].weights;
+        let plan = solved.potentials(i);
+        let costs = cost_gradient(
+            solved.problem.geometry(),
             i,
             plan,
             (left, right, k),
             needed,
-            cells.double,
+            solved.each[i].precision,
         )?;
-        let balanced = shared.problem.balanced();
-        let weights = (
-            divided(&rows, &a, balanced),
-            divided(&columns, &b, balanced),
-        );
+        let balanced = solved.problem.balanced();
+        let weights = (divided(&rows, a, balanced), divided(&columns, b, balanced));
         Ok(Self {
             rows,
             columns,
@@ -54,14 +51,14 @@ impl Terms {
     }
 }
 
-/// The gradient of `<P o (left right^T), C>` at a fixed plan of scaled potentials.
-pub(super) fn pull(
+/// The gradient of `<P o (left right^T), C>` with respect to the inputs of the costs, at a fixed plan of scaled potentials.
+pub(super) fn cost_gradient(
     geometry: &Geometry,
     i: usize,
     (f, g, epsilon): (&[f64], &[f64], f64),
     (left, right, k): (&[f64], &[f64], usize),
     needed: &[bool],
-    double: bool,
+    precision: Precision,
 ) -> Result<Vec<Option<Vec<f64>>>> {
     fn weights<T: Real>(parts: [&[f64]; 4], epsilon: f64, k: usize) -> Weights<T> {
         let [f, g, left, right] = parts.map(|x| x.iter().map(|v| T::of(*v)).collect::<Vec<T>>());
@@ -78,9 +75,9 @@ pub(super) fn pull(
         return Ok(vec![None; needed.len()]);
     }
     let parts = [f, g, left, right];
-    match double {
-        true => geometry.pull(i, &weights::<f64>(parts, epsilon, k), needed),
-        false => geometry.pull(i, &weights::<f32>(parts, epsilon, k), needed),
+    match precision {
+        Precision::Double => geometry.pull(i, &weights::<f64>(parts, epsilon, k), needed),
+        Precision::Single => geometry.pull(i, &weights::<f32>(parts, epsilon, k), needed),
     }
 }
 
@@ -134,7 +131,12 @@ pub(super) fn same_mean(f: &mut [f64], g: &mut [f64], (a, b): (&[f64], &[f64])) 
 }
 
 /// The transpose of [`same_mean`], for gradients; those of points without weight are 0.
-pub(super) fn same_mean_back(f: &mut [f64], g: &mut [f64], (a, b): (&[f64], &[f64]), exact: bool) {
+pub(super) fn same_mean_backward(
+    f: &mut [f64],
+    g: &mut [f64],
+    (a, b): (&[f64], &[f64]),
+    exact: bool,
+) {
     for (x, w) in f.iter_mut().zip(a).chain(g.iter_mut().zip(b)) {
         *x = if *w > 0.0 { *x } else { 0.0 };
     }
@@ -159,7 +161,7 @@ pub(super) struct Gradients {
     pub(super) costs: Vec<Option<Vec<f64>>>,
 }
 
-/// Gradients of all problems as one of an input: side by side, or summed where the input is shared.
+/// Gradients of all problems as one of an input: side by side, or summed where the input is solved.
 pub(super) fn gather(parts: &[Vec<f64>], input: &Tensor, rank: usize) -> Result<Tensor> {
     let numbers = match input.rank() > rank {
         true => parts.concat(),

@@ -5,8 +5,8 @@ use decalign_core::Result;
 use decalign_core::device::{Backend, Launch, Memory, Program, pairs, parts};
 use decalign_core::op::record;
 
-use super::super::options::Settings;
-use super::{Solved, scaled_to};
+use super::super::settings::Settings;
+use super::{DeviceSolution, scaled_to};
 use crate::schedule::{
     DEVICE_CHECK_INTERVAL, DEVICE_STAGE_SWEEPS, GENTLE_RESTART_REDUCTION, UNSCALED_RANGE,
     range_fits_f32,
@@ -16,12 +16,12 @@ use crate::schedule::{
 const AT_ONCE: usize = 264;
 /// Shares of the columns, at most.
 const SHARES: usize = 16;
-/// Coordinates that a group of `pull` adds up.
+/// Coordinates that a group of `backward` adds up.
 const COORDINATES: usize = 64;
 
 /// `source` in tiles of tables of one width, in parts or as they are.
 fn tiled(program: Program, width: usize, in_parts: bool) -> Program {
-    let program = program.after(include_str!("shares.cu"));
+    let program = program.after(include_str!("partial_sums.cu"));
     match in_parts {
         true => parts::with_parts(program, width),
         // The points are scaled copies, at the start of their memory.
@@ -33,7 +33,7 @@ fn tiled(program: Program, width: usize, in_parts: bool) -> Program {
 pub(crate) fn sweep_program(dtype: DType, width: usize, in_parts: bool) -> Result<Program> {
     let program = Program::new("sinkhorn_points", include_str!("points.cu"), dtype)?;
     Ok(tiled(
-        program.after(include_str!("pay.cu")),
+        program.after(include_str!("transport_cost.cu")),
         width,
         in_parts,
     ))
@@ -41,7 +41,7 @@ pub(crate) fn sweep_program(dtype: DType, width: usize, in_parts: bool) -> Resul
 
 /// Gradients to points.
 pub(crate) fn plan_program(dtype: DType, width: usize) -> Result<Program> {
-    let program = Program::new("sinkhorn_plan", include_str!("plan.cu"), dtype)?;
+    let program = Program::new("sinkhorn_plan", include_str!("points_backward.cu"), dtype)?;
     Ok(tiled(program, width, false))
 }
 
@@ -79,7 +79,7 @@ pub(super) fn solve(
     inputs: &[Tensor; 4],
     dtype: DType,
     settings: &Settings,
-) -> Result<Solved> {
+) -> Result<DeviceSolution> {
     let typed = |dtype: DType| -> Result<Vec<Tensor>> {
         let each = inputs.iter().map(|x| x.to_dtype(dtype));
         Ok(each.collect::<candle_core::Result<_>>()?)
@@ -115,7 +115,7 @@ pub(super) fn solve(
         let [x, y] = &measures;
         let points = |i: usize, to: &Side, from: &Side| -> Result<Option<Tensor>> {
             match back.needed[i] {
-                true => engine.pull(to, from, &outer, 2.0 / unit).map(Some),
+                true => engine.backward(to, from, &outer, 2.0 / unit).map(Some),
                 false => Ok(None),
             }
         };
@@ -127,7 +127,7 @@ pub(super) fn solve(
         ])
     })?
     .swap_remove(0);
-    Ok(Solved {
+    Ok(DeviceSolution {
         value: report.narrow(1, 0, 1)?.squeeze(1)?,
         report: report.detach(),
         sides: Some(sides),
@@ -222,7 +222,7 @@ impl Engine {
                     break;
                 }
             }
-            let masses = self.pay(x, y)?;
+            let masses = self.transport_cost(x, y)?;
             let end = self.finish(measures, &masses, None, (settings.schedule.epsilon, done))?;
             let rows = number(&end.error)?;
             if rows > target || rows.is_nan() {
@@ -395,10 +395,10 @@ impl Engine {
     }
 
     /// The mass and the cost of every row, in shares.
-    fn pay(&self, x: &Side, y: &Side) -> Result<Tensor> {
+    fn transport_cost(&self, x: &Side, y: &Side) -> Result<Tensor> {
         let (rows, shares) = self.cut(x.count, y.count);
         let mut parts = self.memory(&[shares * self.teams(), 2, x.count])?;
-        self.launch("pay", rows * shares, [x, y])?
+        self.launch("transport_cost", rows * shares, [x, y])?
             .input(&x.h)?
             .input(&y.h)?
             .input(&x.halves)?
@@ -449,12 +449,12 @@ impl Engine {
     }
 
     /// `outer factor (x_i sum_j P_ij - sum_j P_ij y_j)`, the gradient with respect to the points of `to`.
-    fn pull(&self, to: &Side, from: &Side, outer: &Tensor, factor: f64) -> Result<Tensor> {
+    fn backward(&self, to: &Side, from: &Side, outer: &Tensor, factor: f64) -> Result<Tensor> {
         let (rows, shares) = self.cut(to.count, from.count);
         let blocks = self.width.div_ceil(COORDINATES);
         let mut parts = self.memory(&[shares, to.count, self.width])?;
         let mut masses = self.memory(&[shares, to.count])?;
-        Launch::new(&self.plan, "pull", rows * shares * blocks)
+        Launch::new(&self.plan, "backward", rows * shares * blocks)
             .input(&to.points)?
             .input(&from.points)?
             .input(&to.h)?

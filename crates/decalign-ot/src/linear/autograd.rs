@@ -6,27 +6,25 @@ use candle_core::{DType, Tensor};
 use decalign_core::op::{Backward, InputGradients, Output, record, record_one};
 use decalign_core::{Elements, Real, Result, parallel, with_real};
 
-use super::cells::Shared;
-use super::gradient::{centred, divided, gather, pull, same_mean_back};
+use super::evaluate::{Evaluation, conjugate};
 use super::implicit::{self, LinearSolve};
-use super::options::Gradient;
-use super::outcome::{Part, conjugate};
+use super::settings::Gradient;
+use super::solved::{SolvedBatch, SolvedProblem};
 use super::unrolled;
-use super::walk::Step;
+use super::weight_gradient::{centred, cost_gradient, divided, gather, same_mean_backward};
 use crate::tensor_convert::{read, select, tensor};
 
 /// f and g as tensors, with the gradients that the settings ask for.
 pub(super) fn potentials(
-    shared: &Arc<Shared>,
-    parts: &[Part],
-    tapes: Vec<Vec<Step>>,
+    solved: &Arc<SolvedBatch>,
+    found: &[Evaluation],
     solves: &Arc<Mutex<Vec<LinearSolve>>>,
 ) -> Result<(Tensor, Tensor)> {
-    let problem = &shared.problem;
+    let problem = &solved.problem;
     let (n, m) = problem.geometry.size();
-    let join = |f: &dyn Fn(&Part) -> &[f64]| parts.iter().map(f).collect::<Vec<_>>().concat();
+    let join = |f: &dyn Fn(&Evaluation) -> &[f64]| found.iter().map(f).collect::<Vec<_>>().concat();
     let (f, g) = (join(&|p| &p.f), join(&|p| &p.g));
-    if shared.gradient == Gradient::Envelope {
+    if solved.gradient == Gradient::Envelope {
         return Ok((
             tensor(&f, problem.shape(&[n]), &problem.a)?,
             tensor(&g, problem.shape(&[m]), &problem.a)?,
@@ -37,33 +35,32 @@ pub(super) fn potentials(
         let outputs = vec![Output::new(narrow(f), problem.shape(&[n])), Output::new(narrow(g), problem.shape(&[m]))];
         let mut inputs = vec![&problem.a, &problem.b];
         inputs.extend(problem.geometry.inputs());
-        let (held, solves) = (shared.clone(), solves.clone());
+        let (held, solves) = (solved.clone(), solves.clone());
         let mut both = record("sinkhorn_potentials", &inputs, outputs, move |b| {
-            potentials_back(b, &held, &tapes, &solves)
+            potentials_backward(b, &held, &solves)
         })?;
         let g = both.swap_remove(1).to_device(problem.a.device())?;
         Ok((both.swap_remove(0).to_device(problem.a.device())?, g))
     })
 }
 
-fn potentials_back(
+fn potentials_backward(
     b: &Backward,
-    shared: &Shared,
-    tapes: &[Vec<Step>],
+    solved: &SolvedBatch,
     solves: &Mutex<Vec<LinearSolve>>,
 ) -> Result<InputGradients> {
     let (of_f, of_g) = (b.gradient(0)?, b.gradient(1)?);
     let needed = &b.needed[2..];
-    let problem = &shared.problem;
+    let problem = &solved.problem;
     let (n, m) = problem.geometry.size();
     let parts = parallel::map(problem.count(), problem.count() * n * m * 100, |i| {
         let mut f = read::<f64>(&select(&of_f, 1, i)?)?;
         let mut g = read::<f64>(&select(&of_g, 1, i)?)?;
-        let (wa, wb) = problem.weights(i)?;
-        same_mean_back(&mut f, &mut g, (&wa, &wb), problem.balanced());
-        match shared.gradient {
-            Gradient::Unrolled => unrolled::back(shared, i, (&f, &g), needed, &tapes[i]),
-            _ => implicit::back(shared, i, (&f, &g), needed, solves),
+        let (wa, wb) = &solved.each[i].weights;
+        same_mean_backward(&mut f, &mut g, (wa, wb), problem.balanced());
+        match solved.gradient {
+            Gradient::Unrolled => unrolled::backward(solved, i, (&f, &g), needed),
+            _ => implicit::backward(solved, i, (&f, &g), needed, solves),
         }
     });
     let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
@@ -81,14 +78,14 @@ fn potentials_back(
 
 /// The dual value, with its gradients at fixed potentials; those of the potentials follow from theirs.
 pub(super) fn value(
-    shared: &Arc<Shared>,
-    parts: &[Part],
+    solved: &Arc<SolvedBatch>,
+    found: &[Evaluation],
     potentials: &(Tensor, Tensor),
 ) -> Result<Tensor> {
-    let problem = &shared.problem;
+    let problem = &solved.problem;
     let mut inputs = vec![&problem.a, &problem.b, &potentials.0, &potentials.1];
     inputs.extend(problem.geometry.inputs());
-    let duals: Vec<f64> = parts.iter().map(|part| part.dual).collect();
+    let duals: Vec<f64> = found.iter().map(|one| one.dual).collect();
     let output = match problem.a.dtype() {
         DType::F32 => Output::new(
             duals.iter().map(|v| *v as f32).collect(),
@@ -96,32 +93,31 @@ pub(super) fn value(
         ),
         _ => Output::new(duals, problem.shape(&[])),
     };
-    let slopes = parts
-        .iter()
-        .enumerate()
-        .map(|(i, part)| Slopes::new(shared, i, part));
-    let slopes = slopes.collect::<Result<Vec<_>>>()?;
-    let held = shared.clone();
+    let each = solved.each.iter().zip(found);
+    let gradients: Vec<Gradients> = each
+        .map(|(one, found)| Gradients::new(solved, one, found))
+        .collect();
+    let held = solved.clone();
     let value = record_one("sinkhorn", &inputs, output, move |b| {
-        value_back(b, &held, &slopes)
+        value_backward(b, &held, &gradients)
     })?;
     Ok(value.to_device(problem.a.device())?)
 }
 
 /// The partial derivatives of a dual value with respect to weights and potentials.
-struct Slopes {
+struct Gradients {
     a: Vec<f64>,
     b: Vec<f64>,
     f: Vec<f64>,
     g: Vec<f64>,
 }
 
-impl Slopes {
-    fn new(shared: &Shared, i: usize, part: &Part) -> Result<Self> {
-        let (a, b) = shared.problem.weights(i)?;
-        let (rho_a, rho_b) = shared.problem.penalties;
-        let epsilon = shared.epsilon;
-        let exact = shared.problem.balanced();
+impl Gradients {
+    fn new(batch: &SolvedBatch, solved: &SolvedProblem, found: &Evaluation) -> Self {
+        let (a, b) = &solved.weights;
+        let (rho_a, rho_b) = batch.problem.penalties;
+        let epsilon = batch.epsilon;
+        let exact = batch.problem.balanced();
         let weights = |f: &[f64], w: &[f64], got: &[f64], rho: f64, other: f64| {
             let of_plan = divided(got, w, false);
             let each = f.iter().zip(&of_plan).zip(w);
@@ -143,21 +139,25 @@ impl Slopes {
                 .map(|((f, w), got)| w * (-f / rho).exp() - got)
                 .collect::<Vec<f64>>()
         };
-        let (rows, columns) = (&part.totals.rows, &part.totals.columns);
-        Ok(Self {
-            f: slope(&part.f, &a, rows, rho_a),
-            g: slope(&part.g, &b, columns, rho_b),
-            a: weights(&part.f, &a, rows, rho_a, b.iter().sum()),
-            b: weights(&part.g, &b, columns, rho_b, a.iter().sum()),
-        })
+        let (rows, columns) = (&solved.totals.rows, &solved.totals.columns);
+        Self {
+            f: slope(&found.f, a, rows, rho_a),
+            g: slope(&found.g, b, columns, rho_b),
+            a: weights(&found.f, a, rows, rho_a, b.iter().sum()),
+            b: weights(&found.g, b, columns, rho_b, a.iter().sum()),
+        }
     }
 }
 
-fn value_back(b: &Backward, shared: &Shared, slopes: &[Slopes]) -> Result<InputGradients> {
+fn value_backward(
+    b: &Backward,
+    solved: &SolvedBatch,
+    partial: &[Gradients],
+) -> Result<InputGradients> {
     let outer = b.gradient(0)?.to_dtype(DType::F64)?;
     let outer = Elements::<f64>::new(&outer)?;
-    let by = |pick: &dyn Fn(&Slopes) -> &[f64]| -> Vec<Vec<f64>> {
-        slopes
+    let by = |pick: &dyn Fn(&Gradients) -> &[f64]| -> Vec<Vec<f64>> {
+        partial
             .iter()
             .zip(outer.iter())
             .map(|(s, c)| pick(s).iter().map(|v| v * c).collect())
@@ -169,20 +169,19 @@ fn value_back(b: &Backward, shared: &Shared, slopes: &[Slopes]) -> Result<InputG
         .zip(b.inputs)
         .map(|(p, x)| Ok(Some(gather(p, x, 1)?)))
         .collect::<Result<Vec<_>>>()?;
-    let (n, m) = shared.problem.geometry.size();
-    let count = slopes.len();
+    let (n, m) = solved.problem.geometry.size();
+    let count = partial.len();
     let needed = &b.needed[4..];
     let costs = parallel::map(count, count * n * m * 20, |i| -> Result<_> {
-        let (f, g) = &shared.scaled[i];
-        let plan = (&f[..], &g[..], shared.epsilon);
+        let plan = solved.potentials(i);
         let factors = (&vec![outer[i]; n][..], &vec![1.0; m][..], 1);
-        pull(
-            &shared.problem.geometry,
+        cost_gradient(
+            &solved.problem.geometry,
             i,
             plan,
             factors,
             needed,
-            shared.double[i],
+            solved.each[i].precision,
         )
     });
     let costs = costs.into_iter().collect::<Result<Vec<_>>>()?;

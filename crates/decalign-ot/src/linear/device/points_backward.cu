@@ -4,7 +4,7 @@
 //
 // The weights of a tile go through shared memory 16 columns at a time, with these columns' coordinates.
 #define COORDINATES 64u
-KERNEL(pull, INPUT(0, REAL, x), INPUT(1, REAL, y), INPUT(2, REAL, h_x), INPUT(3, REAL, h_y), OUTPUT(4, REAL, parts),
+KERNEL(backward, INPUT(0, REAL, x), INPUT(1, REAL, y), INPUT(2, REAL, h_x), INPUT(3, REAL, h_y), OUTPUT(4, REAL, parts),
        OUTPUT(5, REAL, part_masses), VALUE(6, uint, n), VALUE(7, uint, m), VALUE(8, uint, width), VALUE(9, uint, shares),
        VALUE(10, uint, blocks)) {
   SHARED(REAL, x_table, PAIR_ROOM);

@@ -1,7 +1,7 @@
 // What is asked of a plan whose cells are 2^(h_i + h_j + <x_i, y_j>) (points.cu), in the same tiles.
 
 // parts[share, team] = (sum of the plan, of the plan times the cost in base 2) of every row.
-KERNEL(pay, INPUT(0, TABLE, x), INPUT(1, TABLE, y), INPUT(2, REAL, h_x), INPUT(3, REAL, h_y), INPUT(4, REAL, x_halves),
+KERNEL(transport_cost, INPUT(0, TABLE, x), INPUT(1, TABLE, y), INPUT(2, REAL, h_x), INPUT(3, REAL, h_y), INPUT(4, REAL, x_halves),
        INPUT(5, REAL, y_halves), OUTPUT(6, REAL, parts), VALUE(7, uint, n), VALUE(8, uint, m), VALUE(9, uint, width),
        VALUE(10, uint, shares)) {
   PAIR_TABLES;

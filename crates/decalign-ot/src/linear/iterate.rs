@@ -2,11 +2,12 @@
 
 use decalign_core::Real;
 
-use super::options::{Acceleration, Gradient, Settings};
+use super::settings::{Acceleration, Gradient, Settings};
 use super::sweep::Scaling;
 use crate::schedule::{Anderson, RATE_WINDOW, Relaxation, Stall};
 
 /// The state after a sweep, in units of the cost.
+#[derive(Debug)]
 pub(super) struct Step {
     pub(super) epsilon: f64,
     pub(super) relaxation: f64,
