@@ -1,12 +1,12 @@
 //! Costs between two sets of points, stored or computed as they are needed.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 use decalign_core::{Error, Real, Result};
 
 use super::costs::Costs;
 use super::grid::Grid;
-use super::points::{Metric, Points};
-use crate::tensor_convert::{finite_range, matrices, ranged, read, select};
+use super::metric::{Metric, Points};
+use crate::tensor_convert::{matrices, ranged, read, select};
 
 /// The costs `C[i, j]` between n points and m points, of one problem or of a batch of B.
 ///
@@ -56,101 +56,6 @@ impl Geometry {
         })
     }
 
-    /// Squared Euclidean distances `|x_i - y_j|^2`, computed in tiles and never stored.
-    ///
-    /// # Shapes
-    /// `x` (n, d) and `y` (m, d), or (B, n, d) and (B, m, d), both f32 or both f64, finite.
-    ///
-    /// # Errors
-    /// When a shape or dtype does not fit or an entry is NaN or infinite.
-    pub fn squared_euclidean(x: &Tensor, y: &Tensor) -> Result<Self> {
-        Self::points(x, y, Metric::SquaredEuclidean)
-    }
-
-    /// Euclidean distances `|x_i - y_j|`, computed in tiles; the gradient at equal points is 0.
-    ///
-    /// # Shapes
-    /// As [`Geometry::squared_euclidean`].
-    ///
-    /// # Errors
-    /// As [`Geometry::squared_euclidean`].
-    pub fn euclidean(x: &Tensor, y: &Tensor) -> Result<Self> {
-        Self::points(x, y, Metric::Euclidean)
-    }
-
-    /// Minkowski distances `(sum_k |x_ik - y_jk|^p)^(1/p)`, computed in tiles; the gradient at equal
-    /// points is 0.
-    ///
-    /// # Shapes
-    /// As [`Geometry::squared_euclidean`].
-    ///
-    /// # Errors
-    /// As [`Geometry::squared_euclidean`], and when `p` is not in [1, 64].
-    pub fn lp(x: &Tensor, y: &Tensor, p: f64) -> Result<Self> {
-        match p {
-            _ if !(1.0..=64.0).contains(&p) => {
-                Err(Error::value("p", p, "must be between 1 and 64"))
-            }
-            2.0 => Self::points(x, y, Metric::Euclidean),
-            1.0 => Self::points(x, y, Metric::CityBlock),
-            _ => Self::points(x, y, Metric::Minkowski(p)),
-        }
-    }
-
-    /// Cosine distances `1 - x_i . y_j / (|x_i| |y_j|)`, between 0 and 2.
-    ///
-    /// # Shapes
-    /// As [`Geometry::squared_euclidean`], no row being zero.
-    ///
-    /// # Errors
-    /// As [`Geometry::squared_euclidean`], and when a row is zero.
-    pub fn cosine(x: &Tensor, y: &Tensor) -> Result<Self> {
-        // Half the squared distance of points on the unit sphere.
-        Self::points(
-            &direction("x", x)?,
-            &direction("y", y)?,
-            Metric::SquaredEuclidean,
-        )
-    }
-
-    /// Squared 2-Wasserstein distances between Gaussians with diagonal covariances,
-    /// `|m_i - m'_j|^2 + sum_k (sqrt v_ik - sqrt v'_jk)^2`, computed in tiles.
-    ///
-    /// # Shapes
-    /// Means and variances (n, d) and (m, d), or with a batch; variances positive.
-    ///
-    /// # Errors
-    /// When shapes or dtypes do not fit, an entry is not finite, or a variance is not positive.
-    ///
-    /// Source: Dowson and Landau (1982).
-    pub fn diagonal_gaussians(
-        (mean, variance): (&Tensor, &Tensor),
-        (mean2, variance2): (&Tensor, &Tensor),
-    ) -> Result<Self> {
-        let embed = |name: &str, mean: &Tensor, variance: &Tensor| -> Result<Tensor> {
-            if mean.dims() != variance.dims() || mean.dtype() != variance.dtype() {
-                let expected = format!("shape {:?} of {:?}", mean.dims(), mean.dtype());
-                return Err(Error::tensor(
-                    name,
-                    expected,
-                    (variance.shape(), variance.dtype()),
-                ));
-            }
-            matrices(name, variance)?;
-            let least = finite_range(name, variance)?.0;
-            if least <= 0.0 {
-                return Err(Error::value(
-                    format!("the least {name}"),
-                    least,
-                    "must be positive",
-                ));
-            }
-            Ok(Tensor::cat(&[mean, &variance.sqrt()?], D::Minus1)?)
-        };
-        let x = embed("variance", mean, variance)?;
-        Self::squared_euclidean(&x, &embed("variance2", mean2, variance2)?)
-    }
-
     /// Separable costs between the points of two grids, `C[i, j] = sum_k C_k[i_k, j_k]`; a sweep
     /// costs n times the sum of the axes' sizes instead of n m.
     ///
@@ -195,7 +100,8 @@ impl Geometry {
         })
     }
 
-    fn points(x: &Tensor, y: &Tensor, metric: Metric) -> Result<Self> {
+    /// Costs of points by a metric.
+    pub(super) fn points(x: &Tensor, y: &Tensor, metric: Metric) -> Result<Self> {
         let ((batch, n, d), of_x) = ranged("x", x)?;
         let ((batch2, m, width), of_y) = ranged("y", y)?;
         if !x.device().same_device(y.device()) {
@@ -216,7 +122,7 @@ impl Geometry {
             kind: Kind::Points(x.clone(), y.clone(), metric),
             size: (n, m),
             batch,
-            spread: metric.bound(of_x.1.max(of_y.1) - of_x.0.min(of_y.0), d),
+            spread: metric.extent(of_x.1.max(of_y.1) - of_x.0.min(of_y.0), d),
         })
     }
 
@@ -327,21 +233,4 @@ impl Geometry {
             Kind::Grid(axes) => Costs::Grid(Grid::read(axes)?),
         })
     }
-}
-
-/// Rows of length `sqrt(1/2)`: their squared distances are cosine distances.
-fn direction(name: &str, x: &Tensor) -> Result<Tensor> {
-    matrices(name, x)?;
-    // Scaled by the largest entry, so that squares neither overflow nor underflow.
-    let largest = x.detach().abs()?.max_keepdim(D::Minus1)?;
-    if finite_range(name, &largest)?.0 <= 0.0 {
-        return Err(Error::value(
-            format!("the norm of a row of {name}"),
-            0,
-            "a zero row has no direction: leave it out",
-        ));
-    }
-    let x = &x.broadcast_div(&largest)?;
-    let squares = x.sqr()?.sum_keepdim(D::Minus1)?;
-    Ok((x.broadcast_div(&squares.sqrt()?)? * std::f64::consts::FRAC_1_SQRT_2)?)
 }

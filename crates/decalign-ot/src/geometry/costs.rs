@@ -8,7 +8,7 @@ use decalign_core::{Elements, Real, Result, with_real};
 
 use super::cells::{Cells, ROWS, Sink, padded};
 use super::grid::Grid;
-use super::points::Points;
+use super::metric::Points;
 
 /// Costs of one problem.
 pub(crate) enum Costs<T> {
@@ -51,7 +51,7 @@ impl<T: Real> Costs<T> {
     ///
     /// `first` is a multiple of [`ROWS`], `g` of padded length. Grids have no rows.
     #[inline(always)]
-    fn fill<I: Isa, S: Sink<T>>(
+    pub(super) fn fill<I: Isa, S: Sink<T>>(
         &self,
         isa: I,
         (first, f): (usize, &[T]),
@@ -80,7 +80,10 @@ impl<T: Real> Costs<T> {
                     *sums = lanes;
                 }
             }
-            Self::Points(points) => points.fill::<I, S>(isa, (first, f), g, inverse, cells),
+            Self::Points(points) => {
+                let metric = points.metric;
+                metric.fill::<I, T, S>(isa, points, (first, f), (g, inverse), cells);
+            }
             Self::Grid(_) => {}
         }
     }

@@ -1,10 +1,10 @@
 //! All costs at once, in plain tensor operations.
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
 use super::cost::{Geometry, Kind};
-use super::points::Metric;
+use super::metric::Metric;
 
 /// The costs of a geometry as a tensor, (n, m) or (B, n, m): all of them at once, differentiable.
 ///
@@ -18,7 +18,7 @@ pub fn cost(geometry: &Geometry) -> Result<Tensor> {
             let difference = x
                 .unsqueeze(rank - 1)?
                 .broadcast_sub(&y.unsqueeze(rank - 2)?)?;
-            measured(&difference, *metric)
+            metric.costs(&difference)
         }
         Kind::Grid(axes) => {
             // Axis by axis, as tensors have eight dimensions at most.
@@ -39,33 +39,6 @@ pub fn cost(geometry: &Geometry) -> Result<Tensor> {
             Ok(total)
         }
     }
-}
-
-/// Distances of differences along the last dimension, with gradient 0 where they are 0.
-pub(super) fn measured(difference: &Tensor, metric: Metric) -> Result<Tensor> {
-    let p = match metric {
-        Metric::SquaredEuclidean => return Ok(difference.sqr()?.sum(D::Minus1)?),
-        Metric::CityBlock => return Ok(difference.abs()?.sum(D::Minus1)?),
-        Metric::Euclidean => 2.0,
-        Metric::Minkowski(p) => p,
-    };
-    let sizes = difference.abs()?;
-    // The norm of a multiple is the multiple of the norm: powers neither overflow nor all underflow.
-    let largest = sizes.detach().max_keepdim(D::Minus1)?;
-    let none = largest.eq(0.0)?.to_dtype(largest.dtype())?;
-    let powers = sizes
-        .broadcast_div(&(&largest + none)?)?
-        .powf(p)?
-        .sum(D::Minus1)?;
-    Ok((root(&powers, 1.0 / p)? * largest.squeeze(D::Minus1)?)?)
-}
-
-/// `x^power` of sums that are not negative, with gradient 0 at 0.
-fn root(x: &Tensor, power: f64) -> Result<Tensor> {
-    let some = x.gt(0.0)?;
-    // The root is taken of 1 instead, and then replaced.
-    let safe = some.where_cond(x, &x.ones_like()?)?.powf(power)?;
-    Ok(some.where_cond(&safe, &x.zeros_like()?)?)
 }
 
 impl Geometry {
@@ -90,7 +63,7 @@ impl Geometry {
     /// gradients.
     pub(crate) fn factored(&self) -> Result<Self> {
         match self.kind() {
-            Kind::Dense(_) | Kind::Points(_, _, Metric::SquaredEuclidean) => Ok(self.clone()),
+            Kind::Dense(_) | Kind::Points(_, _, Metric::SquaredEuclidean(_)) => Ok(self.clone()),
             _ => Self::dense(&cost(self)?),
         }
     }

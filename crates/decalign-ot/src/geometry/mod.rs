@@ -1,5 +1,6 @@
 //! Costs: what it takes to move mass from one point to another.
 
+mod backward;
 mod cells;
 mod cost;
 mod costs;
@@ -10,11 +11,10 @@ mod full_gaussian;
 mod gaussian;
 mod grid;
 mod matrix;
+mod metric;
 
 mod pairs;
-mod points;
 mod prototypes;
-mod pull;
 mod reduction;
 
 pub(crate) use cells::{Cells, ROWS, padded};
@@ -22,8 +22,8 @@ pub(crate) use cost::Kind;
 pub(crate) use costs::Costs;
 pub(crate) use grid::Grid;
 
-pub(crate) use points::Metric;
-pub(crate) use pull::Weights;
+pub(crate) use backward::Weights;
+pub(crate) use metric::Metric;
 
 pub use cost::Geometry;
 pub use coupling::coupling_cost;

@@ -4,7 +4,6 @@ use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
 use super::cost::{Geometry, Kind};
-use super::matrix::measured;
 
 impl Geometry {
     /// The costs `C[rows[i], columns[i]]` of listed pairs, in plain tensor operations: gradients
@@ -43,7 +42,7 @@ impl Geometry {
         match self.kind() {
             Kind::Dense(cost) => pick(cost, (rows, columns), m),
             Kind::Points(x, y, metric) => {
-                measured(&(rows_of(x, rows)? - rows_of(y, columns)?)?, *metric)
+                metric.costs(&(rows_of(x, rows)? - rows_of(y, columns)?)?)
             }
             Kind::Grid(axes) => {
                 let (mut left, mut right) = (rows.to_vec(), columns.to_vec());

@@ -76,8 +76,8 @@ pub(super) fn cost_gradient(
     }
     let parts = [f, g, left, right];
     match precision {
-        Precision::Double => geometry.pull(i, &weights::<f64>(parts, epsilon, k), needed),
-        Precision::Single => geometry.pull(i, &weights::<f32>(parts, epsilon, k), needed),
+        Precision::Double => geometry.backward(i, &weights::<f64>(parts, epsilon, k), needed),
+        Precision::Single => geometry.backward(i, &weights::<f32>(parts, epsilon, k), needed),
     }
 }
 

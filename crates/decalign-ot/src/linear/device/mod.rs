@@ -75,7 +75,7 @@ fn matrix(geometry: &Geometry) -> Result<Option<Tensor>> {
     let Kind::Points(x, y, metric) = geometry.kind() else {
         return Ok(Some(geometry::cost(geometry)?));
     };
-    if *metric != Metric::SquaredEuclidean {
+    if !matches!(metric, Metric::SquaredEuclidean(_)) {
         let numbers = x.elem_count().saturating_mul(geometry.size().1);
         return Ok(match numbers <= NUMBERS {
             true => Some(geometry::cost(geometry)?),
@@ -129,7 +129,7 @@ pub(super) fn solve(
             return found.map(Some);
         }
     }
-    let Kind::Points(x, y, Metric::SquaredEuclidean) = problem.geometry.kind() else {
+    let Kind::Points(x, y, Metric::SquaredEuclidean(_)) = problem.geometry.kind() else {
         return Ok(None);
     };
     // Of points the range is known when they are centred; f32 is left there when it has to be.

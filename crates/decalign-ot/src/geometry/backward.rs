@@ -1,4 +1,4 @@
-//! The gradient of `sum_ij W_ij C_ij` with respect to what costs are computed from.
+//! Backward pass of costs: the gradient of `sum_ij W_ij C_ij` with respect to what costs are computed from.
 //!
 //! Weights are `W = P o (L R^T)`: a plan times a matrix of low rank, which covers the gradients of
 //! values (L = R = 1), of applied plans (L the outer gradient, R the vectors) and of potentials.
@@ -11,7 +11,6 @@ use super::cells::{Cells, ROWS, padded};
 use super::cost::{Geometry, Kind};
 use super::costs::Costs;
 use super::grid::Grid;
-use super::points::{Metric, Points};
 
 /// `W_ij = 2^(f_i + g_j - inverse C_ij) (L R^T)_ij`.
 #[derive(Clone)]
@@ -52,7 +51,7 @@ impl<T: Real> Weights<T> {
 impl Geometry {
     /// The gradients of problem `i` with respect to the tensors of [`Geometry::inputs`], where they
     /// are `needed`, each in the shape of the tensor without its batch.
-    pub(crate) fn pull<T: Real>(
+    pub(crate) fn backward<T: Real>(
         &self,
         i: usize,
         weights: &Weights<T>,
@@ -145,28 +144,28 @@ fn rows<T: Real>(costs: &Costs<T>, weights: &Weights<T>, m: usize) -> Vec<T> {
     let mut out = vec![T::zero(); n * width];
     let work = n * weights.g.len() * (8 + 2 * weights.k + 2 * width);
     parallel::for_each_chunk(&mut out, PIECE * width, work, |piece, out| {
-        let mut room = Room {
+        let mut workspace = Workspace {
             factors: vec![T::zero(); ROWS * weights.g.len()],
-            ..Room::default()
+            ..Workspace::default()
         };
         for (block, out) in out.chunks_mut(ROWS * width).enumerate() {
-            room.pull(costs, weights, piece * PIECE + block * ROWS, (out, width));
+            workspace.backward(costs, weights, piece * PIECE + block * ROWS, (out, width));
         }
     });
     out
 }
 
-/// What the rows of a block need.
+/// Buffers for the rows of a block.
 #[derive(Default)]
-struct Room<T> {
+struct Workspace<T> {
     cells: Cells<T>,
     raw: Cells<T>,
     factors: Vec<T>,
 }
 
-impl<T: Real> Room<T> {
+impl<T: Real> Workspace<T> {
     /// The rows from `first` that `out` has room for.
-    fn pull(
+    fn backward(
         &mut self,
         costs: &Costs<T>,
         weights: &Weights<T>,
@@ -188,73 +187,16 @@ impl<T: Real> Room<T> {
         w.iter_mut().zip(&self.factors).for_each(|(w, s)| *w *= *s);
         match costs {
             Costs::Points(points) => {
-                if points.metric != Metric::SquaredEuclidean {
+                if points.metric.needs_costs() {
                     costs.rows(first, count, m, &mut self.raw);
                 }
-                points.pull(first, w, &self.raw.values, out);
+                points
+                    .metric
+                    .backward(points, first, (w, &self.raw.values), out);
             }
             _ => {
                 for (out, w) in out.chunks_exact_mut(width).zip(w.chunks_exact(m)) {
                     out.copy_from_slice(&w[..width]);
-                }
-            }
-        }
-    }
-}
-
-impl<T: Real> Points<T> {
-    /// `sum_j W_rj dC_rj / dx_r` of a few rows from `first`, given their costs.
-    fn pull(&self, first: usize, w: &mut [T], costs: &[T], out: &mut [T]) {
-        let (d, m) = (self.width, self.y_norms.len());
-        let x = &self.x[first * d..][..out.len()];
-        match self.metric {
-            Metric::SquaredEuclidean => w.iter_mut().for_each(|w| *w = T::of(2.0) * *w),
-            // The distance falls as fast in every direction: at 0 there is none.
-            Metric::Euclidean => {
-                for (w, c) in w.iter_mut().zip(costs) {
-                    *w = if *c > T::zero() { *w / *c } else { T::zero() };
-                }
-            }
-            Metric::CityBlock => {
-                return self.pull_differences((x, costs), w, out, |e, _| e.signum());
-            }
-            Metric::Minkowski(p) => {
-                let power = T::of(p - 1.0);
-                let slope = move |e: T, c: T| (e.abs() / c).powf(power) * e.signum();
-                return self.pull_differences((x, costs), w, out, slope);
-            }
-        }
-        let weights = Matrix::new(w, out.len() / d, m);
-        matmul(out, d, weights, Matrix::new(&self.y, m, d), Store::Write);
-        for ((out, x), w) in out
-            .chunks_exact_mut(d)
-            .zip(x.chunks_exact(d))
-            .zip(w.chunks_exact(m))
-        {
-            let mass = simd::sum(w);
-            out.iter_mut().zip(x).for_each(|(o, x)| *o = mass * *x - *o);
-        }
-    }
-
-    /// By a slope of a coordinate's difference and the whole cost.
-    fn pull_differences(
-        &self,
-        (x, costs): (&[T], &[T]),
-        w: &[T],
-        out: &mut [T],
-        slope: impl Fn(T, T) -> T,
-    ) {
-        let (d, m) = (self.width, self.y_norms.len());
-        let rows = out.chunks_exact_mut(d).zip(x.chunks_exact(d));
-        for ((out, x), (w, costs)) in rows.zip(w.chunks_exact(m).zip(costs.chunks_exact(m))) {
-            out.fill(T::zero());
-            let pairs = self.y.chunks_exact(d).zip(w.iter().zip(costs));
-            for (y, (w, c)) in pairs.filter(|(_, (w, _))| **w != T::zero()) {
-                for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
-                    let e = *x - *y;
-                    if e != T::zero() {
-                        *out += *w * slope(e, *c);
-                    }
                 }
             }
         }

@@ -1,31 +1,11 @@
-//! Distances between points, computed a tile at a time.
+//! Two sets of points, in the order that tiles read them, and the loops over tiles that all metrics share.
 
 use decalign_core::Real;
+use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::simd::{self, Isa, LANES};
 
-use super::cells::{Cells, ROWS, Sink, padded};
-
-/// How the distance of two points is measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Metric {
-    SquaredEuclidean,
-    Euclidean,
-    CityBlock,
-    Minkowski(f64),
-}
-
-impl Metric {
-    /// The largest distance of points whose `width` coordinates differ by `side` at most.
-    pub(crate) fn bound(self, side: f64, width: usize) -> f64 {
-        let width = width as f64;
-        match self {
-            Self::SquaredEuclidean => side * side * width,
-            Self::Euclidean => side * width.sqrt(),
-            Self::CityBlock => side * width,
-            Self::Minkowski(p) => side * width.powf(1.0 / p),
-        }
-    }
-}
+use super::Metric;
+use crate::geometry::cells::{Cells, ROWS, Sink, padded};
 
 /// Points about their common mean, in the order that tiles read them.
 pub(crate) struct Points<T> {
@@ -65,47 +45,16 @@ impl<T: Real> Points<T> {
         }
     }
 
-    /// A bound on the distances.
+    /// A bound on the costs.
     pub(crate) fn bound(&self) -> f64 {
-        let largest =
-            simd::max(&self.x_norms).as_f64().sqrt() + simd::max(&self.y_norms).as_f64().sqrt();
-        match self.metric {
-            Metric::SquaredEuclidean => largest * largest,
-            Metric::Euclidean => largest,
-            // The norm for p < 2 is at most d^(1/p - 1/2) times the Euclidean one.
-            Metric::CityBlock => largest * (self.width as f64).sqrt(),
-            Metric::Minkowski(p) => largest * (self.width as f64).powf((1.0 / p - 0.5).max(0.0)),
-        }
+        let norms = [&self.x_norms, &self.y_norms];
+        let [x, y] = norms.map(|norms| simd::max(norms).as_f64().sqrt());
+        self.metric.bound(x + y, self.width)
     }
 
-    /// See [`super::costs::Costs::fill`].
+    /// Tiles of the rows in `f`, by the metric.
     #[inline(always)]
-    pub(crate) fn fill<I: Isa, S: Sink<T>>(
-        &self,
-        isa: I,
-        (first, f): (usize, &[T]),
-        g: &[T],
-        inverse: T,
-        cells: &mut Cells<T>,
-    ) {
-        match self.metric {
-            Metric::SquaredEuclidean => {
-                self.with::<I, _, S>(isa, (first, f), g, inverse, &Squared, cells)
-            }
-            Metric::Euclidean => {
-                self.with::<I, _, S>(isa, (first, f), g, inverse, &By(Summed(Root)), cells)
-            }
-            Metric::CityBlock => {
-                self.with::<I, _, S>(isa, (first, f), g, inverse, &By(Summed(Sum)), cells)
-            }
-            Metric::Minkowski(p) => {
-                self.with::<I, _, S>(isa, (first, f), g, inverse, &By(Power(T::of(p))), cells)
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn with<I: Isa, D: Distance<T>, S: Sink<T>>(
+    pub(super) fn fill_by<I: Isa, D: Distance<T>, S: Sink<T>>(
         &self,
         isa: I,
         rows: (usize, &[T]),
@@ -173,7 +122,7 @@ impl<T: Real> Points<T> {
 }
 
 /// `f_r + g_j - inverse C_rj` of a tile of R rows and one block of columns.
-trait Distance<T: Real> {
+pub(super) trait Distance<T: Real> {
     /// What is prepared of a coordinate of x, of a row and of a column.
     fn scaled(x: T, inverse: T) -> T;
     fn offset(f: T, norm: T, inverse: T) -> T;
@@ -188,50 +137,8 @@ trait Distance<T: Real> {
     ) -> [[T; LANES]; R];
 }
 
-/// `|x|^2 + |y|^2 - 2 x . y`, folded into one chain of products: nothing is left to do after it.
-struct Squared;
-
-impl<T: Real> Distance<T> for Squared {
-    #[inline(always)]
-    fn scaled(x: T, inverse: T) -> T {
-        T::of(2.0) * inverse * x
-    }
-    #[inline(always)]
-    fn offset(f: T, norm: T, inverse: T) -> T {
-        f - inverse * norm
-    }
-    #[inline(always)]
-    fn shifted<I: Isa>(isa: I, g: T, norm: T, inverse: T) -> T {
-        isa.mul_add(-inverse, norm, g)
-    }
-    #[inline(always)]
-    fn tile<I: Isa, const R: usize>(
-        &self,
-        isa: I,
-        x: &[[T; R]],
-        y: &[[T; LANES]],
-        (rows, columns): (&[T; R], &[T; LANES]),
-        _: T,
-    ) -> [[T; LANES]; R] {
-        let mut sums = [[T::zero(); LANES]; R];
-        for (x, y) in x.iter().zip(y) {
-            for r in 0..R {
-                for i in 0..LANES {
-                    sums[r][i] = isa.mul_add(x[r], y[i], sums[r][i]);
-                }
-            }
-        }
-        for r in 0..R {
-            for i in 0..LANES {
-                sums[r][i] += rows[r] + columns[i];
-            }
-        }
-        sums
-    }
-}
-
 /// Costs of a tile of R rows and one block of columns, from coordinates as they are.
-trait Cost<T: Real> {
+pub(super) trait Cost<T: Real> {
     fn costs<I: Isa, const R: usize>(
         &self,
         isa: I,
@@ -241,7 +148,7 @@ trait Cost<T: Real> {
 }
 
 /// The distance that such costs are.
-struct By<C>(C);
+pub(super) struct By<C>(pub(super) C);
 
 impl<T: Real, C: Cost<T>> Distance<T> for By<C> {
     #[inline(always)]
@@ -276,13 +183,13 @@ impl<T: Real, C: Cost<T>> Distance<T> for By<C> {
 }
 
 /// Costs that are functions of a sum over coordinate differences.
-trait Differences<T: Real> {
+pub(super) trait Differences<T: Real> {
     fn add<I: Isa>(isa: I, sum: T, difference: T) -> T;
     fn finish(sum: T) -> T;
 }
 
 /// Such a cost.
-struct Summed<D>(D);
+pub(super) struct Summed<D>(pub(super) D);
 
 impl<T: Real, D: Differences<T>> Cost<T> for Summed<D> {
     #[inline(always)]
@@ -304,75 +211,48 @@ impl<T: Real, D: Differences<T>> Cost<T> for Summed<D> {
     }
 }
 
-struct Root;
-
-impl<T: Real> Differences<T> for Root {
-    #[inline(always)]
-    fn add<I: Isa>(isa: I, sum: T, difference: T) -> T {
-        isa.mul_add(difference, difference, sum)
+impl<T: Real> Points<T> {
+    /// `sum_j w_rj (x_r - y_j)` of the rows from `first` that `out` holds: the gradient of costs whose derivative is a multiple of the
+    /// difference.
+    pub(super) fn sum_differences(&self, first: usize, w: &[T], out: &mut [T]) {
+        let (d, m) = (self.width, self.y_norms.len());
+        let x = &self.x[first * d..][..out.len()];
+        let weights = Matrix::new(w, out.len() / d, m);
+        matmul(out, d, weights, Matrix::new(&self.y, m, d), Store::Write);
+        for ((out, x), w) in out
+            .chunks_exact_mut(d)
+            .zip(x.chunks_exact(d))
+            .zip(w.chunks_exact(m))
+        {
+            let mass = simd::sum(w);
+            out.iter_mut().zip(x).for_each(|(o, x)| *o = mass * *x - *o);
+        }
     }
-    #[inline(always)]
-    fn finish(sum: T) -> T {
-        sum.sqrt()
-    }
-}
 
-struct Sum;
-
-impl<T: Real> Differences<T> for Sum {
-    #[inline(always)]
-    fn add<I: Isa>(_: I, sum: T, difference: T) -> T {
-        sum + difference.abs()
-    }
-    #[inline(always)]
-    fn finish(sum: T) -> T {
-        sum
-    }
-}
-
-/// Powers of differences divided by the largest of them: none overflows, and not all underflow.
-struct Power<T>(T);
-
-impl<T: Real> Cost<T> for Power<T> {
-    #[inline(always)]
-    fn costs<I: Isa, const R: usize>(
+    /// `sum_j w_rj slope(x_r - y_j, C_rj)` of the rows from `first` that `out` holds, `slope` being that of one coordinate.
+    pub(super) fn sum_slopes(
         &self,
-        isa: I,
-        x: &[[T; R]],
-        y: &[[T; LANES]],
-    ) -> [[T; LANES]; R] {
-        let mut largest = [[T::zero(); LANES]; R];
-        for (x, y) in x.iter().zip(y) {
-            for r in 0..R {
-                for i in 0..LANES {
-                    let e = (x[r] - y[i]).abs();
-                    largest[r][i] = if e > largest[r][i] { e } else { largest[r][i] };
+        first: usize,
+        (w, costs): (&[T], &[T]),
+        out: &mut [T],
+        slope: impl Fn(T, T) -> T,
+    ) {
+        let (d, m) = (self.width, self.y_norms.len());
+        let x = &self.x[first * d..][..out.len()];
+        let rows = out.chunks_exact_mut(d).zip(x.chunks_exact(d));
+        for ((out, x), (w, costs)) in rows.zip(w.chunks_exact(m).zip(costs.chunks_exact(m))) {
+            out.fill(T::zero());
+            let pairs = self.y.chunks_exact(d).zip(w.iter().zip(costs));
+            for (y, (w, c)) in pairs.filter(|(_, (w, _))| **w != T::zero()) {
+                for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
+                    let e = *x - *y;
+                    if e != T::zero() {
+                        *out += *w * slope(e, *c);
+                    }
                 }
             }
         }
-        let mut sums = [[T::zero(); LANES]; R];
-        for (x, y) in x.iter().zip(y) {
-            for r in 0..R {
-                for i in 0..LANES {
-                    let most = largest[r][i];
-                    let most = if most > T::zero() { most } else { T::one() };
-                    sums[r][i] += power(isa, (x[r] - y[i]).abs() / most, self.0);
-                }
-            }
-        }
-        for r in 0..R {
-            for i in 0..LANES {
-                sums[r][i] = largest[r][i] * power(isa, sums[r][i], T::one() / self.0);
-            }
-        }
-        sums
     }
-}
-
-/// `x^p` for x >= 0.
-#[inline(always)]
-fn power<T: Real, I: Isa>(isa: I, x: T, p: T) -> T {
-    simd::exp_value(isa, p * simd::ln_value(isa, x))
 }
 
 /// Moves both sets so that their common mean is 0: distances keep their digits.
