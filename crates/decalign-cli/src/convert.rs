@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: Convert) -> CliResult {
     Ok(())
 }
 
-/// What is asked for besides the format.
+/// The preparation that the options ask for.
 fn prepare(mut data: Dataset, arguments: &Convert) -> CliResult<Dataset> {
     if !arguments.modalities.is_empty() {
         data = data.select(&arguments.modalities)?;
@@ -75,7 +75,7 @@ fn prepare(mut data: Dataset, arguments: &Convert) -> CliResult<Dataset> {
     Ok(data)
 }
 
-/// On a terminal; silent elsewhere.
+/// A progress bar on a terminal; hidden elsewhere.
 fn bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: Encode) -> CliResult {
 
 type Features = (Tensor, Option<Vec<usize>>);
 
-/// What the encoder makes of the texts.
+/// The features of the texts, by the encoder.
 fn encoded(arguments: &Encode, texts: &[String], pooling: TextPooling) -> CliResult<Features> {
     let encoder = TextEncoder::open(&arguments.encoder, arguments.max_tokens, pooling)
         .map_err(decalign::Error::from)?
@@ -82,7 +82,7 @@ fn encoded(arguments: &Encode, texts: &[String], pooling: TextPooling) -> CliRes
     Ok((encoded.features, lengths))
 }
 
-/// Token numbers, attention mask and segments, as `use_bert` takes them.
+/// Token ids, attention mask and segments, the input of `use_bert`.
 fn token_rows(arguments: &Encode, texts: &[String]) -> CliResult<Features> {
     let rows = || -> decalign::text::Result<_> {
         let config = BertConfig::open(&arguments.encoder)?;

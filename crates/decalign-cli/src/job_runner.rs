@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use candle_core::Device;
 use decalign::config::Config;
 use decalign::train::DecAlignTrainer;
-use decalign::{Checkpoint, Dataset, Predictor, fingerprint};
+use decalign::{Checkpoint, Predictor, fingerprint};
 use decalign_data::Part;
 use decalign_report::run_folder::{
     CHECKPOINT, CONFIG, DataRecord, EpochTable, METRICS, RUN, RunFolder, RunRecord, RunStatus,

@@ -1,6 +1,6 @@
-//! Tables for people.
+//! Text tables.
 
-/// Columns as wide as their widest cell.
+/// A table with aligned columns.
 pub(crate) fn lines(header: Vec<String>, rows: Vec<(String, Vec<String>)>) -> String {
     let name_width = rows
         .iter()

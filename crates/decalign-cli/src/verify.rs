@@ -8,7 +8,7 @@ use decalign::verify::{Comparison, VerifyReport, VerifySettings, verify};
 use crate::args::{Dtype, Verify};
 use crate::output::{CliResult, FAILED, Failure, print, print_json};
 
-/// How many tensors are shown unless all are asked for.
+/// The number of tensors shown without `--all`.
 const SHOWN: usize = 10;
 
 pub(crate) fn run(arguments: Verify) -> CliResult {

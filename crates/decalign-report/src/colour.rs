@@ -1,4 +1,4 @@
-//! Colours that people with any colour vision can tell apart.
+//! Colours that colour-blind readers can tell apart.
 
 /// Okabe and Ito (2008), "Color Universal Design", without black and yellow: both stay readable on
 /// white and on print.
@@ -6,7 +6,7 @@ const CATEGORIES: [&str; 6] = [
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 ];
 
-/// The colour of a category; they repeat after six, where shapes or labels tell them apart.
+/// The colour of a category. Colours repeat after six; shapes and labels then distinguish categories.
 pub(crate) fn category(i: usize) -> &'static str {
     CATEGORIES[i % CATEGORIES.len()]
 }

@@ -1,4 +1,4 @@
-//! Points of many dimensions in two.
+//! Projections to two dimensions: PCA and t-SNE.
 
 /// The first two principal components of rows of `width` numbers, and the share of the variance
 /// that each carries (Jolliffe, 2002, "Principal Component Analysis", chapter 2).
@@ -86,7 +86,7 @@ fn eigen(mut a: Vec<f64>, d: usize) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// t-SNE (van der Maaten and Hinton, 2008) of rows, started from their principal components (Kobak
-/// and Berens, 2019) and run on one thread: the same rows give the same picture.
+/// and Berens, 2019) and run on one thread, so that the result is deterministic.
 pub(crate) fn t_sne(x: &[f64], width: usize) -> Vec<[f64; 2]> {
     let n = x.len() / width.max(1);
     // Fewer points than a perplexity needs are told apart by their components.

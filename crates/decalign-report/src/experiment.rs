@@ -170,7 +170,7 @@ pub struct Experiment {
     pub keys: Vec<String>,
     /// The figure that decides which setting is best, on the validation part.
     pub selection: String,
-    /// Whether a smaller one is better.
+    /// True when a smaller value is better.
     pub smaller_is_better: bool,
     /// Every setting.
     pub rows: Vec<SettingResult>,

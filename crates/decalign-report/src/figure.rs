@@ -1,4 +1,4 @@
-//! A figure: what is drawn, what it says, and the numbers behind it.
+//! A figure: a drawing, its captions, and its numbers.
 
 use crate::node::Node;
 use crate::table::Table;
@@ -8,11 +8,11 @@ use crate::table::Table;
 pub struct Figure {
     /// A name for files and anchors, of letters, digits and hyphens.
     pub name: String,
-    /// What is shown, in a few words.
+    /// The title.
     pub title: String,
-    /// How to read it, in a sentence or two.
+    /// How to read it, in one or two sentences.
     pub caption: String,
-    /// The numbers that are drawn.
+    /// The drawn numbers.
     pub data: Table,
     pub(crate) drawing: Node,
 }

@@ -1,4 +1,4 @@
-//! Elements of SVG and HTML, escaped where they are written.
+//! Elements of SVG and HTML, escaped when they are written.
 
 use std::fmt::{self, Display, Write};
 
@@ -11,11 +11,11 @@ pub(crate) enum Node {
         children: Vec<Node>,
     },
     Text(String),
-    /// Written as it is: styles, scripts of data.
+    /// Written without escapes: styles and JSON.
     Raw(String),
 }
 
-/// HTML elements that have no end.
+/// HTML elements without an end tag.
 const VOID: [&str; 2] = ["meta", "br"];
 
 impl Node {
@@ -32,7 +32,7 @@ impl Node {
         Self::new(name).text(text)
     }
 
-    /// With an attribute.
+    /// Adds an attribute.
     pub(crate) fn set(mut self, key: &'static str, value: impl Display) -> Self {
         if let Self::Element { attributes, .. } = &mut self {
             attributes.push((key, value.to_string()));
@@ -40,7 +40,7 @@ impl Node {
         self
     }
 
-    /// With a number as attribute, to a hundredth: figures need no more.
+    /// Adds a number as attribute, rounded to a hundredth of a pixel.
     pub(crate) fn at(self, key: &'static str, value: f64) -> Self {
         let mut text = format!("{value:.2}");
         if text.contains('.') {
@@ -63,7 +63,7 @@ impl Node {
         self.child(Self::Text(text.to_string()))
     }
 
-    /// With what is shown when a pointer rests on it, and read aloud.
+    /// Adds a title, which is shown under the pointer and read aloud.
     pub(crate) fn title(self, text: impl Display) -> Self {
         self.child(Self::with_text("title", text))
     }
@@ -102,7 +102,7 @@ impl Display for Node {
     }
 }
 
-/// Characters that mean something become entities; those that XML cannot hold are left out.
+/// Escapes the special characters, and removes those that XML cannot hold.
 fn escape(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     for c in text.chars() {
         match c {

@@ -41,15 +41,14 @@ pub struct Run {
 #[derive(Debug)]
 pub(crate) struct Seed {
     pub(crate) checkpoint: Checkpoint,
-    /// Column names and rows of `epochs.csv`, where it is there.
+    /// The content of `epochs.csv`; empty where there is none.
     pub(crate) epochs: EpochTable,
     /// Scores or logits of the test part.
     pub(crate) scores: Vec<f32>,
 }
 
 impl ReportInput {
-    /// Reads what `train`, `ablate`, `sweep` or `baselines` left in a folder. `data` gives the data
-    /// set for a configuration.
+    /// Reads the folder of a run or an experiment. `data` opens the data set of a configuration.
     ///
     /// # Errors
     /// When there is no run, or it does not fit the data; the message names the file.
@@ -140,7 +139,7 @@ fn nothing(folder: &Path) -> Error {
 }
 
 impl Run {
-    /// Numbers a sample.
+    /// The number of scores a sample.
     pub(crate) fn width(&self) -> usize {
         self.seeds[0].scores.len() / self.rows.len().max(1)
     }

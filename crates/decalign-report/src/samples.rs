@@ -2,7 +2,7 @@
 
 use decalign_data::{Dataset, Labels};
 
-/// The labels of some samples as numbers; none where the data has none.
+/// The labels of some samples as numbers; empty where the data has no labels.
 pub fn labels(data: &Dataset, rows: &[usize]) -> Vec<f32> {
     match data.labels() {
         Some(Labels::Scores(values)) => rows.iter().map(|r| values[*r]).collect(),
@@ -11,11 +11,10 @@ pub fn labels(data: &Dataset, rows: &[usize]) -> Vec<f32> {
     }
 }
 
-/// The share of right predictions of every class, in the order of the classes' names; empty for
-/// scores. A class without samples has 0.
+/// The accuracy of every class, in the order of the classes; empty for scores, 0 for a class without samples.
 ///
 /// # Shapes
-/// `scores`: as many a sample as there are classes, or more.
+/// `scores`: (N, C) or wider, in C order.
 pub fn class_accuracy(data: &Dataset, rows: &[usize], scores: &[f32]) -> Vec<f64> {
     let Some(Labels::Classes { values, names }) = data.labels() else {
         return Vec::new();
@@ -33,7 +32,7 @@ pub fn class_accuracy(data: &Dataset, rows: &[usize], scores: &[f32]) -> Vec<f64
         .collect()
 }
 
-/// The class with the largest score, the first of equals.
+/// The class with the largest score; the first on a tie.
 pub(crate) fn largest(scores: &[f32]) -> usize {
     let mut best = 0;
     for (class, score) in scores.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Tables: what a figure draws, and what is compared, as text, CSV, JSON and HTML.
+//! Tables as text, CSV, JSON and HTML.
 
 use serde_json::{Map, Value, json};
 
@@ -46,7 +46,7 @@ impl From<Option<f64>> for Cell {
 }
 
 impl Cell {
-    /// For people: four digits after the point, fewer where the number is whole.
+    /// The text for people: four decimals, none for integers.
     fn short(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -55,7 +55,7 @@ impl Cell {
         }
     }
 
-    /// For programs: the number as it is.
+    /// The text for programs: all digits.
     fn exact(&self) -> String {
         match self {
             Self::Number(v) => v.to_string(),
@@ -72,7 +72,7 @@ impl Cell {
     }
 }
 
-/// A number for people.
+/// A number as text for people.
 pub(crate) fn short(v: f64) -> String {
     match v {
         v if v == v.trunc() && v.abs() < 1e9 => format!("{v:.0}"),
@@ -86,7 +86,7 @@ pub(crate) fn short(v: f64) -> String {
 pub struct Table {
     /// The name of every column.
     pub columns: Vec<String>,
-    /// As many cells a row as there are columns.
+    /// The rows; each has as many cells as there are columns.
     pub rows: Vec<Vec<Cell>>,
 }
 
@@ -105,7 +105,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Comma-separated, numbers written so that they read back exactly.
+    /// CSV; numbers read back exactly.
     pub fn csv(&self) -> String {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let rows = self
@@ -133,7 +133,7 @@ impl Table {
         self.rows.iter().map(row).collect()
     }
 
-    /// Columns as wide as their widest cell, numbers to the right.
+    /// Aligned columns, numbers to the right.
     pub fn text(&self) -> String {
         let rows: Vec<Vec<String>> = std::iter::once(self.columns.clone())
             .chain(

@@ -8,7 +8,7 @@ use crate::output::{CliResult, Failure};
 /// Values of keys, in the order of the command line.
 pub(super) type Setting = Vec<(String, Value)>;
 
-/// What is tried.
+/// The space of settings.
 #[derive(Debug)]
 pub(super) struct Space {
     grid: Vec<(String, Vec<Value>)>,
@@ -16,19 +16,19 @@ pub(super) struct Space {
     trials: usize,
 }
 
-/// What a key is drawn from.
+/// The distribution of a key.
 #[derive(Debug)]
 enum Range {
-    /// Uniformly.
+    /// Uniform.
     Linear(f64, f64),
-    /// Uniformly in the logarithm.
+    /// Uniform in the logarithm.
     Log(f64, f64),
-    /// Whole numbers, both ends included.
+    /// Uniform over integers, both ends included.
     Whole(i64, i64),
     OneOf(Vec<Value>),
 }
 
-/// Keeps the draws apart from other streams of the same seed.
+/// The random stream of the draws.
 const DRAWS: u64 = 0x5357_4550;
 
 impl Space {
@@ -66,7 +66,7 @@ impl Space {
             .collect()
     }
 
-    /// How many settings there are, at most the largest number that fits.
+    /// The number of settings, saturated at the largest integer.
     pub(super) fn len(&self) -> usize {
         let trials = if self.random.is_empty() {
             1
@@ -155,7 +155,7 @@ impl Range {
         }
     }
 
-    /// The value at a share of the range, in [0, 1).
+    /// The value at a fraction in [0, 1) of the range.
     fn draw(&self, share: f64) -> Value {
         // Four digits tell settings apart, and names stay short.
         let rounded = |v: f64| format!("{v:.3e}").parse::<f64>().unwrap_or(v);
@@ -173,7 +173,7 @@ impl Range {
 fn split<'a>(flag: &str, text: &'a str) -> CliResult<(String, &'a str)> {
     match text.split_once('=') {
         Some((key, values)) if !key.trim().is_empty() => {
-            // What everybody calls it.
+            // The usual abbreviation.
             let key = if key.trim() == "lr" {
                 "learning_rate"
             } else {
@@ -210,7 +210,7 @@ fn list(whole: &str, text: &str) -> CliResult<Vec<Value>> {
     }
 }
 
-/// A value as it stands in names and in `--set`.
+/// A value as text for names and `--set`.
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

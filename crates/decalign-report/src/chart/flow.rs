@@ -1,11 +1,11 @@
-//! Masses and where they go.
+//! Flow charts of transported mass.
 
 use super::{canvas, label, rectangle};
 use crate::colour::category;
 use crate::node::Node;
 use crate::table::short;
 
-/// Columns of masses, and the mass that goes from each to the next.
+/// Columns of masses, and the transport plans between neighbouring columns.
 pub(crate) struct Flow {
     pub(crate) columns: Vec<String>,
     /// Masses of each column, summing to 1.
@@ -14,7 +14,7 @@ pub(crate) struct Flow {
     pub(crate) plans: Vec<Vec<f64>>,
 }
 
-/// Bands as wide as the mass they carry; a band has the colour of where it starts.
+/// Draws bands as wide as the mass they carry, in the colour of their origin.
 pub(crate) fn flow(title: &str, flow: &Flow) -> Node {
     let (width, height, top, gap, bar) = (600.0, 300.0, 34.0, 6.0, 18.0);
     let most = flow.masses.iter().map(Vec::len).max().unwrap_or(1);
@@ -80,7 +80,7 @@ pub(crate) fn flow(title: &str, flow: &Flow) -> Node {
     drawing
 }
 
-/// Where each of some masses begins, one below the other.
+/// The offset of each mass in a stack.
 fn starts(masses: &[f64], top: f64, scale: f64, gap: f64) -> Vec<f64> {
     let mut y = top;
     let next = |mass: &f64| {

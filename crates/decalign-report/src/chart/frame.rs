@@ -3,7 +3,7 @@
 use super::{label, segment};
 use crate::node::Node;
 
-/// A range of numbers and the round ones in it.
+/// A range of an axis and its ticks at round numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Scale {
     pub(super) low: f64,
@@ -85,7 +85,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Where a point is drawn.
+    /// The position of a point in the drawing.
     pub(super) fn place(&self, (x, y): (f64, f64)) -> (f64, f64) {
         (
             self.left + self.width * self.x.share(x),

@@ -1,19 +1,19 @@
-//! Tables of numbers as shades, with the numbers in them.
+//! Heat maps, with the numbers in the cells.
 
 use super::{canvas, cut, label, rectangle, text_width};
 use crate::colour::{on_sequential, sequential};
 use crate::node::Node;
 use crate::table::short;
 
-/// What a heat map shows.
+/// The content of a heat map.
 pub(crate) struct Heat {
     pub(crate) rows: Vec<String>,
     pub(crate) columns: Vec<String>,
     /// Row by row; `None` where there is no number.
     pub(crate) values: Vec<Option<f64>>,
-    /// What rows and columns are.
+    /// The names of the axes.
     pub(crate) names: [String; 2],
-    /// Whether cells are shaded by their share of the row, as in a confusion matrix.
+    /// Shade cells by their fraction of the row, as in a confusion matrix.
     pub(crate) by_row: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Numbers with their intervals, one a row.
+//! Estimates with intervals, one a row.
 
 use super::frame::{Frame, Scale};
 use super::{canvas, cut, label, segment, text_width};
@@ -6,7 +6,7 @@ use crate::colour::category;
 use crate::node::Node;
 use crate::table::short;
 
-/// A number between two others, and single ones around it.
+/// An estimate, its interval, and single values.
 pub(crate) struct Span {
     pub(crate) name: String,
     pub(crate) value: f64,

@@ -1,4 +1,4 @@
-//! Kinds of drawings. Every mark that stands for data has the class `mark` and says its numbers.
+//! Charts. Every mark that stands for data has the class `mark` and a title with its numbers.
 
 mod flow;
 mod frame;
@@ -18,7 +18,7 @@ pub(crate) use radar::radar;
 use crate::colour::category;
 use crate::node::Node;
 
-/// An empty drawing that scales with the page and tells what it shows.
+/// An empty drawing that scales with the page, with an accessible title.
 pub(crate) fn canvas(width: f64, height: f64, label: &str) -> Node {
     Node::new("svg")
         .set("xmlns", "http://www.w3.org/2000/svg")
@@ -59,7 +59,7 @@ pub(crate) fn label(x: f64, y: f64, anchor: &str, text: &str) -> Node {
         .set("fill", "#222222")
 }
 
-/// How wide a text is, about: the drawing must not depend on installed fonts.
+/// The approximate width of a text, so that the drawing does not depend on installed fonts.
 pub(crate) fn text_width(text: &str) -> f64 {
     7.2 * text.chars().count() as f64
 }
@@ -72,7 +72,7 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// The shape of a category: with the colour, and without it.
+/// The shape of a category, which distinguishes it without colour.
 pub(crate) fn shape(i: usize, (x, y): (f64, f64), r: f64) -> Node {
     let corners = |points: &[(f64, f64)]| {
         let points = points.iter();
@@ -90,7 +90,7 @@ pub(crate) fn shape(i: usize, (x, y): (f64, f64), r: f64) -> Node {
     node.set("fill", category(i))
 }
 
-/// Names beside their shapes, in rows as wide as the drawing; the second result is their height.
+/// The legend, in rows as wide as the drawing, and its height.
 pub(crate) fn legend(names: &[String], left: f64, top: f64, width: f64) -> (Vec<Node>, f64) {
     let (mut x, mut y, mut nodes) = (left, top + 12.0, Vec::new());
     for (i, name) in names.iter().enumerate() {

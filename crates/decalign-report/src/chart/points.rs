@@ -1,4 +1,4 @@
-//! Clouds of points, some with names and sizes.
+//! Scatter plots, some with names and sizes.
 
 use super::frame::{Frame, Scale};
 use super::{canvas, label, legend, shape, text_width};
@@ -21,7 +21,7 @@ pub(crate) struct Cloud {
     pub(crate) dots: Vec<Dot>,
 }
 
-/// Clouds over two axes. Names that would lie on one another move down.
+/// Draws scatter plots over two axes. Names that would overlap move down.
 pub(crate) fn points(title: &str, [x_name, y_name]: [&str; 2], clouds: &[Cloud]) -> Node {
     let (width, left, right) = (560.0, 66.0, 16.0);
     let names: Vec<String> = clouds.iter().map(|c| c.name.clone()).collect();
@@ -77,7 +77,7 @@ pub(crate) fn points(title: &str, [x_name, y_name]: [&str; 2], clouds: &[Cloud])
     drawing.children(texts)
 }
 
-/// A name beside its point, where no other name is.
+/// Places a name beside its point so that it overlaps no other name.
 fn beside(
     name: &str,
     (x, y): (f64, f64),

@@ -1,4 +1,4 @@
-//! Several numbers from 0 to 1 around a centre.
+//! Radar charts of numbers from 0 to 1.
 
 use super::lines::Series;
 use super::{canvas, cut, label, legend, segment, shape};

@@ -10,13 +10,13 @@ use crate::figure::Figure;
 use crate::run::Run;
 use crate::table::Table;
 
-/// Test samples that are drawn, at most; three modalities make three times as many points.
+/// The largest number of drawn test samples; each is a point a modality.
 const DRAWN: usize = 200;
 
-/// Test samples that mixtures are fitted to, at most.
+/// The largest number of test samples that mixtures are fitted to.
 const FITTED: usize = 2000;
 
-/// Common parts of the model as it starts and as it ends, by PCA and by t-SNE.
+/// Common parts of the untrained and of the trained model, by PCA and by t-SNE.
 pub(super) fn gap(run: &Run) -> Result<Vec<Figure>> {
     let checkpoint = &run.seeds[0].checkpoint;
     let config = checkpoint.config.resolve_alone()?;
@@ -157,7 +157,7 @@ fn relative_gap(modalities: &[Vec<f64>], width: usize) -> f64 {
     sum / f64::max(pairs, 1.0) / spread.max(f64::MIN_POSITIVE)
 }
 
-/// Prototypes in the plane of their first components, and how mass goes between them.
+/// Prototypes in the plane of their first principal components, and the transport plan between them.
 pub(super) fn prototypes(run: &Run) -> Result<Vec<Figure>> {
     let model = run.seeds[0].checkpoint.model(&Device::Cpu)?;
     let (pooled, rows) = run.pooled(&model, FITTED)?;
@@ -274,7 +274,7 @@ fn plan(
     .caption(caption))
 }
 
-/// Numbers of tensors, row after row.
+/// The elements of tensors in C order.
 fn numbers(tensors: &[Tensor]) -> Result<Vec<Vec<f64>>> {
     let each = tensors
         .iter()

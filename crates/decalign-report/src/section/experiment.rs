@@ -7,7 +7,7 @@ use crate::experiment::{Experiment, ExperimentKind, SettingResult};
 use crate::figure::Figure;
 use crate::table::{Cell, Table};
 
-/// The figures that an experiment has the numbers for.
+/// The figures of an experiment, as far as it has their numbers.
 pub fn figures_of(experiment: &Experiment) -> Vec<Figure> {
     let mut figures: Vec<Figure> = Vec::new();
     match experiment.kind {
@@ -31,7 +31,7 @@ pub fn figures_of(experiment: &Experiment) -> Vec<Figure> {
     figures
 }
 
-/// How much each part is worth: the first figure's difference to the whole model.
+/// The effect of each component: the difference of the first metric to the whole model.
 fn differences(experiment: &Experiment) -> Option<Figure> {
     let metric = experiment.metrics().into_iter().next()?;
     let mut data = Table::new(["setting", "difference", "from", "to"]);
@@ -65,14 +65,14 @@ fn differences(experiment: &Experiment) -> Option<Figure> {
     })
 }
 
-/// Rows that figures show: what uses no feature lies so far off that it would hide all differences.
+/// The rows in figures: baselines without features are so far off that they would hide all differences.
 fn drawn(experiment: &Experiment) -> impl Iterator<Item = &SettingResult> {
     let featureless =
         |row: &&SettingResult| !["majority class", "median"].contains(&row.name.as_str());
     experiment.rows.iter().filter(featureless)
 }
 
-/// Mean over seeds of the first figure, and every seed.
+/// The mean over seeds of the first metric, and every seed.
 fn means(experiment: &Experiment) -> Option<Figure> {
     let metric = experiment.metrics().into_iter().next()?;
     let mut data = Table::new(["method", "mean", "deviation", "seeds"]);
@@ -106,7 +106,7 @@ fn means(experiment: &Experiment) -> Option<Figure> {
     })
 }
 
-/// The share of right predictions of every class.
+/// The accuracy of every class.
 fn class_radar(experiment: &Experiment) -> Option<Figure> {
     let classes = &experiment.classes;
     if classes.len() < 3 || classes.len() > 24 {
@@ -154,7 +154,7 @@ fn class_radar(experiment: &Experiment) -> Option<Figure> {
     })
 }
 
-/// What the centre of a radar stands for: a round number below the least.
+/// The value at the centre of a radar: a round number below the least.
 pub(super) fn centre(least: f64) -> f64 {
     let round = [0.9, 0.8, 0.6, 0.4, 0.2];
     round
@@ -163,7 +163,7 @@ pub(super) fn centre(least: f64) -> f64 {
         .unwrap_or(0.0)
 }
 
-/// Two figures against one another, as large as the model.
+/// Two metrics against each other; the area of a point shows the number of parameters.
 fn bubbles(experiment: &Experiment) -> Option<Figure> {
     let metrics = experiment.metrics();
     let has = |name: &str| metrics.iter().any(|m| m == name);
@@ -211,7 +211,7 @@ fn bubbles(experiment: &Experiment) -> Option<Figure> {
     })
 }
 
-/// Area by the logarithm: models differ by orders of magnitude.
+/// The radius by the logarithm of the number of parameters, which differs by orders of magnitude.
 pub(super) fn radius(parameters: usize) -> f64 {
     3.0 + 2.0 * ((parameters + 1) as f64).log10().max(0.0).sqrt() * 1.6
 }
@@ -295,7 +295,7 @@ fn plain(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The first figure over one key.
+/// The first metric over one key.
 fn against_key(experiment: &Experiment, key: &str) -> Option<Figure> {
     let metric = experiment.metrics().into_iter().next()?;
     let mut data = Table::new(["setting", key, metric.as_str()]);

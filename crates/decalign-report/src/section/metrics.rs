@@ -11,7 +11,7 @@ use crate::table::Table;
 /// Metrics and their intervals by name.
 pub(super) type ReportInput = Vec<(&'static str, Interval)>;
 
-/// Every figure of every run: mean over seeds, deviation, interval.
+/// Every metric of every run: mean over seeds, deviation, interval.
 pub(super) fn table(runs: &[Run]) -> (Table, Vec<(String, ReportInput)>) {
     let mut table = Table::new(["run", "metric", "mean", "deviation", "from", "to", "seeds"]);
     let mut all = Vec::new();
@@ -43,7 +43,7 @@ pub(super) fn table(runs: &[Run]) -> (Table, Vec<(String, ReportInput)>) {
     (table, all)
 }
 
-/// Shares and correlations of one run with their intervals.
+/// Accuracies and correlations of one run with their intervals.
 pub(super) fn spans(run: &str, found: &[(&'static str, Interval)]) -> Option<Figure> {
     let mut data = Table::new(["metric", "value", "from", "to"]);
     let mut spans = Vec::new();
@@ -75,7 +75,7 @@ pub(super) fn spans(run: &str, found: &[(&'static str, Interval)]) -> Option<Fig
     })
 }
 
-/// The two leading figures of all runs against one another, as large as the models.
+/// The first two metrics of all runs against each other; the area of a point shows the number of parameters.
 pub(super) fn bubbles(runs: &[Run], found: &[(String, ReportInput)]) -> Option<Figure> {
     // One bubble would be compared with nothing.
     let (_, first) = found.first().filter(|_| found.len() > 1)?;

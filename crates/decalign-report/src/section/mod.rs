@@ -25,7 +25,7 @@ pub struct Section {
     pub figures: Vec<Figure>,
 }
 
-/// All sections of what was found, the comparison of runs first.
+/// All sections, the comparison of runs first.
 pub(crate) fn sections(found: Vec<ReportInput>) -> Result<Vec<Section>> {
     let (mut runs, mut experiments) = (Vec::new(), Vec::new());
     for one in found {
@@ -80,7 +80,7 @@ fn experiment_section(experiment: &Experiment) -> Section {
     }
 }
 
-/// Names that are there twice get numbers.
+/// Numbers repeated names.
 fn distinguish(runs: &mut [Run]) {
     for i in 1..runs.len() {
         let (before, rest) = runs.split_at_mut(i);

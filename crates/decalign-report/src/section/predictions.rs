@@ -1,4 +1,4 @@
-//! What was predicted for what: confusion, calibration, classes, the hardest samples.
+//! Predictions: confusion, calibration, classes, the hardest samples.
 
 use decalign::metrics::Benchmark;
 
@@ -98,7 +98,7 @@ fn seeds(run: &Run) -> String {
     }
 }
 
-/// Confidence against the share that is right; for scores, mean predictions against mean labels.
+/// Confidence against accuracy; for scores, mean predictions against mean labels.
 pub(super) fn calibration(run: &Run) -> Option<Figure> {
     let name = format!("calibration-{}", run.name);
     if run.classes.is_empty() {
@@ -227,10 +227,10 @@ pub(super) fn classes(runs: &[Run]) -> Option<Figure> {
     Some(Figure::new("classes-runs", "accuracy by class", drawing, data).caption(caption))
 }
 
-/// Samples in the table of the hardest.
+/// The number of samples in the table of the hardest.
 const HARDEST: usize = 20;
 
-/// The samples that cost the most, with their text where the data has it.
+/// The samples of the largest loss, with their text where the data has it.
 pub(super) fn hardest(run: &Run) -> Table {
     let n = run.seeds.len() as f64;
     let loss = |i: usize| -> f64 {

@@ -6,7 +6,7 @@ use crate::run::Run;
 use crate::run_folder::EpochTable;
 use crate::table::{Cell, Table};
 
-/// What training minimised, and the components that align.
+/// The minimised loss, and the alignment losses.
 pub(super) fn figures(run: &Run) -> Vec<Figure> {
     let Some(seed) = run.seeds.first().filter(|s| !s.epochs.rows.is_empty()) else {
         return Vec::new();
