@@ -4,7 +4,7 @@
 use candle_core::{DType, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};
 use decalign::core::random::Stream;
-use decalign::gmm::{Covariance, Em, Start, UnrolledEm};
+use decalign::gmm::{Covariance, Em, Initialization, UnrolledEm};
 
 fn normal(shape: &[usize]) -> Tensor {
     let x = Stream::new(1, 0).normal_tensor(shape).unwrap();
@@ -26,7 +26,7 @@ fn gmm(c: &mut Criterion) {
         ("diagonal", Covariance::Diagonal),
         ("spherical", Covariance::Spherical),
     ] {
-        let em = em(30, kind, 5).start(Start::EvenRows);
+        let em = em(30, kind, 5).initialization(Initialization::EvenRows);
         group.bench_function(format!("1e5 x 30, K = 30, {name}, 5 steps"), |b| {
             b.iter(|| em.fit(&x).unwrap())
         });

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor, Var};
 use decalign_benches::{Memory, least, pool, print, print_step, thread_count};
 use decalign_core::Result;
 use decalign_core::random::Stream;
-use decalign_gmm::{Covariance, Em, Gradient, Start, UnrolledEm};
+use decalign_gmm::{Covariance, Em, Gradient, Initialization, UnrolledEm};
 
 const SAMPLES: usize = 100_000;
 const WIDTH: usize = 30;
@@ -29,7 +29,9 @@ fn normal(seed: u64, shape: &[usize]) -> Result<Tensor> {
 }
 
 fn steps(x: &Tensor, kind: Covariance, count: usize) {
-    let em = Em::new(COMPONENTS, kind).unwrap().start(Start::EvenRows);
+    let em = Em::new(COMPONENTS, kind)
+        .unwrap()
+        .initialization(Initialization::EvenRows);
     let em = em.max_iterations(count).tolerance(0.0).unwrap();
     let fit = em.fit(x).unwrap();
     assert_eq!(fit.ends[0].iterations, count);
@@ -74,7 +76,7 @@ fn model() -> Result<()> {
     print("model: reference", time);
     let views: Vec<Tensor> = x.iter().map(|v| v.as_tensor().clone()).collect();
     let all = Var::from_tensor(&Tensor::stack(&views, 0)?)?;
-    let em = Em::new(7, Covariance::Diagonal)?.start(Start::EvenRows);
+    let em = Em::new(7, Covariance::Diagonal)?.initialization(Initialization::EvenRows);
     let em = em.regularisation(1e-4)?.max_iterations(5).tolerance(0.0)?;
     let em = em.gradient(Gradient::Unrolled);
     let batch = || -> Result<()> {

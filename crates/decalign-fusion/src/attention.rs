@@ -4,23 +4,10 @@ use candle_core::Tensor;
 use decalign_core::nn::{Init, Mode, Parameters, linear};
 use decalign_core::{Error, Result};
 
+use crate::attention_shape::{AttentionShape, check_heads};
+use crate::mask::{AttentionMask, Mask};
 use crate::op::attention::attention;
 use crate::op::projection::{project, project_queries};
-use crate::size::{AttentionSize, Restriction, check_heads};
-
-/// What queries see of keys, and how much.
-///
-/// The default is that every query sees every key alike.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AttentionMask<'a> {
-    /// Query i sees keys 0 to i.
-    pub causal: bool,
-    /// (B, S), 0 where a key does not exist.
-    pub keys: Option<&'a Tensor>,
-    /// Added to the scaled products before the softmax, in any shape that broadcasts to
-    /// (B, heads, L, S); -inf hides a key. It may carry a gradient.
-    pub bias: Option<&'a Tensor>,
-}
 
 /// Scaled dot-product attention of projected queries, keys and values, for each of H heads (Vaswani
 /// and others, 2017):
@@ -29,13 +16,12 @@ pub struct AttentionMask<'a> {
 /// softmax(q k^T / sqrt(d / H) + bias) v
 /// ```
 ///
-/// The weights are never kept: the backward pass computes them again, so memory is linear in the
-/// number of keys (but for a bias of that size, and its gradient). A query that sees no key gives zeros
-/// and zero gradients. Dropout with probability `p` acts on the weights.
+/// The weights are not kept: the backward pass computes them again, so memory is linear in the number of keys (except for a bias of
+/// that size, and its gradient). A query without keys gives zeros and zero gradients. Dropout with probability `p` acts on the weights.
 ///
-/// Tensors are of f32 or f64; those of bf16 and f16 are computed in f32 and the results rounded, except for heads of a
-/// multiple of 16 up to 128 and no bias on CUDA from sm_80 on: there products are of 16-bit numbers with sums in f32 (tensor cores), and
-/// weights are rounded before they multiply values.
+/// Tensors are f32 or f64. bf16 and f16 are computed in f32 and results rounded, except on CUDA from sm_80 on for heads of a multiple of
+/// 16 up to 128 without a bias: there tensor cores multiply 16-bit numbers with sums in f32, and weights are rounded before they multiply
+/// values.
 ///
 /// # Shapes
 /// `q` (B, L, d), `k` (B, S, d) and `v` (B, S, e); the result is (B, L, e). `heads` divides d and e.
@@ -49,7 +35,7 @@ pub struct AttentionMask<'a> {
 /// use decalign_fusion::{AttentionMask, dot_product_attention};
 /// let q = Tensor::ones((2, 3, 4), DType::F32, &Device::Cpu)?;
 /// let v = Tensor::ones((2, 5, 4), DType::F32, &Device::Cpu)?;
-/// let mask = AttentionMask { causal: true, ..Default::default() };
+/// let mask = AttentionMask::default().causal(true);
 /// let y = dot_product_attention(&q, &v, &v, 2, mask, (0.0, Mode::Inference))?;
 /// assert_eq!(y.dims(), [2, 3, 4]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -62,15 +48,13 @@ pub fn dot_product_attention(
     mask: AttentionMask,
     drop: (f64, Mode),
 ) -> Result<Tensor> {
-    let size = AttentionSize::new(q, k, Some(v), heads)?;
-    let restriction = Restriction::new(q, size, mask, drop)?;
-    attention(q, k, v, size, &restriction)
+    let shape = AttentionShape::new(q, k, Some(v), heads)?;
+    attention([q, k, v], shape, &Mask::new(q, shape, mask, drop)?)
 }
 
-/// The weights of [`dot_product_attention`]: what each query takes from each key, without dropout.
+/// The weights of [`dot_product_attention`] without dropout.
 ///
-/// Rows sum to 1, or are zeros where a query sees no key. They are computed in plain tensor operations
-/// and are as large as their shape.
+/// Rows sum to 1, or are zeros for a query without keys. They are computed in plain tensor operations and take memory of their shape.
 ///
 /// # Shapes
 /// `q` (B, L, d), `k` (B, S, d); the result is (B, heads, L, S).
@@ -86,28 +70,28 @@ pub fn attention_weights(
     crate::reference::attention_weights(q, k, heads, mask)
 }
 
-/// Where the projections of queries, keys and values are.
+/// The weights of the projections of queries, keys and values.
 #[derive(Clone, Debug)]
 enum Projections {
-    /// One above the other, (3d, d).
+    /// Stacked, (3d, d).
     Packed(Tensor),
-    /// Of sources of several widths: (d, d), (d, key width), (d, value width).
+    /// For sources of several widths: (d, d), (d, key width), (d, value width).
     Separate([Tensor; 3]),
-    /// Of one width, (d, d), with biases (d) of their own.
+    /// Of one width, (d, d), with separate biases (d).
     Parts {
         weights: [Tensor; 3],
         biases: [Tensor; 3],
     },
 }
 
-/// The parameters of [`MultiHeadAttention`] where queries, keys and values have their own, as in BERT.
+/// The parameters of [`MultiHeadAttention`] with separate projections of queries, keys and values, as in BERT.
 #[derive(Clone, Debug)]
 pub struct AttentionParts {
-    /// Of queries, keys and values, (d, d) each.
+    /// Weights of queries, keys and values, (d, d) each.
     pub weights: [Tensor; 3],
-    /// (d) each.
+    /// Biases of queries, keys and values, (d) each.
     pub biases: [Tensor; 3],
-    /// Weight (d, d) and bias (d) of the projection of the result.
+    /// Weight (d, d) and bias (d) of the output projection.
     pub out: [Tensor; 2],
 }
 
@@ -121,7 +105,7 @@ pub struct AttentionParts {
 #[derive(Clone, Debug)]
 pub struct MultiHeadAttention {
     projections: Projections,
-    /// (3d), unless the parts have their own.
+    /// (3d), unless the biases are separate.
     in_bias: Option<Tensor>,
     out: [Tensor; 2],
     heads: usize,
@@ -279,7 +263,7 @@ impl MultiHeadAttention {
             (Projections::Packed(weight), Some(bias)) => {
                 project(queries, keys, values, weight, bias)
             }
-            // Packed for the call: a copy is small beside the product.
+            // Packed for each call: the copy is small beside the product.
             (Projections::Parts { weights, biases }, _) => {
                 let (weight, bias) = (Tensor::cat(weights, 0)?, Tensor::cat(biases, 0)?);
                 project(queries, keys, values, &weight, &bias)
@@ -322,13 +306,12 @@ impl MultiHeadAttention {
         self.out[1].elem_count()
     }
 
-    /// How many heads.
+    /// The number of heads.
     pub(crate) fn heads(&self) -> usize {
         self.heads
     }
 
-    /// Weight (3d, d) and bias (3d) of the projections of queries, keys and values; none where these have
-    /// parameters of their own.
+    /// Weight (3d, d) and bias (3d) of the projections of queries, keys and values; none where the projections are separate.
     pub fn projection(&self) -> Option<(&Tensor, &Tensor)> {
         match (&self.projections, &self.in_bias) {
             (Projections::Packed(weight), Some(bias)) => Some((weight, bias)),
@@ -336,7 +319,7 @@ impl MultiHeadAttention {
         }
     }
 
-    /// Attention of what is projected already, and the projection of its result.
+    /// Attention of projected queries, keys and values, and the output projection.
     ///
     /// # Shapes
     /// `q` (B, L, d), `k` and `v` (B, S, d), see [`project_context`](crate::project_context).
@@ -352,7 +335,7 @@ impl MultiHeadAttention {
         mode: Mode,
     ) -> Result<Tensor> {
         let drop = (self.dropout, mode);
-        let seen = dot_product_attention(q, k, v, self.heads, mask, drop)?;
-        linear(&seen, &self.out[0], Some(&self.out[1]))
+        let attended = dot_product_attention(q, k, v, self.heads, mask, drop)?;
+        linear(&attended, &self.out[0], Some(&self.out[1]))
     }
 }

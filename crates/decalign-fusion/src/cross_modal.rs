@@ -4,10 +4,10 @@ use candle_core::Tensor;
 use decalign_core::nn::Mode;
 use decalign_core::{Error, Result};
 
-use crate::attention::AttentionMask;
 use crate::encoder::Encoder;
+use crate::mask::AttentionMask;
+use crate::masked_sequence::MaskedSequence;
 use crate::presence::Presence;
-use crate::stream::Stream;
 
 /// How the modalities attend to one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl CrossModalEncoder {
     /// When the number of streams differs from that of the encoders, or shapes do not fit.
     pub fn forward(
         &self,
-        streams: &[Option<Stream>],
+        streams: &[Option<MaskedSequence>],
         attention: Attention,
         mode: Mode,
     ) -> Result<Vec<Option<Tensor>>> {
@@ -74,7 +74,7 @@ impl CrossModalEncoder {
     /// As there, and when the presence is of another batch or number of modalities.
     pub fn forward_present(
         &self,
-        streams: &[Option<Stream>],
+        streams: &[Option<MaskedSequence>],
         presence: &Presence,
         attention: Attention,
         mode: Mode,
@@ -87,7 +87,7 @@ impl CrossModalEncoder {
                 remedy,
             ));
         }
-        let limit = |(m, stream): (usize, &Option<Stream>)| {
+        let limit = |(m, stream): (usize, &Option<MaskedSequence>)| {
             let stream = stream.as_ref().map(|s| presence.limit(m, s));
             stream.transpose()
         };
@@ -105,7 +105,7 @@ impl CrossModalEncoder {
     pub fn encode(
         &self,
         i: usize,
-        streams: &[Option<Stream>],
+        streams: &[Option<MaskedSequence>],
         attention: Attention,
         mode: Mode,
     ) -> Result<Option<Tensor>> {
@@ -129,7 +129,7 @@ impl CrossModalEncoder {
     pub fn encode_with_maps(
         &self,
         i: usize,
-        streams: &[Option<Stream>],
+        streams: &[Option<MaskedSequence>],
         attention: Attention,
         mode: Mode,
     ) -> Result<Option<(Tensor, Vec<Tensor>)>> {
@@ -148,8 +148,8 @@ impl CrossModalEncoder {
     fn parts<'a>(
         &'a self,
         i: usize,
-        streams: &'a [Option<Stream>],
-    ) -> Result<Option<(&'a Encoder, &'a Stream, Vec<Stream>)>> {
+        streams: &'a [Option<MaskedSequence>],
+    ) -> Result<Option<(&'a Encoder, &'a MaskedSequence, Vec<MaskedSequence>)>> {
         if streams.len() != self.encoders.len() {
             let remedy = format!("must be {}, one an encoder", self.encoders.len());
             return Err(Error::value("streams", streams.len(), remedy));
@@ -164,7 +164,7 @@ impl CrossModalEncoder {
 }
 
 /// How a stream attends to itself; `None` if it attends to the others.
-fn self_mask<'a>(attention: Attention, others: &[Stream]) -> Option<AttentionMask<'a>> {
+fn self_mask<'a>(attention: Attention, others: &[MaskedSequence]) -> Option<AttentionMask<'a>> {
     let causal = match attention {
         Attention::Cross if !others.is_empty() => return None,
         Attention::Cross => true,

@@ -4,11 +4,11 @@ use candle_core::Tensor;
 use decalign_core::nn::{Mode, Parameters, concatenate, layer_norm};
 use decalign_core::{Error, Result};
 
-use crate::attention::AttentionMask;
 use crate::layer::{Context, EncoderLayer, LayerSettings, Norm, Pass, norm_parameters};
-use crate::op::context::project_context;
+use crate::mask::AttentionMask;
+use crate::masked_sequence::MaskedSequence;
+use crate::op::projection::project_context;
 use crate::position::{Position, PositionalEmbedding};
-use crate::stream::Stream;
 
 /// What an encoder is built from.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,7 +47,7 @@ impl EncoderSettings {
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use decalign_core::nn::{Mode, Parameters};
-/// use decalign_fusion::{Activation, Encoder, EncoderSettings, LayerSettings, Norm, Position, Stream};
+/// use decalign_fusion::{Activation, Encoder, EncoderSettings, LayerSettings, Norm, Position, MaskedSequence};
 ///
 /// let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
 /// let layer = LayerSettings {
@@ -57,7 +57,7 @@ impl EncoderSettings {
 /// };
 /// let settings = EncoderSettings { position: Position::Rotary, ..EncoderSettings::new(2, layer) };
 /// let encoder = Encoder::new(&parameters, settings)?;
-/// let x = Stream::new(Tensor::ones((3, 5, 8), DType::F32, &Device::Cpu)?);
+/// let x = MaskedSequence::new(Tensor::ones((3, 5, 8), DType::F32, &Device::Cpu)?);
 /// let y = encoder.self_attend(&x, Default::default(), Mode::Inference)?;
 /// assert_eq!(y.dims(), [3, 5, 8]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -116,7 +116,12 @@ impl Encoder {
     ///
     /// # Errors
     /// When the shapes or dtypes do not fit, or there is no context.
-    pub fn cross(&self, x: &Stream, context: &[Stream], mode: Mode) -> Result<Tensor> {
+    pub fn cross(
+        &self,
+        x: &MaskedSequence,
+        context: &[MaskedSequence],
+        mode: Mode,
+    ) -> Result<Tensor> {
         self.cross_into(x, context, mode, None)
     }
 
@@ -129,8 +134,8 @@ impl Encoder {
     /// As there.
     pub fn cross_with_maps(
         &self,
-        x: &Stream,
-        context: &[Stream],
+        x: &MaskedSequence,
+        context: &[MaskedSequence],
         mode: Mode,
     ) -> Result<(Tensor, Vec<Tensor>)> {
         let mut maps = Vec::new();
@@ -140,8 +145,8 @@ impl Encoder {
 
     fn cross_into(
         &self,
-        x: &Stream,
-        context: &[Stream],
+        x: &MaskedSequence,
+        context: &[MaskedSequence],
         mode: Mode,
         mut maps: Maps,
     ) -> Result<Tensor> {
@@ -151,7 +156,7 @@ impl Encoder {
         }
         let rotation = [x].into_iter().chain(context).map(|s| self.rotation(s));
         let rotation = rotation.collect::<Result<Vec<_>>>()?;
-        let mask = Stream::joined_mask(context)?;
+        let mask = MaskedSequence::joined_mask(context)?;
         let drop = |i: u64| (self.settings.embed_dropout, mode.child(i));
         let sources = self.embed(context, &[drop(1), drop(2)])?;
         let sources: [Tensor; 2] = [sources[0].clone(), sources[1].clone()];
@@ -198,7 +203,12 @@ impl Encoder {
     ///
     /// # Errors
     /// When the shapes or dtypes do not fit.
-    pub fn self_attend(&self, x: &Stream, mask: AttentionMask, mode: Mode) -> Result<Tensor> {
+    pub fn self_attend(
+        &self,
+        x: &MaskedSequence,
+        mask: AttentionMask,
+        mode: Mode,
+    ) -> Result<Tensor> {
         self.self_attend_into(x, mask, mode, None)
     }
 
@@ -211,7 +221,7 @@ impl Encoder {
     /// As there.
     pub fn self_attend_with_maps(
         &self,
-        x: &Stream,
+        x: &MaskedSequence,
         mask: AttentionMask,
         mode: Mode,
     ) -> Result<(Tensor, Vec<Tensor>)> {
@@ -222,7 +232,7 @@ impl Encoder {
 
     fn self_attend_into(
         &self,
-        x: &Stream,
+        x: &MaskedSequence,
         mask: AttentionMask,
         mode: Mode,
         mut maps: Maps,
@@ -246,7 +256,7 @@ impl Encoder {
     }
 
     /// Streams one after the other as the first layer takes them, once for each of `drops`.
-    fn embed(&self, streams: &[Stream], drops: &[(f64, Mode)]) -> Result<Vec<Tensor>> {
+    fn embed(&self, streams: &[MaskedSequence], drops: &[(f64, Mode)]) -> Result<Vec<Tensor>> {
         let width = self.settings.layer.width;
         streams.iter().try_for_each(|stream| stream.check(width))?;
         let scale = match self.settings.scaled {
@@ -258,12 +268,13 @@ impl Encoder {
             return concatenate(&features, scale, drops);
         }
         // Positions are added to what is scaled already.
-        let placed = |s: &Stream| self.positions.add(&(&s.features * scale)?, s.mask.as_ref());
+        let placed =
+            |s: &MaskedSequence| self.positions.add(&(&s.features * scale)?, s.mask.as_ref());
         let placed = streams.iter().map(placed).collect::<Result<Vec<_>>>()?;
         concatenate(&placed.iter().collect::<Vec<_>>(), 1.0, drops)
     }
 
-    fn rotation(&self, stream: &Stream) -> Result<Option<Tensor>> {
+    fn rotation(&self, stream: &MaskedSequence) -> Result<Option<Tensor>> {
         stream.check(self.settings.layer.width)?;
         let (x, mask) = (&stream.features, stream.mask.as_ref());
         self.positions.rotation(x, mask, self.settings.layer.heads)

@@ -4,9 +4,9 @@ use candle_core::Tensor;
 use decalign_core::nn::{Init, Mode, Parameters, linear, softmax};
 use decalign_core::{Error, Result};
 
+use crate::masked_sequence::MaskedSequence;
 use crate::pool::{Pool, Pooling};
 use crate::presence::Presence;
-use crate::stream::Stream;
 
 /// How the vectors of modalities become one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,14 +121,14 @@ impl PooledHead {
     /// ```
     /// use candle_core::{DType, Device, Tensor};
     /// use decalign_core::nn::{Mode, Parameters};
-    /// use decalign_fusion::{HeadSettings, Join, PooledHead, Pooling, Presence, Stream, Task};
+    /// use decalign_fusion::{HeadSettings, Join, PooledHead, Pooling, Presence, MaskedSequence, Task};
     /// let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
     /// let head = PooledHead::new(&parameters, HeadSettings {
     ///     width: 4, modalities: 2, pooling: Pooling::Attention, join: Join::Mean,
     ///     task: Task::Classification { classes: 3 }, dropout: 0.1,
     /// })?;
     /// let stream = |steps: usize| -> candle_core::Result<_> {
-    ///     Ok(Some(Stream::new(Tensor::ones((2, steps, 4), DType::F32, &Device::Cpu)?)))
+    ///     Ok(Some(MaskedSequence::new(Tensor::ones((2, steps, 4), DType::F32, &Device::Cpu)?)))
     /// };
     /// let presence = Presence::new(&Tensor::new(&[[1f32, 1.0], [0.0, 1.0]], &Device::Cpu)?)?;
     /// let logits = head.forward(&[stream(5)?, stream(7)?], &presence, Mode::Inference)?;
@@ -137,7 +137,7 @@ impl PooledHead {
     /// ```
     pub fn forward(
         &self,
-        encoded: &[Option<Stream>],
+        encoded: &[Option<MaskedSequence>],
         presence: &Presence,
         mode: Mode,
     ) -> Result<Tensor> {
@@ -155,7 +155,7 @@ impl PooledHead {
     /// As [`PooledHead::forward`].
     pub fn pool(
         &self,
-        encoded: &[Option<Stream>],
+        encoded: &[Option<MaskedSequence>],
         presence: &Presence,
     ) -> Result<Vec<Option<Tensor>>> {
         for (name, count) in [
@@ -170,7 +170,7 @@ impl PooledHead {
                 return Err(Error::value(name, count, remedy));
             }
         }
-        let one = |(m, (pool, stream)): (usize, (&Pool, &Option<Stream>))| {
+        let one = |(m, (pool, stream)): (usize, (&Pool, &Option<MaskedSequence>))| {
             let Some(stream) = stream else {
                 return Ok(None);
             };

@@ -4,8 +4,9 @@ use candle_core::Tensor;
 use decalign_core::nn::{Init, Mode, Parameters, layer_norm};
 use decalign_core::{Error, Result};
 
-use crate::attention::{AttentionMask, MultiHeadAttention, attention_weights};
+use crate::attention::{MultiHeadAttention, attention_weights};
 use crate::feed_forward::{Activation, feed_forward};
+use crate::mask::AttentionMask;
 use crate::op::residual_norm::residual_norm;
 use crate::op::rotary::rotate;
 

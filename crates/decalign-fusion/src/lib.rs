@@ -1,6 +1,6 @@
 //! Cross-modal attention and transformer encoders for any number of modalities.
 //!
-//! Each modality is a [`Stream`] of steps. An encoder a modality turns it into features of the same length, by
+//! Each modality is a [`MaskedSequence`] of steps. An encoder a modality turns it into features of the same length, by
 //! attending to the steps of all the others:
 //!
 //! ```text
@@ -25,7 +25,7 @@
 //! ```
 //! use candle_core::{DType, Device, Tensor};
 //! use decalign_core::nn::{Mode, Parameters};
-//! use decalign_fusion::{Attention, CrossModalEncoder, Encoder, EncoderSettings, LayerSettings, Stream};
+//! use decalign_fusion::{Attention, CrossModalEncoder, Encoder, EncoderSettings, LayerSettings, MaskedSequence};
 //!
 //! let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
 //! let settings = EncoderSettings::new(2, LayerSettings::new(8, 2));
@@ -35,7 +35,7 @@
 //!     .collect::<Result<_, _>>()?;
 //! let encoder = CrossModalEncoder::new(encoders)?;
 //! let stream = |steps| -> candle_core::Result<_> {
-//!     Ok(Some(Stream::new(Tensor::ones((3, steps, 8), DType::F32, &Device::Cpu)?)))
+//!     Ok(Some(MaskedSequence::new(Tensor::ones((3, steps, 8), DType::F32, &Device::Cpu)?)))
 //! };
 //! let encoded = encoder.forward(&[stream(5)?, stream(9)?], Attention::Cross, Mode::Inference)?;
 //! assert_eq!(encoded[1].as_ref().unwrap().dims(), [3, 9, 8]);
@@ -43,37 +43,36 @@
 //! ```
 
 mod attention;
+mod attention_shape;
 mod cross_modal;
 mod encoder;
 mod feed_forward;
 mod head;
 mod layer;
+mod mask;
+mod masked_sequence;
 mod op;
 mod pool;
 mod position;
 mod presence;
 pub mod reference;
-mod size;
-mod stream;
 
-pub use attention::{
-    AttentionMask, AttentionParts, MultiHeadAttention, attention_weights, dot_product_attention,
-};
+pub use attention::{AttentionParts, MultiHeadAttention, attention_weights, dot_product_attention};
 pub use cross_modal::{Attention, CrossModalEncoder};
 pub use decalign_core::{Error, Result};
 pub use encoder::{Encoder, EncoderSettings};
 pub use feed_forward::Activation;
 pub use head::{HeadSettings, Join, PooledHead, Task};
 pub use layer::{EncoderLayer, LayerParts, LayerSettings, Norm};
-pub use op::context::project_context;
+pub use mask::AttentionMask;
+pub use masked_sequence::MaskedSequence;
 pub use op::gelu::gelu;
-pub use op::projection::project;
+pub use op::projection::{project, project_context};
 pub use op::residual_norm::residual_norm;
 pub use op::rotary::rotate;
 pub use pool::{Pool, Pooling, last_pool, max_pool, mean_pool};
 pub use position::Position;
 pub use presence::Presence;
-pub use stream::Stream;
 
 /// The device programs of this crate, for checks without a device.
 #[doc(hidden)]
@@ -82,12 +81,12 @@ pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
     let mut all = Vec::new();
     for head in [4, 8, 16, 32, 64, 128] {
         for dtype in [F32, F64] {
-            all.extend(op::attention::device::programs(head, dtype)?);
+            all.extend(op::attention::device::scalar::programs(head, dtype)?);
         }
     }
     for head in [16, 64, 128] {
         for dtype in [BF16, F16] {
-            all.extend(op::attention::device::half::programs(head, dtype)?);
+            all.extend(op::attention::device::tensor_core::programs(head, dtype)?);
         }
     }
     for dtype in [F32, F64] {

@@ -4,9 +4,10 @@ use candle_core::{D, DType, Tensor};
 use decalign_core::nn::{Init, Mode, Parameters};
 use decalign_core::{Error, Result};
 
-use crate::attention::{AttentionMask, dot_product_attention};
+use crate::attention::dot_product_attention;
+use crate::mask::AttentionMask;
+use crate::masked_sequence::MaskedSequence;
 use crate::op;
-use crate::stream::Stream;
 
 /// How a sequence becomes a vector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,14 +62,14 @@ impl Pool {
     /// ```
     /// use candle_core::{DType, Device, Tensor};
     /// use decalign_core::nn::Parameters;
-    /// use decalign_fusion::{Pool, Pooling, Stream};
+    /// use decalign_fusion::{Pool, Pooling, MaskedSequence};
     /// let pool = Pool::new(&Parameters::new(1, DType::F32, &Device::Cpu), Pooling::Max, 2)?;
     /// let x = Tensor::new(&[[[1f32, 5.0], [3.0, 4.0], [9.0, 9.0]]], &Device::Cpu)?;
     /// let mask = Tensor::new(&[[1f32, 1.0, 0.0]], &Device::Cpu)?;
-    /// assert_eq!(pool.forward(&Stream::masked(x, mask))?.to_vec2::<f32>()?, [[3.0, 5.0]]);
+    /// assert_eq!(pool.forward(&MaskedSequence::masked(x, mask))?.to_vec2::<f32>()?, [[3.0, 5.0]]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn forward(&self, stream: &Stream) -> Result<Tensor> {
+    pub fn forward(&self, stream: &MaskedSequence) -> Result<Tensor> {
         stream.check(self.width)?;
         let (x, mask) = (&stream.features, stream.mask.as_ref());
         match (&self.query, self.pooling) {

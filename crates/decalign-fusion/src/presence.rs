@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use decalign_core::{Error, Result};
 
-use crate::stream::Stream;
+use crate::masked_sequence::MaskedSequence;
 
 /// Which samples have which modality: (B, M), 0 where one is missing.
 ///
@@ -89,11 +89,11 @@ impl Presence {
     }
 
     /// A stream of modality `m` of which samples that lack it have no step.
-    pub(crate) fn limit(&self, m: usize, stream: &Stream) -> Result<Stream> {
+    pub(crate) fn limit(&self, m: usize, stream: &MaskedSequence) -> Result<MaskedSequence> {
         if self.column(m).is_none() {
             return Ok(stream.clone());
         }
-        Ok(Stream::masked(
+        Ok(MaskedSequence::masked(
             self.keep(m, &stream.features)?,
             self.keep(m, &stream.whole_mask()?)?,
         ))

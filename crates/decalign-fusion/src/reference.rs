@@ -1,13 +1,13 @@
-//! The same operations in plain tensor operations: slow, obvious, differentiable by Candle itself.
+//! The operations of this crate in plain tensor operations: slow, obvious, differentiable by Candle.
 
 use candle_core::{D, DType, Tensor};
 use decalign_core::Result;
 use decalign_core::nn::{self, Mode};
 
-use crate::attention::AttentionMask;
-use crate::size::{AttentionSize, Restriction};
+use crate::attention_shape::AttentionShape;
+use crate::mask::{AttentionMask, Mask};
 
-/// Which of the three projections is that of the keys.
+/// The index of the projection of keys among the three.
 pub(crate) const KEYS: usize = 1;
 
 /// Queries, keys and values, see [`crate::project`].
@@ -95,20 +95,20 @@ fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
         .reshape((b * heads, t, d / heads))?)
 }
 
-/// -inf where a key is not to be seen, (B, 1, L, S), or nothing when all are.
-fn hidden(q: &Tensor, size: AttentionSize, restriction: &Restriction) -> Result<Option<Tensor>> {
-    if !restriction.causal && restriction.key_mask.is_none() {
+/// -inf where a query does not attend to a key, (B, 1, L, S); none if all queries attend to all keys.
+fn hidden(q: &Tensor, shape: AttentionShape, mask: &Mask) -> Result<Option<Tensor>> {
+    if !mask.causal && mask.keys.is_none() {
         return Ok(None);
     }
-    let (b, l, s) = (size.batch, size.queries, size.keys);
-    let mask = match &restriction.key_mask {
-        Some(mask) => mask.to_dtype(DType::F64)?.to_vec2::<f64>()?,
+    let (b, l, s) = (shape.batch, shape.queries, shape.keys);
+    let keys = match &mask.keys {
+        Some(keys) => keys.to_dtype(DType::F64)?.to_vec2::<f64>()?,
         None => vec![vec![1.0; s]; b],
     };
     let mut hidden = Vec::with_capacity(b * l * s);
-    for row in &mask {
+    for row in &keys {
         for i in 0..l {
-            let seen = |j: usize| row[j] != 0.0 && !(restriction.causal && j > i);
+            let seen = |j: usize| row[j] != 0.0 && !(mask.causal && j > i);
             hidden.extend((0..s).map(|j| if seen(j) { 0.0 } else { f64::NEG_INFINITY }));
         }
     }
@@ -116,26 +116,21 @@ fn hidden(q: &Tensor, size: AttentionSize, restriction: &Restriction) -> Result<
     Ok(Some(hidden.to_dtype(q.dtype())?))
 }
 
-/// (B, H, L, S); a row that sees nothing is zeros.
-fn weights(
-    q: &Tensor,
-    k: &Tensor,
-    size: AttentionSize,
-    restriction: &Restriction,
-) -> Result<Tensor> {
-    let (q, k) = (split_heads(q, size.heads)?, split_heads(k, size.heads)?);
-    let scale = 1.0 / (size.head() as f64).sqrt();
+/// (B, H, L, S); the row of a query without keys is zeros.
+fn weights(q: &Tensor, k: &Tensor, shape: AttentionShape, mask: &Mask) -> Result<Tensor> {
+    let (q, k) = (split_heads(q, shape.heads)?, split_heads(k, shape.heads)?);
+    let scale = 1.0 / (shape.head() as f64).sqrt();
     let logits = (q.matmul(&k.t()?.contiguous()?)? * scale)?;
-    let mut logits = logits.reshape((size.batch, size.heads, size.queries, size.keys))?;
-    if let Some(bias) = &restriction.bias {
+    let mut logits = logits.reshape((shape.batch, shape.heads, shape.queries, shape.keys))?;
+    if let Some(bias) = &mask.bias {
         logits = logits.broadcast_add(bias)?;
     }
-    if let Some(hidden) = hidden(&q, size, restriction)? {
-        // Whatever a bias says of a key that is not there.
+    if let Some(hidden) = hidden(&q, shape, mask)? {
+        // The mask overrides the bias of a hidden key.
         let hidden = hidden.broadcast_as(logits.shape())?;
         logits = hidden.eq(0.0)?.where_cond(&logits, &hidden.contiguous()?)?;
     }
-    // Rows without keys: finite logits, then weights times 0.
+    // Rows without keys get finite logits, and weights are multiplied by 0.
     let none = logits.max_keepdim(D::Minus1)?.eq(f64::NEG_INFINITY)?;
     let any = none.eq(0u8)?.to_dtype(logits.dtype())?;
     let none = none.broadcast_as(logits.shape())?;
@@ -153,9 +148,9 @@ pub fn attention_weights(
     heads: usize,
     mask: AttentionMask,
 ) -> Result<Tensor> {
-    let size = AttentionSize::new(q, k, None, heads)?;
-    let restriction = Restriction::new(q, size, mask, (0.0, Mode::Inference))?;
-    weights(q, k, size, &restriction)
+    let shape = AttentionShape::new(q, k, None, heads)?;
+    let mask = Mask::new(q, shape, mask, (0.0, Mode::Inference))?;
+    weights(q, k, shape, &mask)
 }
 
 /// See [`crate::dot_product_attention`].
@@ -170,40 +165,38 @@ pub fn dot_product_attention(
     mask: AttentionMask,
     drop: (f64, Mode),
 ) -> Result<Tensor> {
-    let size = AttentionSize::new(q, k, Some(v), heads)?;
-    attention(q, k, v, size, &Restriction::new(q, size, mask, drop)?)
+    let shape = AttentionShape::new(q, k, Some(v), heads)?;
+    attention([q, k, v], shape, &Mask::new(q, shape, mask, drop)?)
 }
 
-/// Scaled dot-product attention with the weights in memory. A row that sees nothing gives zeros.
+/// Scaled dot-product attention with the weights in memory; a query without keys gives zeros.
 pub(crate) fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    size: AttentionSize,
-    restriction: &Restriction,
+    [q, k, v]: [&Tensor; 3],
+    shape: AttentionShape,
+    mask: &Mask,
 ) -> Result<Tensor> {
-    let (b, h, l, s) = (size.batch, size.heads, size.queries, size.keys);
-    let mut weights = weights(q, k, size, restriction)?.reshape((b * h, l, s))?;
-    if let Some((p, stream)) = restriction.drop {
-        weights = drop_weights(&weights, size, p, stream)?;
+    let (b, h, l, s) = (shape.batch, shape.heads, shape.queries, shape.keys);
+    let mut weights = weights(q, k, shape, mask)?.reshape((b * h, l, s))?;
+    if let Some((p, stream)) = mask.drop {
+        weights = drop_weights(&weights, shape, p, stream)?;
     }
     let out = weights.matmul(&split_heads(v, h)?)?;
     Ok(out
-        .reshape((b, h, l, size.value_head()))?
+        .reshape((b, h, l, shape.value_head()))?
         .transpose(1, 2)?
         .contiguous()?
-        .reshape((b, l, size.value_width))?)
+        .reshape((b, l, shape.value_width))?)
 }
 
-/// Dropout on weights, each sample from its own stream as in the fused operation.
+/// Dropout of weights: each sample draws from its child stream, as in the fused operation.
 fn drop_weights(
     weights: &Tensor,
-    size: AttentionSize,
+    shape: AttentionShape,
     p: f64,
     stream: decalign_core::random::Stream,
 ) -> Result<Tensor> {
-    let n = size.heads * size.queries * size.keys;
-    let mask: Vec<f64> = (0..size.batch as u64)
+    let n = shape.heads * shape.queries * shape.keys;
+    let mask: Vec<f64> = (0..shape.batch as u64)
         .flat_map(|i| nn::dropout_mask::<f64>(n, p, stream.child(i)))
         .collect();
     let mask = Tensor::from_vec(mask, weights.dims(), weights.device())?;

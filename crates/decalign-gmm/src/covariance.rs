@@ -1,15 +1,15 @@
-//! What components may differ in.
+//! The form of the covariances.
 
 /// The form of the covariances of a mixture of K Gaussians in d dimensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Covariance {
-    /// Each component has a matrix of its own, (K, d, d).
+    /// A matrix for each component, (K, d, d).
     Full,
-    /// All components share one matrix, (d, d).
+    /// One matrix for all components, (d, d).
     Tied,
-    /// Each component has a variance a dimension, (K, d).
+    /// A variance for each component and dimension, (K, d).
     Diagonal,
-    /// Each component has one variance, (K).
+    /// One variance for each component, (K).
     Spherical,
 }
 
@@ -24,7 +24,7 @@ impl Covariance {
         }
     }
 
-    /// The free parameters of a mixture: weights, means and covariances.
+    /// The number of free parameters of a mixture: weights, means and covariances.
     ///
     /// ```
     /// use decalign_gmm::Covariance;
@@ -41,7 +41,7 @@ impl Covariance {
         components - 1 + components * width + covariances
     }
 
-    /// Whether a component has a matrix, not only its diagonal.
+    /// Whether covariances are matrices, not diagonals.
     pub(crate) fn is_matrix(self) -> bool {
         matches!(self, Self::Full | Self::Tied)
     }
@@ -50,7 +50,7 @@ impl Covariance {
         self.shape(components, width).iter().product()
     }
 
-    /// The name in files, and of scikit-learn's `covariance_type`.
+    /// The name in files, which is scikit-learn's `covariance_type`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Full => "full",

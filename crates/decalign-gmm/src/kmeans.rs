@@ -1,139 +1,127 @@
-//! Clusters to start from: k-means++ seeds and Lloyd's iteration.
+//! k-means: k-means++ seeds and Lloyd's iteration.
 //!
-//! Distances are in units of each column's standard deviation, so that a start follows the scale of the
-//! data as the fit does.
+//! Each column is divided by its standard deviation, so that the clusters do not depend on the units of the data, as the fit does
+//! not.
 //!
 //! Source: Arthur and Vassilvitskii (2007).
 
+use decalign_core::Real;
 use decalign_core::random::Stream;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
-use decalign_core::{Real, parallel};
 
-use crate::chunk::{BLOCKS, Chunk, ROWS};
 use crate::covariance::Covariance;
-use crate::data::Data;
-use crate::parameters::{Moments, Parameters, Second};
-use crate::pass::{Accumulate, Centres, Distances, Tiles, Work};
+use crate::e_step::{Accumulate, Buffers, Centres, PackedMixture};
+use crate::parameters::MixtureParameters;
+use crate::row_chunk::{BLOCKS, RowChunk};
+use crate::samples::Samples;
+use crate::statistics::{SecondMoment, SufficientStatistics};
 
-/// Sweeps of Lloyd's iteration.
-const SWEEPS: usize = 100;
+/// Most iterations of Lloyd's algorithm.
+const MAX_ITERATIONS: usize = 100;
 
 /// Rows chosen one after the other, each with probability in proportion to its weight times its squared
-/// distance to the rows chosen so far.
+/// distance to the nearest of the rows chosen so far.
 pub(crate) fn seeds<T: Real>(
-    data: &Data<T>,
+    samples: &Samples<T>,
     deviations: &[f64],
     components: usize,
     stream: Stream,
 ) -> Vec<usize> {
     let draws = stream.uniform(components, 0.0, 1.0);
-    let mut nearest = vec![f64::INFINITY; data.rows()];
+    let mut nearest = vec![f64::INFINITY; samples.rows()];
     let mut chosen: Vec<usize> = Vec::new();
     for draw in draws {
         let mass = |i: usize| match chosen.is_empty() {
-            true => data.weight(i),
-            false => data.weight(i) * nearest[i],
+            true => samples.weight(i),
+            false => samples.weight(i) * nearest[i],
         };
-        let total: f64 = (0..data.rows()).map(mass).sum();
-        let row = pick(data.rows(), draw * total, mass);
+        let total: f64 = (0..samples.rows()).map(mass).sum();
+        let row = pick((0..samples.rows()).map(mass), draw * total);
         chosen.push(row);
-        let distances = sweep(data, deviations, &points(data, &[row])).distances;
+        let distances = assign(samples, deviations, &points(samples, &[row])).distances;
         for (nearest, distance) in nearest.iter_mut().zip(distances) {
             *nearest = nearest.min(distance);
         }
-        // Rounding leaves chosen rows a distance that others need not have.
+        // Exactly 0, which rounding would not make it.
         nearest[row] = 0.0;
     }
     chosen
 }
 
-/// The first index at which the running sum of masses passes `target`.
-fn pick(n: usize, target: f64, mass: impl Fn(usize) -> f64) -> usize {
+/// The first index at which the running sum of masses exceeds `target`, else the last with mass.
+pub(crate) fn pick(masses: impl Iterator<Item = f64>, target: f64) -> usize {
     let (mut sum, mut last) = (0.0, 0);
-    for i in 0..n {
-        let m = mass(i);
-        if m > 0.0 {
-            sum += m;
-            last = i;
-            if sum > target {
-                break;
-            }
+    for (i, mass) in masses.enumerate().filter(|(_, mass)| *mass > 0.0) {
+        sum += mass;
+        last = i;
+        if sum > target {
+            break;
         }
     }
     last
 }
 
-/// What a sweep over the data finds.
-struct Sweep {
-    /// Of every sample the nearest point.
+/// The nearest point of every sample.
+struct Clusters {
     labels: Vec<u32>,
-    /// Squared distances to it.
+    /// Squared distances to the nearest point.
     distances: Vec<f64>,
-    /// Of the samples about the points nearest to them.
-    moments: Moments,
+    /// Statistics of the samples about their nearest points.
+    statistics: SufficientStatistics,
 }
 
-/// Looks for the nearest of some points to every sample.
-fn sweep<T: Real>(data: &Data<T>, deviations: &[f64], points: &Parameters) -> Sweep {
+/// Finds the nearest of some points to every sample.
+fn assign<T: Real>(
+    samples: &Samples<T>,
+    deviations: &[f64],
+    points: &MixtureParameters,
+) -> Clusters {
     let reciprocals: Vec<f64> = deviations.iter().map(|v| v.recip()).collect();
-    let tiles = Tiles::<T>::distances(&points.means, &reciprocals);
-    let (d, k, rows) = (data.width, tiles.components, data.rows());
+    let packed = PackedMixture::<T>::of_points(&points.means, &reciprocals);
+    let (d, k) = (samples.width, packed.components);
     let centres = Centres::new(points);
-    let size = crate::pass::job(rows);
-    let parts = parallel::map(rows.div_ceil(size), rows * k * d * 6, |part| {
-        let (mut buffer, mut work) = (None, Work::new(k));
-        let mut out = Sweep::zeros(k, d);
-        for first in (part * size..rows.min((part + 1) * size)).step_by(ROWS) {
-            let chunk = data.chunk(first, &mut buffer);
-            simd::dispatch(Distances {
-                tiles: &tiles,
-                chunk,
-                out: &mut work.cells,
-                scratch: &mut work.scratch,
-            });
+    let none = || Clusters {
+        labels: Vec::new(),
+        distances: Vec::new(),
+        statistics: SufficientStatistics::zeros(k, d, SecondMoment::None),
+    };
+    let jobs = samples.map_chunks(
+        samples.rows() * k * d * 6,
+        || (none(), Buffers::new(k)),
+        |(out, buffers), _, chunk| {
+            packed.log_densities(chunk, buffers);
             simd::dispatch(Nearest {
                 components: k,
                 chunk,
-                cells: &mut work.cells,
-                out: &mut out,
+                cells: &mut buffers.cells,
+                out,
             });
             simd::dispatch(Accumulate {
                 chunk,
-                cells: &work.cells,
+                cells: &buffers.cells,
                 centres: &centres,
-                second: Second::Nothing,
-                scratch: &mut work.scratch,
-                moments: &mut out.moments,
+                second: SecondMoment::None,
+                scratch: &mut buffers.scratch,
+                statistics: &mut out.statistics,
             });
-        }
-        out
-    });
-    let mut all = Sweep::zeros(k, d);
-    for part in parts {
-        all.labels.extend(part.labels);
-        all.distances.extend(part.distances);
-        all.moments.add(&part.moments);
+        },
+    );
+    let mut all = none();
+    for (job, _) in jobs {
+        all.labels.extend(job.labels);
+        all.distances.extend(job.distances);
+        all.statistics.add(&job.statistics);
     }
     all
 }
 
-impl Sweep {
-    fn zeros(components: usize, width: usize) -> Self {
-        Self {
-            labels: Vec::new(),
-            distances: Vec::new(),
-            moments: Moments::zeros(components, width, Second::Nothing),
-        }
-    }
-}
-
-/// Finds the component of largest cell of every sample, the first where several are; cells become the
-/// sample's weight there, and 0 elsewhere.
+/// Finds the component with the largest cell of every sample, the first of equal ones; its cell becomes the sample's weight, the
+/// others 0.
 struct Nearest<'a, T> {
     components: usize,
-    chunk: &'a Chunk<T>,
+    chunk: &'a RowChunk<T>,
     cells: &'a mut [T],
-    out: &'a mut Sweep,
+    out: &'a mut Clusters,
 }
 
 impl<T: Real> Kernel for Nearest<'_, T> {
@@ -176,26 +164,26 @@ impl<T: Real> Kernel for Nearest<'_, T> {
     }
 }
 
-/// The cluster of every sample.
+/// The cluster of every sample by Lloyd's iteration.
 pub(crate) fn labels<T: Real>(
-    data: &Data<T>,
+    samples: &Samples<T>,
     deviations: &[f64],
     components: usize,
     stream: Stream,
 ) -> Vec<u32> {
-    let d = data.width;
-    let rows = seeds(data, deviations, components, stream);
-    let mut centres = points(data, &rows);
+    let d = samples.width;
+    let rows = seeds(samples, deviations, components, stream);
+    let mut centres = points(samples, &rows);
     let mut labels: Vec<u32> = Vec::new();
-    for _ in 0..SWEEPS {
-        let next = sweep(data, deviations, &centres);
+    for _ in 0..MAX_ITERATIONS {
+        let next = assign(samples, deviations, &centres);
         if next.labels == labels {
             break;
         }
         labels = next.labels;
-        let moments = next.moments.s1.chunks_exact(d).zip(&next.moments.s0);
-        for (centre, (s1, s0)) in centres.means.chunks_exact_mut(d).zip(moments) {
-            // A cluster that lost its samples stays where it is.
+        let statistics = next.statistics.s1.chunks_exact(d).zip(&next.statistics.s0);
+        for (centre, (s1, s0)) in centres.means.chunks_exact_mut(d).zip(statistics) {
+            // An empty cluster keeps its centre.
             if *s0 > 0.0 {
                 let each = centre.iter_mut().zip(s1);
                 each.for_each(|(c, s)| *c += s / s0);
@@ -205,9 +193,9 @@ pub(crate) fn labels<T: Real>(
     labels
 }
 
-/// Rows as the means of a mixture of which nothing else counts.
-fn points<T: Real>(data: &Data<T>, rows: &[usize]) -> Parameters {
-    let mut points = Parameters::zeros(Covariance::Spherical, rows.len(), data.width);
-    points.means = rows.iter().flat_map(|i| data.row(*i)).collect();
+/// Rows as the means of a mixture; its weights and covariances are not used.
+fn points<T: Real>(samples: &Samples<T>, rows: &[usize]) -> MixtureParameters {
+    let mut points = MixtureParameters::zeros(Covariance::Spherical, rows.len(), samples.width);
+    points.means = rows.iter().flat_map(|i| samples.row(*i)).collect();
     points
 }

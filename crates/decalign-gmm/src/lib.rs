@@ -4,9 +4,8 @@
 //! p(x) = sum_k pi_k N(x | mu_k, Sigma_k)
 //! ```
 //!
-//! [`Em`] fits the mixture to data, a batch of data sets in one call, with sample weights; a [`Fit`] holds
-//! the [`Mixture`] and says how the fit ended. Bad input and singular covariances are errors with the numbers,
-//! never NaN.
+//! [`Em`] fits the mixture to data, with sample weights, or to a batch of data sets in one call. The result is a [`Fit`]: the
+//! [`Mixture`], and how the iterations ended. Invalid input and singular covariances are errors that name the value, never NaN.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -21,25 +20,34 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Next, [`Em`] lists the settings and [`Mixture`] what a fitted mixture computes.
+//!
 //! | item | what it is |
 //! |---|---|
 //! | [`Em`] | the settings of a fit, and `fit` |
-//! | [`Covariance`], [`Start`], [`Dead`] | what covariances look like, where a fit starts, what becomes of components without samples |
-//! | [`Fit`], [`End`], [`Stop`] | the mixture, its log-likelihoods, why the fit ended |
-//! | [`Mixture`] | densities, responsibilities, criteria, samples, marginals, missing values, files |
+//! | [`Covariance`], [`Initialization`], [`EmptyComponent`] | the form of the covariances, the initial mixture, the treatment of empty components |
+//! | [`Fit`], [`Convergence`], [`StoppingReason`] | the mixture, its log-likelihoods, why the iterations ended |
+//! | [`Mixture`] | densities, responsibilities, information criteria, samples, marginals, imputation, files |
 //! | [`Gradient`], [`ImplicitSolve`] | gradients through a fit, and how well they are determined |
-//! | [`OnlineEm`] | mini-batches, for data that does not fit or does not end |
-//! | [`UnrolledEm`] | the DecAlign release's fit, number for number |
-//! | [`mod@reference`] | the same in plain tensor operations |
+//! | [`OnlineEm`] | mini-batches, for data that does not fit into memory or does not end |
+//! | [`UnrolledEm`] | the fixed number of steps of the public DecAlign code, number for number |
+//! | [`mod@reference`] | the same mathematics in plain tensor operations |
 //!
-//! Data may lie on a device: [`UnrolledEm`] fits there in one launch; [`Em`] with diagonal or spherical covariances passes over the
-//! data there and finds starts and gradients on the host.
+//! # Devices
+//!
+//! | operation | CPU | CUDA, Metal |
+//! |---|---|---|
+//! | [`UnrolledEm`], forward and backward | fused loops | one kernel launch each (up to 32 components; plain tensor operations above) |
+//! | E-steps of [`Em`], diagonal and spherical | fused loops | kernels, if K and d fit the registers (K d up to 4096 in f32); the host otherwise |
+//! | [`Em`] otherwise: initialisation, M-step, gradients, full and tied covariances | fused loops | on the host; results return to the device |
+//! | densities of [`Mixture`], with gradients | fused loops | on the host; results return to the device |
+//! | [`OnlineEm`], samples, marginals, conditionals, imputation | host | CPU tensors only |
 //!
 //! # Which gradient
 //!
 //! A few steps carry the gradient of those steps, which is not that of the fit. Relative errors against the
 //! implicit gradient, and the spectral radius of a step at the fixed point (the rate at which EM converges), by
-//! how far two components of deviation 1 lie apart:
+//! the distance of two components of deviation 1:
 //!
 //! | separation | spectral radius | five unrolled steps | one step |
 //! |---|---|---|---|
@@ -57,26 +65,34 @@
 //! Sources: Dempster, Laird and Rubin (1977) for EM; Cappé and Moulines (2009) for its online form; DecAlign
 //! (ICLR 2026) for prototypes.
 
-mod chunk;
+// What is fitted.
 mod covariance;
-mod data;
-mod fit;
-mod frame;
-mod kmeans;
-mod maximise;
 mod mixture;
-mod online;
 mod parameters;
-mod pass;
+// The samples, as the loops read them.
+mod row_chunk;
+mod samples;
+mod standardization;
+// EM, step by step.
+mod e_step;
+mod fit;
+mod kmeans;
+mod m_step;
+mod online;
+mod statistics;
+// The public DecAlign code, and plain tensor operations.
 pub mod reference;
-mod release;
+mod upstream;
 
+pub use candle_core;
 pub use covariance::Covariance;
-pub use decalign_core::{Error, Result};
-pub use fit::{Dead, Em, End, Fit, Gradient, ImplicitSolve, Start, Stop};
+pub use decalign_core::{Error, ErrorKind, Result};
+pub use fit::{
+    Convergence, Em, EmptyComponent, Fit, Gradient, ImplicitSolve, Initialization, StoppingReason,
+};
 pub use mixture::Mixture;
 pub use online::OnlineEm;
-pub use release::{MASS_FLOOR, UnrolledEm, UnrolledFit, WEIGHT_FLOOR};
+pub use upstream::{MASS_FLOOR, UnrolledEm, UnrolledFit, WEIGHT_FLOOR};
 
 /// The device programs of this crate, for checks without a device.
 #[doc(hidden)]
@@ -84,9 +100,9 @@ pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
     use candle_core::DType::{F32, F64};
     let mut all = Vec::new();
     for dtype in [F32, F64] {
-        all.push(release::device::program(dtype)?);
-        all.push(pass::device::program(32, 64, false, dtype)?);
-        all.push(pass::device::program(6, 40, true, dtype)?);
+        all.push(upstream::device::program(dtype)?);
+        all.push(e_step::device::program(32, 64, false, dtype)?);
+        all.push(e_step::device::program(6, 40, true, dtype)?);
     }
     Ok(all)
 }

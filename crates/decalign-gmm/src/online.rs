@@ -1,27 +1,28 @@
-//! Mini-batches: for data that does not fit into memory, or does not end.
+//! Online EM: one mini-batch at a time, for data that does not fit into memory or does not end.
 
 use candle_core::Tensor;
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
 use crate::covariance::Covariance;
-use crate::data::{Data, Shape, check_finite};
-use crate::fit::weights_of;
-use crate::frame::Frame;
-use crate::maximise::Step;
+use crate::e_step::{self, PackedMixture};
+use crate::fit::not_negative;
+use crate::m_step::MStep;
 use crate::mixture::Mixture;
-use crate::parameters::{Moments, Parameters, Second};
-use crate::pass::{self, Tiles};
+use crate::parameters::MixtureParameters;
+use crate::samples::{SampleShape, Samples, check_finite, read_weights};
+use crate::standardization::Standardization;
+use crate::statistics::{SecondMoment, SufficientStatistics};
 
-/// Expectation maximisation a batch at a time.
+/// Expectation maximisation on mini-batches.
 ///
-/// Sufficient statistics are running averages, with steps that fall by a stated schedule:
+/// Sufficient statistics are running averages with decreasing step sizes:
 ///
 /// ```text
 /// s_t = (1 - eta_t) s_{t-1} + eta_t s(batch),   eta_t = (t + t0)^-kappa,   t = 1, 2, ...
 /// ```
 ///
-/// and the mixture is the maximisation of `s_t`. With kappa in (1/2, 1] it converges to a stationary point of
-/// the expected log-likelihood. Nothing carries gradients.
+/// and the mixture is the M-step of `s_t`. With kappa in (1/2, 1] it converges to a stationary point of
+/// the expected log-likelihood. Results carry no gradients.
 ///
 /// Source: Cappé and Moulines (2009), on-line expectation-maximization for latent data models.
 ///
@@ -37,20 +38,20 @@ use crate::pass::{self, Tiles};
 #[derive(Clone, Debug)]
 pub struct OnlineEm {
     mixture: Mixture,
-    numbers: Parameters,
-    statistics: Statistics,
+    parameters: MixtureParameters,
+    averages: RunningAverages,
     exponent: f64,
     delay: f64,
     regularisation: f64,
     steps: usize,
 }
 
-/// Averages a sample, a component each: mass, and mean and scatter of it.
+/// Running averages a sample for each component: mass, and mean and scatter of that mass.
 #[derive(Clone, Debug)]
-struct Statistics {
+struct RunningAverages {
     mass: Vec<f64>,
     means: Vec<f64>,
-    /// Matrices or diagonals, a unit of mass.
+    /// Matrices or diagonals, divided by the mass.
     scatter: Vec<f64>,
 }
 
@@ -60,20 +61,20 @@ impl OnlineEm {
     /// # Errors
     /// When the mixture is a batch of mixtures.
     pub fn new(start: &Mixture) -> Result<Self> {
-        let numbers = start.single()?;
-        let matrices = (0..numbers.components()).flat_map(|k| match numbers.kind {
-            Covariance::Tied => numbers.matrix(0),
-            _ => numbers.matrix(k),
+        let parameters = start.single()?;
+        let matrices = (0..parameters.components()).flat_map(|k| match parameters.kind {
+            Covariance::Tied => parameters.matrix(0),
+            _ => parameters.matrix(k),
         });
-        let statistics = Statistics {
-            mass: numbers.weights.clone(),
-            means: numbers.means.clone(),
+        let averages = RunningAverages {
+            mass: parameters.weights.clone(),
+            means: parameters.means.clone(),
             scatter: matrices.collect(),
         };
         Ok(Self {
             mixture: start.detach(),
-            numbers,
-            statistics,
+            parameters,
+            averages,
             exponent: 0.6,
             delay: 1.0,
             regularisation: 1e-6,
@@ -90,13 +91,7 @@ impl OnlineEm {
             let remedy = "must be above 1/2 and at most 1, or it does not converge";
             return Err(Error::value("exponent", exponent, remedy));
         }
-        if !(delay >= 0.0 && delay.is_finite()) {
-            return Err(Error::value(
-                "delay",
-                delay,
-                "must be finite and not negative",
-            ));
-        }
+        not_negative("delay", delay)?;
         Ok(Self {
             exponent,
             delay,
@@ -109,10 +104,7 @@ impl OnlineEm {
     /// # Errors
     /// When it is negative or not finite.
     pub fn regularisation(self, regularisation: f64) -> Result<Self> {
-        if !(regularisation >= 0.0 && regularisation.is_finite()) {
-            let remedy = "must be finite and not negative";
-            return Err(Error::value("regularisation", regularisation, remedy));
-        }
+        not_negative("regularisation", regularisation)?;
         Ok(Self {
             regularisation,
             ..self
@@ -129,16 +121,16 @@ impl OnlineEm {
         self.steps
     }
 
-    /// Takes in a batch; returns its mean log-likelihood under the mixture before.
+    /// Updates the mixture with a batch; returns the mean log-likelihood of the batch under the mixture before the update.
     ///
     /// # Shapes
     /// `x` (n, d) of the mixture's type; n may differ from batch to batch.
     ///
     /// # Errors
     /// When the shape or type does not fit, a number is not finite, or a covariance becomes singular; the
-    /// mixture is as it was then.
+    /// mixture is unchanged then.
     pub fn update(&mut self, x: &Tensor) -> Result<f64> {
-        self.take(x, None)
+        self.update_with(x, None)
     }
 
     /// As [`OnlineEm::update`], each sample counted `weights` times, (n).
@@ -146,73 +138,77 @@ impl OnlineEm {
     /// # Errors
     /// As [`OnlineEm::update`], and when a weight is negative or not finite, or all are 0.
     pub fn update_weighted(&mut self, x: &Tensor, weights: &Tensor) -> Result<f64> {
-        self.take(x, Some(weights))
+        self.update_with(x, Some(weights))
     }
 
-    fn take(&mut self, x: &Tensor, weights: Option<&Tensor>) -> Result<f64> {
-        let shape = Shape::of(x)?;
+    fn update_with(&mut self, x: &Tensor, weights: Option<&Tensor>) -> Result<f64> {
+        let shape = SampleShape::of(x)?;
         let dtype = self.mixture.means().dtype();
-        if shape.batch.is_some() || shape.width != self.numbers.width || x.dtype() != dtype {
-            let expected = format!("shape (n, {}) of {dtype:?}", self.numbers.width);
+        if shape.batch.is_some() || shape.width != self.parameters.width || x.dtype() != dtype {
+            let expected = format!("shape (n, {}) of {dtype:?}", self.parameters.width);
             return Err(Error::tensor("data", expected, (x.shape(), x.dtype())));
         }
         with_real!("data", x, T => {
-            let given = weights.map(|w| weights_of::<T>(w, x, &[shape.rows])).transpose()?;
-            let numbers = Elements::<T>::new(x)?;
-            check_finite("data", &numbers, shape.width)?;
-            let frame = Frame::<T>::of_mixture(&self.numbers);
-            let data = Data::new(&numbers, shape.width, frame, given.as_deref());
-            self.step(&data)
+            let given = weights.map(|w| read_weights::<T>(w, x, &[shape.rows])).transpose()?;
+            let values = Elements::<T>::new(x)?;
+            check_finite("data", &values, shape.width)?;
+            let standardization = Standardization::<T>::of_mixture(&self.parameters);
+            let samples = Samples::new(&values, shape.width, standardization, given.as_deref());
+            self.step(&samples)
         })
     }
 
-    fn step<T: Real>(&mut self, data: &Data<T>) -> Result<f64> {
-        let frame = &data.frame;
-        let before = frame.enter(&self.numbers);
-        let second = if before.kind.is_matrix() {
-            Second::Matrix
-        } else {
-            Second::Diagonal
-        };
-        let tiles = Tiles::<T>::of(&before)?;
-        let totals = pass::expect(data, &before, &tiles, Some(second));
+    fn step<T: Real>(&mut self, samples: &Samples<T>) -> Result<f64> {
+        let standardization = &samples.standardization;
+        let before = standardization.standardize(&self.parameters);
+        let packed = PackedMixture::<T>::of(&before)?;
+        let second = SecondMoment::of(before.kind);
+        let sums = e_step::e_step(samples, &before, &packed, Some(second));
         let eta = (self.steps as f64 + 1.0 + self.delay).powf(-self.exponent);
-        let statistics = self.statistics.entered(frame, &before);
-        let statistics = statistics.mixed(eta, &before, &totals.moments, data.total);
-        let floor = frame.floor(self.regularisation);
-        let step = Step {
+        let averages = self
+            .averages
+            .map(&before, |p| standardization.standardize(p));
+        let averages = averages.updated(eta, &before, &sums.statistics, samples.total);
+        let regularisation = standardization.variance(self.regularisation);
+        let step = MStep {
             before: &before,
             total: 1.0,
-            floor: &floor,
-            least: 0.0,
+            regularisation: &regularisation,
+            least_mass: 0.0,
             scatter: None,
         };
-        let after = step.maximise(&statistics.moments(&before));
-        Tiles::<T>::of(&after)?;
-        let numbers = frame.leave(&after);
-        self.mixture = Mixture::of_parameters(&numbers, self.mixture.means().dtype())?;
-        self.statistics = statistics.left(frame, &before);
-        self.numbers = numbers;
+        let after = step.maximise(&averages.statistics(&before));
+        PackedMixture::<T>::of(&after)?;
+        let parameters = standardization.restore(&after);
+        self.mixture = Mixture::of_parameters(&parameters, self.mixture.means().dtype())?;
+        self.averages = averages.map(&before, |p| standardization.restore(p));
+        self.parameters = parameters;
         self.steps += 1;
-        Ok(totals.log_likelihood / data.total + frame.log_volume())
+        Ok(sums.log_likelihood / samples.total + standardization.log_volume())
     }
 }
 
-impl Statistics {
-    /// Weighted averages of two sets of means and scatters: within plus between.
-    fn mixed(&self, eta: f64, centres: &Parameters, new: &Moments, total: f64) -> Self {
+impl RunningAverages {
+    /// Averages with those of a batch: means, and within plus between scatter.
+    fn updated(
+        &self,
+        eta: f64,
+        centres: &MixtureParameters,
+        batch: &SufficientStatistics,
+        total: f64,
+    ) -> Self {
         let (k, d) = (self.mass.len(), centres.width);
         let size = self.scatter.len() / k;
         let mut out = self.clone();
         for k in 0..k {
-            let fresh = eta * new.s0[k] / total;
+            let added = eta * batch.s0[k] / total;
             let kept = (1.0 - eta) * self.mass[k];
-            out.mass[k] = kept + fresh;
-            if new.s0[k] <= 0.0 || out.mass[k] <= 0.0 {
+            out.mass[k] = kept + added;
+            if batch.s0[k] <= 0.0 || out.mass[k] <= 0.0 {
                 continue;
             }
-            let (a, b) = (kept / out.mass[k], fresh / out.mass[k]);
-            let moved = |j: usize| new.s1[k * d + j] / new.s0[k];
+            let (a, b) = (kept / out.mass[k], added / out.mass[k]);
+            let moved = |j: usize| batch.s1[k * d + j] / batch.s0[k];
             let mean = |j: usize| centres.means[k * d + j] + moved(j);
             let apart: Vec<f64> = (0..d).map(|j| mean(j) - self.means[k * d + j]).collect();
             let means = out.means[k * d..].iter_mut().zip(&apart);
@@ -223,7 +219,7 @@ impl Statistics {
                 } else {
                     (at / d, at % d)
                 };
-                let own = new.s2[k * size + at] / new.s0[k] - moved(i) * moved(j);
+                let own = batch.s2[k * size + at] / batch.s0[k] - moved(i) * moved(j);
                 let scatter = &mut out.scatter[k * size + at];
                 *scatter = a * *scatter + b * own + a * b * apart[i] * apart[j];
             }
@@ -231,11 +227,11 @@ impl Statistics {
         out
     }
 
-    /// As moments about the means of `centres`.
-    fn moments(&self, centres: &Parameters) -> Moments {
+    /// The statistics about the means of `centres`.
+    fn statistics(&self, centres: &MixtureParameters) -> SufficientStatistics {
         let (k, d) = (self.mass.len(), centres.width);
         let size = self.scatter.len() / k;
-        let mut out = Moments {
+        let mut out = SufficientStatistics {
             s0: self.mass.clone(),
             s1: vec![0.0; k * d],
             s2: vec![0.0; k * size],
@@ -258,22 +254,18 @@ impl Statistics {
         out
     }
 
-    fn entered<T: Real>(&self, frame: &Frame<T>, like: &Parameters) -> Self {
-        self.through(like, |p| frame.enter(p))
-    }
-
-    fn left<T: Real>(&self, frame: &Frame<T>, like: &Parameters) -> Self {
-        self.through(like, |p| frame.leave(p))
-    }
-
-    /// Through a change of coordinates, as a mixture with a covariance a component.
-    fn through(&self, like: &Parameters, f: impl Fn(&Parameters) -> Parameters) -> Self {
+    /// Under a change of coordinates, as a mixture with one covariance for each component.
+    fn map(
+        &self,
+        like: &MixtureParameters,
+        f: impl Fn(&MixtureParameters) -> MixtureParameters,
+    ) -> Self {
         let kind = if like.kind.is_matrix() {
             Covariance::Full
         } else {
             Covariance::Diagonal
         };
-        let out = f(&Parameters {
+        let out = f(&MixtureParameters {
             kind,
             width: like.width,
             weights: self.mass.clone(),

@@ -1,4 +1,4 @@
-//! The numbers of a mixture, and what a step of EM makes of moments. All in f64: there are few.
+//! The parameters of a mixture and the factors of its covariances. They are few, so they are kept in f64.
 
 use decalign_core::{Error, Result, cholesky};
 
@@ -6,7 +6,7 @@ use crate::covariance::Covariance;
 
 /// Weights, means and covariances; also gradients with respect to them.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Parameters {
+pub(crate) struct MixtureParameters {
     pub(crate) kind: Covariance,
     pub(crate) width: usize,
     pub(crate) weights: Vec<f64>,
@@ -16,7 +16,7 @@ pub(crate) struct Parameters {
     pub(crate) covariances: Vec<f64>,
 }
 
-/// What densities are computed from.
+/// Inverse factors of the covariances, from which densities are computed.
 pub(crate) struct Factors {
     /// `L^-1` of a matrix a component (one if tied), or a reciprocal deviation a dimension.
     pub(crate) inverse: Vec<f64>,
@@ -24,7 +24,7 @@ pub(crate) struct Factors {
     pub(crate) log_determinants: Vec<f64>,
 }
 
-impl Parameters {
+impl MixtureParameters {
     pub(crate) fn zeros(kind: Covariance, components: usize, width: usize) -> Self {
         Self {
             kind,
@@ -39,7 +39,7 @@ impl Parameters {
         self.weights.len()
     }
 
-    /// The numbers one after the other.
+    /// Weights, means and covariances.
     pub(crate) fn parts(&self) -> [&[f64]; 3] {
         [&self.weights, &self.means, &self.covariances]
     }
@@ -70,7 +70,7 @@ impl Parameters {
         }
     }
 
-    /// The matrix of a component, symmetrised; of the diagonal forms its diagonal.
+    /// The symmetrised covariance matrix of a component, or its diagonal for the diagonal forms.
     pub(crate) fn matrix(&self, k: usize) -> Vec<f64> {
         let d = self.width;
         match self.kind {
@@ -81,7 +81,7 @@ impl Parameters {
         }
     }
 
-    /// Replaces the covariance of a component; the tied one, of all.
+    /// Replaces the covariance of a component; a tied covariance is that of all components.
     pub(crate) fn set_matrix(&mut self, k: usize, from: &[f64]) {
         let d = self.width;
         match self.kind {
@@ -92,7 +92,7 @@ impl Parameters {
         }
     }
 
-    /// How many different covariances there are.
+    /// The number of distinct covariances.
     pub(crate) fn matrices(&self) -> usize {
         match self.kind {
             Covariance::Tied => 1,
@@ -100,8 +100,8 @@ impl Parameters {
         }
     }
 
-    /// Factors of the covariances. Coordinates are of size 1: a variance within the rounding of squares
-    /// is none. `epsilon` is that of the data's type.
+    /// Factors of the covariances. Standardised data has size 1, so a variance within the rounding of squares counts as 0;
+    /// `epsilon` is that of the data's type.
     pub(crate) fn factors(&self, epsilon: f64) -> Result<Factors> {
         let d = self.width;
         let mut factors = Factors {
@@ -165,59 +165,4 @@ pub(crate) fn symmetric(a: &[f64], d: usize) -> Vec<f64> {
     (0..d * d)
         .map(|at| 0.5 * (a[at] + a[at % d * d + at / d]))
         .collect()
-}
-
-/// Weighted sums over samples, about a centre a component.
-///
-/// ```text
-/// s0 = sum c,  s1 = sum c (x - m),  s2 = sum c (x - m)(x - m)^T
-/// ```
-#[derive(Clone, Debug)]
-pub(crate) struct Moments {
-    pub(crate) s0: Vec<f64>,
-    /// (K, d).
-    pub(crate) s1: Vec<f64>,
-    /// (K, d), or (K, d, d) of which the lower triangle counts; empty where it was not asked for.
-    pub(crate) s2: Vec<f64>,
-}
-
-impl Moments {
-    pub(crate) fn zeros(components: usize, width: usize, second: Second) -> Self {
-        let size = match second {
-            Second::Matrix => components * width * width,
-            Second::Diagonal => components * width,
-            Second::Nothing => 0,
-        };
-        Self {
-            s0: vec![0.0; components],
-            s1: vec![0.0; components * width],
-            s2: vec![0.0; size],
-        }
-    }
-
-    pub(crate) fn add(&mut self, other: &Self) {
-        let to = [&mut self.s0, &mut self.s1, &mut self.s2];
-        for (to, from) in to.into_iter().zip([&other.s0, &other.s1, &other.s2]) {
-            to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
-        }
-    }
-
-    /// Copies lower triangles to upper ones.
-    pub(crate) fn fill_upper(&mut self, d: usize) {
-        for matrix in self.s2.chunks_exact_mut(d * d) {
-            for i in 0..d {
-                for j in 0..i {
-                    matrix[j * d + i] = matrix[i * d + j];
-                }
-            }
-        }
-    }
-}
-
-/// Which second moments are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Second {
-    Matrix,
-    Diagonal,
-    Nothing,
 }

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use common::*;
 use decalign_core::Result;
 use decalign_core::random::Stream;
-use decalign_gmm::{Covariance, Dead, Em, Mixture, Start, Stop};
+use decalign_gmm::{Covariance, Em, EmptyComponent, Initialization, Mixture, StoppingReason};
 use proptest::prelude::*;
 
 fn em(k: usize, kind: Covariance) -> Em {
@@ -29,7 +29,7 @@ fn irises() -> Result<()> {
         let starts = if seed == 0 { 10 } else { 1 };
         let fit = em(3, kind).n_init(starts)?.seed(seed).fit(&iris())?;
         assert!(fit.converged());
-        let got = 150.0 * fit.ends[0].log_likelihood();
+        let got = 150.0 * fit.convergence()[0].log_likelihood();
         assert!((got - log_likelihood).abs() < 1e-4, "{kind:?}: {got}");
         assert!((number(&fit.mixture.bic(&iris())?) - bic).abs() < 1e-4);
         let parameters = kind.parameters(3, 4) as f64;
@@ -37,7 +37,7 @@ fn irises() -> Result<()> {
         assert!((number(&fit.mixture.aic(&iris())?) - aic).abs() < 2e-4);
     }
     let best = em(3, Covariance::Diagonal).n_init(10)?.fit(&iris())?;
-    assert!((150.0 * best.ends[0].log_likelihood() + 306.86046).abs() < 1e-4);
+    assert!((150.0 * best.convergence()[0].log_likelihood() + 306.86046).abs() < 1e-4);
     Ok(())
 }
 
@@ -49,17 +49,17 @@ proptest! {
     ) {
         let n = 60;
         let x = groups(n / 4, 4, width, 3.0, seed);
-        let starts = [Start::KMeans, Start::KMeansPlusPlus, Start::Random, Start::EvenRows];
+        let starts = [Initialization::KMeans, Initialization::KMeansPlusPlus, Initialization::Random, Initialization::EvenRows];
         let weights = Tensor::from_vec(Stream::new(1, seed).uniform(n, 0.0, 2.0), n, &Device::Cpu).unwrap();
-        let em = em(k, KINDS[kind]).start(starts[seed as usize % 4].clone()).max_iterations(50);
+        let em = em(k, KINDS[kind]).initialization(starts[seed as usize % 4].clone()).max_iterations(50);
         let fit = if weighted { em.fit_weighted(&x, &weights) } else { em.fit(&x) };
         // Small groups may collapse, which is an error and no fall.
         if let Ok(fit) = fit {
-            let levels = &fit.ends[0].log_likelihoods;
+            let levels = &fit.convergence()[0].log_likelihoods;
             for pair in levels.windows(2) {
                 prop_assert!(pair[1] >= pair[0] - 1e-12 * pair[0].abs().max(1.0), "{levels:?}");
             }
-            prop_assert_eq!(levels.len(), fit.ends[0].iterations + 1);
+            prop_assert_eq!(levels.len(), fit.convergence()[0].iterations + 1);
             let total: f64 = numbers(fit.mixture.weights()).iter().sum();
             prop_assert!((total - 1.0).abs() < 1e-12);
             for row in fit.mixture.responsibilities(&x).unwrap().to_vec2::<f64>().unwrap() {
@@ -122,7 +122,7 @@ fn random_starts_are_soft() -> Result<()> {
     let (n, k) = (100, 3);
     let x = groups(n / 2, 2, 2, 5.0, 12);
     let start = Em::new(k, Covariance::Diagonal)?
-        .start(Start::Random)
+        .initialization(Initialization::Random)
         .seed(4);
     let fit = start.max_iterations(0).fit(&x)?;
     // Uniform numbers divided by their sum, of the fit's own stream.
@@ -147,11 +147,14 @@ fn order_and_labels_do_not_matter() -> Result<()> {
     let order: Vec<u32> = (0..60).map(|i| (i * 7 % 60) as u32).collect();
     let turned = x.index_select(&Tensor::new(order, &Device::Cpu)?, 0)?;
     for kind in KINDS {
-        let start = |rows: [usize; 3]| Start::Rows(rows.to_vec());
-        let a = em(3, kind).start(start([0, 20, 40])).fit(&x)?.mixture;
+        let start = |rows: [usize; 3]| Initialization::Rows(rows.to_vec());
+        let a = em(3, kind)
+            .initialization(start([0, 20, 40]))
+            .fit(&x)?
+            .mixture;
         // Row i of the other order is row 7 i of this one; and labels turn.
         let place = |row: usize| (0..60).find(|i| i * 7 % 60 == row).unwrap();
-        let b = em(3, kind).start(start([place(20), place(40), place(0)]));
+        let b = em(3, kind).initialization(start([place(20), place(40), place(0)]));
         let b = b.fit(&turned)?.mixture;
         let back = Tensor::new(&[2u32, 0, 1], &Device::Cpu)?;
         assert!(off(&b.means().index_select(&back, 0)?, a.means()) < 1e-6);
@@ -181,8 +184,8 @@ fn scale_and_place_do_not_matter() -> Result<()> {
             );
             let covariances = (mixture.covariances() / (factor * factor))?;
             assert!(off(&covariances, want.mixture.covariances()) < 1e-6);
-            let level = got.ends[0].log_likelihood() + 2.0 * f64::ln(factor);
-            assert!((level - want.ends[0].log_likelihood()).abs() < 1e-9);
+            let level = got.convergence()[0].log_likelihood() + 2.0 * f64::ln(factor);
+            assert!((level - want.convergence()[0].log_likelihood()).abs() < 1e-9);
         }
     }
     Ok(())
@@ -232,14 +235,17 @@ fn a_weight_of_two_is_a_sample_twice() -> Result<()> {
     weights.extend([0.0; 3]);
     let weights = tensor(&weights, &[33]);
     for kind in KINDS {
-        let em = em(2, kind).start(Start::Rows(vec![0, 29]));
+        let em = em(2, kind).initialization(Initialization::Rows(vec![0, 29]));
         let want = em.fit(&doubled)?;
         let got = em.fit_weighted(&with_more, &weights)?;
         same(&got.mixture, &want.mixture, 1e-6);
         // Only proportions count.
         let more = em.fit_weighted(&with_more, &(&weights * 1e-12)?)?;
         same(&more.mixture, &got.mixture, 1e-6);
-        assert!((got.ends[0].log_likelihood() - want.ends[0].log_likelihood()).abs() < 1e-9);
+        assert!(
+            (got.convergence()[0].log_likelihood() - want.convergence()[0].log_likelihood()).abs()
+                < 1e-9
+        );
     }
     Ok(())
 }
@@ -251,12 +257,12 @@ fn a_batch_is_a_loop() -> Result<()> {
     let weights = (normal(&[3, 40], 1).sqr()? + 0.1)?;
     for kind in KINDS {
         let batch = em(2, kind).fit_weighted(&x, &weights)?;
-        assert_eq!(batch.ends.len(), 3);
+        assert_eq!(batch.convergence().len(), 3);
         let logs = batch.mixture.log_densities(&x)?;
         for (i, problem) in problems.iter().enumerate() {
             let one = em(2, kind).fit_weighted(problem, &weights.get(i)?)?;
             same(&batch.mixture.get(i)?, &one.mixture, 0.0);
-            assert_eq!(batch.ends[i], one.ends[0]);
+            assert_eq!(batch.convergence()[i], one.convergence()[0]);
             assert_eq!(
                 numbers(&logs.get(i)?),
                 numbers(&one.mixture.log_densities(problem)?)
@@ -308,16 +314,20 @@ fn a_warm_start_stands_still() -> Result<()> {
     let x = groups(30, 3, 2, 4.0, 31);
     for kind in KINDS {
         let fit = em(3, kind).fit(&x)?;
-        let warm = em(3, kind).start(Start::Mixture(Box::new(fit.mixture.clone())));
+        let warm =
+            em(3, kind).initialization(Initialization::Mixture(Box::new(fit.mixture.clone())));
         let again = warm.clone().tolerance(1e-9)?.fit(&x)?;
         assert_eq!(
-            (again.ends[0].iterations, again.ends[0].stop),
-            (1, Stop::Tolerance)
+            (
+                again.convergence()[0].iterations,
+                again.convergence()[0].reason
+            ),
+            (1, StoppingReason::Tolerance)
         );
         same(&again.mixture, &fit.mixture, 1e-4);
         let none = warm.max_iterations(0).fit(&x)?;
         same(&none.mixture, &fit.mixture, 1e-12);
-        assert_eq!(none.ends[0].stop, Stop::MaxIterations);
+        assert_eq!(none.convergence()[0].reason, StoppingReason::MaxIterations);
     }
     Ok(())
 }
@@ -327,12 +337,12 @@ fn n_init_keeps_the_best() -> Result<()> {
     let x = groups(20, 5, 2, 4.0, 32);
     let one = |starts| {
         em(5, Covariance::Spherical)
-            .start(Start::Random)
+            .initialization(Initialization::Random)
             .n_init(starts)
             .unwrap()
     };
     let levels: Vec<f64> = (1..6)
-        .map(|n| one(n).fit(&x).unwrap().ends[0].log_likelihood())
+        .map(|n| one(n).fit(&x).unwrap().convergence()[0].log_likelihood())
         .collect();
     assert!(
         levels.windows(2).all(|pair| pair[1] >= pair[0]),
@@ -352,19 +362,22 @@ fn dead_components_are_reported_or_moved() -> Result<()> {
         &tensor(&[6.0, 0.0, 0.0, 6.0, 900.0, 900.0], &[3, 2]),
         &tensor(&[1.0; 6], &[3, 2]),
     )?;
-    let em = em(3, Covariance::Diagonal).start(Start::Mixture(Box::new(start)));
+    let em = em(3, Covariance::Diagonal).initialization(Initialization::Mixture(Box::new(start)));
     let fit = em.fit(&x)?;
-    assert_eq!(fit.ends[0].dead, [2]);
+    assert_eq!(fit.convergence()[0].empty_components, [2]);
     assert_eq!(fit.mixture.weights().to_vec1::<f64>()?[2], 0.0);
     assert!(
         numbers(&fit.mixture.log_density(&x)?)
             .iter()
             .all(|v| v.is_finite())
     );
-    let moved = em.dead(Dead::Reseed).max_iterations(8).fit(&x)?;
-    assert!(moved.ends[0].dead.is_empty());
+    let moved = em
+        .empty_components(EmptyComponent::Reseed)
+        .max_iterations(8)
+        .fit(&x)?;
+    assert!(moved.convergence()[0].empty_components.is_empty());
     assert!(moved.mixture.weights().to_vec1::<f64>()?[2] > 0.01);
-    assert!(moved.ends[0].log_likelihood() > fit.ends[0].log_likelihood());
+    assert!(moved.convergence()[0].log_likelihood() > fit.convergence()[0].log_likelihood());
     Ok(())
 }
 
@@ -406,7 +419,12 @@ fn degenerate_data_is_an_error_or_finite() -> Result<()> {
                     let all = [m.weights(), m.means(), m.covariances()];
                     let finite = |x: &&Tensor| numbers(x).iter().all(|v| v.is_finite());
                     assert!(all.iter().all(finite), "{case} {kind:?} {dtype:?}");
-                    assert!(fit.ends[0].log_likelihoods.iter().all(|v| v.is_finite()));
+                    assert!(
+                        fit.convergence()[0]
+                            .log_likelihoods
+                            .iter()
+                            .all(|v| v.is_finite())
+                    );
                 }
             }
         }
@@ -472,13 +490,15 @@ fn bad_input_is_an_error_that_says_what_to_do() -> Result<()> {
         em().regularisation(1.0)?.fit(&batch).unwrap_err(),
         &["problem 1", "2 different"],
     );
-    let start = Start::Rows(vec![0, 1, 6]);
+    let start = Initialization::Rows(vec![0, 1, 6]);
     says(
-        em().start(start).fit(&x).unwrap_err(),
+        em().initialization(start).fit(&x).unwrap_err(),
         &["row to start from", "6"],
     );
     says(
-        em().start(Start::Rows(vec![0])).fit(&x).unwrap_err(),
+        em().initialization(Initialization::Rows(vec![0]))
+            .fit(&x)
+            .unwrap_err(),
         &["one a component"],
     );
     for (weights, words) in [
@@ -538,7 +558,7 @@ fn sizes_about_the_edges_of_blocks_and_chunks() -> Result<()> {
             .flat_map(|k| [(k, DType::F64), (k, DType::F32)])
         {
             let k = n.min(3);
-            let em = Em::new(k, kind)?.start(Start::Rows((0..k).collect()));
+            let em = Em::new(k, kind)?.initialization(Initialization::Rows((0..k).collect()));
             let em = em.regularisation(0.1)?.max_iterations(2).tolerance(0.0)?;
             let fit = |x: &Tensor| em.fit(&x.to_dtype(dtype)?);
             let (one, two) = (fit(&x)?, fit(&twice)?);

@@ -11,7 +11,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use common::*;
 use decalign_core::Result;
-use decalign_gmm::{Covariance, Em, Mixture, Start};
+use decalign_gmm::{Covariance, Em, Initialization, Mixture};
 
 /// Steps and regularisation of the cases, as in corpus.json.
 const CASES: [(&str, usize, f64); 3] = [("small", 7, 1e-6), ("wide", 4, 1e-2), ("long", 60, 0.0)];
@@ -37,7 +37,7 @@ fn steps_and_densities_are_those_of_scikit_learn() -> Result<()> {
         };
         let x = get("x");
         let em = Em::new(get("weights").elem_count(), kind)?.regularisation(floor)?;
-        let em = em.start(Start::Mixture(Box::new(mixture("start_")?)));
+        let em = em.initialization(Initialization::Mixture(Box::new(mixture("start_")?)));
         let fit = em.max_iterations(steps).tolerance(0.0)?.fit(x)?;
         let found = mixture("")?;
         same(&fit.mixture, &found, 1e-8);

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use common::*;
 use decalign_core::random::Stream;
 use decalign_core::{Result, agree, gradcheck};
-use decalign_gmm::{Covariance, Em, Fit, Gradient, Mixture, Start, reference};
+use decalign_gmm::{Covariance, Em, Fit, Gradient, Initialization, Mixture, reference};
 
 /// Symmetric positive definite, where there are matrices.
 fn covariances(kind: Covariance, k: usize, d: usize) -> Tensor {
@@ -106,16 +106,18 @@ fn unrolled() -> Result<()> {
     let x = groups(5, 2, 2, 2.0, 50);
     let weights = Tensor::from_vec(Stream::new(1, 0).uniform(10, 0.5, 2.0), 10, &Device::Cpu)?;
     let starts = [
-        Start::EvenRows,
-        Start::KMeans,
-        Start::KMeansPlusPlus,
-        Start::Random,
+        Initialization::EvenRows,
+        Initialization::KMeans,
+        Initialization::KMeansPlusPlus,
+        Initialization::Random,
     ];
     for (kind, start) in KINDS
         .into_iter()
         .flat_map(|k| starts.clone().map(|s| (k, s)))
     {
-        let em = Em::new(2, kind)?.start(start).regularisation(0.1)?;
+        let em = Em::new(2, kind)?
+            .initialization(start)
+            .regularisation(0.1)?;
         let em = em
             .max_iterations(3)
             .tolerance(0.0)?
@@ -133,7 +135,7 @@ fn unrolled_in_single_precision() -> Result<()> {
     for kind in KINDS {
         let gradient = |dtype| -> Result<Tensor> {
             let em = Em::new(3, kind)?
-                .start(Start::EvenRows)
+                .initialization(Initialization::EvenRows)
                 .max_iterations(4)
                 .tolerance(0.0)?;
             let x = Var::from_tensor(&x.to_dtype(dtype)?)?;
@@ -153,7 +155,7 @@ fn implicit() -> Result<()> {
     let weights = Tensor::from_vec(Stream::new(1, 1).uniform(12, 0.5, 2.0), 12, &Device::Cpu)?;
     for kind in KINDS {
         let em = Em::new(2, kind)?
-            .start(Start::EvenRows)
+            .initialization(Initialization::EvenRows)
             .regularisation(0.1)?;
         let em = em
             .max_iterations(5000)
@@ -176,7 +178,7 @@ fn implicit() -> Result<()> {
 fn the_spectral_radius_is_the_rate_of_convergence() -> Result<()> {
     let x = groups(30, 2, 1, 2.5, 53);
     let em = Em::new(2, Covariance::Spherical)?
-        .start(Start::EvenRows)
+        .initialization(Initialization::EvenRows)
         .regularisation(0.0)?;
     let em = em.max_iterations(20_000);
     let variable = Var::from_tensor(&x)?;
@@ -199,7 +201,7 @@ fn the_spectral_radius_is_the_rate_of_convergence() -> Result<()> {
             .unwrap();
         (numbers(fit.mixture.means())[0] - limit).abs()
     };
-    let steps = fit.ends[0].iterations / 2;
+    let steps = fit.convergence()[0].iterations / 2;
     let rate = (away(steps + 10) / away(steps)).powf(0.1);
     assert!((rate - radius).abs() < 1e-3, "{rate} {radius}");
     Ok(())
@@ -291,7 +293,7 @@ fn refusals() -> Result<()> {
         &tensor(&[1.0; 4], &[2, 2]),
     )?;
     let em = em
-        .start(Start::Mixture(Box::new(same)))
+        .initialization(Initialization::Mixture(Box::new(same)))
         .max_iterations(100_000)
         .tolerance(0.0)?;
     let fit = em.fit(&x)?;

@@ -304,7 +304,8 @@ fn one_mini_batch_of_everything_is_a_step() -> Result<()> {
     for kind in KINDS {
         let start = Em::new(3, kind)?.fit(&groups(50, 3, 3, 2.0, 82))?.mixture;
         let start = Box::new(start);
-        let want = Em::new(3, kind)?.start(decalign_gmm::Start::Mixture(start.clone()));
+        let want =
+            Em::new(3, kind)?.initialization(decalign_gmm::Initialization::Mixture(start.clone()));
         let want = want.max_iterations(1).tolerance(0.0)?.fit(&x)?.mixture;
         // Without delay the first batch takes the place of the start.
         let mut online = OnlineEm::new(&start)?.schedule(1.0, 0.0)?;

@@ -8,7 +8,7 @@ use decalign_core::{Elements, Real, Result, with_real};
 use crate::reference;
 
 /// `x Phi(x)`, Phi being the distribution function of the standard normal distribution (Hendrycks and
-/// Gimpel, 2016): BERT's activation, by the error function and not its approximation by tanh.
+/// Gimpel, 2016): the activation of BERT, by the error function and not its approximation by tanh.
 ///
 /// # Shapes
 /// Any; the result has the shape of `x`.
@@ -73,7 +73,7 @@ const SERIES: [f64; 26] = [
     -6.312_330_450_756_43e-17,
 ];
 
-/// `Phi(x)` and `exp(-x^2 / 2)`; of the smaller tail every digit holds.
+/// `Phi(x)` and `exp(-x^2 / 2)`; the smaller tail has full relative precision.
 #[inline(always)]
 fn normal<T: Real, I: Isa>(isa: I, x: T) -> (T, T) {
     let terms = if size_of::<T>() == 4 {

@@ -7,7 +7,7 @@ use decalign_core::{Elements, Real, Result, parallel, with_real};
 
 use super::device;
 
-/// `sum_t m_t x_t / max(sum_t m_t, 1)`; the mask, which carries no gradient, is of the type of x.
+/// `sum_t m_t x_t / max(sum_t m_t, 1)`; the mask has the dtype of `x` and carries no gradient.
 pub(crate) fn mean(
     x: &Tensor,
     mask: Option<&Tensor>,
@@ -24,9 +24,9 @@ fn fused<T: Real>(
     mask: Option<&Tensor>,
     (batch, steps, width): (usize, usize, usize),
 ) -> Result<Tensor> {
-    let shares: Vec<T> = match mask {
+    let weights: Vec<T> = match mask {
         None => vec![T::one() / T::of(steps as f64); batch * steps],
-        Some(mask) => shares(&Elements::<T>::new(mask)?, steps),
+        Some(mask) => step_weights(&Elements::<T>::new(mask)?, steps),
     };
     let size = steps * width;
     let mut y = vec![T::zero(); batch * width];
@@ -34,9 +34,9 @@ fn fused<T: Real>(
         let x = Elements::<T>::new(x)?;
         parallel::for_each_chunk(&mut y, width.max(1), batch * size, |b, y| {
             let rows = x[b * size..][..size].chunks_exact(width.max(1));
-            for (row, share) in rows.zip(&shares[b * steps..]) {
+            for (row, weight) in rows.zip(&weights[b * steps..]) {
                 for (y, x) in y.iter_mut().zip(row) {
-                    *y += *share * *x;
+                    *y += *weight * *x;
                 }
             }
         });
@@ -49,9 +49,12 @@ fn fused<T: Real>(
             let gradient = b.gradient(0)?;
             let g = Elements::<T>::new(&gradient)?;
             let mut dx = Vec::with_capacity(batch * size);
-            for (g, shares) in g.chunks_exact(width.max(1)).zip(shares.chunks_exact(steps)) {
-                for share in shares {
-                    dx.extend(g.iter().map(|g| *g * *share));
+            for (g, weights) in g
+                .chunks_exact(width.max(1))
+                .zip(weights.chunks_exact(steps))
+            {
+                for weight in weights {
+                    dx.extend(g.iter().map(|g| *g * *weight));
                 }
             }
             let dx = Tensor::from_vec(dx, (batch, steps, width), gradient.device())?;
@@ -60,13 +63,13 @@ fn fused<T: Real>(
     )
 }
 
-/// What each step counts for.
-fn shares<T: Real>(mask: &[T], steps: usize) -> Vec<T> {
-    let mut shares = mask.to_vec();
-    for row in shares.chunks_exact_mut(steps) {
+/// The weight of each step.
+fn step_weights<T: Real>(mask: &[T], steps: usize) -> Vec<T> {
+    let mut weights = mask.to_vec();
+    for row in weights.chunks_exact_mut(steps) {
         let count: T = row.iter().copied().sum();
         let count = if count > T::one() { count } else { T::one() };
         row.iter_mut().for_each(|m| *m /= count);
     }
-    shares
+    weights
 }

@@ -1,7 +1,6 @@
-//! The fused operations.
+//! The fused operations, each with its backward pass.
 
 pub(crate) mod attention;
-pub(crate) mod context;
 pub(crate) mod device;
 pub(crate) mod gelu;
 pub(crate) mod mean;

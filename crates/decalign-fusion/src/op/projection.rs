@@ -1,4 +1,4 @@
-//! The input projections of attention: three products with one packed weight.
+//! The input projections of attention: products with parts of packed weights.
 
 use candle_core::Tensor;
 use decalign_core::device::Backend;
@@ -7,15 +7,25 @@ use decalign_core::nn::linear;
 use decalign_core::op::{Backward, InputGradients, Output, record};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
-use super::device::projection::{self as device, Part};
+use super::device::projection as device;
 use crate::reference::KEYS;
+
+/// The index of the projection of values among the three.
+const VALUES: usize = 2;
+
+/// One projection: a source times one of the three parts of the packed weight of a layer.
+#[derive(Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) source: usize,
+    pub(crate) layer: usize,
+    pub(crate) part: usize,
+}
 
 /// Queries, keys and values for dot-product attention: `q = x W_q^T + b_q`, `k = x W_k^T`,
 /// `v = x W_v^T + b_v`, where `weight` stacks W_q, W_k, W_v and `bias` b_q, b_k, b_v.
 ///
-/// A bias of the keys shifts all scores of a query alike, which the softmax does not see. It is
-/// there for the sake of files, but left out of the sums: its gradient is exactly zero instead of
-/// rounding, which Adam would turn into steps.
+/// A bias of the keys shifts all logits of a query alike, which the softmax does not see. Files have it, so `bias` holds it, but it is
+/// not added: its gradient is exactly zero instead of rounding errors, which Adam would scale up to steps.
 ///
 /// # Shapes
 /// `queries` (B, L, d), `keys` and `values` (B, S, d), `weight` (3d, d), `bias` (3d); the results
@@ -33,25 +43,58 @@ pub fn project(
     let d = bias.elem_count() / 3;
     for (name, x) in [("queries", queries), ("keys", keys), ("values", values)] {
         if x.rank() != 3 || x.dims()[2] != d {
-            return Err(Error::tensor(
-                name,
-                format!("shape (batch, time, {d})"),
-                x.shape(),
-            ));
+            let expected = format!("shape (batch, time, {d})");
+            return Err(Error::tensor(name, expected, x.shape()));
         }
     }
-    if weight.dims() != [3 * d, d] || bias.dims() != [3 * d] {
-        let got = (weight.shape(), bias.shape());
-        return Err(Error::tensor(
-            "input projection",
-            "weight (3d, d), bias (3d)",
-            got,
-        ));
+    check_layer("input projection", (weight, bias), d)?;
+    let parts = [0, 1, 2].map(|part| Part {
+        source: part,
+        layer: 0,
+        part,
+    });
+    let y = project_parts(&[queries, keys, values], &[(weight, bias)], &parts)?;
+    y.try_into().map_err(|_| {
+        let expected = "one for queries, keys and values";
+        Error::value("projections", "not three", expected)
+    })
+}
+
+/// Keys and values for the attention of several layers to one context: for each layer `k = x W_k^T` and `v = y W_v^T + b_v`, where
+/// its weight stacks W_q, W_k, W_v and its bias b_q, b_k, b_v; see [`project`] on b_k.
+///
+/// # Shapes
+/// `keys` and `values` (B, S, d); for each layer weight (3d, d), bias (3d). The results are two tensors (B, S, d) for each layer.
+///
+/// # Errors
+/// When the shapes or dtypes do not fit.
+pub fn project_context(
+    keys: &Tensor,
+    values: &Tensor,
+    layers: &[(&Tensor, &Tensor)],
+) -> Result<Vec<[Tensor; 2]>> {
+    let (_, _, d) = keys
+        .dims3()
+        .map_err(|_| Error::tensor("keys", "shape (B, S, d)", keys.shape()))?;
+    if values.dims() != keys.dims() {
+        let expected = format!("shape {:?}, that of the keys", keys.dims());
+        return Err(Error::tensor("values", expected, values.shape()));
     }
-    if let Some(backend) = Backend::of(queries)? {
-        return device::project_all(&backend, [queries, keys, values], (weight, bias));
+    for (i, layer) in layers.iter().enumerate() {
+        check_layer(&format!("input projection of layer {i}"), *layer, d)?;
     }
-    with_real!("queries", queries, T => fused::<T>([queries, keys, values], weight, bias, d))
+    let count = layers.len();
+    let sources = [(0, KEYS), (1, VALUES)].into_iter();
+    let parts = sources.flat_map(|(source, part)| {
+        (0..count).map(move |layer| Part {
+            source,
+            layer,
+            part,
+        })
+    });
+    let y = project_parts(&[keys, values], layers, &parts.collect::<Vec<_>>())?;
+    let pairs = (0..count).map(|l| [y[l].clone(), y[count + l].clone()]);
+    Ok(pairs.collect())
 }
 
 /// The queries alone.
@@ -68,75 +111,107 @@ pub(crate) fn project_queries(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Res
     linear(x, &weight.narrow(0, 0, d)?, Some(&bias.narrow(0, 0, d)?))
 }
 
-fn fused<T: Real>(
-    x: [&Tensor; 3],
-    weight: &Tensor,
-    bias: &Tensor,
-    d: usize,
-) -> Result<[Tensor; 3]> {
-    let (w, b) = (Elements::<T>::new(weight)?, Elements::<T>::new(bias)?);
-    let mut outputs = Vec::with_capacity(3);
-    for (i, x) in x.iter().enumerate() {
-        let (x, bias) = (Elements::<T>::new(x)?, &b[i * d..(i + 1) * d]);
-        let rows = x.len() / d.max(1);
-        let mut y = vec![T::zero(); x.len()];
-        if i != KEYS {
-            y.chunks_exact_mut(d.max(1))
-                .for_each(|row| row.copy_from_slice(bias));
-        }
-        let w = Matrix::new(&w[i * d * d..(i + 1) * d * d], d, d).t();
-        matmul(&mut y, d, Matrix::new(&x, rows, d), w, Store::Add);
-        outputs.push(y);
+fn check_layer(name: &str, (weight, bias): (&Tensor, &Tensor), d: usize) -> Result<()> {
+    if weight.dims() != [3 * d, d] || bias.dims() != [3 * d] {
+        let expected = format!("weight ({}, {d}), bias ({})", 3 * d, 3 * d);
+        let got = (weight.shape(), bias.shape());
+        return Err(Error::tensor(name, expected, got));
     }
-    let outputs = outputs
-        .into_iter()
-        .zip(&x)
-        .map(|(y, x)| Output::new(y, x.dims()))
-        .collect();
-    let inputs = [x[0], x[1], x[2], weight, bias];
-    let y = record("attention_projection", &inputs, outputs, move |b| {
-        backward::<T>(b, d)
-    })?;
-    y.try_into().map_err(|_| {
-        Error::value(
-            "projections",
-            "not three",
-            "one for queries, keys and values",
-        )
+    Ok(())
+}
+
+/// `x W_p^T + b_p` for each of `parts`, without the bias for keys.
+fn project_parts(
+    sources: &[&Tensor],
+    layers: &[(&Tensor, &Tensor)],
+    parts: &[Part],
+) -> Result<Vec<Tensor>> {
+    if let Some(backend) = Backend::of(sources[0])? {
+        return device::project(&backend, sources, layers, parts);
+    }
+    with_real!("projected sequence", sources[0], T => fused::<T>(sources, layers, parts))
+}
+
+fn fused<T: Real>(
+    sources: &[&Tensor],
+    layers: &[(&Tensor, &Tensor)],
+    parts: &[Part],
+) -> Result<Vec<Tensor>> {
+    let d = sources[0].dim(2)?;
+    let mut outputs = Vec::with_capacity(parts.len());
+    for p in parts {
+        let (x, (weight, bias)) = (sources[p.source], layers[p.layer]);
+        let (values, w) = (Elements::<T>::new(x)?, Elements::<T>::new(weight)?);
+        let rows = values.len() / d.max(1);
+        let (mut y, store) = match p.part {
+            KEYS => (vec![T::zero(); rows * d], Store::Write),
+            part => {
+                let bias = Elements::<T>::new(bias)?;
+                (bias[part * d..(part + 1) * d].repeat(rows), Store::Add)
+            }
+        };
+        let x_rows = Matrix::new(&values, rows, d);
+        matmul(&mut y, d, x_rows, part_of(&w, p.part, d).t(), store);
+        outputs.push(Output::new(y, x.dims()));
+    }
+    let pairs = layers.iter().flat_map(|(w, b)| [*w, *b]);
+    let inputs: Vec<&Tensor> = sources.iter().copied().chain(pairs).collect();
+    let (count, parts) = (sources.len(), parts.to_vec());
+    record("attention_projection", &inputs, outputs, move |b| {
+        backward::<T>(b, count, &parts, d)
     })
 }
 
-fn backward<T: Real>(b: &Backward, d: usize) -> Result<InputGradients> {
-    let device = b.inputs[0].device();
-    let weight = Elements::<T>::new(&b.inputs[3])?;
-    let mut gradients = vec![None; 5];
-    let (mut dw, mut db) = (vec![T::zero(); 3 * d * d], vec![T::zero(); 3 * d]);
-    for i in 0..3 {
-        let Some(gradient) = &b.gradients[i] else {
-            gradients[i] = Some(b.inputs[i].zeros_like()?);
-            continue;
-        };
-        let (g, x) = (
-            Elements::<T>::new(gradient)?,
-            Elements::<T>::new(&b.inputs[i])?,
-        );
+/// One of the three parts of a packed weight.
+fn part_of<T: Real>(weight: &[T], part: usize, d: usize) -> Matrix<'_, T> {
+    Matrix::new(&weight[part * d * d..(part + 1) * d * d], d, d)
+}
+
+fn backward<T: Real>(
+    b: &Backward,
+    sources: usize,
+    parts: &[Part],
+    d: usize,
+) -> Result<InputGradients> {
+    let layers = (b.inputs.len() - sources) / 2;
+    let mut dw = vec![vec![T::zero(); 3 * d * d]; layers];
+    let mut db = vec![vec![T::zero(); 3 * d]; layers];
+    let mut gradients = Vec::with_capacity(b.inputs.len());
+    for source in 0..sources {
+        let x = Elements::<T>::new(&b.inputs[source])?;
         let rows = x.len() / d.max(1);
-        let square = i * d * d..(i + 1) * d * d;
-        if b.needed[i] {
-            let mut dx = vec![T::zero(); x.len()];
-            let w = Matrix::new(&weight[square.clone()], d, d);
-            matmul(&mut dx, d, Matrix::new(&g, rows, d), w, Store::Write);
-            gradients[i] = Some(Tensor::from_vec(dx, b.inputs[i].dims(), device)?);
-        }
-        let (g_t, x) = (Matrix::new(&g, rows, d).t(), Matrix::new(&x, rows, d));
-        matmul(&mut dw[square], d, g_t, x, Store::Write);
-        for row in g.chunks_exact(d.max(1)).filter(|_| i != KEYS) {
-            for (sum, v) in db[i * d..].iter_mut().zip(row) {
-                *sum += *v;
+        let mut dx = vec![T::zero(); if b.needed[source] { x.len() } else { 0 }];
+        let mut store = Store::Write;
+        for (p, gradient) in parts.iter().zip(b.gradients) {
+            let Some(gradient) = gradient.as_ref().filter(|_| p.source == source) else {
+                continue;
+            };
+            let values = Elements::<T>::new(gradient)?;
+            let g = Matrix::new(&values, rows, d);
+            if b.needed[source] {
+                let weight = Elements::<T>::new(&b.inputs[sources + 2 * p.layer])?;
+                matmul(&mut dx, d, g, part_of(&weight, p.part, d), store);
+                store = Store::Add;
+            }
+            let dw = &mut dw[p.layer][p.part * d * d..(p.part + 1) * d * d];
+            matmul(dw, d, g.t(), Matrix::new(&x, rows, d), Store::Write);
+            if p.part != KEYS {
+                let db = &mut db[p.layer][p.part * d..(p.part + 1) * d];
+                for row in values.chunks_exact(d.max(1)) {
+                    db.iter_mut().zip(row).for_each(|(sum, v)| *sum += *v);
+                }
             }
         }
+        let like = &b.inputs[source];
+        gradients.push(match b.needed[source] {
+            true => Some(Tensor::from_vec(dx, like.dims(), like.device())?),
+            false => None,
+        });
     }
-    gradients[3] = Some(Tensor::from_vec(dw, (3 * d, d), device)?);
-    gradients[4] = Some(Tensor::from_vec(db, 3 * d, device)?);
+    let device = b.inputs[0].device();
+    for (dw, db) in dw.into_iter().zip(db) {
+        gradients.push(Some(Tensor::from_vec(dw, (3 * d, d), device)?));
+        gradients.push(Some(Tensor::from_vec(db, 3 * d, device)?));
+    }
     Ok(gradients)
 }

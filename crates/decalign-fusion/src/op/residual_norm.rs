@@ -1,4 +1,4 @@
-//! Dropout, residual connection and layer normalisation in one operation.
+//! Dropout, residual connection and layer norm in one operation.
 
 use candle_core::{D, Tensor};
 use decalign_core::device::Backend;
@@ -10,8 +10,7 @@ use decalign_core::{Elements, Error, Real, Result, with_real};
 
 use super::device::residual_norm as device;
 
-/// `layer_norm(residual + dropout(x))`, the layer norm with `weight`, `bias` and what is added to the variance,
-/// `epsilon` (PyTorch's default is 1e-5, BERT's 1e-12).
+/// `layer_norm(residual + dropout(x))` with `weight` and `bias`; `epsilon` is added to the variance (1e-5 in PyTorch, 1e-12 in BERT).
 ///
 /// # Shapes
 /// `x` and `residual` (..., d), `weight` and `bias` (d).
@@ -44,7 +43,7 @@ pub fn residual_norm(
     }
     let drop = mode.stream(p).map(|stream| (p, stream));
     if let Some(backend) = Backend::of(x)? {
-        if device::takes(d, x.dtype()) {
+        if device::supports(d, x.dtype()) {
             return device::residual_norm(&backend, [x, residual, weight, bias], epsilon, drop);
         }
         let sum = (residual + mode.dropout(x, p)?)?;
@@ -94,7 +93,8 @@ struct Forward<'a, T> {
 impl<T: Real> Kernel for Forward<'_, T> {
     type Output = (Vec<T>, Vec<T>, Vec<T>);
 
-    /// The result, the normalised rows and the reciprocal deviation of each.
+    /// The result, the normalised rows and their reciprocal deviations. Rows are processed [`ROWS`] at a time, so that their sums hide
+    /// each other's latency.
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Output {
         let d = self.weight.len();
@@ -108,9 +108,9 @@ impl<T: Real> Kernel for Forward<'_, T> {
                 row.iter_mut().for_each(|v| *v -= mean);
             }
             let squares = simd::row_dots(isa, rows, rows, d);
-            let of_rows = squares.map(|sum| (sum / size + self.epsilon).sqrt().recip());
+            let deviations = squares.map(|sum| (sum / size + self.epsilon).sqrt().recip());
             let rows = rows.chunks_exact_mut(d).zip(y.chunks_exact_mut(d));
-            for ((row, y), scale) in rows.zip(of_rows) {
+            for ((row, y), scale) in rows.zip(deviations) {
                 for i in 0..d {
                     row[i] *= scale;
                     y[i] = isa.mul_add(row[i], self.weight[i], self.bias[i]);

@@ -4,10 +4,10 @@ use candle_core::{DType, Tensor};
 use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
+use crate::attention_shape::check_heads;
 use crate::reference;
-use crate::size::check_heads;
 
-/// Rotary position embedding (Su and others, RoFormer, 2021): in each head, coordinates 2 i and 2 i + 1 are turned
+/// Rotary position embedding (Su and others, RoFormer, 2021): in each head, coordinates 2 i and 2 i + 1 are rotated
 /// by an angle that grows with the position,
 ///
 /// ```text
@@ -38,7 +38,7 @@ pub fn rotate(x: &Tensor, heads: usize, angles: &Tensor) -> Result<Tensor> {
     check_heads(heads, width)?;
     let half = width / heads / 2;
     if half * 2 * heads != width {
-        let remedy = "must be even to be rotated by position; change width or heads";
+        let remedy = "must be even for rotary positions; change width or heads";
         return Err(Error::value("width of a head", width / heads, remedy));
     }
     if ![[batch, steps, half], [1, steps, half]]
@@ -52,40 +52,40 @@ pub fn rotate(x: &Tensor, heads: usize, angles: &Tensor) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return reference::rotate(x, heads, &angles);
     }
-    // Angles of late positions are large: their sines are taken in f64.
+    // Angles of late positions are large, so their sines are computed in f64.
     let angles = angles.to_dtype(DType::F64)?;
     with_real!("x", x, T => fused::<T>(x, heads, &angles))
 }
 
 fn fused<T: Real>(x: &Tensor, heads: usize, angles: &Tensor) -> Result<Tensor> {
-    let turns: Vec<(T, T)> = Elements::<f64>::new(angles)?
+    let rotations: Vec<(T, T)> = Elements::<f64>::new(angles)?
         .iter()
         .map(|a| (T::of(a.cos()), T::of(a.sin())))
         .collect();
     let half = angles.dim(2)?;
-    let y = turned(&Elements::<T>::new(x)?, &turns, (heads, half), T::one());
+    let y = rotated(&Elements::<T>::new(x)?, &rotations, (heads, half), T::one());
     record_one("rotate", &[x], Output::new(y, x.dims()), move |b| {
         let gradient = b.gradient(0)?;
-        // A rotation's transpose turns back.
+        // The transpose of a rotation is its inverse.
         let g = Elements::<T>::new(&gradient)?;
-        let dx = turned(&g, &turns, (heads, half), -T::one());
+        let dx = rotated(&g, &rotations, (heads, half), -T::one());
         let (dims, device) = (b.inputs[0].dims(), b.inputs[0].device());
         Ok(vec![Some(Tensor::from_vec(dx, dims, device)?)])
     })
 }
 
-/// All rows, by the angles (cosine, sine) or against them.
-fn turned<T: Real>(
+/// Rotates all rows by (cosine, sine), or by the inverse if `direction` is -1.
+fn rotated<T: Real>(
     x: &[T],
-    turns: &[(T, T)],
+    rotations: &[(T, T)],
     (heads, half): (usize, usize),
     direction: T,
 ) -> Vec<T> {
     let mut y = x.to_vec();
-    let rows = turns.chunks_exact(half).cycle();
-    for (row, turns) in y.chunks_exact_mut(2 * half * heads).zip(rows) {
+    let rows = rotations.chunks_exact(half).cycle();
+    for (row, rotations) in y.chunks_exact_mut(2 * half * heads).zip(rows) {
         for head in row.chunks_exact_mut(2 * half) {
-            for (pair, (cosine, sine)) in head.as_chunks_mut::<2>().0.iter_mut().zip(turns) {
+            for (pair, (cosine, sine)) in head.as_chunks_mut::<2>().0.iter_mut().zip(rotations) {
                 let [a, b] = *pair;
                 let sine = *sine * direction;
                 *pair = [a * *cosine - b * sine, a * sine + b * *cosine];

@@ -4,27 +4,27 @@
 //! (I - J^T) v = g
 //! ```
 //!
-//! by GMRES on the Krylov space of J^T. Numbers are scaled by the mixture's own deviations, so the
-//! residual means the same in any unit; the projection of J^T on the space gives its spectral radius.
+//! by GMRES on the Krylov space of J^T. Parameters are scaled by the deviations of the mixture, so that the residual does not depend on
+//! units; the projection of J^T on the space gives its spectral radius.
 //!
 //! Source: Saad and Schultz (1986); for mixtures, the matrix J is that of Dempster, Laird and Rubin (1977).
 
 use decalign_core::{Error, Result};
 
 use crate::covariance::Covariance;
-use crate::parameters::Parameters;
+use crate::parameters::MixtureParameters;
 
-/// How the linear system of an implicit gradient ended.
+/// How the linear solve of an implicit gradient ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ImplicitSolve {
     /// Passes over the data.
     pub iterations: usize,
-    /// The norm of what is left over, relative to the right side.
+    /// The norm of the residual, relative to that of the right side.
     pub residual: f64,
-    /// The largest eigenvalue of J that the gradient meets: the rate at which EM converges there.
+    /// The spectral radius of J on the Krylov space: the rate at which EM converges there.
     pub spectral_radius: f64,
-    /// How far a further step would move the mixture, in its own deviations.
+    /// How far one more EM step would move the mixture, in units of its deviations.
     pub step: f64,
     /// Whether the residual is below 1e-10.
     pub converged: bool,
@@ -32,24 +32,25 @@ pub struct ImplicitSolve {
 
 const TOLERANCE: f64 = 1e-10;
 /// A larger residual is an error.
-const LIMIT: f64 = 1e-3;
-/// So is a larger spectral radius.
-const RADIUS: f64 = 0.9999;
-const ITERATIONS: usize = 300;
+const MAX_RESIDUAL: f64 = 1e-3;
+/// A larger spectral radius is an error: the fixed point is not determined.
+const MAX_RADIUS: f64 = 0.9999;
+/// Most dimensions of the Krylov space.
+const MAX_ITERATIONS: usize = 300;
 
 /// Solves for v, given `J^T` as a function.
 pub(super) fn solve(
-    (before, after): (&Parameters, &Parameters),
-    gradient: &Parameters,
-    transposed: impl Fn(&Parameters) -> Result<Parameters>,
-) -> Result<(Parameters, ImplicitSolve)> {
+    (before, after): (&MixtureParameters, &MixtureParameters),
+    gradient: &MixtureParameters,
+    transposed: impl Fn(&MixtureParameters) -> Result<MixtureParameters>,
+) -> Result<(MixtureParameters, ImplicitSolve)> {
     let units = units(before);
-    let scaled = |p: &Parameters| -> Vec<f64> {
+    let scaled = |p: &MixtureParameters| -> Vec<f64> {
         let all = p.parts().concat();
         all.iter().zip(&units).map(|(v, u)| v * u).collect()
     };
-    let unscaled = |x: &[f64]| -> Parameters {
-        let mut p = Parameters::zeros(before.kind, before.components(), before.width);
+    let unscaled = |x: &[f64]| -> MixtureParameters {
+        let mut p = MixtureParameters::zeros(before.kind, before.components(), before.width);
         let mut rest = x.iter().zip(&units).map(|(v, u)| v / u);
         for part in p.parts_mut() {
             part.iter_mut().zip(&mut rest).for_each(|(t, v)| *t = v);
@@ -70,34 +71,34 @@ pub(super) fn solve(
         step: step.fold(0.0, f64::max),
         converged: krylov.residual <= TOLERANCE,
     };
-    refuse(&solve)?;
+    check(&solve)?;
     Ok((unscaled(&x), solve))
 }
 
-fn refuse(solve: &ImplicitSolve) -> Result<()> {
-    let remedy = "the fixed point is hardly determined: take fewer components or more regularisation, \
+fn check(solve: &ImplicitSolve) -> Result<()> {
+    let remedy = "the fixed point is ill-conditioned: take fewer components or more regularisation, \
                   or Gradient::Unrolled";
-    if solve.spectral_radius > RADIUS || solve.spectral_radius.is_nan() {
+    if solve.spectral_radius > MAX_RADIUS || solve.spectral_radius.is_nan() {
         let name = "the spectral radius of the implicit gradient";
         return Err(Error::value(
             name,
             solve.spectral_radius,
-            format!("above {RADIUS}: {remedy}"),
+            format!("above {MAX_RADIUS}: {remedy}"),
         ));
     }
-    if solve.residual > LIMIT || solve.residual.is_nan() {
+    if solve.residual > MAX_RESIDUAL || solve.residual.is_nan() {
         let name = "the residual of the implicit gradient";
         return Err(Error::value(
             name,
             solve.residual,
-            format!("above {LIMIT}: {remedy}"),
+            format!("above {MAX_RESIDUAL}: {remedy}"),
         ));
     }
     Ok(())
 }
 
-/// Deviations: of weights their root, of means the component's, of covariances their product.
-fn units(mixture: &Parameters) -> Vec<f64> {
+/// The unit of each parameter: the root of a weight, the deviation of a mean, the product of two deviations of a covariance.
+fn units(mixture: &MixtureParameters) -> Vec<f64> {
     let (k, d) = (mixture.components(), mixture.width);
     let deviation = |k: usize, j: usize| mixture.variance(k, j).sqrt();
     let mut units: Vec<f64> = mixture
@@ -118,14 +119,14 @@ fn units(mixture: &Parameters) -> Vec<f64> {
 struct Krylov {
     steps: usize,
     residual: f64,
-    /// (ITERATIONS + 1, ITERATIONS), the projection of J^T.
+    /// (MAX_ITERATIONS + 1, MAX_ITERATIONS), the projection of J^T.
     projection: Vec<f64>,
 }
 
 /// Solves `(I - A) x = b`.
 fn gmres(b: &[f64], apply: impl Fn(&[f64]) -> Result<Vec<f64>>) -> Result<(Vec<f64>, Krylov)> {
     let inner = decalign_core::simd::dot::<f64>;
-    let m = ITERATIONS;
+    let m = MAX_ITERATIONS;
     let size = inner(b, b).sqrt();
     let mut krylov = Krylov {
         steps: 0,
@@ -142,7 +143,7 @@ fn gmres(b: &[f64], apply: impl Fn(&[f64]) -> Result<Vec<f64>>) -> Result<(Vec<f
     while krylov.steps < m && krylov.residual > TOLERANCE {
         let j = krylov.steps;
         let mut next = apply(&basis[j])?;
-        // Twice, so that the basis stays orthogonal.
+        // Orthogonalised twice, because once loses orthogonality to rounding.
         for _ in 0..2 {
             for (i, v) in basis.iter().enumerate() {
                 let h = inner(v, &next);
@@ -190,14 +191,14 @@ fn gmres(b: &[f64], apply: impl Fn(&[f64]) -> Result<Vec<f64>>) -> Result<(Vec<f
     Ok((x, krylov))
 }
 
-/// The spectral radius of the leading square of the projection, by powers.
+/// The spectral radius of the leading square of the projection, by power iteration.
 fn radius(projection: &[f64], steps: usize) -> f64 {
     let mut v = vec![1.0; steps];
     let mut radius = 0.0;
     for _ in 0..1000 {
         let row = |i: usize| {
             (0..steps)
-                .map(|j| projection[i * ITERATIONS + j] * v[j])
+                .map(|j| projection[i * MAX_ITERATIONS + j] * v[j])
                 .sum::<f64>()
         };
         let next: Vec<f64> = (0..steps).map(row).collect();

@@ -1,16 +1,17 @@
-//! Fitting: settings, the iteration, what came of it, and gradients through it.
+//! Fitting by EM: settings, initialisation, iterations, result, and gradients through the fit.
 
-mod context;
-mod gradient;
+mod backward;
 mod implicit;
-mod run;
+mod initialization;
+mod iterate;
+mod problem;
 mod settings;
 mod solution;
-mod start;
 
 pub use implicit::ImplicitSolve;
-pub use settings::{Dead, Em, Gradient};
-pub use solution::{End, Fit, Stop};
-pub use start::Start;
+pub use initialization::Initialization;
+pub use settings::{Em, EmptyComponent, Gradient};
+pub use solution::{Convergence, Fit, StoppingReason};
 
-pub(crate) use context::weights_of;
+pub(crate) use initialization::even_rows;
+pub(crate) use settings::not_negative;

@@ -1,10 +1,10 @@
-//! Settings of a fit.
+//! Settings of an EM fit.
 
 use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
+use super::initialization::Initialization;
 use super::solution::{self, Fit};
-use super::start::Start;
 use crate::covariance::Covariance;
 
 /// Fits mixtures of K Gaussians by expectation maximisation:
@@ -15,8 +15,8 @@ use crate::covariance::Covariance;
 ///     Sigma_k = sum_n w_n gamma[n,k] (x_n - mu_k)(x_n - mu_k)^T / s_k + r I
 /// ```
 ///
-/// Both are one pass over the data; second moments are taken about the means, so no digits are lost where
-/// data lies far from 0. A covariance that becomes singular is an error, never a NaN.
+/// Both take one pass over the data. Second moments are taken about the means, so that no digits are lost when data lies far from 0. A
+/// covariance that becomes singular is an error, never a NaN.
 ///
 /// Source: Dempster, Laird and Rubin (1977).
 ///
@@ -33,20 +33,22 @@ use crate::covariance::Covariance;
 pub struct Em {
     pub(crate) components: usize,
     pub(crate) covariance: Covariance,
-    pub(crate) start: Start,
-    pub(crate) starts: usize,
+    pub(crate) initialization: Initialization,
+    pub(crate) restarts: usize,
     pub(crate) seed: u64,
     pub(crate) tolerance: f64,
     pub(crate) max_iterations: usize,
     pub(crate) regularisation: f64,
-    pub(crate) dead: Dead,
+    pub(crate) empty_components: EmptyComponent,
     pub(crate) gradient: Gradient,
 }
 
-/// What becomes of a component that explains less than a millionth of a sample.
+/// How to treat a component whose mass is less than a millionth of a sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Dead {
-    /// It keeps its mean and covariance with weight 0, and [`End::dead`](crate::End::dead) names it.
+#[non_exhaustive]
+pub enum EmptyComponent {
+    /// It keeps its mean and covariance with weight 0, and [`Convergence::empty_components`](crate::Convergence::empty_components) lists
+    /// it.
     #[default]
     Report,
     /// It is moved to the sample of least density, with the data's covariance.
@@ -55,14 +57,15 @@ pub enum Dead {
 
 /// Which gradients a fitted mixture carries with respect to data and sample weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Gradient {
     /// None.
     #[default]
     Nothing,
-    /// Through every step, the start included: exact for the algorithm as it ran, converged or not. Memory
+    /// Through every step, the initialisation included: exact for the algorithm as it ran, converged or not. Memory
     /// is that of the mixtures of all steps; responsibilities are computed again.
     Unrolled,
-    /// Of the fixed point that the fit converged to, by the implicit function theorem, whatever the start:
+    /// Of the fixed point that the fit converged to, by the implicit function theorem, independent of the initialisation:
     ///
     /// ```text
     /// (I - J^T) v = g,   dx = (dF/dx)^T v,   J = dF/dtheta of one step F
@@ -77,7 +80,7 @@ pub enum Gradient {
 }
 
 impl Em {
-    /// `components` Gaussians. Starts from k-means, seed 0, once; ends when the mean log-likelihood changes by
+    /// `components` Gaussians. Initialised by k-means, seed 0, one restart; ends when the mean log-likelihood changes by
     /// at most 1e-5, or after 500 steps; adds 1e-6 to variances; carries no gradients.
     ///
     /// # Errors
@@ -89,43 +92,45 @@ impl Em {
         Ok(Self {
             components,
             covariance,
-            start: Start::default(),
-            starts: 1,
+            initialization: Initialization::default(),
+            restarts: 1,
             seed: 0,
             tolerance: 1e-5,
             max_iterations: 500,
             regularisation: 1e-6,
-            dead: Dead::default(),
+            empty_components: EmptyComponent::default(),
             gradient: Gradient::default(),
         })
     }
 
-    /// Where the first step starts.
+    /// The mixture that the first EM step starts from.
     #[must_use]
-    pub fn start(self, start: Start) -> Self {
-        Self { start, ..self }
+    pub fn initialization(self, initialization: Initialization) -> Self {
+        Self {
+            initialization,
+            ..self
+        }
     }
 
-    /// Seeds the starts that are random.
+    /// The seed of random initialisations.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
 
-    /// Fits so many times from different random starts and keeps the one of largest log-likelihood. Starts
-    /// whose covariances become singular are passed over as long as one does not.
+    /// Fits this many times from different random initialisations and keeps the fit of largest log-likelihood. Fits whose covariances
+    /// become singular are skipped unless all do.
     ///
     /// # Errors
     /// When it is 0.
-    pub fn n_init(self, starts: usize) -> Result<Self> {
-        match starts {
+    pub fn n_init(self, restarts: usize) -> Result<Self> {
+        match restarts {
             0 => Err(Error::value("n_init", 0, "must be at least 1")),
-            _ => Ok(Self { starts, ..self }),
+            _ => Ok(Self { restarts, ..self }),
         }
     }
 
-    /// Ends when the mean log-likelihood of a sample changes by at most this; 0 is never early (but for a
-    /// fit that stands still).
+    /// Ends when the mean log-likelihood of a sample changes by at most this; 0 ends early only at an exact fixed point.
     ///
     /// # Errors
     /// When it is negative or not finite.
@@ -134,7 +139,7 @@ impl Em {
         Ok(Self { tolerance, ..self })
     }
 
-    /// Ends after so many steps; 0 leaves the start as it is.
+    /// The maximum number of EM steps; 0 returns the initial mixture.
     #[must_use]
     pub fn max_iterations(self, max_iterations: usize) -> Self {
         Self {
@@ -155,10 +160,13 @@ impl Em {
         })
     }
 
-    /// What becomes of components without samples.
+    /// How to treat components without samples.
     #[must_use]
-    pub fn dead(self, dead: Dead) -> Self {
-        Self { dead, ..self }
+    pub fn empty_components(self, empty_components: EmptyComponent) -> Self {
+        Self {
+            empty_components,
+            ..self
+        }
     }
 
     /// Which gradients the result carries.
@@ -174,14 +182,13 @@ impl Em {
     ///
     /// # Errors
     /// When `x` has another rank or type, no element, or holds NaN or an infinity; when there are more
-    /// components than different rows, or a start does not fit; when a covariance becomes singular. The
+    /// components than different rows, or the initialisation does not fit; when a covariance becomes singular. The
     /// message says what to change.
     pub fn fit(&self, x: &Tensor) -> Result<Fit> {
         solution::fit(self, x, None)
     }
 
-    /// As [`Em::fit`], each sample counted `weights` times: a weight of 2 is a sample that is there twice,
-    /// one of 0 a sample that is not there.
+    /// As [`Em::fit`], each sample counted `weights` times: a weight of 2 duplicates a sample, 0 removes it.
     ///
     /// # Shapes
     /// `weights` (n) or (B, n), not negative.
@@ -193,7 +200,7 @@ impl Em {
     }
 }
 
-fn not_negative(name: &str, value: f64) -> Result<()> {
+pub(crate) fn not_negative(name: &str, value: f64) -> Result<()> {
     match value >= 0.0 && value.is_finite() {
         true => Ok(()),
         false => Err(Error::value(name, value, "must be finite and not negative")),

@@ -1,4 +1,4 @@
-//! What a fit found and how it ended.
+//! The fit of a batch of problems, and its result.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,15 +7,15 @@ use decalign_core::device::Backend;
 use decalign_core::op::{Output, record};
 use decalign_core::{Elements, Error, Real, Result, parallel, with_real};
 
-use super::context::{Context, weights_of};
-use super::gradient::{self, Taken};
+use super::backward::{self, Saved};
 use super::implicit::ImplicitSolve;
-use super::run::{Run, run};
-use super::settings::{Dead, Em, Gradient};
-use crate::data::{Shape, check_distinct, check_finite};
+use super::iterate::{Trajectory, best_of_restarts};
+use super::problem::Problem;
+use super::settings::{Em, EmptyComponent, Gradient};
+use crate::e_step::DeviceSamples;
 use crate::mixture::Mixture;
-use crate::parameters::Parameters;
-use crate::pass::OnDevice;
+use crate::parameters::MixtureParameters;
+use crate::samples::{SampleShape, check_distinct, check_finite, read_weights};
 
 /// A fitted mixture, or a batch of them.
 #[derive(Clone, Debug)]
@@ -23,43 +23,42 @@ use crate::pass::OnDevice;
 pub struct Fit {
     /// The mixture; it carries gradients as [`Gradient`] says.
     pub mixture: Mixture,
-    /// How every problem ended.
-    pub ends: Vec<End>,
+    convergence: Vec<Convergence>,
     solves: Arc<Mutex<Vec<ImplicitSolve>>>,
 }
 
-/// How the fit of a problem ended.
+/// How the EM iterations of one problem ended.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct End {
-    /// Steps of expectation and maximisation.
+pub struct Convergence {
+    /// EM steps.
     pub iterations: usize,
-    /// Why there were no more.
-    pub stop: Stop,
+    /// Why they ended.
+    pub reason: StoppingReason,
     /// The mean log-likelihood of a sample at the start and after every step; the last is the mixture's.
     pub log_likelihoods: Vec<f64>,
     /// Components without weight.
-    pub dead: Vec<usize>,
-    /// Which of the starts this is.
-    pub start: usize,
+    pub empty_components: Vec<usize>,
+    /// The restart (of `n_init`) that this fit is from.
+    pub restart: usize,
 }
 
-/// Why a fit ended.
+/// Why the iterations ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Stop {
+pub enum StoppingReason {
     /// The log-likelihood changed by no more than the tolerance.
     Tolerance,
-    /// All steps that were allowed were made.
+    /// The maximum number of iterations was reached.
     MaxIterations,
     /// The log-likelihood was not finite.
     NotFinite,
 }
 
-impl End {
-    /// Whether the log-likelihood came to rest.
+impl Convergence {
+    /// Whether the change of the log-likelihood fell to the tolerance.
     pub fn converged(&self) -> bool {
-        self.stop == Stop::Tolerance
+        self.reason == StoppingReason::Tolerance
     }
 
     /// The mean log-likelihood of a sample.
@@ -69,13 +68,18 @@ impl End {
 }
 
 impl Fit {
-    /// Whether every problem converged.
-    pub fn converged(&self) -> bool {
-        self.ends.iter().all(End::converged)
+    /// How the iterations of each problem of the batch ended.
+    pub fn convergence(&self) -> &[Convergence] {
+        &self.convergence
     }
 
-    /// How the linear systems of backward passes so far ended, with [`Gradient::Implicit`]; one a problem
-    /// and pass.
+    /// Whether every problem converged.
+    pub fn converged(&self) -> bool {
+        self.convergence.iter().all(Convergence::converged)
+    }
+
+    /// How the linear solves of the backward passes so far ended, with [`Gradient::Implicit`]: one entry for each problem and
+    /// backward pass.
     pub fn gradient_solves(&self) -> Vec<ImplicitSolve> {
         self.solves
             .lock()
@@ -85,15 +89,16 @@ impl Fit {
 }
 
 pub(super) fn fit(em: &Em, x: &Tensor, weights: Option<&Tensor>) -> Result<Fit> {
-    if em.gradient == Gradient::Unrolled && em.dead == Dead::Reseed {
-        let remedy = "moving a component has no gradient: take Dead::Report, or another gradient";
+    if em.gradient == Gradient::Unrolled && em.empty_components == EmptyComponent::Reseed {
+        let remedy =
+            "moving a component has no gradient: take EmptyComponent::Report, or another gradient";
         return Err(Error::value(
             "gradient",
-            "Unrolled with Dead::Reseed",
+            "Unrolled with EmptyComponent::Reseed",
             remedy,
         ));
     }
-    // On a device the passes run there; the start, and gradients, are found on the host.
+    // On a device the E-steps run there; the initialisation and the gradients are computed on the host.
     let backend = Backend::of(x)?;
     let device = backend.as_ref().map(|b| (b, x.detach()));
     let host = |x: &Tensor| x.to_device(&Device::Cpu);
@@ -112,36 +117,37 @@ fn fit_as<T: Real>(
     weights: Option<&Tensor>,
     device: Option<&(&Backend, Tensor)>,
 ) -> Result<Fit> {
-    let shape = Shape::of(x)?;
+    let shape = SampleShape::of(x)?;
     let (n, d) = (shape.rows, shape.width);
     let given = weights
-        .map(|w| weights_of::<T>(w, x, &shape.with(&[n])))
+        .map(|w| read_weights::<T>(w, x, &shape.with(&[n])))
         .transpose()?;
-    let numbers = Elements::<T>::new(x)?;
-    check_finite("data", &numbers, d)?;
+    let values = Elements::<T>::new(x)?;
+    check_finite("data", &values, d)?;
     let work = shape.count() * n * d * em.components * 50;
-    let runs = parallel::map(shape.count(), work, |i| {
-        let context = problem(em, &numbers, &shape, given.as_deref(), i);
-        check_distinct(&context.data, em.components).map_err(|e| of_problem(&shape, i, e))?;
-        let pass = match device {
+    let fits = parallel::map(shape.count(), work, |i| {
+        let problem = Problem::new(em, &values, &shape, given.as_deref(), i);
+        check_distinct(&problem.samples, em.components).map_err(|e| of_problem(&shape, i, e))?;
+        let device = match device {
             None => None,
             Some((backend, x)) => {
                 let rows = x.reshape((shape.count() * n, d))?.narrow(0, i * n, n)?;
                 let wanted = (em.covariance, em.components);
-                OnDevice::new(backend, &rows, &context.data, wanted)?
+                DeviceSamples::new(backend, &rows, &problem.samples, wanted)?
             }
         };
-        let run = run(&context, pass.as_ref()).map_err(|e| of_problem(&shape, i, e))?;
-        let mixture = context.data.frame.leave(run.last());
-        Ok((run, mixture))
+        let fit =
+            best_of_restarts(&problem, device.as_ref()).map_err(|e| of_problem(&shape, i, e))?;
+        let mixture = problem.samples.standardization.restore(fit.last());
+        Ok((fit, mixture))
     });
-    let (runs, mixtures): (Vec<Run>, Vec<Parameters>) = runs
+    let (fits, mixtures): (Vec<Trajectory>, Vec<MixtureParameters>) = fits
         .into_iter()
         .collect::<Result<Vec<_>>>()?
         .into_iter()
         .unzip();
     let outputs = outputs::<T>(&mixtures, &shape)?;
-    let ends = runs.iter().map(|run| run.end.clone()).collect();
+    let convergence = fits.iter().map(|fit| fit.convergence.clone()).collect();
     let solves = Arc::<Mutex<Vec<ImplicitSolve>>>::default();
     let parts = match em.gradient {
         Gradient::Nothing => {
@@ -150,13 +156,13 @@ fn fit_as<T: Real>(
         }
         _ => {
             let inputs: Vec<&Tensor> = [Some(x), weights].into_iter().flatten().collect();
-            let taken = Taken {
+            let saved = Saved {
                 em: em.clone(),
-                runs,
+                fits,
                 solves: solves.clone(),
             };
             record("em", &inputs, outputs, move |b| {
-                gradient::backward::<T>(b, &taken)
+                backward::backward::<T>(b, &saved)
             })?
         }
     };
@@ -164,33 +170,20 @@ fn fit_as<T: Real>(
         .map_err(|_| Error::value("outputs", "not three", "one for each part of a mixture"))?;
     Ok(Fit {
         mixture: Mixture::from_parts(em.covariance, weights, means, covariances),
-        ends,
+        convergence,
         solves,
     })
 }
 
-/// An error with the number of its problem, where there are several.
-fn of_problem(shape: &Shape, i: usize, error: Error) -> Error {
+/// The error with the index of its problem, if there are several.
+fn of_problem(shape: &SampleShape, i: usize, error: Error) -> Error {
     match shape.batch {
         None => error,
         Some(_) => Error::value(format!("problem {i}"), "without a fit", error.to_string()),
     }
 }
 
-/// Problem `i` of a batch.
-pub(super) fn problem<'a, T: Real>(
-    em: &'a Em,
-    x: &'a [T],
-    shape: &Shape,
-    weights: Option<&[T]>,
-    i: usize,
-) -> Context<'a, T> {
-    let (n, d) = (shape.rows, shape.width);
-    let weights = weights.map(|w| &w[i * n..(i + 1) * n]);
-    Context::new(em, &x[i * n * d..(i + 1) * n * d], d, weights, i)
-}
-
-fn outputs<T: Real>(mixtures: &[Parameters], shape: &Shape) -> Result<Vec<Output>> {
+fn outputs<T: Real>(mixtures: &[MixtureParameters], shape: &SampleShape) -> Result<Vec<Output>> {
     let first = &mixtures[0];
     let (k, d, kind) = (first.components(), first.width, first.kind);
     let dims = [vec![k], vec![k, d], kind.shape(k, d)];
@@ -198,8 +191,8 @@ fn outputs<T: Real>(mixtures: &[Parameters], shape: &Shape) -> Result<Vec<Output
         let remedy = "outside what the data's type can hold: rescale the data, or give it in f64";
         Error::value("a number of the mixture", v, remedy)
     };
-    // A variance has to be more than 0 in the data's type too.
-    let variances = |m: &Parameters| -> Vec<T> {
+    // A variance must not round to 0 in the data's type.
+    let variances = |m: &MixtureParameters| -> Vec<T> {
         let each = (0..k * d).map(|at| T::of(m.variance(at / d, at % d)));
         each.collect()
     };

@@ -1,4 +1,4 @@
-//! Marginals, conditionals, and missing values. All of a mixture of Gaussians are Gaussian mixtures.
+//! Marginals, conditionals and imputation: those of a Gaussian mixture are Gaussian mixtures.
 
 use std::collections::HashMap;
 
@@ -7,17 +7,17 @@ use decalign_core::{Elements, Error, Real, Result, cholesky, simd, with_real};
 
 use super::Mixture;
 use crate::covariance::Covariance;
-use crate::parameters::Parameters;
+use crate::parameters::MixtureParameters;
 
 impl Mixture {
-    /// The distribution of some dimensions, whatever the others; without gradients.
+    /// The marginal distribution of some dimensions, without gradients.
     ///
     /// # Errors
-    /// When there is none, one twice, or one that the mixture has not; when the mixture is a batch.
+    /// When `dimensions` is empty, repeats a dimension or names one that the mixture lacks; when the mixture is a batch.
     pub fn marginal(&self, dimensions: &[usize]) -> Result<Self> {
         let p = self.single()?;
         check(dimensions, p.width)?;
-        let mut out = Parameters::zeros(p.kind, p.components(), dimensions.len());
+        let mut out = MixtureParameters::zeros(p.kind, p.components(), dimensions.len());
         out.weights.copy_from_slice(&p.weights);
         for (k, mean) in out.means.chunks_exact_mut(dimensions.len()).enumerate() {
             let from = &p.means[k * p.width..];
@@ -31,7 +31,7 @@ impl Mixture {
         Self::of_parameters(&out, self.means.dtype())
     }
 
-    /// The distribution of the other dimensions, given the values of some; without gradients.
+    /// The conditional distribution of the other dimensions given the values of some, without gradients.
     ///
     /// ```text
     /// pi_k' ~ pi_k N(a | mu_a, S_aa),  mu' = mu_b + S_ba S_aa^-1 (a - mu_a),  S' = S_bb - S_ba S_aa^-1 S_ab
@@ -59,7 +59,7 @@ impl Mixture {
         }
         let split = Split::new(&p, dimensions, &rest)?;
         let (weights, means) = split.given(&p, values);
-        let mut out = Parameters::zeros(p.kind, p.components(), rest.len());
+        let mut out = MixtureParameters::zeros(p.kind, p.components(), rest.len());
         out.weights = weights;
         out.means = means;
         for k in 0..p.matrices() {
@@ -93,8 +93,8 @@ impl Mixture {
     }
 }
 
-fn impute<T: Real>(p: &Parameters, x: &mut [T]) -> Result<()> {
-    // Rows that miss the same share what is solved for them.
+fn impute<T: Real>(p: &MixtureParameters, x: &mut [T]) -> Result<()> {
+    // Rows with the same missing dimensions share a factorisation.
     let mut splits: HashMap<Vec<bool>, (Vec<usize>, Vec<usize>, Split)> = HashMap::new();
     for (i, row) in x.chunks_exact_mut(p.width).enumerate() {
         if let Some(j) = row.iter().position(|v| v.is_infinite()) {
@@ -130,25 +130,25 @@ fn impute<T: Real>(p: &Parameters, x: &mut [T]) -> Result<()> {
     Ok(())
 }
 
-/// A split of the dimensions in given ones a and others b.
+/// The dimensions split into given ones a and others b, with the factors of the given ones.
 struct Split {
     a: Vec<usize>,
     b: Vec<usize>,
-    /// Of each different covariance the factor of `S_aa`, or its diagonal.
+    /// The factor of `S_aa` of each distinct covariance, or its diagonal.
     factors: Vec<Vec<f64>>,
-    /// `S_ba S_aa^-1`, row after row; empty for diagonal covariances.
-    slopes: Vec<Vec<f64>>,
+    /// `S_ba S_aa^-1` by rows; empty for diagonal covariances.
+    coefficients: Vec<Vec<f64>>,
     /// `log det S_aa`.
     logs: Vec<f64>,
 }
 
 impl Split {
-    fn new(p: &Parameters, a: &[usize], b: &[usize]) -> Result<Self> {
+    fn new(p: &MixtureParameters, a: &[usize], b: &[usize]) -> Result<Self> {
         let mut split = Self {
             a: a.to_vec(),
             b: b.to_vec(),
             factors: Vec::new(),
-            slopes: Vec::new(),
+            coefficients: Vec::new(),
             logs: Vec::new(),
         };
         for k in 0..p.matrices() {
@@ -156,30 +156,30 @@ impl Split {
             if !p.kind.is_matrix() {
                 split.logs.push(factor.iter().map(|v| v.ln()).sum());
                 split.factors.push(factor);
-                split.slopes.push(Vec::new());
+                split.coefficients.push(Vec::new());
                 continue;
             }
             cholesky::factor(&mut factor, a.len(), f64::EPSILON).map_err(|i| {
                 let name = format!("the covariance of component {k}");
-                let remedy = "given dimensions determine one another: give fewer of them";
+                let remedy = "the given dimensions are linearly dependent: give fewer of them";
                 Error::value(name, format!("singular in dimension {}", a[i]), remedy)
             })?;
             let matrix = p.matrix(k);
-            let mut slopes = Vec::with_capacity(a.len() * b.len());
+            let mut coefficients = Vec::with_capacity(a.len() * b.len());
             for i in b {
                 let mut row: Vec<f64> = a.iter().map(|j| matrix[i * p.width + j]).collect();
                 cholesky::solve(&factor, &mut row);
-                slopes.extend(row);
+                coefficients.extend(row);
             }
             split.logs.push(cholesky::log_determinant(&factor, a.len()));
             split.factors.push(factor);
-            split.slopes.push(slopes);
+            split.coefficients.push(coefficients);
         }
         Ok(split)
     }
 
     /// Weights and means (K, b) given the values of a.
-    fn given(&self, p: &Parameters, values: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    fn given(&self, p: &MixtureParameters, values: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let (mut logs, mut means) = (Vec::new(), Vec::new());
         for k in 0..p.components() {
             let which = k % self.factors.len();
@@ -194,11 +194,11 @@ impl Split {
             let distance: f64 = e.iter().zip(&solved).map(|(e, s)| e * s).sum();
             logs.push(p.weights[k].ln() - 0.5 * (distance + self.logs[which]));
             for (i, j) in self.b.iter().enumerate() {
-                let slope = match p.kind.is_matrix() {
-                    true => simd::dot(&self.slopes[which][i * e.len()..][..e.len()], &e),
+                let shift = match p.kind.is_matrix() {
+                    true => simd::dot(&self.coefficients[which][i * e.len()..][..e.len()], &e),
                     false => 0.0,
                 };
-                means.push(mean[*j] + slope);
+                means.push(mean[*j] + shift);
             }
         }
         let largest = simd::max(&logs);
@@ -218,16 +218,20 @@ impl Split {
         out
     }
 
-    /// The covariance of b given a.
-    fn schur(&self, p: &Parameters, k: usize) -> Vec<f64> {
+    /// The covariance of b given a: the Schur complement of `S_aa`.
+    fn schur(&self, p: &MixtureParameters, k: usize) -> Vec<f64> {
         let mut out = part(p, k, &self.b);
         if p.kind.is_matrix() {
             let (matrix, size) = (p.matrix(k), self.a.len());
             for (i, row) in out.chunks_exact_mut(self.b.len()).enumerate() {
-                let slope = &self.slopes[k][i * size..][..size];
+                let row_coefficients = &self.coefficients[k][i * size..][..size];
                 for (v, j) in row.iter_mut().zip(&self.b) {
                     let column = self.a.iter().map(|a| matrix[a * p.width + j]);
-                    *v -= slope.iter().zip(column).map(|(s, c)| s * c).sum::<f64>();
+                    *v -= row_coefficients
+                        .iter()
+                        .zip(column)
+                        .map(|(s, c)| s * c)
+                        .sum::<f64>();
                 }
             }
         }
@@ -236,7 +240,7 @@ impl Split {
 }
 
 /// The covariance of some dimensions.
-fn part(p: &Parameters, k: usize, dimensions: &[usize]) -> Vec<f64> {
+fn part(p: &MixtureParameters, k: usize, dimensions: &[usize]) -> Vec<f64> {
     let matrix = p.matrix(k);
     if !p.kind.is_matrix() {
         return dimensions.iter().map(|j| matrix[*j]).collect();
@@ -255,7 +259,7 @@ fn check(dimensions: &[usize], width: usize) -> Result<()> {
     }
     for (i, j) in dimensions.iter().enumerate() {
         if *j >= width || dimensions[..i].contains(j) {
-            let remedy = format!("each must be below {width}, and there once");
+            let remedy = format!("each must be below {width} and occur once");
             return Err(Error::value("dimension", j, remedy));
         }
     }

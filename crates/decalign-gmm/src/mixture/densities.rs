@@ -2,17 +2,16 @@
 
 use candle_core::{D, Device, Tensor};
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
-use decalign_core::{Elements, Error, Real, Result, nn, parallel, simd, with_real};
+use decalign_core::{Elements, Error, Real, Result, nn, parallel, with_real};
 
 use super::Mixture;
-use crate::chunk::ROWS;
-use crate::data::{Data, Shape, check_finite};
-use crate::frame::Frame;
-use crate::maximise::Quadratics;
-use crate::parameters::Parameters;
-use crate::pass::back::{self, Source};
-use crate::pass::mixture_back::to_mixture;
-use crate::pass::{self, Distances, Tiles, Work};
+use crate::e_step::backward::{self as e_step_backward, Source};
+use crate::e_step::mixture_gradient::add_mixture_gradient;
+use crate::e_step::{Buffers, PackedMixture};
+use crate::m_step::ResponsibilityGradient;
+use crate::parameters::MixtureParameters;
+use crate::samples::{SampleShape, Samples, check_finite};
+use crate::standardization::Standardization;
 
 impl Mixture {
     /// `log (pi_k N(x | mu_k, Sigma_k))` of every sample and component; it carries gradients.
@@ -23,7 +22,7 @@ impl Mixture {
     /// # Errors
     /// When `x` has another shape or type than the mixture, or holds NaN or an infinity.
     pub fn log_densities(&self, x: &Tensor) -> Result<Tensor> {
-        let shape = Shape::of(x)?;
+        let shape = SampleShape::of(x)?;
         if shape.batch != self.batch() || shape.width != self.width() {
             let expected = match self.batch() {
                 None => format!("shape (n, {})", self.width()),
@@ -42,13 +41,13 @@ impl Mixture {
         with_real!("data", x, T => self.log_densities_as::<T>(x, &shape))
     }
 
-    fn log_densities_as<T: Real>(&self, x: &Tensor, shape: &Shape) -> Result<Tensor> {
-        let numbers = Elements::<T>::new(x)?;
-        check_finite("data", &numbers, shape.width)?;
+    fn log_densities_as<T: Real>(&self, x: &Tensor, shape: &SampleShape) -> Result<Tensor> {
+        let values = Elements::<T>::new(x)?;
+        check_finite("data", &values, shape.width)?;
         let size = shape.rows * shape.width;
-        let work = numbers.len() * self.components() * 10;
+        let work = values.len() * self.components() * 10;
         let parts = parallel::map(shape.count(), work, |i| {
-            logs(&numbers[i * size..(i + 1) * size], &self.parameters(i)?)
+            log_densities(&values[i * size..(i + 1) * size], &self.parameters(i)?)
         });
         let logs = parts.into_iter().collect::<Result<Vec<_>>>()?.concat();
         let output = Output::new(logs, shape.with(&[shape.rows, self.components()]));
@@ -117,57 +116,48 @@ impl Mixture {
     /// # Errors
     /// As [`Mixture::log_densities`].
     pub fn bic(&self, x: &Tensor) -> Result<Tensor> {
-        self.criterion(x, (Shape::of(x)?.rows as f64).ln())
+        self.criterion(x, (SampleShape::of(x)?.rows as f64).ln())
     }
 
-    fn criterion(&self, x: &Tensor, price: f64) -> Result<Tensor> {
+    fn criterion(&self, x: &Tensor, penalty: f64) -> Result<Tensor> {
         let parameters = self.kind.parameters(self.components(), self.width()) as f64;
         let total = self.log_density(x)?.sum(D::Minus1)?;
-        Ok(total.affine(-2.0, price * parameters)?)
+        Ok(total.affine(-2.0, penalty * parameters)?)
     }
 }
 
 /// (n, K) of one mixture.
-fn logs<T: Real>(x: &[T], mixture: &Parameters) -> Result<Vec<T>> {
-    let frame = Frame::<T>::of_mixture(mixture);
-    let tiles = Tiles::<T>::of(&frame.enter(mixture))?;
-    let volume = T::of(frame.log_volume());
+fn log_densities<T: Real>(x: &[T], mixture: &MixtureParameters) -> Result<Vec<T>> {
+    let standardization = Standardization::<T>::of_mixture(mixture);
+    let packed = PackedMixture::<T>::of(&standardization.standardize(mixture))?;
+    let volume = T::of(standardization.log_volume());
     let (d, k) = (mixture.width, mixture.components());
-    let data = Data::new(x, d, frame, None);
-    let rows = data.rows();
-    let size = pass::job(rows);
-    let parts = parallel::map(rows.div_ceil(size), rows * k * d * 4, |part| {
-        let (mut buffer, mut work) = (None, Work::new(k));
-        let mut out = Vec::with_capacity(size * k);
-        for first in (part * size..rows.min((part + 1) * size)).step_by(ROWS) {
-            let chunk = data.chunk(first, &mut buffer);
-            simd::dispatch(Distances {
-                tiles: &tiles,
-                chunk,
-                out: &mut work.cells,
-                scratch: &mut work.scratch,
-            });
+    let samples = Samples::new(x, d, standardization, None);
+    let jobs = samples.map_chunks(
+        samples.rows() * k * d * 4,
+        || (Vec::new(), Buffers::new(k)),
+        |(out, buffers), _, chunk| {
+            packed.log_densities(chunk, buffers);
             for i in 0..chunk.used {
-                let log = |k: usize| *work.cell(i, k) * T::of(std::f64::consts::LN_2) + volume;
+                let log = |k: usize| *buffers.cell(i, k) * T::of(std::f64::consts::LN_2) + volume;
                 out.extend((0..k).map(log));
             }
-        }
-        out
-    });
-    Ok(parts.concat())
+        },
+    );
+    Ok(jobs.into_iter().flat_map(|(logs, _)| logs).collect())
 }
 
 fn backward<T: Real>(b: &Backward, mixture: &Mixture) -> Result<InputGradients> {
-    let shape = Shape::of(&b.inputs[0])?;
-    let numbers = Elements::<T>::new(&b.inputs[0])?;
+    let shape = SampleShape::of(&b.inputs[0])?;
+    let values = Elements::<T>::new(&b.inputs[0])?;
     let gradient = b.gradient(0)?;
     let gradient = Elements::<T>::new(&gradient)?;
     let (size, k) = (shape.rows * shape.width, mixture.components());
-    let work = numbers.len() * k * 20;
+    let work = values.len() * k * 20;
     let each = parallel::map(shape.count(), work, |i| {
         let given = &gradient[i * shape.rows * k..(i + 1) * shape.rows * k];
-        back_one(
-            &numbers[i * size..(i + 1) * size],
+        problem_backward(
+            &values[i * size..(i + 1) * size],
             &mixture.parameters(i)?,
             given,
         )
@@ -186,27 +176,24 @@ fn backward<T: Real>(b: &Backward, mixture: &Mixture) -> Result<InputGradients> 
         .collect()
 }
 
-fn back_one<T: Real>(x: &[T], given: &Parameters, gradient: &[T]) -> Result<(Vec<T>, Parameters)> {
-    let frame = Frame::<T>::of_mixture(given);
-    let mixture = frame.enter(given);
-    let epsilon = if size_of::<T>() == 4 {
-        f64::from(f32::EPSILON)
-    } else {
-        f64::EPSILON
-    };
-    let factors = mixture.factors(epsilon)?;
+fn problem_backward<T: Real>(
+    x: &[T],
+    given: &MixtureParameters,
+    gradient: &[T],
+) -> Result<(Vec<T>, MixtureParameters)> {
+    let standardization = Standardization::<T>::of_mixture(given);
+    let mixture = standardization.standardize(given);
+    let factors = mixture.factors(T::epsilon().as_f64())?;
     let (k, d) = (mixture.components(), mixture.width);
-    let data = Data::new(x, d, frame, None);
-    let nothing = Quadratics::zeros(mixture.kind.is_matrix(), k, d);
+    let samples = Samples::new(x, d, standardization, None);
+    let unused = ResponsibilityGradient::zeros(mixture.kind.is_matrix(), k, d);
     let source = Source::Given(gradient);
-    let back = back::back(&data, &mixture, Some(&factors), &nothing, &source);
-    let mut to = Parameters::zeros(mixture.kind, k, d);
-    to_mixture(&mixture, &factors, &back.moments, &mut to);
-    let mut of_x = back.x;
-    for row in of_x.chunks_exact_mut(d) {
-        row.iter_mut()
-            .zip(&data.frame.inverse)
-            .for_each(|(v, s)| *v *= *s);
-    }
-    Ok((of_x, data.frame.leave_gradient(&to)))
+    let mut gradients =
+        e_step_backward::backward(&samples, &mixture, Some(&factors), &unused, &source);
+    let mut to = MixtureParameters::zeros(mixture.kind, k, d);
+    add_mixture_gradient(&mixture, &factors, &gradients.statistics, &mut to);
+    samples
+        .standardization
+        .restore_row_gradient(&mut gradients.x);
+    Ok((gradients.x, samples.standardization.restore_gradient(&to)))
 }

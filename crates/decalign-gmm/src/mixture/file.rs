@@ -24,10 +24,10 @@ impl Mixture {
         Ok(candle_core::safetensors::save(&tensors, path)?)
     }
 
-    /// Reads what [`Mixture::save`] wrote, without gradients.
+    /// Reads a file that [`Mixture::save`] wrote, without gradients.
     ///
     /// # Errors
-    /// When the file cannot be read, lacks one of the tensors, or they are no mixture (see
+    /// When the file cannot be read, lacks a tensor, or its tensors are not a mixture (see
     /// [`Mixture::new`]).
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();

@@ -1,4 +1,4 @@
-//! A mixture of Gaussians.
+//! A mixture of Gaussians, or a batch of them.
 
 mod condition;
 mod densities;
@@ -9,9 +9,9 @@ use candle_core::{DType, Device, Tensor};
 use decalign_core::{Elements, Error, Result, with_real};
 
 use crate::covariance::Covariance;
-use crate::parameters::Parameters;
+use crate::parameters::MixtureParameters;
 
-/// Weights of a mixture may miss a sum of 1 by this.
+/// The allowed deviation of the sum of the weights from 1: f32 weights of many components are rounded.
 const SUM_TOLERANCE: f64 = 1e-4;
 
 /// A mixture of K Gaussians in d dimensions, or a batch of B such mixtures.
@@ -31,7 +31,7 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// A mixture with given numbers: the arrays `weights_`, `means_` and `covariances_` of scikit-learn's
+    /// A mixture of given parameters: the arrays `weights_`, `means_` and `covariances_` of scikit-learn's
     /// `GaussianMixture` are of these shapes.
     ///
     /// # Shapes
@@ -97,7 +97,7 @@ impl Mixture {
         }
     }
 
-    /// The same on another device, with gradients.
+    /// A copy on another device, with gradients.
     pub(crate) fn to_device(&self, device: &Device) -> Result<Self> {
         Ok(Self::from_parts(
             self.kind,
@@ -112,7 +112,7 @@ impl Mixture {
         if !p.is_finite() {
             let remedy = "weights, means and covariances must be finite";
             return Err(Error::value(
-                "a number of the mixture",
+                "a parameter of the mixture",
                 "not finite",
                 remedy,
             ));
@@ -125,7 +125,7 @@ impl Mixture {
             return Err(Error::value("the sum of the weights", sum, "must be 1"));
         }
         for k in 0..p.matrices() {
-            // In units of its own, so that scale is no matter.
+            // The correlation matrix, so that scale does not matter.
             let d = p.width;
             let unit: Vec<f64> = (0..d).map(|j| p.variance(k, j).sqrt()).collect();
             let mut matrix = p.matrix(k);
@@ -179,15 +179,15 @@ impl Mixture {
         self.means.dims()[self.means.rank() - 1]
     }
 
-    /// How many mixtures there are, `None` without a batch dimension.
+    /// B, the number of mixtures; `None` without a batch dimension.
     pub fn batch(&self) -> Option<usize> {
         (self.means.rank() == 3).then(|| self.means.dims()[0])
     }
 
-    /// Mixture `i` of a batch, with gradients; without a batch there is one.
+    /// Mixture `i` of a batch, with gradients; without a batch dimension `i` must be 0.
     ///
     /// # Errors
-    /// When there are not as many.
+    /// When `i` is not below the number of mixtures.
     pub fn get(&self, i: usize) -> Result<Self> {
         if i >= self.count() {
             let remedy = format!("must be below the batch, {}", self.count());
@@ -205,7 +205,7 @@ impl Mixture {
         ))
     }
 
-    /// Without gradients.
+    /// A copy without gradients.
     #[must_use]
     pub fn detach(&self) -> Self {
         let [weights, means, covariances] =
@@ -217,25 +217,25 @@ impl Mixture {
         self.batch().unwrap_or(1)
     }
 
-    pub(crate) fn single(&self) -> Result<Parameters> {
+    pub(crate) fn single(&self) -> Result<MixtureParameters> {
         match self.batch() {
             None => self.parameters(0),
             Some(batch) => {
-                let remedy = "this takes one mixture at a time: mixture.get(i)";
+                let remedy = "this operation takes one mixture: take mixture.get(i)";
                 Err(Error::value("batch", batch, remedy))
             }
         }
     }
 
-    /// The numbers of mixture `i`.
-    pub(crate) fn parameters(&self, i: usize) -> Result<Parameters> {
-        let mut p = Parameters::zeros(self.kind, self.components(), self.width());
+    /// The parameters of mixture `i`.
+    pub(crate) fn parameters(&self, i: usize) -> Result<MixtureParameters> {
+        let mut p = MixtureParameters::zeros(self.kind, self.components(), self.width());
         let tensors = [&self.weights, &self.means, &self.covariances];
         for (to, x) in p.parts_mut().into_iter().zip(tensors) {
             let x = x.to_device(&Device::Cpu)?;
             with_real!("mixture", x, T => {
-                let numbers = Elements::<T>::new(&x)?;
-                let from = &numbers[i * to.len()..(i + 1) * to.len()];
+                let values = Elements::<T>::new(&x)?;
+                let from = &values[i * to.len()..(i + 1) * to.len()];
                 to.iter_mut().zip(from).for_each(|(t, v)| *t = decalign_core::Real::as_f64(*v));
                 Ok::<(), Error>(())
             })?;
@@ -243,8 +243,8 @@ impl Mixture {
         Ok(p)
     }
 
-    /// A mixture of numbers, without gradients.
-    pub(crate) fn of_parameters(p: &Parameters, like: DType) -> Result<Self> {
+    /// A mixture of these parameters, without gradients.
+    pub(crate) fn of_parameters(p: &MixtureParameters, like: DType) -> Result<Self> {
         let (k, d) = (p.components(), p.width);
         let tensor = |x: &[f64], shape: Vec<usize>| -> Result<Tensor> {
             Ok(Tensor::from_slice(x, shape, &Device::Cpu)?.to_dtype(like)?)

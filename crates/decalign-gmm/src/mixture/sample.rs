@@ -5,9 +5,10 @@ use decalign_core::random::Stream;
 use decalign_core::{Error, Result, cholesky};
 
 use super::Mixture;
+use crate::kmeans::pick;
 
 impl Mixture {
-    /// `n` samples and the components they are of; the same seed gives the same samples. Without gradients.
+    /// `n` samples and the component of each, without gradients; the same seed gives the same samples.
     ///
     /// # Shapes
     /// (n, d), and (n) of u32.
@@ -38,7 +39,7 @@ impl Mixture {
         let normals = stream.child(1).normal(n * d);
         let draws = stream.child(0).uniform(n, 0.0, total);
         for (draw, z) in draws.into_iter().zip(normals.chunks_exact(d)) {
-            let label = pick(&p.weights, draw);
+            let label = pick(p.weights.iter().copied(), draw);
             let (mean, root) = (&p.means[label * d..][..d], &roots[label % roots.len()]);
             for i in 0..d {
                 let moved = match p.kind.is_matrix() {
@@ -52,18 +53,4 @@ impl Mixture {
         let x = Tensor::from_vec(x, (n, d), &Device::Cpu)?.to_dtype(self.means.dtype())?;
         Ok((x, Tensor::from_vec(labels, n, &Device::Cpu)?))
     }
-}
-
-/// The index at which the running sum of weights passes `draw`.
-fn pick(weights: &[f64], draw: f64) -> usize {
-    let mut sum = 0.0;
-    let mut last = 0;
-    for (i, w) in weights.iter().enumerate().filter(|(_, w)| **w > 0.0) {
-        sum += w;
-        last = i;
-        if sum > draw {
-            break;
-        }
-    }
-    last
 }

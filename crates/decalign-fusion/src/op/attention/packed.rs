@@ -1,49 +1,49 @@
-//! One sample's queries, keys and values in the order in which the loops read them.
+//! Queries, keys and values of one sample in the order in which the loops read them.
 
 use std::ops::Range;
 
 use decalign_core::Real;
 use decalign_core::simd::{self, LANES};
 
-use super::Problem;
-use super::group::Keys;
-use super::head::Rows;
-use super::pack::{Blocks, Grouped, Heads, LargestSquare, QUAD, SLAB, Slabs, quads};
+use super::layout::{Blocks, Heads, LargestSquare, QUAD, SLAB, Slabs, quads};
+use super::problem::Problem;
+use super::query_group::KeyBlocks;
+use super::workspace::SampleInputs;
 
-/// All heads of one sample, in groups of R queries and blocks of keys.
-pub(super) struct Packed<T, const R: usize> {
+/// All heads of one sample, in groups of R queries and blocks of [`LANES`] keys.
+pub(super) struct PackedSample<T, const R: usize> {
     heads: Heads,
     value_heads: Heads,
-    /// What logits start from.
-    pub(super) start: Vec<[T; LANES]>,
-    /// Times scale and log2 e.
+    /// See [`initial_logits`](super::layout::initial_logits).
+    pub(super) initial_logits: Vec<[T; LANES]>,
+    /// Multiplied by scale and log2 e.
     queries: Vec<[T; R]>,
     keys: Vec<[T; LANES]>,
-    /// Of each head, whether its logits are small.
+    /// Whether the logits of each head are small.
     small: Vec<bool>,
-    /// What is summed over keys, in slabs or quads: values, or in the backward pass keys.
+    /// The operand that is summed over keys, in slabs or quads: values, or keys in the backward pass.
     slabs: Vec<[T; SLAB]>,
-    back: Option<Back<T, R>>,
+    backward: Option<BackwardOperands<T, R>>,
 }
 
-/// What only the backward pass needs.
-struct Back<T, const R: usize> {
-    /// Times what makes up for dropped weights.
+/// Operands of the backward pass alone.
+struct BackwardOperands<T, const R: usize> {
+    /// Multiplied by `1 / (1 - p)`.
     values: Vec<[T; LANES]>,
-    /// Of the results.
+    /// Gradients of the results.
     gradients: Vec<[T; R]>,
 }
 
-impl<T: Real, const R: usize> Packed<T, R> {
-    /// For results.
+impl<T: Real, const R: usize> PackedSample<T, R> {
+    /// The operands of the forward pass.
     pub(super) fn forward(
         problem: &Problem<T>,
         sample: usize,
         (q, k, v): (&[T], &[T], &[T]),
     ) -> Self {
-        let (heads, factor) = (problem.value_heads(), problem.make_up());
+        let (heads, factor) = (problem.value_heads(), problem.dropout_scale());
         let mut packed = Self::logits(problem, sample, (q, k));
-        // Times weights far from 1, large and tiny values would leave f32; NaN too is not small.
+        // With weights that are not counted from the largest, large and tiny values would leave the range of f32; NaN is not small.
         let squares = simd::sum_squares(v);
         if (T::of(1e-20)..=T::of(1e20)).contains(&squares) {
             packed.small = small(&packed.queries, &packed.keys, packed.heads);
@@ -57,8 +57,8 @@ impl<T: Real, const R: usize> Packed<T, R> {
         }
     }
 
-    /// For gradients.
-    pub(super) fn backward(problem: &Problem<T>, sample: usize, given: &Rows<T>) -> Self {
+    /// The operands of the backward pass.
+    pub(super) fn backward(problem: &Problem<T>, sample: usize, given: &SampleInputs<T>) -> Self {
         let heads = problem.value_heads();
         let packed = Self::logits(problem, sample, (given.q, given.k));
         Self {
@@ -66,9 +66,9 @@ impl<T: Real, const R: usize> Packed<T, R> {
                 true => quads(&packed.keys, problem.heads().size),
                 false => slabs(given.k, problem.heads(), T::one()),
             },
-            back: Some(Back {
-                values: blocks(given.v, heads, problem.make_up()),
-                gradients: groups(given.g, heads, T::one()),
+            backward: Some(BackwardOperands {
+                values: blocks(given.v, heads, problem.dropout_scale()),
+                gradients: blocks(given.g, heads, T::one()),
             }),
             ..packed
         }
@@ -76,29 +76,32 @@ impl<T: Real, const R: usize> Packed<T, R> {
 
     fn logits(problem: &Problem<T>, sample: usize, (q, k): (&[T], &[T])) -> Self {
         let scale = problem.scale() * T::of(std::f64::consts::LOG2_E);
-        let (heads, queries) = (problem.heads(), groups(q, problem.heads(), scale));
+        let (heads, queries) = (problem.heads(), blocks(q, problem.heads(), scale));
         let keys = blocks(k, heads, T::one());
         Self {
             heads,
             value_heads: problem.value_heads(),
-            start: problem.starts(sample),
-            // Found out for results alone.
+            initial_logits: problem.initial_logits(sample),
+            // Computed in the forward pass only.
             small: vec![false; heads.count],
             queries,
             keys,
             slabs: Vec::new(),
-            back: None,
+            backward: None,
         }
     }
 
-    /// One group's queries.
+    /// The queries of a group.
     pub(super) fn queries(&self, head: usize, group: usize) -> &[[T; R]] {
         of_group(&self.queries, self.heads, (head, group))
     }
 
-    /// The gradients of one group's results.
+    /// The gradients of the results of a group.
     pub(super) fn gradients(&self, head: usize, group: usize) -> &[[T; R]] {
-        let gradients = self.back.as_ref().map(|back| &back.gradients[..]);
+        let gradients = self
+            .backward
+            .as_ref()
+            .map(|operands| &operands.gradients[..]);
         of_group(
             gradients.unwrap_or_default(),
             self.value_heads,
@@ -106,35 +109,38 @@ impl<T: Real, const R: usize> Packed<T, R> {
         )
     }
 
-    /// Some of a head's blocks of keys, and what belongs to them.
-    pub(super) fn keys(&self, head: usize, blocks: Range<usize>) -> Keys<'_, T> {
-        let back = self.back.as_ref();
-        Keys {
+    /// A range of the blocks of keys of a head, with their operands.
+    pub(super) fn keys(&self, head: usize, blocks: Range<usize>) -> KeyBlocks<'_, T> {
+        let backward = self.backward.as_ref();
+        KeyBlocks {
             keys: self.of_blocks(&self.keys, head, &blocks),
-            start: &self.start[blocks.clone()],
+            initial_logits: &self.initial_logits[blocks.clone()],
             small: self.small[head],
             slabs: self.of_blocks(&self.slabs, head, &blocks),
-            values: back.map(|back| self.of_blocks(&back.values, head, &blocks)),
+            values: backward.map(|operands| self.of_blocks(&operands.values, head, &blocks)),
             blocks,
         }
     }
 
-    /// Some of a head's blocks, of as many rows each as fit.
+    /// The rows of `x` of these blocks of a head.
     fn of_blocks<'a, X>(&self, x: &'a [X], head: usize, blocks: &Range<usize>) -> &'a [X] {
-        let all = self.start.len();
+        let all = self.initial_logits.len();
         let each = x.len() / (self.heads.count * all).max(1);
         &x[(head * all + blocks.start) * each..(head * all + blocks.end) * each]
     }
 
-    /// Zeros for the gradients of keys and of values, as those are stored.
+    /// Zeros for the gradients of keys and values, in their layout.
     pub(super) fn zeros(&self) -> [Vec<[T; LANES]>; 2] {
-        let values = self.back.as_ref().map_or(0, |back| back.values.len());
+        let values = self
+            .backward
+            .as_ref()
+            .map_or(0, |operands| operands.values.len());
         [self.keys.len(), values].map(|length| vec![[T::zero(); LANES]; length])
     }
 }
 
-/// Of each head, whether its logits, in base 2, are at most 32 by the norms of queries and keys. Then neither weights nor
-/// their sums, counted from 0, come near the ends of f32.
+/// Whether the logits (base 2) of each head are at most 32 by the norms of queries and keys. Then `2^logit` and its sums stay in the
+/// range of f32 without subtracting the largest logit.
 fn small<T: Real, const R: usize>(
     queries: &[[T; R]],
     keys: &[[T; LANES]],
@@ -166,21 +172,9 @@ fn of_group<T, const R: usize>(
         .map_or(&[], |x| &x[..heads.size])
 }
 
-fn groups<T: Real, const R: usize>(x: &[T], heads: Heads, factor: T) -> Vec<[T; R]> {
+fn blocks<T: Real, const N: usize>(x: &[T], heads: Heads, factor: T) -> Vec<[T; N]> {
     let rows = x.len() / heads.width();
-    let mut out = vec![[T::zero(); R]; rows.div_ceil(R) * heads.width()];
-    simd::dispatch(Grouped {
-        x,
-        heads,
-        factor,
-        out: &mut out,
-    });
-    out
-}
-
-fn blocks<T: Real>(x: &[T], heads: Heads, factor: T) -> Vec<[T; LANES]> {
-    let rows = x.len() / heads.width();
-    let mut out = vec![[T::zero(); LANES]; rows.div_ceil(LANES) * heads.width()];
+    let mut out = vec![[T::zero(); N]; rows.div_ceil(N) * heads.width()];
     simd::dispatch(Blocks {
         x,
         heads,

@@ -21,25 +21,25 @@ pub(crate) fn mean(
     (batch, steps, width): (usize, usize, usize),
 ) -> Result<Tensor> {
     let program = program(x.dtype(), mask.is_some())?;
-    let share = match mask {
+    let step_weights = match mask {
         Some(mask) => {
-            let mut share = Memory::new(backend, x.dtype(), (batch, steps))?;
-            Launch::new(&program, "shares", batch.div_ceil(LANES / 32))
+            let mut step_weights = Memory::new(backend, x.dtype(), (batch, steps))?;
+            Launch::new(&program, "step_weights", batch.div_ceil(LANES / 32))
                 .input(mask)?
-                .output(&mut share)
+                .output(&mut step_weights)
                 .count(batch)?
                 .count(steps)?
                 .run(backend)?;
-            share.into_tensor()
+            step_weights.into_tensor()
         }
-        // Not read.
+        // Unused by the kernel.
         None => x.detach(),
     };
     let count = batch * width;
     let mut y = Memory::new(backend, x.dtype(), (batch, width))?;
     Launch::new(&program, "mean", count.div_ceil(LANES))
         .input(x)?
-        .input(&share)?
+        .input(&step_weights)?
         .output(&mut y)
         .count(count)?
         .count(steps)?
@@ -50,9 +50,9 @@ pub(crate) fn mean(
         let g = b.gradient(0)?;
         let count = batch * steps * width;
         let mut dx = Memory::new(&backend, g.dtype(), (batch, steps, width))?;
-        Launch::new(&program, "back", count.div_ceil(LANES))
+        Launch::new(&program, "backward", count.div_ceil(LANES))
             .input(&g)?
-            .input(&share)?
+            .input(&step_weights)?
             .output(&mut dx)
             .long(count as u64)
             .count(steps)?

@@ -1,26 +1,16 @@
 //! The input projections of attention on devices.
 
 use candle_core::Tensor;
+use decalign_core::Result;
 use decalign_core::device::{Backend, Memory, multiply};
 use decalign_core::gemm::Store;
 use decalign_core::nn::device::{LAYERS, Layer, Slopes, Target, affine_maps, outer, outer_later};
 use decalign_core::op::{Backward, InputGradients, Output, record};
-use decalign_core::{Error, Result};
 
+use crate::op::projection::Part;
 use crate::reference::KEYS;
 
-/// One projection: which source, which layer's parameters, and which of the three parts of these.
-#[derive(Clone, Copy)]
-pub(crate) struct Part {
-    pub(crate) source: usize,
-    pub(crate) layer: usize,
-    pub(crate) part: usize,
-}
-
-/// Sources times parts of packed weights: `x W_p^T + b_p` of each of `parts`, without a bias where it is of keys.
-///
-/// # Shapes
-/// Each source (B, T, d); of each layer weight (3d, d), bias (3d).
+/// `x W_p^T + b_p` for each of `parts`, without the bias for keys: sources (B, T, d); for each layer weight (3d, d), bias (3d).
 pub(crate) fn project(
     backend: &Backend,
     sources: &[&Tensor],
@@ -55,11 +45,11 @@ pub(crate) fn project(
         .collect();
     let (backend, count, parts) = (backend.clone(), sources.len(), parts.to_vec());
     record("attention_projection", &inputs, outputs, move |b| {
-        back(&backend, b, count, &parts, d)
+        backward(&backend, b, count, &parts, d)
     })
 }
 
-/// Parts of one source and kind: a launch, up to its number of layers.
+/// Parts of one source and kind, at most as many as a launch has layers.
 fn groups(parts: &[Part]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (i, part) in parts.iter().enumerate() {
@@ -79,7 +69,7 @@ fn flat(x: &Tensor, d: usize) -> Result<Tensor> {
     Ok(x.contiguous()?.reshape((x.elem_count() / d.max(1), d))?)
 }
 
-fn back(
+fn backward(
     backend: &Backend,
     b: &Backward,
     sources: usize,
@@ -92,7 +82,7 @@ fn back(
     let mut slopes: Vec<Option<Slopes>> = (0..layers).map(|_| None).collect();
     let waits = (sources..b.inputs.len()).all(|i| b.may_wait(i));
     for group in groups(parts) {
-        // Those that the loss depends on.
+        // The outputs that the loss depends on.
         let mut given = Vec::with_capacity(group.len());
         for i in &group {
             if let Some(g) = &b.gradients[*i] {
@@ -117,7 +107,7 @@ fn back(
                 to_sources[source] = Some(dx);
             }
         }
-        // Layers that have gradients of another part already, and those that have not.
+        // First the layers whose gradients exist already (from another part), then the others.
         for fresh in [false, true] {
             let some = given.iter();
             let some = some.filter(|(p, _)| {
@@ -154,7 +144,7 @@ fn back(
             }
             let all: Vec<Layer> = each.into_iter().map(|(_, layer)| layer).collect();
             match &all[..] {
-                // One part of one layer.
+                // One part of one layer can wait for others.
                 [layer] if parts.len() == 1 && waits => {
                     outer_later(backend, layer.clone(), target)?
                 }
@@ -171,25 +161,4 @@ fn back(
         gradients.extend([weight, bias]);
     }
     Ok(gradients)
-}
-
-/// The three projections of one layer, each of a source of its own, see [`crate::project`].
-pub(crate) fn project_all(
-    backend: &Backend,
-    sources: [&Tensor; 3],
-    layer: (&Tensor, &Tensor),
-) -> Result<[Tensor; 3]> {
-    let parts = [0, 1, 2].map(|part| Part {
-        source: part,
-        layer: 0,
-        part,
-    });
-    let y = project(backend, &sources, &[layer], &parts)?;
-    y.try_into().map_err(|_| {
-        Error::value(
-            "projections",
-            "not three",
-            "one for queries, keys and values",
-        )
-    })
 }

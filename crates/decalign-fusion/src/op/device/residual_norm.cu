@@ -1,11 +1,11 @@
-// Dropout, residual connection and layer norm: the loops of residual_norm.rs on a device. A warp has a row of WIDTH numbers in
-// registers, 32 lanes side by side.
+// Dropout, residual connection and layer norm (see residual_norm.rs). A warp holds a row of WIDTH elements in registers: lane l has elements
+// l, l + 32, ...
 
 #define EACH ((WIDTH + WARP - 1u) / WARP)
 #define WARPS (LANES / WARP)
 #define KEPT(bits) ((bits) >> lane & 1u) != 0u
 
-// Bit `lane` of entry e: whether number e * 32 + lane of a row stays. Every lane of the warp comes here.
+// Bit `lane` of word e: whether dropout keeps element e * 32 + lane of a row. All lanes of the warp must call it.
 #if DROPOUT
 #define ROW_BITS(row)                                                                                       \
   uint mine = 0u;                                                                                           \
@@ -18,40 +18,41 @@
 
 // `normal` are the rows before weight and bias, `scales` the reciprocal deviations.
 KERNEL(residual_norm, INPUT(0, REAL, x), INPUT(1, REAL, residual), INPUT(2, REAL, weight), INPUT(3, REAL, bias), OUTPUT(4, REAL, y),
-       OUTPUT(5, REAL, normal), OUTPUT(6, REAL, scales), VALUE(7, uint, rows), VALUE(8, REAL, epsilon), VALUE(9, REAL, make_up),
+       OUTPUT(5, REAL, normal), OUTPUT(6, REAL, scales), VALUE(7, uint, rows), VALUE(8, REAL, epsilon), VALUE(9, REAL, dropout_scale),
        VALUE(10, uint, below), CHACHA_KEY(11, 12, 13, 14, 15)) {
   const uint row = GROUP * WARPS + LANE / WARP, lane = LANE % WARP;
   if (row >= rows) return;
   const ulong at = (ulong)row * WIDTH;
-  REAL own[EACH], sum = 0;
+  REAL values[EACH], sum = 0;
   ROW_BITS(row);
   UNROLL for (uint e = 0u; e < EACH; e++) {
     const uint i = e * WARP + lane, bits = BITS(e);
-    own[e] = 0;
-    if (i < WIDTH) own[e] = residual[at + i] + (KEPT(bits) ? x[at + i] * make_up : (REAL)0);
-    sum += own[e];
+    values[e] = 0;
+    if (i < WIDTH) values[e] = residual[at + i] + (KEPT(bits) ? x[at + i] * dropout_scale : (REAL)0);
+    sum += values[e];
   }
   const REAL mean = warp_sum(sum) / (REAL)WIDTH;
   REAL squares = 0;
   UNROLL for (uint e = 0u; e < EACH; e++) {
-    own[e] = e * WARP + lane < WIDTH ? own[e] - mean : (REAL)0;
-    squares = fma(own[e], own[e], squares);
+    values[e] = e * WARP + lane < WIDTH ? values[e] - mean : (REAL)0;
+    squares = fma(values[e], values[e], squares);
   }
   const REAL scale = 1 / sqrt(warp_sum(squares) / (REAL)WIDTH + epsilon);
   UNROLL for (uint e = 0u; e < EACH; e++) {
     const uint i = e * WARP + lane;
     if (i < WIDTH) {
-      normal[at + i] = own[e] * scale;
-      y[at + i] = fma(own[e] * scale, weight[i], bias[i]);
+      normal[at + i] = values[e] * scale;
+      y[at + i] = fma(values[e] * scale, weight[i], bias[i]);
     }
   }
   if (lane == 0u) scales[row] = scale;
 }
 
-// With n the normal row, s its scale, u = g weight: ds = s (u - mean(u) - n mean(u n)), dx what dropout leaves of it. A warp takes
-// every WARPS-th row of its group's; `parts` (groups, 2, WIDTH) are its sums of g n and of g. With two `terms` g has a second one, `rest`.
-KERNEL(back, INPUT(0, REAL, normal), INPUT(1, REAL, scales), INPUT(2, REAL, weight), INPUT(3, REAL, g), INPUT(4, REAL, rest), OUTPUT(5, REAL, ds),
-       OUTPUT(6, REAL, dx), OUTPUT(7, REAL, parts), VALUE(8, uint, terms), VALUE(9, uint, rows), VALUE(10, REAL, make_up), VALUE(11, uint, below),
+// With the normalised row n, its scale s and u = g weight: ds = s (u - mean(u) - n mean(u n)), and dx is ds after dropout. A warp processes
+// every WARPS-th row of its group; `partial_sums` (groups, 2, WIDTH) are the sums of g n and of g of a group. With `terms` = 2 the gradient
+// is g + rest.
+KERNEL(backward, INPUT(0, REAL, normal), INPUT(1, REAL, scales), INPUT(2, REAL, weight), INPUT(3, REAL, g), INPUT(4, REAL, rest), OUTPUT(5, REAL, ds),
+       OUTPUT(6, REAL, dx), OUTPUT(7, REAL, partial_sums), VALUE(8, uint, terms), VALUE(9, uint, rows), VALUE(10, REAL, dropout_scale), VALUE(11, uint, below),
        CHACHA_KEY(12, 13, 14, 15, 16)) {
   SHARED(REAL, partial, 2 * WIDTH * WARPS);
   const uint warp = LANE / WARP, lane = LANE % WARP;
@@ -84,7 +85,7 @@ KERNEL(back, INPUT(0, REAL, normal), INPUT(1, REAL, scales), INPUT(2, REAL, weig
       if (i < WIDTH) {
         ds[at + i] = v;
 #if DROPOUT
-        dx[at + i] = KEPT(bits) ? v * make_up : (REAL)0;
+        dx[at + i] = KEPT(bits) ? v * dropout_scale : (REAL)0;
 #endif
       }
     }
@@ -100,6 +101,6 @@ KERNEL(back, INPUT(0, REAL, normal), INPUT(1, REAL, scales), INPUT(2, REAL, weig
   for (uint i = LANE; i < 2u * WIDTH; i += LANES) {
     REAL sum = partial[i];
     for (uint w = 1u; w < WARPS; w++) sum += partial[w * 2u * WIDTH + i];
-    parts[(ulong)GROUP * 2u * WIDTH + i] = sum;
+    partial_sums[(ulong)GROUP * 2u * WIDTH + i] = sum;
   }
 }

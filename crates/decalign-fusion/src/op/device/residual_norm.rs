@@ -7,20 +7,20 @@ use decalign_core::nn::device::{Pieces, add_pieces};
 use decalign_core::op::{Backward, InputGradients, record_adding};
 use decalign_core::random::Stream;
 
-/// Rows whose sums a group adds up.
+/// Rows of a group in the backward pass, which adds up their sums.
 const CHUNK: usize = 32;
-/// Bytes of shared memory that every device has.
+/// Bytes of shared memory that every supported device has.
 const SHARED: usize = 32 << 10;
 
-/// Warps of a group: as many as find room for their sums.
+/// Warps of a group: as many as have shared memory for their sums.
 fn warps(width: usize, dtype: DType) -> Option<usize> {
     let each = 2 * width * dtype.size_in_bytes();
     [8, 4, 2, 1].into_iter().find(|n| n * each <= SHARED)
 }
 
 /// Whether rows of this width fit registers and shared memory.
-pub(crate) fn takes(width: usize, dtype: DType) -> bool {
-    // Four numbers of each kind a lane are in registers on the way back.
+pub(crate) fn supports(width: usize, dtype: DType) -> bool {
+    // In the backward pass a lane keeps a 32nd of each row in registers.
     width * dtype.size_in_bytes() <= 4096 && warps(width, dtype).is_some()
 }
 
@@ -59,21 +59,21 @@ pub(crate) fn residual_norm(
         .output(&mut scales)
         .count(rows)?
         .real(epsilon);
-    dropped(launch, drop)?.run(backend)?;
+    dropout_arguments(launch, drop)?.run(backend)?;
     let (backend, saved) = (backend.clone(), [normal, scales].map(Memory::into_tensor));
     record_adding("residual_norm", &inputs, y.into(), move |b| {
-        back(&backend, &program, b, &saved, drop)
+        backward(&backend, &program, b, &saved, drop)
     })
 }
 
-/// The arguments that say what is dropped.
-fn dropped(launch: Launch, drop: Option<(f64, Stream)>) -> Result<Launch> {
+/// The arguments of dropout.
+fn dropout_arguments(launch: Launch, drop: Option<(f64, Stream)>) -> Result<Launch> {
     let (p, stream) = drop.unwrap_or((0.0, Stream::new(0, 0)));
     let below = stream.choices(1.0 - p).below() as usize;
     Ok(launch.real(1.0 / (1.0 - p)).count(below)?.stream(stream))
 }
 
-fn back(
+fn backward(
     backend: &Backend,
     program: &Program,
     b: &Backward,
@@ -90,7 +90,7 @@ fn back(
         None => Memory::new(backend, dtype, 1)?,
     };
     let mut parts = Memory::new(backend, dtype, (groups, 2, width))?;
-    let launch = Launch::new(program, "back", groups)
+    let launch = Launch::new(program, "backward", groups)
         .input(normal)?
         .input(scales)?
         .input(weight)?
@@ -101,7 +101,7 @@ fn back(
         .output(&mut parts)
         .count(if b.rest.is_some() { 2 } else { 1 })?
         .count(rows)?;
-    dropped(launch, drop)?.run(backend)?;
+    dropout_arguments(launch, drop)?.run(backend)?;
     let sums = Memory::new(backend, dtype, (2, width))?.into_tensor();
     let pieces = Pieces {
         pieces: parts.into_tensor(),
