@@ -1,6 +1,7 @@
 //! The error that every numerical crate of the workspace returns.
 
 use std::fmt;
+use std::path::Path;
 
 /// What went wrong, with the numbers, and what to do about it.
 ///
@@ -19,6 +20,8 @@ pub enum ErrorKind {
     Tensor,
     /// A number is outside its range, or not finite.
     Value,
+    /// A file or folder is missing or invalid.
+    File,
     /// The tensor library failed.
     Backend,
 }
@@ -37,6 +40,8 @@ enum Repr {
         got: String,
         remedy: String,
     },
+    #[error("{path}: {message}")]
+    File { path: String, message: String },
     #[error("{0}")]
     Backend(#[from] candle_core::Error),
 }
@@ -71,11 +76,20 @@ impl Error {
         }))
     }
 
+    /// A file or folder that is missing or invalid; `message` says what is wrong and what to do.
+    pub fn file(path: impl AsRef<Path>, message: impl fmt::Display) -> Self {
+        Self(Box::new(Repr::File {
+            path: path.as_ref().display().to_string(),
+            message: message.to_string(),
+        }))
+    }
+
     /// The category of the error.
     pub fn kind(&self) -> ErrorKind {
         match *self.0 {
             Repr::Tensor { .. } => ErrorKind::Tensor,
             Repr::Value { .. } => ErrorKind::Value,
+            Repr::File { .. } => ErrorKind::File,
             Repr::Backend(_) => ErrorKind::Backend,
         }
     }

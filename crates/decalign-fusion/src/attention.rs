@@ -77,7 +77,7 @@ enum Projections {
     Packed(Tensor),
     /// For sources of several widths: (d, d), (d, key width), (d, value width).
     Separate([Tensor; 3]),
-    /// Of one width, (d, d), with separate biases (d).
+    /// Separate weights of one width, (d, d) with biases (d).
     Parts {
         weights: [Tensor; 3],
         biases: [Tensor; 3],
@@ -149,7 +149,7 @@ impl MultiHeadAttention {
         })
     }
 
-    /// Attention of parameters that have names of their own.
+    /// Attention of given parameters.
     ///
     /// # Errors
     /// When the shapes do not fit each other, or `heads` does not divide d.

@@ -1,4 +1,4 @@
-//! All modalities, each attending to the others.
+//! One encoder for each modality, attending to the others.
 
 use candle_core::Tensor;
 use decalign_core::nn::Mode;
@@ -9,26 +9,27 @@ use crate::mask::AttentionMask;
 use crate::masked_sequence::MaskedSequence;
 use crate::presence::Presence;
 
-/// How the modalities attend to one another.
+/// To which sequences a modality attends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Attention {
-    /// Each to all the others, concatenated along time (Tsai and others, 2019, in one pass).
+    /// All other modalities, concatenated along time (as Tsai and others, 2019, in one pass).
     Cross,
-    /// Each to itself.
+    /// Itself.
     SelfOnly {
-        /// No step sees a later one.
+        /// True if a step attends only to itself and earlier ones.
         causal: bool,
     },
 }
 
-/// One [`Encoder`] a modality, each attending to all the others.
+/// One [`Encoder`] for each modality, attending to all the others.
 #[derive(Clone, Debug)]
 pub struct CrossModalEncoder {
     encoders: Vec<Encoder>,
 }
 
 impl CrossModalEncoder {
-    /// From one encoder a modality.
+    /// From one encoder for each modality.
     ///
     /// # Errors
     /// When there is none.
@@ -43,29 +44,28 @@ impl CrossModalEncoder {
         Ok(Self { encoders })
     }
 
-    /// Encodes the streams that are there; `None` stands for a modality that is not active.
+    /// Encodes the active modalities; `None` is one that is not active.
     ///
-    /// With [`Attention::Cross`] and a single active stream, that one attends to itself causally,
-    /// as the release does.
+    /// With [`Attention::Cross`] and a single active modality, it attends to itself causally, as in the public DecAlign code.
     ///
     /// # Shapes
     /// One entry an encoder, (B, T_m, d) each; the results have the same shapes.
     ///
     /// # Errors
-    /// When the number of streams differs from that of the encoders, or shapes do not fit.
+    /// When the number of sequences differs from that of the encoders, or shapes do not fit.
     pub fn forward(
         &self,
-        streams: &[Option<MaskedSequence>],
+        sequences: &[Option<MaskedSequence>],
         attention: Attention,
         mode: Mode,
     ) -> Result<Vec<Option<Tensor>>> {
-        (0..streams.len())
-            .map(|i| self.encode(i, streams, attention, mode))
+        (0..sequences.len())
+            .map(|i| self.encode(i, sequences, attention, mode))
             .collect()
     }
 
-    /// [`CrossModalEncoder::forward`] of samples some of which lack modalities: of what a sample lacks nothing is
-    /// attended to, and its result is zeros. Nothing that such a sample has there reaches a gradient.
+    /// [`CrossModalEncoder::forward`] for samples that lack modalities: a missing modality is not attended to, its result is zeros, and
+    /// its features reach no gradient.
     ///
     /// # Shapes
     /// As there.
@@ -74,7 +74,7 @@ impl CrossModalEncoder {
     /// As there, and when the presence is of another batch or number of modalities.
     pub fn forward_present(
         &self,
-        streams: &[Option<MaskedSequence>],
+        sequences: &[Option<MaskedSequence>],
         presence: &Presence,
         attention: Attention,
         mode: Mode,
@@ -87,29 +87,29 @@ impl CrossModalEncoder {
                 remedy,
             ));
         }
-        let limit = |(m, stream): (usize, &Option<MaskedSequence>)| {
-            let stream = stream.as_ref().map(|s| presence.limit(m, s));
-            stream.transpose()
+        let limit = |(m, sequence): (usize, &Option<MaskedSequence>)| {
+            let sequence = sequence.as_ref().map(|s| presence.limit(m, s));
+            sequence.transpose()
         };
-        let limited = streams.iter().enumerate().map(limit);
+        let limited = sequences.iter().enumerate().map(limit);
         let limited = limited.collect::<Result<Vec<_>>>()?;
         let encoded = self.forward(&limited, attention, mode)?;
         let keep = |(m, x): (usize, Option<Tensor>)| x.map(|x| presence.keep(m, &x)).transpose();
         encoded.into_iter().enumerate().map(keep).collect()
     }
 
-    /// Encodes stream number `i` alone, see [`CrossModalEncoder::forward`].
+    /// Encodes modality `i` alone, see [`CrossModalEncoder::forward`].
     ///
     /// # Errors
     /// As [`CrossModalEncoder::forward`].
     pub fn encode(
         &self,
         i: usize,
-        streams: &[Option<MaskedSequence>],
+        sequences: &[Option<MaskedSequence>],
         attention: Attention,
         mode: Mode,
     ) -> Result<Option<Tensor>> {
-        let Some((encoder, x, others)) = self.parts(i, streams)? else {
+        let Some((encoder, x, others)) = self.parts(i, sequences)? else {
             return Ok(None);
         };
         let mode = mode.child(i as u64);
@@ -122,18 +122,18 @@ impl CrossModalEncoder {
     /// [`CrossModalEncoder::encode`] and the attention weights of every layer.
     ///
     /// # Shapes
-    /// Weights are (B, heads, T_i, S), S being the number of steps attended to.
+    /// Weights are (B, heads, T_i, S), S being the number of keys.
     ///
     /// # Errors
     /// As [`CrossModalEncoder::forward`].
     pub fn encode_with_maps(
         &self,
         i: usize,
-        streams: &[Option<MaskedSequence>],
+        sequences: &[Option<MaskedSequence>],
         attention: Attention,
         mode: Mode,
     ) -> Result<Option<(Tensor, Vec<Tensor>)>> {
-        let Some((encoder, x, others)) = self.parts(i, streams)? else {
+        let Some((encoder, x, others)) = self.parts(i, sequences)? else {
             return Ok(None);
         };
         let mode = mode.child(i as u64);
@@ -143,35 +143,32 @@ impl CrossModalEncoder {
         }
     }
 
-    /// The encoder of stream `i`, that stream, and all the others.
+    /// The encoder of modality `i`, its sequence, and all the others.
     #[allow(clippy::type_complexity)]
     fn parts<'a>(
         &'a self,
         i: usize,
-        streams: &'a [Option<MaskedSequence>],
+        sequences: &'a [Option<MaskedSequence>],
     ) -> Result<Option<(&'a Encoder, &'a MaskedSequence, Vec<MaskedSequence>)>> {
-        if streams.len() != self.encoders.len() {
+        if sequences.len() != self.encoders.len() {
             let remedy = format!("must be {}, one an encoder", self.encoders.len());
-            return Err(Error::value("streams", streams.len(), remedy));
+            return Err(Error::value("sequences", sequences.len(), remedy));
         }
-        let (Some(encoder), Some(Some(stream))) = (self.encoders.get(i), streams.get(i)) else {
+        let (Some(encoder), Some(Some(sequence))) = (self.encoders.get(i), sequences.get(i)) else {
             return Ok(None);
         };
-        let others = streams.iter().enumerate().filter(|(j, _)| *j != i);
+        let others = sequences.iter().enumerate().filter(|(j, _)| *j != i);
         let others = others.filter_map(|(_, s)| s.clone()).collect();
-        Ok(Some((encoder, stream, others)))
+        Ok(Some((encoder, sequence, others)))
     }
 }
 
-/// How a stream attends to itself; `None` if it attends to the others.
+/// The mask of self-attention; `None` if the modality attends to the others.
 fn self_mask<'a>(attention: Attention, others: &[MaskedSequence]) -> Option<AttentionMask<'a>> {
     let causal = match attention {
         Attention::Cross if !others.is_empty() => return None,
         Attention::Cross => true,
         Attention::SelfOnly { causal } => causal,
     };
-    Some(AttentionMask {
-        causal,
-        ..Default::default()
-    })
+    Some(AttentionMask::default().causal(causal))
 }

@@ -1,25 +1,26 @@
-//! Stacks of layers over one modality.
+//! The encoder of one modality: a stack of layers.
 
 use candle_core::Tensor;
 use decalign_core::nn::{Mode, Parameters, concatenate, layer_norm};
 use decalign_core::{Error, Result};
 
-use crate::layer::{Context, EncoderLayer, LayerSettings, Norm, Pass, norm_parameters};
+use crate::layer::{Context, EncoderLayer, LayerCall, LayerSettings, Norm, norm_parameters};
 use crate::mask::AttentionMask;
 use crate::masked_sequence::MaskedSequence;
 use crate::op::projection::project_context;
 use crate::position::{Position, PositionalEmbedding};
 
-/// What an encoder is built from.
+/// The settings of an [`Encoder`].
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct EncoderSettings {
-    /// How many layers.
+    /// The number of layers.
     pub layers: usize,
-    /// Each of them.
+    /// The settings of each layer.
     pub layer: LayerSettings,
-    /// How order is told.
+    /// How the encoder knows the order of steps.
     pub position: Position,
-    /// Multiply inputs by sqrt(d) first.
+    /// True if inputs are multiplied by sqrt(d) first.
     pub scaled: bool,
     /// Dropout of inputs.
     pub embed_dropout: f64,
@@ -36,13 +37,14 @@ impl EncoderSettings {
             embed_dropout: 0.0,
         }
     }
+
+    setters!(position: Position, scaled: bool, embed_dropout: f64);
 }
 
 /// A transformer encoder whose queries may attend to another sequence.
 ///
-/// Inputs and context are multiplied by sqrt(d) if so set, told their positions and dropped out, keys and
-/// values separately; the context is the same at every layer. With [`Norm::Pre`] a last layer norm,
-/// `layer_norm.*`, follows.
+/// Inputs and context are multiplied by sqrt(d) if `scaled`, get their positions, and dropout (separately for keys and values). Every
+/// layer attends to the same context. With [`Norm::Pre`] a last layer norm follows, `layer_norm.*`.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -50,12 +52,8 @@ impl EncoderSettings {
 /// use decalign_fusion::{Activation, Encoder, EncoderSettings, LayerSettings, Norm, Position, MaskedSequence};
 ///
 /// let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
-/// let layer = LayerSettings {
-///     norm: Norm::Pre,
-///     activation: Activation::Gelu,
-///     ..LayerSettings::new(8, 2)
-/// };
-/// let settings = EncoderSettings { position: Position::Rotary, ..EncoderSettings::new(2, layer) };
+/// let layer = LayerSettings::new(8, 2).norm(Norm::Pre).activation(Activation::Gelu);
+/// let settings = EncoderSettings::new(2, layer).position(Position::Rotary);
 /// let encoder = Encoder::new(&parameters, settings)?;
 /// let x = MaskedSequence::new(Tensor::ones((3, 5, 8), DType::F32, &Device::Cpu)?);
 /// let y = encoder.self_attend(&x, Default::default(), Mode::Inference)?;
@@ -70,7 +68,7 @@ pub struct Encoder {
     settings: EncoderSettings,
 }
 
-/// Attention weights of every layer, when they are wanted.
+/// Receives the attention weights of every layer.
 type Maps<'a> = Option<&'a mut Vec<Tensor>>;
 
 impl Encoder {
@@ -109,7 +107,7 @@ impl Encoder {
         })
     }
 
-    /// Attends from `x` to the streams of `context`, one after the other along time, at every layer.
+    /// Attends from `x` to the sequences of `context`, concatenated along time, at every layer.
     ///
     /// # Shapes
     /// `x` (B, L, d), each of `context` (B, S_i, d); the result is (B, L, d).
@@ -170,21 +168,18 @@ impl Encoder {
                 Some(projected) => Context::Projected(&projected[i]),
                 None => Context::Sources(&sources),
             };
-            let pass = Pass {
-                mask: AttentionMask {
-                    keys: mask.as_ref(),
-                    ..Default::default()
-                },
+            let call = LayerCall {
+                mask: AttentionMask::default().keys(mask.as_ref()),
                 rotation: [rotation[0].as_ref(), rotation[1].as_ref()],
                 mode: mode.child(3 + i as u64),
                 maps: maps.as_deref_mut(),
             };
-            y = layer.run(&y, context_of, pass)?;
+            y = layer.forward_with(&y, context_of, call)?;
         }
-        self.end(y)
+        self.finish(y)
     }
 
-    /// Keys and values of every layer as one operation, where no norm stands before them.
+    /// Keys and values of every layer as one operation, unless a norm precedes them.
     fn project(&self, [keys, values]: &[Tensor; 2]) -> Result<Option<Vec<[Tensor; 2]>>> {
         if self.settings.layer.norm == Norm::Pre {
             return Ok(None);
@@ -195,8 +190,7 @@ impl Encoder {
         projected.transpose()
     }
 
-    /// Attends from `x` to itself, each layer to its own input. What the mask says of keys is overruled by
-    /// that of `x`.
+    /// Attends from `x` to itself, each layer to its own input. The mask of `x` replaces that of the keys in `mask`.
     ///
     /// # Shapes
     /// `x` (B, L, d); the result is (B, L, d).
@@ -241,46 +235,45 @@ impl Encoder {
         let drop = (self.settings.embed_dropout, mode.child(0));
         let mut y = self.embed(std::slice::from_ref(x), &[drop])?.swap_remove(0);
         for (i, layer) in self.layers.iter().enumerate() {
-            let pass = Pass {
-                mask: AttentionMask {
-                    keys: x.mask.as_ref(),
-                    ..mask
-                },
+            let call = LayerCall {
+                mask: mask.keys(x.mask.as_ref()),
                 rotation: [rotation.as_ref(), rotation.as_ref()],
                 mode: mode.child(3 + i as u64),
                 maps: maps.as_deref_mut(),
             };
-            y = layer.run(&y, Context::Itself, pass)?;
+            y = layer.forward_with(&y, Context::Itself, call)?;
         }
-        self.end(y)
+        self.finish(y)
     }
 
-    /// Streams one after the other as the first layer takes them, once for each of `drops`.
-    fn embed(&self, streams: &[MaskedSequence], drops: &[(f64, Mode)]) -> Result<Vec<Tensor>> {
+    /// The input of the first layer: sequences concatenated along time, once for each of `drops`.
+    fn embed(&self, sequences: &[MaskedSequence], drops: &[(f64, Mode)]) -> Result<Vec<Tensor>> {
         let width = self.settings.layer.width;
-        streams.iter().try_for_each(|stream| stream.check(width))?;
+        sequences
+            .iter()
+            .try_for_each(|sequence| sequence.check(width))?;
         let scale = match self.settings.scaled {
             true => (width as f64).sqrt(),
             false => 1.0,
         };
         if self.settings.position == Position::None || self.settings.position == Position::Rotary {
-            let features: Vec<&Tensor> = streams.iter().map(|s| &s.features).collect();
+            let features: Vec<&Tensor> = sequences.iter().map(|s| &s.features).collect();
             return concatenate(&features, scale, drops);
         }
-        // Positions are added to what is scaled already.
+        // Positions are added after scaling.
         let placed =
             |s: &MaskedSequence| self.positions.add(&(&s.features * scale)?, s.mask.as_ref());
-        let placed = streams.iter().map(placed).collect::<Result<Vec<_>>>()?;
+        let placed = sequences.iter().map(placed).collect::<Result<Vec<_>>>()?;
         concatenate(&placed.iter().collect::<Vec<_>>(), 1.0, drops)
     }
 
-    fn rotation(&self, stream: &MaskedSequence) -> Result<Option<Tensor>> {
-        stream.check(self.settings.layer.width)?;
-        let (x, mask) = (&stream.features, stream.mask.as_ref());
+    fn rotation(&self, sequence: &MaskedSequence) -> Result<Option<Tensor>> {
+        sequence.check(self.settings.layer.width)?;
+        let (x, mask) = (&sequence.features, sequence.mask.as_ref());
         self.positions.rotation(x, mask, self.settings.layer.heads)
     }
 
-    fn end(&self, x: Tensor) -> Result<Tensor> {
+    fn finish(&self, x: Tensor) -> Result<Tensor> {
         match &self.last_norm {
             Some([weight, bias]) => layer_norm(&x, weight, bias, self.settings.layer.epsilon),
             None => Ok(x),
@@ -288,14 +281,14 @@ impl Encoder {
     }
 }
 
-/// Angles of the queries, and of all streams of keys one after the other.
+/// The angles of the queries, and of all sequences of keys concatenated along time.
 fn joined(rotation: Vec<Option<Tensor>>, batch: usize) -> Result<[Option<Tensor>; 2]> {
     let Some(mut angles) = rotation.into_iter().collect::<Option<Vec<_>>>() else {
         return Ok([None, None]);
     };
     let queries = angles.remove(0);
     if angles.iter().any(|a| a.dims()[0] != angles[0].dims()[0]) {
-        // One of the streams has a mask.
+        // A sequence with a mask has angles for each sample.
         for a in &mut angles {
             let (_, steps, half) = a.dims3()?;
             *a = a.broadcast_as((batch, steps, half))?.contiguous()?;

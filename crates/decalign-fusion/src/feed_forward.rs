@@ -1,4 +1,4 @@
-//! The feed-forward part of a layer.
+//! The feed-forward network of a layer.
 
 use candle_core::Tensor;
 use decalign_core::Result;
@@ -6,13 +6,14 @@ use decalign_core::nn::{Mode, linear, linear_relu_dropout};
 
 use crate::op::gelu::gelu;
 
-/// What stands between the two maps of a feed-forward part.
+/// The activation between the two linear maps of the feed-forward network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Activation {
-    /// `max(x, 0)`, the model's.
+    /// `max(x, 0)`, as in DecAlign.
     #[default]
     Relu,
-    /// See [`gelu`](crate::gelu()), BERT's.
+    /// See [`gelu`](crate::gelu()), as in BERT.
     Gelu,
 }
 

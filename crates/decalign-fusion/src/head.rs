@@ -8,49 +8,68 @@ use crate::masked_sequence::MaskedSequence;
 use crate::pool::{Pool, Pooling};
 use crate::presence::Presence;
 
-/// How the vectors of modalities become one.
+/// How the vectors of the modalities are joined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Join {
-    /// One after the other, zeros for what is missing.
+    /// Concatenated, with zeros for a missing modality.
     #[default]
     Concatenate,
-    /// The mean of those that are there.
+    /// The mean of those that are present.
     Mean,
 }
 
-/// What is predicted.
+/// The prediction of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Task {
-    /// So many numbers.
+    /// Real numbers.
     Regression {
-        /// How many.
+        /// Their number.
         outputs: usize,
     },
-    /// The logits of so many classes.
+    /// The logits of classes.
     Classification {
-        /// How many.
+        /// The number of classes.
         classes: usize,
     },
 }
 
-/// What a [`PooledHead`] is built from.
+/// The settings of a [`PooledHead`].
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct HeadSettings {
     /// Width d of the modalities.
     pub width: usize,
-    /// How many modalities.
+    /// The number of modalities.
     pub modalities: usize,
-    /// How each becomes a vector.
+    /// How a sequence becomes a vector.
     pub pooling: Pooling,
-    /// How these become one.
+    /// How these vectors are joined.
     pub join: Join,
-    /// What is predicted from it.
+    /// The prediction.
     pub task: Task,
     /// Dropout before the prediction.
     pub dropout: f64,
 }
 
-/// Pools each modality over the steps that exist, joins those that are there, and predicts:
+impl HeadSettings {
+    /// Mean pooling, concatenation, no dropout.
+    pub fn new(width: usize, modalities: usize, task: Task) -> Self {
+        Self {
+            width,
+            modalities,
+            pooling: Pooling::Mean,
+            join: Join::Concatenate,
+            task,
+            dropout: 0.0,
+        }
+    }
+
+    setters!(pooling: Pooling, join: Join, dropout: f64);
+}
+
+/// Pools each modality over the steps that exist, joins those that are present, and predicts:
 ///
 /// ```text
 /// y = dropout(join_m(pool_m(x_m))) W^T + b
@@ -110,7 +129,7 @@ impl PooledHead {
         })
     }
 
-    /// Predicts from encoded modalities; `None` stands for one that is not active.
+    /// Predicts from encoded modalities; `None` for one that is not active.
     ///
     /// # Shapes
     /// Features (B, T_m, d); the result is (B, outputs) or (B, classes), logits of these.
@@ -123,15 +142,13 @@ impl PooledHead {
     /// use decalign_core::nn::{Mode, Parameters};
     /// use decalign_fusion::{HeadSettings, Join, PooledHead, Pooling, Presence, MaskedSequence, Task};
     /// let parameters = Parameters::new(1, DType::F32, &Device::Cpu);
-    /// let head = PooledHead::new(&parameters, HeadSettings {
-    ///     width: 4, modalities: 2, pooling: Pooling::Attention, join: Join::Mean,
-    ///     task: Task::Classification { classes: 3 }, dropout: 0.1,
-    /// })?;
-    /// let stream = |steps: usize| -> candle_core::Result<_> {
+    /// let settings = HeadSettings::new(4, 2, Task::Classification { classes: 3 });
+    /// let head = PooledHead::new(&parameters, settings.pooling(Pooling::Attention).join(Join::Mean))?;
+    /// let sequence = |steps: usize| -> candle_core::Result<_> {
     ///     Ok(Some(MaskedSequence::new(Tensor::ones((2, steps, 4), DType::F32, &Device::Cpu)?)))
     /// };
     /// let presence = Presence::new(&Tensor::new(&[[1f32, 1.0], [0.0, 1.0]], &Device::Cpu)?)?;
-    /// let logits = head.forward(&[stream(5)?, stream(7)?], &presence, Mode::Inference)?;
+    /// let logits = head.forward(&[sequence(5)?, sequence(7)?], &presence, Mode::Inference)?;
     /// assert_eq!(head.scores(&logits)?.dims(), [2, 3]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -170,11 +187,11 @@ impl PooledHead {
                 return Err(Error::value(name, count, remedy));
             }
         }
-        let one = |(m, (pool, stream)): (usize, (&Pool, &Option<MaskedSequence>))| {
-            let Some(stream) = stream else {
+        let one = |(m, (pool, sequence)): (usize, (&Pool, &Option<MaskedSequence>))| {
+            let Some(sequence) = sequence else {
                 return Ok(None);
             };
-            let pooled = pool.forward(&presence.limit(m, stream)?)?;
+            let pooled = pool.forward(&presence.limit(m, sequence)?)?;
             presence.keep(m, &pooled).map(Some)
         };
         self.pools
@@ -207,13 +224,13 @@ impl PooledHead {
         Ok(sum.broadcast_div(&count.maximum(1.0)?)?)
     }
 
-    /// Predictions as they are to be read: probabilities of classes, numbers as they are.
+    /// Probabilities of classes; numbers of a regression are unchanged.
     ///
     /// # Shapes
     /// (B, outputs) or (B, classes), as given.
     ///
     /// # Errors
-    /// When `prediction` has no classes.
+    /// When `prediction` has no dimension of classes.
     pub fn scores(&self, prediction: &Tensor) -> Result<Tensor> {
         match self.settings.task {
             Task::Regression { .. } => Ok(prediction.clone()),

@@ -10,32 +10,34 @@ use crate::mask::AttentionMask;
 use crate::op::residual_norm::residual_norm;
 use crate::op::rotary::rotate;
 
-/// Where the layer norms of a layer stand.
+/// The position of the layer norms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Norm {
-    /// After each residual sum, `norm(x + f(x))`: the model's (Vaswani and others, 2017).
+    /// After each residual sum, `norm(x + f(x))`, as in DecAlign (Vaswani and others, 2017).
     #[default]
     Post,
-    /// Before each part, `x + f(norm(x))`: trains deep stacks without warm-up (Xiong and others, 2020).
+    /// Before each sub-layer, `x + f(norm(x))`: deep stacks train without warm-up (Xiong and others, 2020).
     Pre,
 }
 
-/// Sizes, variants and dropout probabilities of a layer.
+/// The settings of an [`EncoderLayer`].
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LayerSettings {
     /// Width d of the features.
     pub width: usize,
-    /// Attention heads; they divide the width.
+    /// The number of attention heads, which divides the width.
     pub heads: usize,
-    /// Width inside the feed-forward part.
+    /// Inner width of the feed-forward network.
     pub hidden: usize,
-    /// Where the layer norms stand.
+    /// The position of the layer norms.
     pub norm: Norm,
-    /// What layer norms add to the variance.
+    /// Added to the variance by layer norms.
     pub epsilon: f64,
-    /// The activation of the feed-forward part.
+    /// The activation of the feed-forward network.
     pub activation: Activation,
-    /// Dropout on attention weights.
+    /// Dropout of attention weights.
     pub attention_dropout: f64,
     /// Dropout after the activation.
     pub activation_dropout: f64,
@@ -44,7 +46,7 @@ pub struct LayerSettings {
 }
 
 impl LayerSettings {
-    /// The model's layer without dropout: post-norm, four times the width inside, a rectifier.
+    /// The layer of DecAlign without dropout: post-norm, an inner width of four times the width, ReLU.
     pub fn new(width: usize, heads: usize) -> Self {
         Self {
             width,
@@ -58,6 +60,16 @@ impl LayerSettings {
             residual_dropout: 0.0,
         }
     }
+
+    setters!(
+        hidden: usize,
+        norm: Norm,
+        epsilon: f64,
+        activation: Activation,
+        attention_dropout: f64,
+        activation_dropout: f64,
+        residual_dropout: f64
+    );
 
     fn check(&self) -> Result<()> {
         for (name, p) in [
@@ -76,18 +88,18 @@ impl LayerSettings {
     }
 }
 
-/// The parameters of a layer, weight and bias of each part.
+/// The parameters of an [`EncoderLayer`], weight and bias of each part.
 #[derive(Clone, Debug)]
 pub struct LayerParts {
     /// Attention.
     pub attention: MultiHeadAttention,
-    /// The norm of attention, (d) both.
+    /// The layer norm of attention, (d) both.
     pub attention_norm: [Tensor; 2],
-    /// The first map of the feed-forward part, (hidden, d) and (hidden).
+    /// The first linear map of the feed-forward network, (hidden, d) and (hidden).
     pub expand: [Tensor; 2],
-    /// Its second, (d, hidden) and (d).
+    /// Its second linear map, (d, hidden) and (d).
     pub contract: [Tensor; 2],
-    /// Its norm, (d) both.
+    /// Its layer norm, (d) both.
     pub final_norm: [Tensor; 2],
 }
 
@@ -106,30 +118,30 @@ pub struct EncoderLayer {
     settings: LayerSettings,
 }
 
-/// What the queries of a layer attend to.
+/// The keys and values to which the queries of a layer attend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Context<'a> {
     /// The layer's own input.
     Itself,
     /// Keys and values after projection.
     Projected(&'a [Tensor; 2]),
-    /// Sources of keys and values, to be normalised and projected by the layer.
+    /// Sources of keys and values, which the layer normalises and projects.
     Sources(&'a [Tensor; 2]),
 }
 
-/// Whatever else a layer is told.
+/// The other arguments of a layer.
 #[derive(Debug)]
-pub(crate) struct Pass<'a> {
+pub(crate) struct LayerCall<'a> {
     pub(crate) mask: AttentionMask<'a>,
-    /// Angles of queries and keys.
+    /// Rotary angles of queries and keys.
     pub(crate) rotation: [Option<&'a Tensor>; 2],
     pub(crate) mode: Mode,
-    /// Where attention weights go when they are wanted.
+    /// Receives the attention weights.
     pub(crate) maps: Option<&'a mut Vec<Tensor>>,
 }
 
 impl EncoderLayer {
-    /// A layer whose parameters are named as the DecAlign release names them.
+    /// A layer with the parameter names of the public DecAlign code.
     ///
     /// # Errors
     /// When the settings do not fit each other.
@@ -162,7 +174,7 @@ impl EncoderLayer {
         )
     }
 
-    /// A layer of parameters that have names of their own.
+    /// A layer of given parameters.
     ///
     /// # Errors
     /// When the settings or shapes do not fit each other.
@@ -195,35 +207,40 @@ impl EncoderLayer {
     /// # Errors
     /// When the shapes or dtypes do not fit.
     pub fn forward(&self, x: &Tensor, mask: AttentionMask, mode: Mode) -> Result<Tensor> {
-        let pass = Pass {
+        let call = LayerCall {
             mask,
             rotation: [None, None],
             mode,
             maps: None,
         };
-        self.run(x, Context::Itself, pass)
+        self.forward_with(x, Context::Itself, call)
     }
 
     pub(crate) fn attention(&self) -> &MultiHeadAttention {
         &self.parts.attention
     }
 
-    pub(crate) fn run(&self, x: &Tensor, context: Context, mut pass: Pass) -> Result<Tensor> {
-        let (p, mode) = (self.settings.residual_dropout, pass.mode);
+    pub(crate) fn forward_with(
+        &self,
+        x: &Tensor,
+        context: Context,
+        mut call: LayerCall,
+    ) -> Result<Tensor> {
+        let (p, mode) = (self.settings.residual_dropout, call.mode);
         let activation = self.settings.activation;
         let drop = (self.settings.activation_dropout, mode.child(2));
         let parts = &self.parts;
         let feed = |x: &Tensor| feed_forward(x, &parts.expand, &parts.contract, activation, drop);
         match self.settings.norm {
             Norm::Post => {
-                let seen = self.attend(x, context, &mut pass)?;
-                let x = self.residual_norm(&seen, x, &parts.attention_norm, mode.child(1))?;
+                let attended = self.attend(x, context, &mut call)?;
+                let x = self.residual_norm(&attended, x, &parts.attention_norm, mode.child(1))?;
                 self.residual_norm(&feed(&x)?, &x, &parts.final_norm, mode.child(3))
             }
             Norm::Pre => {
                 let normal = self.norm(x, &parts.attention_norm)?;
-                let seen = self.attend(&normal, context, &mut pass)?;
-                let x = (x + mode.child(1).dropout(&seen, p)?)?;
+                let attended = self.attend(&normal, context, &mut call)?;
+                let x = (x + mode.child(1).dropout(&attended, p)?)?;
                 let out = feed(&self.norm(&x, &parts.final_norm)?)?;
                 Ok((x + mode.child(3).dropout(&out, p)?)?)
             }
@@ -245,7 +262,7 @@ impl EncoderLayer {
         layer_norm(x, weight, bias, self.settings.epsilon)
     }
 
-    fn attend(&self, x: &Tensor, context: Context, pass: &mut Pass) -> Result<Tensor> {
+    fn attend(&self, x: &Tensor, context: Context, call: &mut LayerCall) -> Result<Tensor> {
         let attention = &self.parts.attention;
         let [mut q, mut k, v] = match context {
             Context::Itself => attention.project(x, x, x)?,
@@ -256,18 +273,18 @@ impl EncoderLayer {
             }
         };
         let heads = attention.heads();
-        if let [Some(queries), Some(keys)] = pass.rotation {
+        if let [Some(queries), Some(keys)] = call.rotation {
             (q, k) = (rotate(&q, heads, queries)?, rotate(&k, heads, keys)?);
         }
-        if let Some(maps) = &mut pass.maps {
+        if let Some(maps) = &mut call.maps {
             maps.push(attention_weights(
                 &q.detach(),
                 &k.detach(),
                 heads,
-                pass.mask,
+                call.mask,
             )?);
         }
-        attention.attend(&q, &k, &v, pass.mask, pass.mode.child(0))
+        attention.attend(&q, &k, &v, call.mask, call.mode.child(0))
     }
 }
 

@@ -29,23 +29,7 @@ pub struct AttentionMask<'a> {
 }
 
 impl<'a> AttentionMask<'a> {
-    /// Sets [`AttentionMask::causal`].
-    #[must_use]
-    pub fn causal(self, causal: bool) -> Self {
-        Self { causal, ..self }
-    }
-
-    /// Sets [`AttentionMask::keys`].
-    #[must_use]
-    pub fn keys(self, keys: Option<&'a Tensor>) -> Self {
-        Self { keys, ..self }
-    }
-
-    /// Sets [`AttentionMask::bias`].
-    #[must_use]
-    pub fn bias(self, bias: Option<&'a Tensor>) -> Self {
-        Self { bias, ..self }
-    }
+    setters!(causal: bool, keys: Option<&'a Tensor>, bias: Option<&'a Tensor>);
 }
 
 /// A checked [`AttentionMask`] with the dropout of one call.
@@ -55,7 +39,7 @@ pub(crate) struct Mask {
     pub(crate) causal: bool,
     /// (B, S), 0 where a key does not exist.
     pub(crate) keys: Option<Tensor>,
-    /// Of rank 4, each dimension 1 or that of (B, H, L, S).
+    /// Rank 4, each dimension 1 or that of (B, H, L, S).
     pub(crate) bias: Option<Tensor>,
     /// Probability and random stream of dropout of the weights.
     pub(crate) drop: Option<(f64, Stream)>,

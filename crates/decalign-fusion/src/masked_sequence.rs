@@ -1,10 +1,11 @@
-//! One modality's sequences.
+//! The sequences of one modality.
 
 use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
-/// One modality's sequences, and which of their steps exist.
+/// The sequences of one modality, and which of their steps exist.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct MaskedSequence {
     /// (B, T, d).
     pub features: Tensor,
@@ -13,7 +14,7 @@ pub struct MaskedSequence {
 }
 
 impl MaskedSequence {
-    /// Sequences of which every step exists.
+    /// Sequences whose steps all exist.
     pub fn new(features: Tensor) -> Self {
         Self {
             features,
@@ -21,15 +22,15 @@ impl MaskedSequence {
         }
     }
 
-    /// Sequences of which the mask (B, T) says what exists.
-    pub fn masked(features: Tensor, mask: Tensor) -> Self {
+    /// Sequences with a mask (B, T), 0 where a step does not exist; without one all exist.
+    pub fn masked(features: Tensor, mask: impl Into<Option<Tensor>>) -> Self {
         Self {
             features,
-            mask: Some(mask),
+            mask: mask.into(),
         }
     }
 
-    /// An error unless these are sequences of a width, and the mask is theirs.
+    /// An error unless the features have this width and the mask fits them.
     pub(crate) fn check(&self, width: usize) -> Result<()> {
         let x = &self.features;
         let dims = x.dims();
@@ -46,7 +47,7 @@ impl MaskedSequence {
         }
     }
 
-    /// The mask in the type of the features, ones where there is none.
+    /// The mask in the dtype of the features; ones if there is none.
     pub(crate) fn whole_mask(&self) -> Result<Tensor> {
         let x = &self.features;
         match &self.mask {
@@ -55,12 +56,12 @@ impl MaskedSequence {
         }
     }
 
-    /// Masks one after the other along time; none where every step exists.
-    pub(crate) fn joined_mask(streams: &[MaskedSequence]) -> Result<Option<Tensor>> {
-        if streams.iter().all(|s| s.mask.is_none()) {
+    /// Masks concatenated along time; none if every step exists.
+    pub(crate) fn joined_mask(sequences: &[MaskedSequence]) -> Result<Option<Tensor>> {
+        if sequences.iter().all(|s| s.mask.is_none()) {
             return Ok(None);
         }
-        let masks = streams.iter().map(Self::whole_mask);
+        let masks = sequences.iter().map(Self::whole_mask);
         let masks = masks.collect::<Result<Vec<_>>>()?;
         Ok(Some(Tensor::cat(&masks, 1)?))
     }

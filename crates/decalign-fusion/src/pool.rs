@@ -1,4 +1,4 @@
-//! One vector a sequence.
+//! Pooling: one vector for each sequence.
 
 use candle_core::{D, DType, Tensor};
 use decalign_core::nn::{Init, Mode, Parameters};
@@ -11,15 +11,16 @@ use crate::op;
 
 /// How a sequence becomes a vector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Pooling {
-    /// [`mean_pool`], the model's.
+    /// [`mean_pool`], as in DecAlign.
     #[default]
     Mean,
     /// [`max_pool`].
     Max,
     /// [`last_pool`].
     Last,
-    /// What a learned query attends to (one head, no projections): `softmax(w x^T / sqrt(d)) x`.
+    /// Attention of a learned query (one head, no projections): `softmax(w x^T / sqrt(d)) x`.
     Attention,
 }
 
@@ -69,9 +70,9 @@ impl Pool {
     /// assert_eq!(pool.forward(&MaskedSequence::masked(x, mask))?.to_vec2::<f32>()?, [[3.0, 5.0]]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn forward(&self, stream: &MaskedSequence) -> Result<Tensor> {
-        stream.check(self.width)?;
-        let (x, mask) = (&stream.features, stream.mask.as_ref());
+    pub fn forward(&self, sequence: &MaskedSequence) -> Result<Tensor> {
+        sequence.check(self.width)?;
+        let (x, mask) = (&sequence.features, sequence.mask.as_ref());
         match (&self.query, self.pooling) {
             (Some(query), _) => attention_pool(query, x, mask),
             (None, Pooling::Max) => max_pool(x, mask),
@@ -85,22 +86,19 @@ fn attention_pool(query: &Tensor, x: &Tensor, mask: Option<&Tensor>) -> Result<T
     let (batch, _, width) = x.dims3()?;
     let query = query.reshape((1, 1, width))?;
     let query = query.broadcast_as((batch, 1, width))?;
-    let mask = AttentionMask {
-        keys: mask,
-        ..Default::default()
-    };
+    let mask = AttentionMask::default().keys(mask);
     let y = dot_product_attention(&query, x, x, 1, mask, (0.0, Mode::Inference))?;
     Ok(y.squeeze(1)?)
 }
 
-/// (B, T) of u8, and whether (B, 1) there is any step, as the mask says.
+/// Which steps exist, (B, T) of u8, and whether a sequence has any, (B, 1).
 fn steps(x: &Tensor, mask: &Tensor) -> Result<(Tensor, Tensor)> {
-    let there = checked(x, mask)?.ne(0.0)?;
-    let any = there.max_keepdim(1)?;
-    Ok((there, any))
+    let exists = checked(x, mask)?.ne(0.0)?;
+    let any = exists.max_keepdim(1)?;
+    Ok((exists, any))
 }
 
-/// The mask in the type of `x`, an error unless it is one of its steps.
+/// The mask in the dtype of `x`; an error unless its shape is that of the steps.
 fn checked(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
     let (batch, steps, _) = dims(x)?;
     if mask.dims() != [batch, steps] {
@@ -137,7 +135,7 @@ pub fn mean_pool(x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     }
 }
 
-/// The largest of each feature over the steps that exist; of equal ones the first has the gradient.
+/// The largest value of each feature over the steps that exist; the first of equal ones gets the gradient.
 ///
 /// # Shapes
 /// `x` (B, T, d), `mask` (B, T); the result is (B, d). A sequence without steps gives zeros.
@@ -151,10 +149,10 @@ pub fn max_pool(x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let first = x.detach().argmax_keepdim(1)?;
         return Ok(x.gather(&first, 1)?.squeeze(1)?);
     };
-    let (there, any) = steps(&x, mask)?;
-    let there = there.unsqueeze(2)?.broadcast_as(x.shape())?.contiguous()?;
+    let (exists, any) = steps(&x, mask)?;
+    let exists = exists.unsqueeze(2)?.broadcast_as(x.shape())?.contiguous()?;
     let lowest = Tensor::full(f64::NEG_INFINITY, x.shape(), x.device())?.to_dtype(x.dtype())?;
-    let first = there.where_cond(&x.detach(), &lowest)?.argmax_keepdim(1)?;
+    let first = exists.where_cond(&x.detach(), &lowest)?.argmax_keepdim(1)?;
     or_zeros(&x.gather(&first, 1)?.squeeze(1)?, &any)
 }
 
@@ -170,11 +168,11 @@ pub fn last_pool(x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     let Some(mask) = mask else {
         return Ok(x.narrow(1, t - 1, 1)?.squeeze(1)?);
     };
-    let (there, any) = steps(x, mask)?;
-    let numbers = Tensor::arange(0u32, t as u32, x.device())?.to_dtype(DType::F32)?;
-    let last = there
+    let (exists, any) = steps(x, mask)?;
+    let indices = Tensor::arange(0u32, t as u32, x.device())?.to_dtype(DType::F32)?;
+    let last = exists
         .to_dtype(DType::F32)?
-        .broadcast_mul(&numbers)?
+        .broadcast_mul(&indices)?
         .argmax_keepdim(D::Minus1)?;
     let (batch, _, width) = x.dims3()?;
     let last = last
@@ -184,7 +182,7 @@ pub fn last_pool(x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     or_zeros(&x.contiguous()?.gather(&last, 1)?.squeeze(1)?, &any)
 }
 
-/// Rows of `x` (B, d) where there is anything, zeros without gradient elsewhere.
+/// Rows of `x` (B, d) of sequences with a step; zeros without gradient elsewhere.
 fn or_zeros(x: &Tensor, any: &Tensor) -> Result<Tensor> {
     let any = any.broadcast_as(x.shape())?.contiguous()?;
     Ok(any.where_cond(x, &x.zeros_like()?.detach())?)

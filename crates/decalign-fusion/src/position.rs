@@ -1,4 +1,4 @@
-//! Where a step stands in its sequence, told to the encoder.
+//! Positions of steps in their sequence.
 
 use candle_core::{DType, Device, Tensor};
 use decalign_core::nn::{Init, Parameters};
@@ -9,14 +9,15 @@ use decalign_core::{Error, Result};
 /// A step's position is the number of steps before it that exist, so padding in front changes nothing,
 /// and padded steps get no embedding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Position {
-    /// It does not: steps are a set. The model's.
+    /// It does not: steps are a set. As in DecAlign.
     #[default]
     None,
     /// Sines and cosines are added to the inputs (Vaswani and others, 2017, section 3.5):
     /// coordinates 2 i and 2 i + 1 are sine and cosine of `position / 10000^(2 i / d)`.
     Sinusoidal,
-    /// A learned vector a position is added to the inputs.
+    /// A learned vector for each position is added to the inputs.
     Learned {
         /// The longest sequence that can be encoded.
         longest: usize,
@@ -26,7 +27,7 @@ pub enum Position {
     Rotary,
 }
 
-/// Positions of a batch: one row for all samples, or one each.
+/// Positions of a batch: one row for all samples, or one row for each.
 pub(crate) struct Positions {
     /// `None` where a step does not exist.
     numbers: Vec<Option<u32>>,
@@ -35,7 +36,7 @@ pub(crate) struct Positions {
 }
 
 impl Positions {
-    /// Of sequences (B, T, ...) of which the mask (B, T) says what exists.
+    /// Positions of sequences (B, T, ...) with a mask (B, T).
     pub(crate) fn new(x: &Tensor, mask: Option<&Tensor>) -> Result<Self> {
         let (_, steps, _) = x.dims3()?;
         let Some(mask) = mask else {
@@ -79,16 +80,16 @@ impl Positions {
     }
 
     /// Sines and cosines, zeros where a step does not exist, (rows, T, d).
-    fn waves(&self, like: &Tensor, width: usize) -> Result<Tensor> {
+    fn sinusoids(&self, like: &Tensor, width: usize) -> Result<Tensor> {
         let half = width.div_ceil(2).max(1);
         let angles = self.angles(width);
-        let mut waves = Vec::with_capacity(self.numbers.len() * width);
+        let mut values = Vec::with_capacity(self.numbers.len() * width);
         for (n, angles) in self.numbers.iter().zip(angles.chunks_exact(half)) {
             let both = angles.iter().flat_map(|a| [a.sin(), a.cos()]);
-            let there = f64::from(u8::from(n.is_some()));
-            waves.extend(both.take(width).map(|v| v * there));
+            let exists = f64::from(u8::from(n.is_some()));
+            values.extend(both.take(width).map(|v| v * exists));
         }
-        placed(waves, &[self.rows, self.steps, width], like)
+        tensor_like(values, &[self.rows, self.steps, width], like)
     }
 
     /// Rows of a table, zeros where a step does not exist, (rows, T, d).
@@ -102,18 +103,18 @@ impl Positions {
         let ids = self.numbers.iter().map(|n| n.unwrap_or(0)).collect();
         let ids = Tensor::from_vec(ids, self.numbers.len(), table.device())?;
         let found = table.index_select(&ids, 0)?;
-        let there = self
+        let exists = self
             .numbers
             .iter()
             .map(|n| f64::from(u8::from(n.is_some())));
-        let there = placed(there.collect(), &[self.numbers.len(), 1], table)?;
-        let found = found.broadcast_mul(&there)?;
+        let exists = tensor_like(exists.collect(), &[self.numbers.len(), 1], table)?;
+        let found = found.broadcast_mul(&exists)?;
         Ok(found.reshape((self.rows, self.steps, width))?)
     }
 }
 
-/// Numbers as a tensor of the type and on the device of another.
-fn placed(numbers: Vec<f64>, shape: &[usize], like: &Tensor) -> Result<Tensor> {
+/// A tensor of the dtype and on the device of another.
+fn tensor_like(numbers: Vec<f64>, shape: &[usize], like: &Tensor) -> Result<Tensor> {
     let numbers = Tensor::from_vec(numbers, shape, &Device::Cpu)?;
     Ok(numbers.to_dtype(like.dtype())?.to_device(like.device())?)
 }
@@ -143,18 +144,18 @@ impl PositionalEmbedding {
         Ok(Self { position, table })
     }
 
-    /// Adds what is to be added to inputs (B, T, d).
+    /// Adds sinusoidal or learned positions to inputs (B, T, d).
     pub(crate) fn add(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
         let positions = || Positions::new(x, mask);
-        let added = match (self.position, &self.table) {
-            (Position::Sinusoidal, _) => positions()?.waves(x, x.dim(2)?)?,
+        let vectors = match (self.position, &self.table) {
+            (Position::Sinusoidal, _) => positions()?.sinusoids(x, x.dim(2)?)?,
             (_, Some(table)) => positions()?.look_up(table)?,
             _ => return Ok(x.clone()),
         };
-        Ok(x.broadcast_add(&added)?)
+        Ok(x.broadcast_add(&vectors)?)
     }
 
-    /// The angles of queries or keys from these inputs, if they are to be rotated.
+    /// The rotary angles of queries or keys of these inputs; none for other positions.
     pub(crate) fn rotation(
         &self,
         x: &Tensor,

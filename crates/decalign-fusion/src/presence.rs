@@ -1,4 +1,4 @@
-//! Modalities that single samples lack.
+//! Missing modalities, sample by sample.
 
 use candle_core::{DType, Tensor};
 use decalign_core::{Error, Result};
@@ -7,16 +7,16 @@ use crate::masked_sequence::MaskedSequence;
 
 /// Which samples have which modality: (B, M), 0 where one is missing.
 ///
-/// A missing modality is not attended to, not encoded (zeros come out) and not pooled over; whatever stands in its
-/// features, NaN included, reaches neither results nor gradients.
+/// A missing modality is not attended to, not encoded (its result is zeros) and not pooled; its features, even NaN, reach neither results
+/// nor gradients.
 #[derive(Clone, Debug)]
 pub struct Presence {
-    /// One entry a modality, (B) each, where a sample lacks it.
+    /// For each modality which samples have it, (B); none if all have it.
     columns: Vec<Option<Tensor>>,
 }
 
 impl Presence {
-    /// Every sample has every one of so many modalities.
+    /// Every sample has all of this many modalities.
     pub fn all(modalities: usize) -> Self {
         Self {
             columns: vec![None; modalities],
@@ -26,7 +26,7 @@ impl Presence {
     /// From a mask (B, M), 0 where a sample lacks a modality.
     ///
     /// # Errors
-    /// When it is no matrix.
+    /// When the mask is not a matrix.
     ///
     /// ```
     /// use candle_core::{Device, Tensor};
@@ -57,7 +57,7 @@ impl Presence {
         Ok(Self { columns })
     }
 
-    /// How many modalities.
+    /// The number of modalities.
     pub fn modalities(&self) -> usize {
         self.columns.len()
     }
@@ -88,14 +88,14 @@ impl Presence {
             .where_cond(x, &x.zeros_like()?.detach())?)
     }
 
-    /// A stream of modality `m` of which samples that lack it have no step.
-    pub(crate) fn limit(&self, m: usize, stream: &MaskedSequence) -> Result<MaskedSequence> {
+    /// A sequence of modality `m`, without steps for samples that lack it.
+    pub(crate) fn limit(&self, m: usize, sequence: &MaskedSequence) -> Result<MaskedSequence> {
         if self.column(m).is_none() {
-            return Ok(stream.clone());
+            return Ok(sequence.clone());
         }
         Ok(MaskedSequence::masked(
-            self.keep(m, &stream.features)?,
-            self.keep(m, &stream.whole_mask()?)?,
+            self.keep(m, &sequence.features)?,
+            self.keep(m, &sequence.whole_mask()?)?,
         ))
     }
 }

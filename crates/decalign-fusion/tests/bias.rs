@@ -22,11 +22,10 @@ fn attend(
     (causal, keys): (bool, Option<&Tensor>),
     drop: (f64, Mode),
 ) -> Result<Vec<Tensor>> {
-    let mask = AttentionMask {
-        causal,
-        keys,
-        bias: Some(&x[3]),
-    };
+    let mask = AttentionMask::default()
+        .causal(causal)
+        .keys(keys)
+        .bias(Some(&x[3]));
     Ok(vec![f(&x[0], &x[1], &x[2], heads, mask, drop)?])
 }
 
@@ -121,23 +120,14 @@ fn an_infinite_bias_hides_a_key() -> Result<()> {
         let run = |mask: AttentionMask| {
             dot_product_attention(&x[0], &x[1], &x[2], 2, mask, (0.0, Mode::Inference))
         };
-        let by_bias = run(AttentionMask {
-            bias: Some(&bias),
-            ..Default::default()
-        })?;
-        let by_mask = run(AttentionMask {
-            keys: Some(&keys),
-            ..Default::default()
-        })?;
+        let by_bias = run(AttentionMask::default().bias(Some(&bias)))?;
+        let by_mask = run(AttentionMask::default().keys(Some(&keys)))?;
         // Not equal bit by bit: with a bias weights are counted from the largest.
         assert!(distance(&by_bias, &by_mask) < 1e-15);
         // All of them: zeros, and gradients are zeros too.
         let all = Var::from_tensor(&Tensor::full(f64::NEG_INFINITY, (l, s), &Device::Cpu)?)?;
         let q = Var::from_tensor(&x[0])?;
-        let mask = AttentionMask {
-            bias: Some(&all),
-            ..Default::default()
-        };
+        let mask = AttentionMask::default().bias(Some(&all));
         for f in [
             dot_product_attention as Attend,
             reference::dot_product_attention,
@@ -172,11 +162,10 @@ fn a_key_that_is_not_there_may_have_any_bias() -> Result<()> {
             reference::dot_product_attention,
         ] {
             let run = |bias| {
-                let mask = AttentionMask {
-                    causal: false,
-                    keys: Some(&keys),
-                    bias: Some(bias),
-                };
+                let mask = AttentionMask::default()
+                    .causal(false)
+                    .keys(Some(&keys))
+                    .bias(Some(bias));
                 f(&x[0], &x[1], &x[2], 2, mask, (0.0, Mode::Inference))
             };
             assert_eq!(distance(&run(&broken)?, &run(&sound)?), 0.0);
@@ -195,10 +184,7 @@ fn threads_do_not_change_the_gradient_of_a_bias() -> Result<()> {
             .unwrap();
         pool.install(|| {
             let bias = Var::from_tensor(&x[3]).unwrap();
-            let mask = AttentionMask {
-                bias: Some(&bias),
-                ..Default::default()
-            };
+            let mask = AttentionMask::default().bias(Some(&bias));
             let y = dot_product_attention(&x[0], &x[1], &x[2], 4, mask, (0.0, Mode::Inference));
             let loss = y.unwrap().sqr().unwrap().sum_all().unwrap();
             loss.backward().unwrap().get(&bias).unwrap().clone()
@@ -323,10 +309,7 @@ fn nothing_to_attend_from_is_nothing() -> Result<()> {
             Tensor::zeros((b, 5, 4), DType::F64, &Device::Cpu)?,
         ];
         let bias = Var::from_tensor(&normal(&[5], 0))?;
-        let mask = AttentionMask {
-            bias: Some(&bias),
-            ..Default::default()
-        };
+        let mask = AttentionMask::default().bias(Some(&bias));
         let y = dot_product_attention(&x[0], &x[1], &x[1], 2, mask, (0.0, Mode::Inference))?;
         assert_eq!(y.dims(), [b, l, 4]);
         let store = y.sum_all()?.backward()?;

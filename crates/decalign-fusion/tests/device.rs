@@ -7,7 +7,7 @@ use decalign_core::nn::{Mode, Parameters};
 use decalign_core::random::Stream;
 use decalign_core::{Result, gradcheck};
 use decalign_fusion::{
-    AttentionMask, Encoder, EncoderSettings, LayerSettings, Position, Stream as Sequence,
+    AttentionMask, Encoder, EncoderSettings, LayerSettings, MaskedSequence, Position,
     dot_product_attention, mean_pool, project, project_context, residual_norm,
 };
 
@@ -58,11 +58,10 @@ fn masks_bias_and_dropout() -> Result<()> {
         inputs.push(normal(&shape, 4));
         holds(&inputs, TIGHT, |x| {
             let keys = keys.to_device(x[0].device())?;
-            let mask = AttentionMask {
-                causal: true,
-                keys: Some(&keys),
-                bias: Some(&x[3]),
-            };
+            let mask = AttentionMask::default()
+                .causal(true)
+                .keys(Some(&keys))
+                .bias(Some(&x[3]));
             let y = dot_product_attention(&x[0], &x[1], &x[2], 2, mask, (0.3, mode))?;
             Ok(vec![y])
         })?;
@@ -86,11 +85,10 @@ fn halves(
     holds(&inputs, (tolerance, tolerance), |x| {
         let half = |x: &Tensor| x.to_dtype(dtype);
         let keys = keys.to_device(x[0].device())?;
-        let mask = AttentionMask {
-            causal: restricted,
-            keys: restricted.then_some(&keys),
-            bias: None,
-        };
+        let mask = AttentionMask::default()
+            .causal(restricted)
+            .keys(restricted.then_some(&keys))
+            .bias(None);
         let (q, k, v) = (half(&x[0])?, half(&x[1])?, half(&x[2])?);
         let y = dot_product_attention(&q, &k, &v, heads, mask, drop)?;
         Ok(vec![y.to_dtype(x[0].dtype())?])
@@ -140,10 +138,7 @@ fn gradients_are_those_of_differences() -> Result<()> {
     inputs.push(normal(&[2, 1, 3, 4], 4));
     let mode = Mode::Training(Stream::new(2, 2));
     gradcheck(&inputs, 1e-7, |x| {
-        let mask = AttentionMask {
-            bias: Some(&x[3]),
-            ..AttentionMask::default()
-        };
+        let mask = AttentionMask::default().bias(Some(&x[3]));
         emulated(7, || {
             let y = dot_product_attention(&x[0], &x[1], &x[2], 2, mask, (0.4, mode))?;
             Ok(vec![y])
@@ -229,12 +224,10 @@ fn projections() -> Result<()> {
 /// Encoders with embeddings, projections and dropout, from one stream to two others and to itself.
 #[test]
 fn encoders() -> Result<()> {
-    let layer = LayerSettings {
-        attention_dropout: 0.1,
-        activation_dropout: 0.2,
-        residual_dropout: 0.3,
-        ..LayerSettings::new(6, 2)
-    };
+    let layer = LayerSettings::new(6, 2)
+        .attention_dropout(0.1)
+        .activation_dropout(0.2)
+        .residual_dropout(0.3);
     let mode = Mode::Training(Stream::new(8, 1));
     let inputs = [
         normal(&[2, 3, 6], 1),
@@ -242,16 +235,14 @@ fn encoders() -> Result<()> {
         normal(&[2, 9, 6], 3),
     ];
     for position in [Position::None, Position::Sinusoidal] {
-        let settings = EncoderSettings {
-            position,
-            embed_dropout: 0.2,
-            ..EncoderSettings::new(2, layer)
-        };
+        let settings = EncoderSettings::new(2, layer)
+            .position(position)
+            .embed_dropout(0.2);
         // Deviations of small rows make gradients steep.
         holds(&inputs, (1e-9, 2e-3), |x| {
             let parameters = Parameters::new(3, x[0].dtype(), x[0].device());
             let encoder = Encoder::new(&parameters, settings)?;
-            let stream = |i: usize| Sequence::new(x[i].clone());
+            let stream = |i: usize| MaskedSequence::new(x[i].clone());
             let crossed = encoder.cross(&stream(0), &[stream(1), stream(2)], mode)?;
             let own = encoder.self_attend(&stream(1), AttentionMask::default(), mode)?;
             Ok(vec![crossed, own])

@@ -7,8 +7,8 @@ use decalign_core::nn::{Mode, Parameters};
 use decalign_core::random::Stream as Random;
 use decalign_core::{Result, gradcheck};
 use decalign_fusion::{
-    Attention, AttentionMask, CrossModalEncoder, Encoder, EncoderSettings, LayerSettings, Position,
-    Stream,
+    Attention, AttentionMask, CrossModalEncoder, Encoder, EncoderSettings, LayerSettings,
+    MaskedSequence, Position,
 };
 
 mod common;
@@ -23,15 +23,15 @@ fn encoder(names: &[&str], settings: EncoderSettings) -> Result<(Parameters, Cro
     Ok((parameters, CrossModalEncoder::new(encoders)?))
 }
 
-fn streams(x: &[Tensor]) -> Vec<Option<Stream>> {
-    x.iter().map(|x| Some(Stream::new(x.clone()))).collect()
+fn streams(x: &[Tensor]) -> Vec<Option<MaskedSequence>> {
+    x.iter()
+        .map(|x| Some(MaskedSequence::new(x.clone())))
+        .collect()
 }
 
-const CAUSAL: AttentionMask = AttentionMask {
-    causal: true,
-    keys: None,
-    bias: None,
-};
+fn causal() -> AttentionMask<'static> {
+    AttentionMask::default().causal(true)
+}
 
 #[test]
 fn every_variant_has_its_gradients() -> Result<()> {
@@ -41,8 +41,8 @@ fn every_variant_has_its_gradients() -> Result<()> {
     for settings in variants(0.2) {
         let (parameters, encoder) = encoder(&["a", "b"], settings)?;
         let run = |x: &[Tensor], attention| {
-            let masked = Stream::masked(x[1].clone(), there.clone());
-            let streams = [Some(Stream::new(x[0].clone())), Some(masked)];
+            let masked = MaskedSequence::masked(x[1].clone(), there.clone());
+            let streams = [Some(MaskedSequence::new(x[0].clone())), Some(masked)];
             let y = encoder.forward(&streams, attention, mode)?;
             Ok(y.into_iter().flatten().collect::<Vec<Tensor>>())
         };
@@ -69,8 +69,8 @@ fn gradients_of_parameters() -> Result<()> {
         let encoder = Encoder::new(&parameters, settings)?;
         let run = || {
             encoder.cross(
-                &Stream::new(x.clone()),
-                &[Stream::new(x.clone())],
+                &MaskedSequence::new(x.clone()),
+                &[MaskedSequence::new(x.clone())],
                 Mode::Inference,
             )
         };
@@ -123,12 +123,12 @@ fn padding_behind_a_mask_changes_nothing() -> Result<()> {
         let there = mask(&[row, row]);
         for settings in variants(0.0) {
             let (_, encoder) = encoder(&["a", "b"], settings)?;
-            let forward = |b: Stream| {
-                let streams = [Some(Stream::new(a.clone())), Some(b)];
+            let forward = |b: MaskedSequence| {
+                let streams = [Some(MaskedSequence::new(a.clone())), Some(b)];
                 encoder.forward(&streams, Attention::Cross, Mode::Inference)
             };
-            let padded = forward(Stream::masked(b.clone(), there.clone()))?;
-            let cut = forward(Stream::new(b.narrow(1, start, 3)?))?;
+            let padded = forward(MaskedSequence::masked(b.clone(), there.clone()))?;
+            let cut = forward(MaskedSequence::new(b.narrow(1, start, 3)?))?;
             let part = padded[1].as_ref().unwrap().narrow(1, start, 3)?;
             assert!(distance(padded[0].as_ref().unwrap(), cut[0].as_ref().unwrap()) < 1e-12);
             assert!(
@@ -147,8 +147,9 @@ fn a_causal_encoder_does_not_see_the_future() -> Result<()> {
     let other = Tensor::cat(&[&x.narrow(1, 0, 4)?, &later], 1)?;
     for settings in variants(0.0) {
         let encoder = plain(settings)?;
-        let run =
-            |x: &Tensor| encoder.self_attend(&Stream::new(x.clone()), CAUSAL, Mode::Inference);
+        let run = |x: &Tensor| {
+            encoder.self_attend(&MaskedSequence::new(x.clone()), causal(), Mode::Inference)
+        };
         let (y, z) = (run(&x)?, run(&other)?);
         assert!(distance(&y.narrow(1, 0, 4)?, &z.narrow(1, 0, 4)?) < 1e-13);
         assert!(distance(&y.narrow(1, 4, 2)?, &z.narrow(1, 4, 2)?) > 1e-3);
@@ -167,9 +168,9 @@ fn maps_come_from_every_layer() -> Result<()> {
         let (_, encoder) = encoder(&["a", "b", "c"], settings)?;
         let there = mask(&[[1, 1, 0, 1, 1], [0; 5]]);
         let streams = [
-            Some(Stream::new(a.clone())),
-            Some(Stream::masked(b.clone(), there)),
-            Some(Stream::new(c.clone())),
+            Some(MaskedSequence::new(a.clone())),
+            Some(MaskedSequence::masked(b.clone(), there)),
+            Some(MaskedSequence::new(c.clone())),
         ];
         for (attention, keys) in [
             (Attention::Cross, 7),
@@ -203,9 +204,9 @@ fn single_precision_follows_double() -> Result<()> {
     for settings in variants(0.0) {
         let wide = plain(settings)?;
         let narrow = Encoder::new(&Parameters::new(3, DType::F32, &Device::Cpu), settings)?;
-        let y = wide.self_attend(&Stream::new(x.clone()), CAUSAL, Mode::Inference)?;
-        let x = Stream::new(x.to_dtype(DType::F32)?);
-        assert!(distance(&narrow.self_attend(&x, CAUSAL, Mode::Inference)?, &y) < 2e-5);
+        let y = wide.self_attend(&MaskedSequence::new(x.clone()), causal(), Mode::Inference)?;
+        let x = MaskedSequence::new(x.to_dtype(DType::F32)?);
+        assert!(distance(&narrow.self_attend(&x, causal(), Mode::Inference)?, &y) < 2e-5);
     }
     Ok(())
 }
@@ -220,51 +221,36 @@ fn wrong_settings_and_input_are_named() -> Result<()> {
     let of = |layer| EncoderSettings::new(1, layer);
     bad(of(LayerSettings::new(4, 3)), "heads is 3");
     bad(of(LayerSettings::new(4, 0)), "heads is 0");
-    bad(
-        of(LayerSettings { hidden: 0, ..layer }),
-        "feed-forward width",
-    );
-    bad(
-        of(LayerSettings {
-            activation_dropout: 1.0,
-            ..layer
-        }),
-        "activation dropout is 1",
-    );
-    bad(
-        EncoderSettings {
-            embed_dropout: -0.5,
-            ..of(layer)
-        },
-        "embedding dropout is -0.5",
-    );
-    let odd = EncoderSettings {
-        position: Position::Rotary,
-        ..of(LayerSettings::new(6, 2))
-    };
+    bad(of(layer.hidden(0)), "feed-forward width");
+    bad(of(layer.activation_dropout(1.0)), "activation dropout is 1");
+    bad(of(layer).embed_dropout(-0.5), "embedding dropout is -0.5");
+    let odd = of(LayerSettings::new(6, 2)).position(Position::Rotary);
     bad(odd, "width of a head is 3");
     let encoder = plain(of(layer))?;
-    let run = |x: Stream, context: &[Stream]| {
+    let run = |x: MaskedSequence, context: &[MaskedSequence]| {
         encoder
             .cross(&x, context, Mode::Inference)
             .unwrap_err()
             .to_string()
     };
-    let x = Stream::new(normal(&[2, 3, 4], 0));
+    let x = MaskedSequence::new(normal(&[2, 3, 4], 0));
     assert!(run(x.clone(), &[]).contains("context"));
     assert!(
-        run(Stream::new(normal(&[2, 3, 5], 0)), std::slice::from_ref(&x))
-            .contains("(B, T >= 1, 4)")
+        run(
+            MaskedSequence::new(normal(&[2, 3, 5], 0)),
+            std::slice::from_ref(&x)
+        )
+        .contains("(B, T >= 1, 4)")
     );
-    assert!(run(x.clone(), &[Stream::new(normal(&[2, 4], 0))]).contains("sequence"));
+    assert!(run(x.clone(), &[MaskedSequence::new(normal(&[2, 4], 0))]).contains("sequence"));
     assert!(
         run(
             x.clone(),
-            &[Stream::masked(x.features.clone(), mask(&[[1, 1]]))]
+            &[MaskedSequence::masked(x.features.clone(), mask(&[[1, 1]]))]
         )
         .contains("mask")
     );
-    assert!(!run(x.clone(), &[Stream::new(normal(&[3, 3, 4], 0))]).is_empty());
+    assert!(!run(x.clone(), &[MaskedSequence::new(normal(&[3, 3, 4], 0))]).is_empty());
     let (_, two) = self::encoder(&["a", "b"], of(layer))?;
     let error = two
         .forward(&[Some(x)], Attention::Cross, Mode::Inference)
@@ -276,11 +262,9 @@ fn wrong_settings_and_input_are_named() -> Result<()> {
 
 #[test]
 fn threads_do_not_change_an_encoder() -> Result<()> {
-    let layer = LayerSettings {
-        attention_dropout: 0.2,
-        residual_dropout: 0.1,
-        ..LayerSettings::new(32, 4)
-    };
+    let layer = LayerSettings::new(32, 4)
+        .attention_dropout(0.2)
+        .residual_dropout(0.1);
     let x = Random::new(1, 1).normal_tensor((8, 30, 32))?;
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new()
@@ -290,7 +274,7 @@ fn threads_do_not_change_an_encoder() -> Result<()> {
         pool.install(|| -> Result<Tensor> {
             let encoder = plain(EncoderSettings::new(2, layer))?;
             let x = Var::from_tensor(&x)?;
-            let stream = Stream::new(x.as_tensor().clone());
+            let stream = MaskedSequence::new(x.as_tensor().clone());
             let mode = Mode::Training(Random::new(1, 1));
             let y = encoder.cross(&stream, &[stream.clone(), stream.clone()], mode)?;
             Ok(y.sqr()?.sum_all()?.backward()?.get(&x).unwrap().clone())

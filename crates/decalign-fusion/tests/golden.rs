@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Tensor, Var};
 use decalign_core::Result;
 use decalign_core::nn::{Mode, Parameters};
 use decalign_fusion::{
-    Activation, AttentionMask, Encoder, EncoderSettings, LayerSettings, MultiHeadAttention, Norm,
-    Stream,
+    Activation, AttentionMask, Encoder, EncoderSettings, LayerSettings, MaskedSequence,
+    MultiHeadAttention, Norm,
 };
 
 mod common;
@@ -104,11 +104,10 @@ fn attention_is_that_of_torch() -> Result<()> {
             }
         };
         case.load(&parameters)?;
-        let mask = AttentionMask {
-            causal: name == "causal",
-            keys: case.input("keys"),
-            bias: case.input("bias"),
-        };
+        let mask = AttentionMask::default()
+            .causal(name == "causal")
+            .keys(case.input("keys"))
+            .bias(case.input("bias"));
         let [q, k, v] = ["q", "k", "v"].map(|name| case.input(name).unwrap());
         let out = attention.forward(q, k, v, mask, Mode::Inference)?;
         case.check(name, &parameters, &out)?;
@@ -128,20 +127,15 @@ fn encoders_are_those_of_torch() -> Result<()> {
     ] {
         let case = Case::open(name);
         let parameters = Parameters::new(1, DType::F64, &Device::Cpu);
-        let layer = LayerSettings {
-            hidden: 12,
-            norm,
-            activation,
-            ..LayerSettings::new(8, 2)
-        };
-        let settings = EncoderSettings {
-            scaled: false,
-            ..EncoderSettings::new(2, layer)
-        };
+        let layer = LayerSettings::new(8, 2)
+            .hidden(12)
+            .norm(norm)
+            .activation(activation);
+        let settings = EncoderSettings::new(2, layer).scaled(false);
         let encoder = Encoder::new(&parameters, settings)?;
         case.load(&parameters)?;
         let stream = |name: &str| case.input(name).unwrap().clone();
-        let x = Stream::masked(stream("x"), stream("keys"));
+        let x = MaskedSequence::masked(stream("x"), stream("keys"));
         let out = encoder.self_attend(&x, Default::default(), Mode::Inference)?;
         case.check(name, &parameters, &out)?;
     }

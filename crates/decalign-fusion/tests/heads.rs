@@ -8,7 +8,7 @@ use decalign_core::random::Stream as Random;
 use decalign_core::{Result, gradcheck};
 use decalign_fusion::{
     Attention, CrossModalEncoder, Encoder, EncoderSettings, HeadSettings, Join, LayerSettings,
-    Pool, PooledHead, Pooling, Presence, Stream, Task, last_pool, max_pool, mean_pool,
+    MaskedSequence, Pool, PooledHead, Pooling, Presence, Task, last_pool, max_pool, mean_pool,
 };
 use proptest::prelude::*;
 
@@ -39,7 +39,7 @@ fn pools_have_gradients() -> Result<()> {
             gradcheck(&x, 1e-8, |x| {
                 let features = x[0].clone();
                 let mask = there.clone();
-                Ok(vec![pool.forward(&Stream { features, mask })?])
+                Ok(vec![pool.forward(&MaskedSequence::masked(features, mask))?])
             })?;
         }
     }
@@ -73,7 +73,7 @@ fn pools_are_what_they_say() -> Result<()> {
     let logit = |row: &[f64]| row.iter().zip(&query).map(|(a, b)| a * b).sum::<f64>() / 3f64.sqrt();
     let (wa, wb) = (logit(a).exp(), logit(b).exp());
     let y = pool
-        .forward(&Stream::masked(x.clone(), there))?
+        .forward(&MaskedSequence::masked(x.clone(), there))?
         .to_vec2::<f64>()?;
     for i in 0..3 {
         assert!((y[0][i] - (wa * a[i] + wb * b[i]) / (wa + wb)).abs() < 1e-14);
@@ -95,14 +95,7 @@ fn head(pooling: Pooling, join: Join, task: Task) -> Result<(Parameters, PooledH
     let set = parameters();
     let head = PooledHead::new(
         &set,
-        HeadSettings {
-            width: 4,
-            modalities: 3,
-            pooling,
-            join,
-            task,
-            dropout: 0.0,
-        },
+        HeadSettings::new(4, 3, task).pooling(pooling).join(join),
     )?;
     Ok((set, head))
 }
@@ -117,8 +110,8 @@ fn heads_have_gradients_and_outputs() -> Result<()> {
             gradcheck(&x, 1e-7, |x| {
                 // The third modality is not active.
                 let streams = [
-                    Some(Stream::new(x[0].clone())),
-                    Some(Stream::new(x[1].clone())),
+                    Some(MaskedSequence::new(x[0].clone())),
+                    Some(MaskedSequence::new(x[1].clone())),
                     None,
                 ];
                 Ok(vec![head.forward(&streams, &presence, Mode::Inference)?])
@@ -131,7 +124,7 @@ fn heads_have_gradients_and_outputs() -> Result<()> {
         Task::Classification { classes: 5 },
     )?;
     let streams: Vec<_> = (0..3)
-        .map(|i| Some(Stream::new(normal(&[2, 3, 4], i))))
+        .map(|i| Some(MaskedSequence::new(normal(&[2, 3, 4], i))))
         .collect();
     let logits = classes.forward(&streams, &presence, Mode::Inference)?;
     let sums = classes.scores(&logits)?.sum(1)?;
@@ -151,7 +144,10 @@ fn a_mean_of_modalities_is_over_those_that_are_there() -> Result<()> {
         })?;
     }
     let x: Vec<Tensor> = (0..3).map(|i| normal(&[2, 1, 4], i)).collect();
-    let streams: Vec<_> = x.iter().map(|x| Some(Stream::new(x.clone()))).collect();
+    let streams: Vec<_> = x
+        .iter()
+        .map(|x| Some(MaskedSequence::new(x.clone())))
+        .collect();
     let presence = Presence::new(&mask(&[[1, 0, 1], [0, 0, 0]]))?;
     let y = head.forward(&streams, &presence, Mode::Inference)?;
     let want = ((&x[0] + &x[2])? / 2.0)?.squeeze(1)?;
@@ -168,12 +164,12 @@ fn encoder() -> Result<(Parameters, CrossModalEncoder)> {
     Ok((set, CrossModalEncoder::new(encoders)?))
 }
 
-fn streams() -> Vec<Option<Stream>> {
+fn streams() -> Vec<Option<MaskedSequence>> {
     let there = mask(&[[1, 1, 0, 1], [1, 1, 1, 0], [0, 1, 1, 1]]);
     vec![
-        Some(Stream::new(normal(&[3, 3, 4], 0))),
-        Some(Stream::masked(normal(&[3, 4, 4], 1), there)),
-        Some(Stream::new(normal(&[3, 2, 4], 2))),
+        Some(MaskedSequence::new(normal(&[3, 3, 4], 0))),
+        Some(MaskedSequence::masked(normal(&[3, 4, 4], 1), there)),
+        Some(MaskedSequence::new(normal(&[3, 2, 4], 2))),
     ]
 }
 
@@ -222,14 +218,8 @@ fn what_is_missing_reaches_neither_results_nor_gradients() -> Result<()> {
     let run = |fill: f64, attention| -> Result<(Tensor, Vec<Tensor>)> {
         let (set, encoder) = encoder()?;
         let head_set = Parameters::new(4, DType::F64, &Device::Cpu);
-        let settings = HeadSettings {
-            width: 4,
-            modalities: 3,
-            pooling: Pooling::Attention,
-            join: Join::Concatenate,
-            task: Task::Regression { outputs: 1 },
-            dropout: 0.0,
-        };
+        let settings = HeadSettings::new(4, 3, Task::Regression { outputs: 1 });
+        let settings = settings.pooling(Pooling::Attention);
         let head = PooledHead::new(&head_set, settings)?;
         let mut x = streams();
         for (m, missing) in [(1, vec![0, 1]), (2, vec![1])] {
@@ -250,15 +240,10 @@ fn what_is_missing_reaches_neither_results_nor_gradients() -> Result<()> {
             s.features = v.as_tensor().clone();
         }
         let y = encoder.forward_present(&x, &presence, attention, Mode::Inference)?;
-        let encoded: Vec<Option<Stream>> = y
+        let encoded: Vec<Option<MaskedSequence>> = y
             .into_iter()
             .zip(&x)
-            .map(|(y, x)| {
-                Some(Stream {
-                    features: y?,
-                    mask: x.as_ref()?.mask.clone(),
-                })
-            })
+            .map(|(y, x)| Some(MaskedSequence::masked(y?, x.as_ref()?.mask.clone())))
             .collect();
         let y = head.forward(&encoded, &presence, Mode::Inference)?;
         let store = y.sqr()?.sum_all()?.backward()?;
@@ -331,11 +316,11 @@ proptest! {
         let turned = x.index_select(&Tensor::new(order, &Device::Cpu).unwrap(), 1).unwrap();
         for pooling in POOLINGS {
             let pool = Pool::new(&parameters(), pooling, 4).unwrap();
-            let y = pool.forward(&Stream::new(x.clone())).unwrap();
-            let padded = pool.forward(&Stream::masked(long.clone(), there.clone())).unwrap();
+            let y = pool.forward(&MaskedSequence::new(x.clone())).unwrap();
+            let padded = pool.forward(&MaskedSequence::masked(long.clone(), there.clone())).unwrap();
             prop_assert!(distance(&y, &padded) < 1e-13, "{pooling:?}");
             if pooling != Pooling::Last {
-                let turned = pool.forward(&Stream::new(turned.clone())).unwrap();
+                let turned = pool.forward(&MaskedSequence::new(turned.clone())).unwrap();
                 prop_assert!(distance(&y, &turned) < 1e-13);
             }
         }

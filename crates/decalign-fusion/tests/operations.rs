@@ -17,11 +17,10 @@ use common::{distance, normal, same};
 
 /// Keys that the mask leaves, and whether queries see later ones.
 fn mask(causal: bool, keys: Option<&Tensor>) -> AttentionMask<'_> {
-    AttentionMask {
-        causal,
-        keys,
-        bias: None,
-    }
+    AttentionMask::default()
+        .causal(causal)
+        .keys(keys)
+        .bias(None)
 }
 
 #[test]
@@ -67,18 +66,13 @@ fn numbers_of_16_bits_are_computed_in_f32_and_rounded() -> Result<()> {
         normal(&[2, 9, 8], 2),
     ];
     let bias = normal(&[7, 9], 3);
-    let mask = AttentionMask {
-        bias: Some(&bias),
-        ..mask(true, None)
-    };
+    let mask = mask(true, None).bias(Some(&bias));
     for dtype in [DType::BF16, DType::F16] {
         let run = |x: &[Tensor], through: DType| {
             let half = |x: &Tensor| x.to_dtype(dtype)?.to_dtype(through);
             let (q, k, v) = (half(&x[0])?, half(&x[1])?, half(&x[2])?);
-            let mask = AttentionMask {
-                bias: Some(&half(&bias)?),
-                ..mask
-            };
+            let bias = half(&bias)?;
+            let mask = mask.bias(Some(&bias));
             let y = dot_product_attention(&q, &k, &v, 2, mask, (0.0, Mode::Inference))?;
             assert_eq!(y.dtype(), through);
             Ok(vec![y.to_dtype(dtype)?.to_dtype(x[0].dtype())?])

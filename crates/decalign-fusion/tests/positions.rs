@@ -5,7 +5,7 @@
 use candle_core::{DType, Device, Tensor};
 use decalign_core::Result;
 use decalign_core::nn::Mode;
-use decalign_fusion::{AttentionMask, EncoderSettings, LayerSettings, Position, Stream};
+use decalign_fusion::{AttentionMask, EncoderSettings, LayerSettings, MaskedSequence, Position};
 
 mod common;
 use common::{distance, mask, model, normal, plain, variants};
@@ -18,7 +18,11 @@ fn without_positions_steps_are_a_set_and_with_them_they_are_not() -> Result<()> 
     for settings in variants(0.0) {
         let encoder = plain(settings)?;
         let run = |x: &Tensor| {
-            encoder.self_attend(&Stream::new(x.clone()), Default::default(), Mode::Inference)
+            encoder.self_attend(
+                &MaskedSequence::new(x.clone()),
+                Default::default(),
+                Mode::Inference,
+            )
         };
         let apart = distance(&run(&x)?.index_select(&order, 1)?, &run(&turned)?);
         match settings.position {
@@ -32,10 +36,7 @@ fn without_positions_steps_are_a_set_and_with_them_they_are_not() -> Result<()> 
 #[test]
 fn rotary_attention_sees_differences_of_positions() -> Result<()> {
     let layer = LayerSettings::new(4, 1);
-    let settings = EncoderSettings {
-        position: Position::Rotary,
-        ..EncoderSettings::new(1, layer)
-    };
+    let settings = EncoderSettings::new(1, layer).position(Position::Rotary);
     // The same steps behind three others that are masked in one place only: positions shift by three.
     let encoder = plain(settings)?;
     let (x, front) = (normal(&[1, 4, 4], 0), normal(&[1, 3, 4], 1));
@@ -50,12 +51,9 @@ fn rotary_attention_sees_differences_of_positions() -> Result<()> {
         0.0,
     ];
     let hidden = Tensor::new(&hidden, &Device::Cpu)?;
-    let mask = AttentionMask {
-        bias: Some(&hidden),
-        ..Default::default()
-    };
-    let shifted = encoder.self_attend(&Stream::new(long), mask, Mode::Inference)?;
-    let y = encoder.self_attend(&Stream::new(x), Default::default(), Mode::Inference)?;
+    let mask = AttentionMask::default().bias(Some(&hidden));
+    let shifted = encoder.self_attend(&MaskedSequence::new(long), mask, Mode::Inference)?;
+    let y = encoder.self_attend(&MaskedSequence::new(x), Default::default(), Mode::Inference)?;
     assert!(distance(&shifted.narrow(1, 3, 4)?, &y) < 1e-12);
     Ok(())
 }
@@ -63,13 +61,11 @@ fn rotary_attention_sees_differences_of_positions() -> Result<()> {
 #[test]
 fn sines_and_cosines_are_those_of_the_paper() -> Result<()> {
     // No layers: what comes out is the input and its position.
-    let settings = EncoderSettings {
-        position: Position::Sinusoidal,
-        scaled: false,
-        ..EncoderSettings::new(0, LayerSettings::new(6, 2))
-    };
+    let settings = EncoderSettings::new(0, LayerSettings::new(6, 2))
+        .position(Position::Sinusoidal)
+        .scaled(false);
     let encoder = plain(settings)?;
-    let x = Stream::new(Tensor::zeros((1, 50, 6), DType::F64, &Device::Cpu)?);
+    let x = MaskedSequence::new(Tensor::zeros((1, 50, 6), DType::F64, &Device::Cpu)?);
     let y = encoder
         .self_attend(&x, Default::default(), Mode::Inference)?
         .squeeze(0)?;
@@ -80,7 +76,7 @@ fn sines_and_cosines_are_those_of_the_paper() -> Result<()> {
             assert!((row[2 * i + 1] - angle.cos()).abs() < 1e-13);
         }
     }
-    let masked = Stream::masked(x.features.narrow(1, 0, 3)?, mask(&[[0, 1, 1]]));
+    let masked = MaskedSequence::masked(x.features.narrow(1, 0, 3)?, mask(&[[0, 1, 1]]));
     let z = encoder
         .self_attend(&masked, Default::default(), Mode::Inference)?
         .squeeze(0)?;
@@ -91,13 +87,10 @@ fn sines_and_cosines_are_those_of_the_paper() -> Result<()> {
 
 #[test]
 fn learned_positions_end() -> Result<()> {
-    let settings = EncoderSettings {
-        position: Position::Learned { longest: 3 },
-        ..model()
-    };
+    let settings = model().position(Position::Learned { longest: 3 });
     let encoder = plain(settings)?;
-    let run = |x: Stream| encoder.self_attend(&x, Default::default(), Mode::Inference);
-    let error = run(Stream::new(normal(&[1, 4, 4], 0)))
+    let run = |x: MaskedSequence| encoder.self_attend(&x, Default::default(), Mode::Inference);
+    let error = run(MaskedSequence::new(normal(&[1, 4, 4], 0)))
         .unwrap_err()
         .to_string();
     assert!(
@@ -105,11 +98,11 @@ fn learned_positions_end() -> Result<()> {
         "{error}"
     );
     // Steps that exist count.
-    run(Stream::masked(normal(&[1, 4, 4], 0), mask(&[[0, 1, 1, 1]])))?;
-    let none = EncoderSettings {
-        position: Position::Learned { longest: 0 },
-        ..model()
-    };
+    run(MaskedSequence::masked(
+        normal(&[1, 4, 4], 0),
+        mask(&[[0, 1, 1, 1]]),
+    ))?;
+    let none = model().position(Position::Learned { longest: 0 });
     assert!(plain(none).is_err());
     Ok(())
 }

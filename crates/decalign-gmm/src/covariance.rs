@@ -41,7 +41,7 @@ impl Covariance {
         components - 1 + components * width + covariances
     }
 
-    /// Whether covariances are matrices, not diagonals.
+    /// True if covariances are matrices, not diagonals.
     pub(crate) fn is_matrix(self) -> bool {
         matches!(self, Self::Full | Self::Tied)
     }

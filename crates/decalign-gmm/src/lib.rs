@@ -31,7 +31,7 @@
 //! | [`Gradient`], [`ImplicitSolve`] | gradients through a fit, and how well they are determined |
 //! | [`OnlineEm`] | mini-batches, for data that does not fit into memory or does not end |
 //! | [`UnrolledEm`] | the fixed number of steps of the public DecAlign code, number for number |
-//! | [`mod@reference`] | the same mathematics in plain tensor operations |
+//! | [`mod@reference`] | densities and the unrolled fit in plain tensor operations |
 //!
 //! # Devices
 //!
@@ -65,7 +65,7 @@
 //! Sources: Dempster, Laird and Rubin (1977) for EM; Cappé and Moulines (2009) for its online form; DecAlign
 //! (ICLR 2026) for prototypes.
 
-// What is fitted.
+// Mixtures.
 mod covariance;
 mod mixture;
 mod parameters;

@@ -1,4 +1,4 @@
-//! The same mathematics in plain tensor operations: slow, obvious, differentiable by Candle.
+//! The mathematics of this crate in plain tensor operations: slow, obvious, differentiable by Candle.
 
 use candle_core::{D, Tensor};
 use decalign_core::nn::reference::softmax;

@@ -1,4 +1,4 @@
-//! The transformer of Devlin and others, BERT (2019).
+//! BERT (Devlin and others, 2019).
 
 use candle_core::{DType, Tensor};
 use decalign_core::nn::{Init, Mode, Parameters, layer_norm};
@@ -11,15 +11,16 @@ use crate::config::{Activation, BertConfig};
 use crate::tokens::Tokens;
 use crate::{Error, Result};
 
-/// Which parts of a [`Bert`] stay as they are in training. They have no gradient, and cost no memory for it.
+/// Which parts of a [`Bert`] are not trained. They have no gradient and need no memory for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Freeze {
-    /// None.
+    /// All parts are trained.
     #[default]
     Nothing,
-    /// The embeddings, and this many layers from the input on.
+    /// The embeddings and this many layers from the input on are frozen.
     Layers(usize),
-    /// All.
+    /// Nothing is trained.
     Everything,
 }
 
@@ -53,11 +54,11 @@ pub struct Bert {
 }
 
 impl Bert {
-    /// With fresh parameters of Hugging Face's names (`embeddings.word_embeddings.weight` and so on; the pooler's are
-    /// there for the sake of files).
+    /// A BERT with new parameters, named as by Hugging Face (`embeddings.word_embeddings.weight` and so on; those of the
+    /// pooler exist because files have them).
     ///
     /// # Errors
-    /// When the configuration does not fit itself, or more layers are to be frozen than there are.
+    /// When the configuration is inconsistent, or more layers are to be frozen than exist.
     pub fn new(parameters: &Parameters, config: &BertConfig, freeze: Freeze) -> Result<Self> {
         let d = config.hidden_size;
         Self::build(
@@ -68,7 +69,7 @@ impl Bert {
         )
     }
 
-    /// With zeros for weights, to be [loaded](crate::load_weights).
+    /// A BERT whose weights are zeros, to be [loaded](crate::load_weights).
     pub(crate) fn blank(
         parameters: &Parameters,
         config: &BertConfig,
@@ -87,13 +88,12 @@ impl Bert {
         if let Freeze::Layers(n) = freeze
             && n > config.num_hidden_layers
         {
-            let there = config.num_hidden_layers;
-            let message = format!("cannot freeze {n} layers: the encoder has {there}");
-            return Err(Error::invalid(message));
+            let remedy = format!("the encoder has {}", config.num_hidden_layers);
+            return Err(Error::value("the number of frozen layers", n, remedy));
         }
         let d = config.hidden_size;
         let embeddings = parameters.scope("embeddings");
-        let source = Source {
+        let source = ParameterSource {
             init,
             frozen: freeze.embeddings(),
         };
@@ -108,7 +108,7 @@ impl Bert {
                 .map(|i| {
                     let frozen = freeze.layer(i);
                     let scope = parameters.scope("encoder").scope("layer").scope(i);
-                    Source { init, frozen }.layer(&scope, config)
+                    ParameterSource { init, frozen }.layer(&scope, config)
                 })
                 .collect::<Result<_>>()?,
             config: config.clone(),
@@ -124,22 +124,24 @@ impl Bert {
 
     /// The states of the last layer.
     ///
-    /// Tokens behind the end of a text are not attended to; their own states are there, and mean nothing.
+    /// Padding tokens are not attended to; their own states have no meaning.
     ///
     /// # Shapes
     /// Tokens (B, T); the result is (B, T, d).
     ///
     /// # Errors
-    /// When a text is longer than the positions, or a token or segment is none that the model knows.
+    /// When a text is longer than the positions, or a token or segment is unknown to the model.
     pub fn forward(&self, tokens: &Tokens, mode: Mode) -> Result<Tensor> {
         let (batch, steps) = tokens.dims()?;
         let config = &self.config;
         if steps > config.max_position_embeddings {
             let most = config.max_position_embeddings;
-            let message = format!(
-                "{steps} tokens are more than the {most} that the encoder takes; cut the texts"
-            );
-            return Err(Error::invalid(message));
+            let remedy = format!("more than the {most} that the encoder takes; cut the texts");
+            return Err(Error::value(
+                "the longest text",
+                format!("{steps} tokens"),
+                remedy,
+            ));
         }
         let d = config.hidden_size;
         let words = look_up(&self.words, &tokens.ids, "token")?;
@@ -151,17 +153,14 @@ impl Bert {
         let x = layer_norm(&x, &self.norm[0], &self.norm[1], config.layer_norm_eps)?;
         let mut x = mode.child(0).dropout(&x, config.hidden_dropout_prob)?;
         let keys = tokens.mask.to_dtype(x.dtype())?.to_device(x.device())?;
-        let mask = AttentionMask {
-            keys: Some(&keys),
-            ..Default::default()
-        };
+        let mask = AttentionMask::default().keys(Some(&keys));
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x, mask, mode.child(1 + i as u64))?;
         }
         Ok(x)
     }
 
-    /// The same words; what fills texts up is never trained, as in PyTorch's embeddings.
+    /// Word embeddings without the gradient of padding tokens, as with `padding_idx` of PyTorch.
     fn without_padding(&self, words: Tensor, ids: &Tensor) -> Result<Tensor> {
         if !words.track_op() {
             return Ok(words);
@@ -184,23 +183,21 @@ fn look_up(table: &Tensor, numbers: &Tensor, what: &str) -> Result<Tensor> {
         .into_iter()
         .find(|n| *n as usize >= known)
     {
-        let message = format!(
-            "{what} {n} is not known: the encoder has {known}; is the tokeniser that of the encoder?"
-        );
-        return Err(Error::invalid(message));
+        let remedy = format!("the encoder has {known}; is the tokeniser that of the encoder?");
+        return Err(Error::value(format!("{what} {n}"), "not known", remedy));
     }
     Ok(table.index_select(&flat.to_device(table.device())?, 0)?)
 }
 
-/// Where the parameters of a part come from.
+/// Creates the parameters of a part.
 #[derive(Clone, Copy)]
-struct Source {
+struct ParameterSource {
     init: Init,
     frozen: bool,
 }
 
-impl Source {
-    /// A parameter; a frozen one shares its numbers but has no gradient.
+impl ParameterSource {
+    /// A parameter; a frozen one shares its values but has no gradient.
     fn get(self, scope: &Parameters, name: &str, shape: &[usize]) -> Result<Tensor> {
         self.start(scope, name, shape, self.init)
     }
@@ -241,17 +238,15 @@ impl Source {
             out: self.dense(&after.scope("dense"), d, d)?,
         };
         let dropout = config.attention_probs_dropout_prob;
-        let settings = LayerSettings {
-            hidden,
-            epsilon: config.layer_norm_eps,
-            activation: match config.hidden_act {
+        let settings = LayerSettings::new(d, config.num_attention_heads)
+            .hidden(hidden)
+            .epsilon(config.layer_norm_eps)
+            .activation(match config.hidden_act {
                 Activation::Gelu => Inner::Gelu,
                 Activation::Relu => Inner::Relu,
-            },
-            attention_dropout: dropout,
-            residual_dropout: config.hidden_dropout_prob,
-            ..LayerSettings::new(d, config.num_attention_heads)
-        };
+            })
+            .attention_dropout(dropout)
+            .residual_dropout(config.hidden_dropout_prob);
         let heads = config.num_attention_heads;
         let parts = LayerParts {
             attention: MultiHeadAttention::from_parts(parts, heads, dropout)?,

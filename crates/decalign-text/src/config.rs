@@ -1,4 +1,4 @@
-//! The sizes of a BERT, as `config.json` says them.
+//! The configuration of a BERT: `config.json`.
 
 use std::path::Path;
 
@@ -6,45 +6,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// What stands inside BERT's feed-forward parts.
+/// The activation of the feed-forward networks.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activation {
-    /// By the error function.
+    /// GELU by the error function.
     #[default]
     Gelu,
     /// `max(x, 0)`.
     Relu,
 }
 
-/// What a [`Bert`](crate::Bert) is built from: the keys of `config.json` that it needs.
+/// The configuration of a [`Bert`](crate::Bert): the keys of `config.json` that it uses.
 ///
-/// Other keys are read and left alone, but for those that would change the numbers: they are errors.
+/// Other keys are ignored, except those that would change the results: they are errors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BertConfig {
     /// The architecture: `bert`.
     #[serde(default = "bert")]
     pub model_type: String,
-    /// Words.
+    /// The number of tokens.
     pub vocab_size: usize,
     /// Width d.
     pub hidden_size: usize,
-    /// Layers.
+    /// The number of layers.
     pub num_hidden_layers: usize,
-    /// Heads; they divide d.
+    /// The number of heads, which divides d.
     pub num_attention_heads: usize,
-    /// Width inside of feed-forward parts.
+    /// Inner width of the feed-forward networks.
     pub intermediate_size: usize,
     /// The longest text, in tokens.
     #[serde(default = "positions")]
     pub max_position_embeddings: usize,
-    /// Kinds of segments.
+    /// The number of segments.
     #[serde(default = "segments")]
     pub type_vocab_size: usize,
     /// The activation.
     #[serde(default)]
     pub hidden_act: Activation,
-    /// What layer norms add to the variance.
+    /// Added to the variance by layer norms.
     #[serde(default = "epsilon")]
     pub layer_norm_eps: f64,
     /// Dropout of embeddings and before residual sums.
@@ -53,13 +54,13 @@ pub struct BertConfig {
     /// Dropout of attention weights.
     #[serde(default = "dropout")]
     pub attention_probs_dropout_prob: f64,
-    /// The token that fills texts up.
+    /// The padding token.
     #[serde(default)]
     pub pad_token_id: u32,
-    /// How positions are told: `absolute`.
+    /// The kind of positions: `absolute`.
     #[serde(default = "absolute")]
     pub position_embedding_type: String,
-    /// Whether tokens see later ones: no decoder is supported.
+    /// True if it is a decoder; none is supported.
     #[serde(default)]
     pub is_decoder: bool,
 }
@@ -114,16 +115,16 @@ impl BertConfig {
         Ok(config)
     }
 
-    /// An error unless these are the sizes of a BERT.
+    /// Checks that this is the configuration of a BERT.
     ///
     /// # Errors
-    /// When a size is 0 or does not fit another, or a key asks for what is not built; it is named.
+    /// When a size is 0 or does not fit another, or a key has an unsupported value; the error names the key.
     pub fn check(&self) -> Result<()> {
         let wrong = |key: &str, got: &dyn std::fmt::Display, remedy: &str| {
-            Err(Error::invalid(format!("{key} is {got}: {remedy}")))
+            Err(Error::value(key, got, remedy))
         };
         if self.model_type != "bert" {
-            let remedy = "only the architecture bert is built (BERT, MiniLM, Chinese BERT)";
+            let remedy = "only the architecture bert is supported (BERT, MiniLM, Chinese BERT)";
             return wrong("model_type", &self.model_type, remedy);
         }
         if self.position_embedding_type != "absolute" {

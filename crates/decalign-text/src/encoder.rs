@@ -1,4 +1,4 @@
-//! From texts to features.
+//! Features of texts by a frozen encoder.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -16,15 +16,16 @@ use crate::tokens::Tokens;
 use crate::weights::load_weights;
 use crate::{Error, Result};
 
-/// What becomes of the states of a text's tokens.
+/// How the states of the tokens of a text become features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TextPooling {
     /// Their mean, special tokens included: sentence embeddings.
     #[default]
     Mean,
-    /// The first, that of the special token `[CLS]`.
+    /// The state of the first token, `[CLS]`.
     Cls,
-    /// They stay a sequence.
+    /// The states of all tokens, as a sequence.
     Tokens,
 }
 
@@ -43,10 +44,11 @@ impl FromStr for TextPooling {
 
 /// Features of texts.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Encoded {
-    /// (N, T, d) of f32 on the CPU, zeros behind the end of a text; T is 1 where texts are pooled.
+    /// (N, T, d) of f32 on the CPU, padded with zeros; T is 1 if texts are pooled.
     pub features: Tensor,
-    /// Steps of each text.
+    /// The number of steps of each text.
     pub lengths: Vec<usize>,
 }
 
@@ -62,7 +64,7 @@ pub struct TextEncoder {
     normalize: bool,
 }
 
-/// An encoder in use.
+/// The encoder.
 #[derive(Clone, Debug)]
 enum Model {
     Bert(Bert),
@@ -70,14 +72,14 @@ enum Model {
     Other(crate::frozen::Frozen),
 }
 
-/// What stands for the other architectures in messages.
+/// The other architectures, for messages.
 const OTHERS: &str = "distilbert, roberta, xlm-roberta, modernbert, deberta-v2";
 
 impl Model {
     fn open(folder: &Path) -> Result<Self> {
         let value = read_config(folder)?;
         let path = folder.join("config.json");
-        // Without a type it is for BERT's configuration to say what is missing.
+        // Without a type, the check of the configuration of BERT reports what is missing.
         let kind = value["model_type"].as_str().unwrap_or("bert");
         if kind == "bert" {
             let config = BertConfig::open(folder)?;
@@ -98,7 +100,7 @@ impl Model {
         Err(Error::file(&path, message))
     }
 
-    /// The most tokens of a text.
+    /// The maximum length of a text in tokens.
     fn longest(&self) -> usize {
         match self {
             Self::Bert(bert) => bert.config().max_position_embeddings,
@@ -115,7 +117,7 @@ impl Model {
         }
     }
 
-    /// The token that fills texts up.
+    /// The padding token.
     fn padding(&self) -> u32 {
         match self {
             Self::Bert(bert) => bert.config().pad_token_id,
@@ -133,14 +135,14 @@ impl Model {
     }
 }
 
-/// Tokens that are encoded at once: as many as keep a core's caches busy with one product.
+/// Tokens of a batch: enough for efficient matrix products, few enough to stay in the cache of a core.
 const BATCH_TOKENS: usize = 512;
 
 impl TextEncoder {
-    /// From a folder; texts are cut at `longest` tokens, or at what the encoder takes.
+    /// Opens a folder; texts are cut at `longest` tokens, by default the maximum of the encoder.
     ///
     /// # Errors
-    /// When the folder is not that of a known encoder with its tokeniser.
+    /// When the folder does not hold a known encoder and its tokeniser.
     pub fn open(
         folder: impl AsRef<Path>,
         longest: Option<usize>,
@@ -164,13 +166,13 @@ impl TextEncoder {
         })
     }
 
-    /// Divides every vector by its length, as sentence embeddings often are.
+    /// True if every vector is divided by its norm, as is usual for sentence embeddings.
     pub fn normalized(mut self, normalize: bool) -> Self {
         self.normalize = normalize;
         self
     }
 
-    /// Features a vector has.
+    /// The number of features of a vector.
     pub fn width(&self) -> usize {
         self.model.width()
     }
@@ -180,9 +182,9 @@ impl TextEncoder {
         &self.tokenizer
     }
 
-    /// Encodes texts; `progress` is told how many are done, from any thread.
+    /// Encodes texts; `progress` receives the number of finished texts, from any thread.
     ///
-    /// Texts of similar length go together, so that little is padding; batches run at the same time.
+    /// Texts of similar length share a batch, so that there is little padding; batches run in parallel.
     ///
     /// # Errors
     /// When there is no text, or one cannot be encoded.
@@ -217,7 +219,7 @@ impl TextEncoder {
         })
     }
 
-    /// The numbers of each text of a batch.
+    /// The features of each text of a batch.
     fn encode_batch(&self, tokens: &[Vec<u32>], batch: &[usize]) -> Result<Vec<Vec<f32>>> {
         let texts: Vec<Vec<u32>> = batch.iter().map(|i| tokens[*i].clone()).collect();
         let batch = Tokens::from_ids(&texts, self.model.padding())?;
@@ -240,7 +242,7 @@ impl TextEncoder {
     }
 }
 
-/// Each vector by its length; zeros stay zeros.
+/// Divides each vector by its norm; zeros stay zeros.
 fn unit(mut row: Vec<f32>, width: usize) -> Vec<f32> {
     for vector in row.chunks_exact_mut(width) {
         let square: f64 = vector.iter().map(|v| f64::from(*v).powi(2)).sum();
@@ -252,7 +254,7 @@ fn unit(mut row: Vec<f32>, width: usize) -> Vec<f32> {
     row
 }
 
-/// Texts of similar length, longest first, so that the last batches to run are the small ones.
+/// Batches of texts of similar length, longest first, so that the last batches to finish are small.
 fn batches(tokens: &[Vec<u32>]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..tokens.len()).collect();
     order.sort_by_key(|i| (std::cmp::Reverse(tokens[*i].len()), *i));

@@ -1,4 +1,4 @@
-//! Encoders of candle-transformers: they give features and cannot be trained.
+//! Frozen encoders of candle-transformers.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::tokens::Tokens;
 use crate::weights::tensors;
 use crate::{Error, Result};
 
-/// What a model of each architecture puts before the names of its tensors, where a head stands on it.
+/// Prefixes of tensor names in the files of models with a head.
 const PREFIXES: [&str; 5] = ["distilbert.", "roberta.", "deberta.", "model.", "bert."];
 
 /// An encoder of another architecture than BERT.
@@ -27,7 +27,7 @@ pub(crate) struct Frozen {
 
 enum Model {
     DistilBert(distilbert::DistilBertModel),
-    /// RoBERTa and XLM-RoBERTa are the same but for their words.
+    /// RoBERTa and XLM-RoBERTa differ only in their vocabulary.
     Roberta(xlm_roberta::XLMRobertaModel),
     ModernBert(modernbert::ModernBert),
     Deberta(debertav2::DebertaV2Model),
@@ -40,7 +40,7 @@ impl fmt::Debug for Frozen {
 }
 
 impl Frozen {
-    /// From a folder whose configuration is of this architecture; nothing for one that is not known here.
+    /// Opens a folder whose configuration names this architecture; `None` if it is not supported here.
     pub(crate) fn open(folder: &Path, model_type: &str, config: &Value) -> Result<Option<Self>> {
         let keys = match model_type {
             "distilbert" => ["dim", "max_position_embeddings"],
@@ -60,7 +60,7 @@ impl Frozen {
         let [width, positions] = [number(keys[0])?, number(keys[1])?];
         let padding = config["pad_token_id"].as_u64().unwrap_or(0) as u32;
         let longest = match model_type {
-            // Positions are counted from the one behind the padding's.
+            // Positions begin after that of the padding token.
             "roberta" | "xlm-roberta" => positions.saturating_sub(padding as usize + 1),
             _ => positions,
         };
@@ -76,12 +76,12 @@ impl Frozen {
         self.width
     }
 
-    /// The most tokens of a text.
+    /// The maximum length of a text in tokens.
     pub(crate) fn longest(&self) -> usize {
         self.longest
     }
 
-    /// The token that fills texts up.
+    /// The padding token.
     pub(crate) fn padding(&self) -> u32 {
         self.padding
     }
@@ -92,7 +92,7 @@ impl Frozen {
         let ids = &tokens.ids;
         Ok(match &*self.model {
             Model::DistilBert(model) => {
-                // It wants to know what is to be left out.
+                // Its mask is 1 for padding.
                 let hidden = tokens.mask.eq(0u8)?.reshape((batch, 1, 1, steps))?;
                 model.forward(ids, &hidden)?
             }
@@ -147,7 +147,7 @@ impl Model {
     }
 }
 
-/// The configuration with keys that newer files leave out or call otherwise.
+/// The configuration, completed with keys that newer files omit or rename.
 fn completed(config: &Value) -> Value {
     let mut config = config.clone();
     let theta = |kind: &str| config["rope_parameters"][kind]["rope_theta"].clone();

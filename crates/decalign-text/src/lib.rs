@@ -1,22 +1,22 @@
 //! Text encoders: BERT that can be fine-tuned, its tokeniser, and sentence embeddings, from local folders.
 //!
-//! A folder is one of the Hugging Face kind: `config.json`, `model.safetensors`, and `tokenizer.json` or `vocab.txt`.
+//! A folder has the layout of Hugging Face: `config.json`, `model.safetensors`, and `tokenizer.json` or `vocab.txt`.
 //! BERT, MiniLM and Chinese BERT are of this architecture. Nothing is downloaded. With the feature `encoders`
 //! [`TextEncoder`] also takes DistilBERT, RoBERTa, XLM-RoBERTa, ModernBERT and DeBERTa, frozen, by candle-transformers.
 //!
 //! | item | what it is |
 //! |---|---|
-//! | [`TextEncoder`] | from texts to vectors or sequences, batched by length |
+//! | [`TextEncoder`] | texts to vectors or sequences, frozen, batched by length |
 //! | [`Bert`], [`BertConfig`] | the transformer (Devlin and others, 2019), on `decalign-fusion`'s layers |
-//! | [`Freeze`] | which of its layers do not train |
-//! | [`Tokenizer`], [`Tokens`] | from texts to numbers of words |
+//! | [`Freeze`] | which of its layers are not trained |
+//! | [`Tokenizer`], [`Tokens`] | texts to token numbers |
 //!
-//! Gradients are those of every parameter: Candle's own layer norm and softmax lose them, these layers do not.
+//! Every parameter has its gradient: Candle's own layer norm and softmax lose some, the layers of `decalign-fusion` do not. [`Bert`] runs on
+//! the device of its parameters, [`TextEncoder`] on the CPU.
 //!
 //! ```
 //! use candle_core::{DType, Device};
-//! use decalign_core::nn::{Mode, Parameters};
-//! use decalign_text::{Bert, BertConfig, Freeze, Tokens};
+//! use decalign_text::{Bert, BertConfig, Freeze, Mode, Parameters, Tokens};
 //!
 //! let config: BertConfig = serde_json::from_str(
 //!     r#"{"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -33,7 +33,6 @@
 mod bert;
 mod config;
 mod encoder;
-mod error;
 #[cfg(feature = "encoders")]
 mod frozen;
 mod tokenizer;
@@ -41,9 +40,11 @@ mod tokens;
 mod weights;
 
 pub use bert::{Bert, Freeze};
+pub use candle_core;
 pub use config::{Activation, BertConfig};
+pub use decalign_core::nn::{Mode, Parameters};
+pub use decalign_core::{Error, ErrorKind, Result};
 pub use encoder::{Encoded, TextEncoder, TextPooling};
-pub use error::{Error, Result};
 pub use tokenizer::Tokenizer;
 pub use tokens::Tokens;
 pub use weights::load_weights;

@@ -24,7 +24,7 @@ impl Tokenizer {
     /// `tokenizer_config.json` says `"do_lower_case": false`). Texts are cut at `longest` tokens.
     ///
     /// # Errors
-    /// When neither file is there, or it is not what it must be.
+    /// When neither file exists, or it is not a tokeniser.
     pub fn open(folder: impl AsRef<Path>, longest: usize) -> Result<Self> {
         let folder = folder.as_ref();
         let (path, vocabulary) = (folder.join("tokenizer.json"), folder.join("vocab.txt"));
@@ -33,10 +33,10 @@ impl Tokenizer {
                 .map_err(|error| Error::file(&path, error))?,
             false => word_pieces(folder, &vocabulary)?,
         };
-        // Special tokens around a text need two.
+        // Two special tokens surround a text.
         if longest < 3 {
             let message = format!("texts cannot be cut at {longest} tokens: 3 or more are needed");
-            return Err(Error::invalid(message));
+            return Err(Error::file(folder, message));
         }
         let truncation = TruncationParams {
             direction: TruncationDirection::Right,
@@ -47,12 +47,12 @@ impl Tokenizer {
         inner
             .with_truncation(Some(truncation))
             .map_err(|error| Error::file(folder, error))?;
-        // Batches are filled up by this crate.
+        // `Tokens::from_ids` pads batches.
         inner.with_padding(None);
         Ok(Self { inner, longest })
     }
 
-    /// The most tokens a text has.
+    /// The maximum length of a text in tokens.
     pub fn longest(&self) -> usize {
         self.longest
     }
@@ -66,12 +66,12 @@ impl Tokenizer {
         let encodings = self
             .inner
             .encode_batch_fast(inputs, true)
-            .map_err(|error| Error::invalid(format!("tokeniser: {error}")))?;
+            .map_err(|error| Error::value("a text", "not tokenised", error.to_string()))?;
         Ok(encodings.iter().map(|e| e.get_ids().to_vec()).collect())
     }
 
-    /// Texts as the release's files hold them: token numbers, attention mask and segments, (N, 3, T) of f32 and
-    /// filled up with `padding`; see [`Tokens::from_rows`].
+    /// Texts in the layout of MMSA's files: token numbers, attention mask and segments, (N, 3, T) of f32, padded with `padding`; see
+    /// [`Tokens::from_rows`].
     ///
     /// # Errors
     /// When there is no text, or one cannot be tokenised.
@@ -84,7 +84,7 @@ impl Tokenizer {
     }
 }
 
-/// BERT's word pieces from a list of them.
+/// The word piece tokeniser of BERT from a vocabulary.
 fn word_pieces(folder: &Path, path: &Path) -> Result<tokenizers::Tokenizer> {
     let bad = |error: &dyn std::fmt::Display| Error::file(path, error);
     let Some(text) = path.to_str().filter(|_| path.exists()) else {
@@ -111,7 +111,7 @@ fn word_pieces(folder: &Path, path: &Path) -> Result<tokenizers::Tokenizer> {
     Ok(inner)
 }
 
-/// Whether words are in lower case.
+/// True if texts are converted to lower case.
 fn lowercase(folder: &Path) -> Result<bool> {
     let path = folder.join("tokenizer_config.json");
     if !path.exists() {

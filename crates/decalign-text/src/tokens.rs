@@ -1,29 +1,31 @@
-//! Texts as numbers of words.
+//! Texts as token numbers.
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::{Error, Result};
 
-/// A batch of texts as numbers of tokens.
+/// A batch of texts as token numbers.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Tokens {
     /// (B, T) of u32.
     pub ids: Tensor,
-    /// (B, T) of u8, 0 behind the end of a text.
+    /// (B, T) of u8, 0 for padding.
     pub mask: Tensor,
-    /// (B, T) of u32: which segment a token belongs to.
+    /// (B, T) of u32: the segment of each token.
     pub segments: Tensor,
 }
 
 impl Tokens {
-    /// Texts of one segment, filled up to the longest with `padding`.
+    /// Texts of one segment, padded to the longest with `padding`.
     ///
     /// # Errors
     /// When there is no text, or none has a token.
     pub fn from_ids(texts: &[Vec<u32>], padding: u32) -> Result<Self> {
         let steps = texts.iter().map(Vec::len).max().unwrap_or(0);
         if steps == 0 {
-            return Err(Error::invalid("no text has a token"));
+            let remedy = "at least one text with a token is needed";
+            return Err(Error::value("the batch of texts", "empty", remedy));
         }
         let shape = (texts.len(), steps);
         let (mut ids, mut mask) = (Vec::new(), Vec::new());
@@ -40,7 +42,7 @@ impl Tokens {
         })
     }
 
-    /// The rows of the release's files, (B, 3, T) of numbers of any type: token numbers, then attention mask and
+    /// Rows in the layout of MMSA's files, (B, 3, T) of numbers of any type: token numbers, then attention mask and
     /// segments in either order. Of these two, summed over the batch, the larger is the mask, the first on a tie.
     ///
     /// # Errors
@@ -56,16 +58,14 @@ impl Tokens {
     pub fn from_rows(rows: &Tensor) -> Result<Self> {
         let (batch, three, steps) = rows.dims3().unwrap_or((0, 0, 0));
         if three != 3 || steps == 0 {
-            return Err(Error::invalid(format!(
-                "token text: expected (B, 3, T): token numbers, attention mask, segments; got {:?}",
-                rows.dims()
-            )));
+            let expected = "(B, 3, T): token numbers, attention mask, segments";
+            return Err(Error::tensor("token text", expected, rows.dims()));
         }
         let numbers = rows.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         let whole = |v: &f64| *v >= 0.0 && v.fract() == 0.0 && *v < f64::from(u32::MAX);
         if let Some(v) = numbers.iter().find(|v| !whole(v)) {
-            let message = format!("token text: {v} is no whole number from 0 on");
-            return Err(Error::invalid(message));
+            let remedy = "must be a whole number from 0 on";
+            return Err(Error::value("a number of the token text", v, remedy));
         }
         let row = |i: usize| -> Vec<u32> {
             let samples = numbers.chunks_exact(3 * steps);
@@ -86,7 +86,7 @@ impl Tokens {
         })
     }
 
-    /// The same texts without the steps that none of them has, down to one.
+    /// A copy without the trailing padding that all texts share; at least one step remains.
     ///
     /// # Errors
     /// When the three do not have one shape (B, T).
@@ -110,7 +110,7 @@ impl Tokens {
         })
     }
 
-    /// Samples and steps.
+    /// B and T.
     ///
     /// # Errors
     /// When the three do not have one shape (B, T).
@@ -119,12 +119,12 @@ impl Tokens {
             && self.ids.dims() == self.mask.dims()
             && self.ids.dims() == self.segments.dims();
         if !fits {
-            return Err(Error::invalid(format!(
-                "tokens: expected one shape (B, T), got ids {:?}, mask {:?}, segments {:?}",
-                self.ids.dims(),
-                self.mask.dims(),
-                self.segments.dims()
-            )));
+            let got = (self.ids.dims(), self.mask.dims(), self.segments.dims());
+            return Err(Error::tensor(
+                "tokens",
+                "ids, mask and segments (B, T)",
+                got,
+            ));
         }
         Ok(self.ids.dims2()?)
     }

@@ -1,4 +1,4 @@
-//! Weights of a folder.
+//! Loading the weights of a folder.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,24 +8,24 @@ use decalign_core::nn::Parameters;
 
 use crate::{Error, Result};
 
-/// Where weights are.
+/// The file of the weights.
 const FILE: &str = "model.safetensors";
 
 /// The tensors of a folder.
 pub(crate) fn tensors(folder: &Path) -> Result<HashMap<String, Tensor>> {
     let path = folder.join(FILE);
     if !path.exists() {
-        let message = "not there; convert the weights to safetensors, other files are not read";
+        let message = "not there; convert the weights to safetensors, other formats are not read";
         return Err(Error::file(&path, message));
     }
     candle_core::safetensors::load(&path, &Device::Cpu).map_err(|error| Error::file(&path, error))
 }
 
-/// Gives every parameter whose name begins with `prefix` the tensor that `model.safetensors` of the folder has under
-/// the rest of its name, alone or behind `bert.`; the pooler's may be absent.
+/// Loads `model.safetensors` of the folder into every parameter whose name begins with `prefix`: the tensor has the rest of the name, with
+/// or without `bert.` before it. Those of the pooler may be absent.
 ///
 /// # Errors
-/// When the file cannot be read, a tensor is missing or has another shape; nothing is changed then.
+/// When the file cannot be read, a tensor is missing or has another shape; no parameter is changed then.
 pub fn load_weights(parameters: &Parameters, prefix: &str, folder: impl AsRef<Path>) -> Result<()> {
     let path = folder.as_ref().join(FILE);
     let tensors = tensors(folder.as_ref())?;
@@ -55,7 +55,7 @@ pub fn load_weights(parameters: &Parameters, prefix: &str, folder: impl AsRef<Pa
     Ok(())
 }
 
-/// A tensor by name, or by what older files call it.
+/// A tensor by its name, or by its name in older files.
 fn find<'a>(tensors: &'a HashMap<String, Tensor>, name: &str) -> Option<&'a Tensor> {
     let older = match name.rsplit_once("LayerNorm.") {
         Some((scope, "weight")) => format!("{scope}LayerNorm.gamma"),
@@ -63,7 +63,7 @@ fn find<'a>(tensors: &'a HashMap<String, Tensor>, name: &str) -> Option<&'a Tens
         None => name.to_owned(),
     };
     [name, &older].iter().find_map(|name| {
-        let behind = || tensors.get(&format!("bert.{name}"));
-        tensors.get(*name).or_else(behind)
+        let prefixed = || tensors.get(&format!("bert.{name}"));
+        tensors.get(*name).or_else(prefixed)
     })
 }

@@ -203,7 +203,7 @@ fn unknown_tokens_and_long_texts_are_named() -> Result<()> {
             .to_string()
     };
     assert!(run(vec![1, 12]).contains("token 12 is not known: the encoder has 12"));
-    assert!(run(vec![1; 7]).contains("7 tokens are more than the 6"));
+    assert!(run(vec![1; 7]).contains("7 tokens: more than the 6"));
     Ok(())
 }
 

@@ -8,7 +8,8 @@ use decalign::core::nn::{Init, Mode, Parameters, linear};
 use decalign::data::Sequence;
 use decalign::decouple::{Decoupled, Decoupler, cosine_squared};
 use decalign::fusion::{
-    Attention, CrossModalEncoder, Encoder, EncoderSettings, LayerSettings, Stream, mean_pool,
+    Attention, CrossModalEncoder, Encoder, EncoderSettings, LayerSettings, MaskedSequence,
+    mean_pool,
 };
 use decalign::metrics::Benchmark;
 use decalign::mmd::{Estimator, Kernel, Mmd};
@@ -50,15 +51,10 @@ impl Pipeline {
         };
         let projections: decalign::core::Result<_> =
             data.modalities().iter().map(projection).collect();
-        let layer = LayerSettings {
-            activation_dropout: 0.1,
-            residual_dropout: 0.1,
-            ..LayerSettings::new(WIDTH, 2)
-        };
-        let settings = EncoderSettings {
-            embed_dropout: 0.1,
-            ..EncoderSettings::new(1, layer)
-        };
+        let layer = LayerSettings::new(WIDTH, 2)
+            .activation_dropout(0.1)
+            .residual_dropout(0.1);
+        let settings = EncoderSettings::new(1, layer).embed_dropout(0.1);
         let encoder =
             |name: &&str| Encoder::new(&parameters.scope(format!("encode_{name}")), settings);
         let encoders: decalign::core::Result<_> = NAMES.iter().map(encoder).collect();
@@ -88,7 +84,7 @@ impl Model for Pipeline {
             .map(project)
             .collect();
         let parts = self.decoupler.forward_all(&features?)?;
-        let stream = |part: &Decoupled| Some(Stream::new(part.unique.clone()));
+        let stream = |part: &Decoupled| Some(MaskedSequence::new(part.unique.clone()));
         let streams: Vec<_> = parts.iter().map(stream).collect();
         let encoded = self.encoder.forward(&streams, Attention::Cross, mode)?;
         let pool = |x: &Tensor| mean_pool(x, None);

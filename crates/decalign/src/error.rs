@@ -117,15 +117,12 @@ impl From<decalign_data::Error> for Error {
     }
 }
 
-impl From<decalign_text::Error> for Error {
-    fn from(error: decalign_text::Error) -> Self {
-        Self::invalid(error.to_string())
-    }
-}
-
 impl From<decalign_core::Error> for Error {
     fn from(error: decalign_core::Error) -> Self {
-        Repr::Numerical(error).into()
+        match error.kind() {
+            decalign_core::ErrorKind::File => Self::invalid(error.to_string()),
+            _ => Repr::Numerical(error).into(),
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use crate::process::{call, cargo};
 const TIMED: [[&str; 4]; 4] = [
     ["-p", "decalign-benches", "--bin", "device_sinkhorn"],
     ["-p", "decalign-benches", "--bin", "device_mmd"],
-    ["-p", "decalign-gmm", "--example", "device_em"],
-    ["-p", "decalign-fusion", "--example", "device_attention"],
+    ["-p", "decalign-benches", "--bin", "device_em"],
+    ["-p", "decalign-benches", "--bin", "device_attention"],
 ];
 
 /// Device tests on the device, again under compute-sanitizer where it is installed, a short training, and times, beside

@@ -50,20 +50,18 @@ pub(crate) fn variants(dropout: f64) -> Vec<EncoderSettings> {
     for norm in [Norm::Post, Norm::Pre] {
         for (activation, hidden) in [(Activation::Relu, 16), (Activation::Gelu, 6)] {
             for position in POSITIONS {
-                let layer = LayerSettings {
-                    hidden,
-                    norm,
-                    activation,
-                    attention_dropout: dropout,
-                    activation_dropout: dropout,
-                    residual_dropout: dropout,
-                    ..LayerSettings::new(4, 2)
-                };
-                all.push(EncoderSettings {
-                    position,
-                    embed_dropout: dropout,
-                    ..EncoderSettings::new(2, layer)
-                });
+                let layer = LayerSettings::new(4, 2)
+                    .hidden(hidden)
+                    .norm(norm)
+                    .activation(activation)
+                    .attention_dropout(dropout)
+                    .activation_dropout(dropout)
+                    .residual_dropout(dropout);
+                all.push(
+                    EncoderSettings::new(2, layer)
+                        .position(position)
+                        .embed_dropout(dropout),
+                );
             }
         }
     }

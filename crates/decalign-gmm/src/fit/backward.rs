@@ -18,7 +18,7 @@ use crate::parameters::MixtureParameters;
 use crate::samples::SampleShape;
 use crate::statistics::SecondMoment;
 
-/// What the forward pass keeps for the backward pass.
+/// The record of the forward pass for the backward pass.
 pub(super) struct Saved {
     pub(super) em: Em,
     pub(super) fits: Vec<Trajectory>,

@@ -26,7 +26,7 @@ pub struct ImplicitSolve {
     pub spectral_radius: f64,
     /// How far one more EM step would move the mixture, in units of its deviations.
     pub step: f64,
-    /// Whether the residual is below 1e-10.
+    /// True if the residual is below 1e-10.
     pub converged: bool,
 }
 

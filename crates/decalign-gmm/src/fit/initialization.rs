@@ -31,7 +31,7 @@ pub enum Initialization {
     Mixture(Box<Mixture>),
 }
 
-/// What an initial mixture was computed from, for the backward pass.
+/// The source of an initial mixture, for the backward pass.
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
     Rows(Vec<usize>),
@@ -41,7 +41,7 @@ pub(super) enum Origin {
 }
 
 impl Initialization {
-    /// Whether it depends on the seed.
+    /// True if it depends on the seed.
     pub(super) fn is_random(&self) -> bool {
         matches!(self, Self::KMeans | Self::KMeansPlusPlus | Self::Random)
     }

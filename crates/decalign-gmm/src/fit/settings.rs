@@ -59,13 +59,13 @@ pub enum EmptyComponent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Gradient {
-    /// None.
+    /// No gradient.
     #[default]
     Nothing,
     /// Through every step, the initialisation included: exact for the algorithm as it ran, converged or not. Memory
     /// is that of the mixtures of all steps; responsibilities are computed again.
     Unrolled,
-    /// Of the fixed point that the fit converged to, by the implicit function theorem, independent of the initialisation:
+    /// The gradient of the fixed point that the fit converged to, by the implicit function theorem, independent of the initialisation:
     ///
     /// ```text
     /// (I - J^T) v = g,   dx = (dF/dx)^T v,   J = dF/dtheta of one step F
@@ -75,7 +75,7 @@ pub enum Gradient {
     /// spectral radius of J is so near 1 that the fixed point is not determined. The fit must be tight:
     /// give a tolerance of 1e-10 or less.
     Implicit,
-    /// Of the last step alone, `v = g`: right when components are so far apart that J is small.
+    /// The gradient of the last step alone, `v = g`: accurate when components are so far apart that J is small.
     OneStep,
 }
 

@@ -56,7 +56,7 @@ pub enum StoppingReason {
 }
 
 impl Convergence {
-    /// Whether the change of the log-likelihood fell to the tolerance.
+    /// True if the change of the log-likelihood fell to the tolerance.
     pub fn converged(&self) -> bool {
         self.reason == StoppingReason::Tolerance
     }
@@ -73,7 +73,7 @@ impl Fit {
         &self.convergence
     }
 
-    /// Whether every problem converged.
+    /// True if every problem converged.
     pub fn converged(&self) -> bool {
         self.convergence.iter().all(Convergence::converged)
     }

@@ -18,7 +18,7 @@ pub(super) struct Mixture<T> {
     pub(super) variances: Vec<T>,
     /// Before the floor.
     pub(super) raw: Vec<T>,
-    /// Whether a variance is at or above its floor and passes its gradient.
+    /// True if a variance is at or above its floor and passes its gradient.
     pub(super) free: Vec<bool>,
     /// Sum of responsibilities before the floor.
     pub(super) mass: Vec<T>,

@@ -7,7 +7,7 @@ use decalign_core::nn::Mode;
 use decalign_core::op::{Branch, split};
 use decalign_core::profile::phase;
 use decalign_decouple::Decoupled;
-use decalign_fusion::{Attention, Stream, mean_pool};
+use decalign_fusion::{Attention, MaskedSequence, mean_pool};
 
 use super::alignment::{heterogeneous, homogeneous, nothing};
 use super::{DecAlign, parameter_key};
@@ -46,10 +46,10 @@ impl DecAlign {
             Branch::new(inputs, self.parameters_of("trans", i), move |features| {
                 let mut streams = vec![None; masks.len()];
                 for (j, features) in active.iter().zip(features) {
-                    streams[*j] = Some(Stream {
-                        features: features.clone(),
-                        mask: mask(*j)?.filter(|_| !attend_to_all),
-                    });
+                    streams[*j] = Some(MaskedSequence::masked(
+                        features.clone(),
+                        mask(*j)?.filter(|_| !attend_to_all),
+                    ));
                 }
                 phase("fusion", || {
                     let encoded = self.encoder.encode(i, &streams, attention, mode)?;

@@ -136,16 +136,12 @@ impl DecAlign {
         for (modality, key) in config.modalities.iter().zip(&keys) {
             let scope = |name: &str| parameters.scope(format!("{name}_{key}"));
             projections.push(Projection::new(&scope("proj"), modality, d)?);
-            let layer = LayerSettings {
-                attention_dropout: modality.attention_dropout,
-                activation_dropout: config.relu_dropout,
-                residual_dropout: config.residual_dropout,
-                ..LayerSettings::new(d, config.heads)
-            };
-            let settings = EncoderSettings {
-                embed_dropout: config.embed_dropout,
-                ..EncoderSettings::new(config.layers, layer)
-            };
+            let layer = LayerSettings::new(d, config.heads)
+                .attention_dropout(modality.attention_dropout)
+                .activation_dropout(config.relu_dropout)
+                .residual_dropout(config.residual_dropout);
+            let settings =
+                EncoderSettings::new(config.layers, layer).embed_dropout(config.embed_dropout);
             encoders.push(Encoder::new(&scope("trans"), settings)?);
             distribution.push(DistributionEncoder::new(
                 &scope("pde"),

@@ -15,7 +15,7 @@ impl<'a, T: Real> Bias<'a, T> {
         Self { values, dims, keys }
     }
 
-    /// Whether samples have different biases.
+    /// True if samples have different biases.
     pub(super) fn per_sample(&self) -> bool {
         self.dims[0] > 1
     }

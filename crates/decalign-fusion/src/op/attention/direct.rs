@@ -10,7 +10,7 @@ use super::workspace::{SampleGradients, SampleInputs};
 /// Most keys, and most pairs of a query and a key.
 const MAX_PAIRS: usize = 16;
 
-/// Whether heads have few enough pairs.
+/// True if heads have few enough pairs.
 pub(super) fn supports(queries: usize, keys: usize) -> bool {
     queries * keys <= MAX_PAIRS
 }
@@ -46,7 +46,7 @@ impl<'a, T: Real> DirectHead<'a, T> {
         }
     }
 
-    /// Whether query i sees key j.
+    /// True if query i sees key j.
     fn sees(&self, i: usize, j: usize) -> bool {
         let masked = match &self.problem.key_mask {
             Some(mask) => mask[self.sample * self.problem.shape.keys + j] == T::zero(),

@@ -11,7 +11,7 @@ use super::packed::PackedSample;
 use super::problem::Problem;
 use super::workspace::Workspace;
 
-/// What the forward pass keeps for the backward pass besides its operands.
+/// The record of the forward pass for the backward pass, besides its operands.
 pub(super) struct Saved<T> {
     /// The logarithms (base 2) of the sums of weights.
     pub(super) logs: Vec<T>,

@@ -19,7 +19,7 @@ pub(super) struct PackedSample<T, const R: usize> {
     /// Multiplied by scale and log2 e.
     queries: Vec<[T; R]>,
     keys: Vec<[T; LANES]>,
-    /// Whether the logits of each head are small.
+    /// True if the logits of each head are small.
     small: Vec<bool>,
     /// The operand that is summed over keys, in slabs or quads: values, or keys in the backward pass.
     slabs: Vec<[T; SLAB]>,
@@ -139,7 +139,7 @@ impl<T: Real, const R: usize> PackedSample<T, R> {
     }
 }
 
-/// Whether the logits (base 2) of each head are at most 32 by the norms of queries and keys. Then `2^logit` and its sums stay in the
+/// True if the logits (base 2) of each head are at most 32 by the norms of queries and keys. Then `2^logit` and its sums stay in the
 /// range of f32 without subtracting the largest logit.
 fn small<T: Real, const R: usize>(
     queries: &[[T; R]],

@@ -19,7 +19,7 @@ pub(super) struct KeyBlocks<'a, T> {
     pub(super) keys: &'a [[T; LANES]],
     /// See [`initial_logits`](super::layout::initial_logits).
     pub(super) initial_logits: &'a [[T; LANES]],
-    /// Whether logits are small, without a bias.
+    /// True if logits are small, without a bias.
     pub(super) small: bool,
     /// The operand that is summed over keys: values, or keys in the backward pass.
     pub(super) slabs: &'a [[T; SLAB]],

@@ -18,7 +18,7 @@ fn warps(width: usize, dtype: DType) -> Option<usize> {
     [8, 4, 2, 1].into_iter().find(|n| n * each <= SHARED)
 }
 
-/// Whether rows of this width fit registers and shared memory.
+/// True if rows of this width fit registers and shared memory.
 pub(crate) fn supports(width: usize, dtype: DType) -> bool {
     // In the backward pass a lane keeps a 32nd of each row in registers.
     width * dtype.size_in_bytes() <= 4096 && warps(width, dtype).is_some()

@@ -39,7 +39,7 @@ pub(crate) fn program(k: usize, d: usize, weighted: bool, dtype: DType) -> Resul
         .constant("WEIGHTED", usize::from(weighted)))
 }
 
-/// Whether the kernel supports these components and columns.
+/// True if the kernel supports these components and columns.
 fn supports(kind: Covariance, k: usize, d: usize, dtype: DType) -> bool {
     let size = dtype.size_in_bytes();
     let shared = (ROWS * ((d | 1) + (k | 1)) + 32) * size;

@@ -85,7 +85,7 @@ pub(crate) fn program(dtype: DType) -> Result<Program> {
     sizes.program(dtype)
 }
 
-/// Whether [`fit`] supports these sizes: indices within a mixture have 32 bits.
+/// True if [`fit`] supports these sizes: indices within a mixture have 32 bits.
 pub(super) fn supports(settings: &UnrolledEm, batch: usize, width: usize) -> bool {
     let cells = batch.max(3 * settings.components).saturating_mul(width);
     settings.components <= MAX_COMPONENTS && cells.saturating_mul(4) < 1 << 31

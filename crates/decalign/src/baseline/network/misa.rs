@@ -7,7 +7,7 @@ use decalign_decouple::{
     Batch, CentralMomentDiscrepancy, Decoupled, Objectives, Orthogonality, PairwiseLoss, PartPairs,
     Reconstruction,
 };
-use decalign_fusion::{AttentionMask, Encoder, EncoderSettings, LayerSettings, Stream};
+use decalign_fusion::{AttentionMask, Encoder, EncoderSettings, LayerSettings, MaskedSequence};
 
 use super::{Dense, Forward, Layers, Plan, pooled};
 use crate::Result;
@@ -50,12 +50,10 @@ impl Misa {
             &[PartPairs::CommonCommon],
         )?;
         let whole = Reconstruction::new(plan.parameters, &names, d)?;
-        let layer = LayerSettings {
-            attention_dropout: settings.dropout,
-            activation_dropout: settings.dropout,
-            residual_dropout: settings.dropout,
-            ..LayerSettings::new(d, settings.heads)
-        };
+        let layer = LayerSettings::new(d, settings.heads)
+            .attention_dropout(settings.dropout)
+            .activation_dropout(settings.dropout)
+            .residual_dropout(settings.dropout);
         let fusion = EncoderSettings::new(1, layer);
         Ok(Self {
             projections,
@@ -97,7 +95,7 @@ impl Layers for Misa {
         let tokens = parts.iter().flat_map(|p| [&p.unique, &p.common]);
         let tokens = Tensor::stack(&tokens.collect::<Vec<_>>(), 1)?;
         let mixed = self.encoder.self_attend(
-            &Stream::new(tokens),
+            &MaskedSequence::new(tokens),
             AttentionMask::default(),
             mode.child(0),
         )?;

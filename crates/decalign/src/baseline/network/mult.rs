@@ -4,7 +4,9 @@
 use candle_core::{Device, Tensor};
 use decalign_core::nn::Mode;
 use decalign_data::Sequence;
-use decalign_fusion::{AttentionMask, Encoder, EncoderSettings, LayerSettings, Stream, mean_pool};
+use decalign_fusion::{
+    AttentionMask, Encoder, EncoderSettings, LayerSettings, MaskedSequence, mean_pool,
+};
 
 use super::{Dense, Forward, Layers, Plan};
 use crate::Result;
@@ -28,16 +30,12 @@ impl Mult {
         let settings = &plan.settings;
         let (width, count) = (settings.width, plan.modalities.len());
         let encoder = |name: String, width: usize| -> Result<Encoder> {
-            let layer = LayerSettings {
-                attention_dropout: settings.dropout,
-                activation_dropout: settings.dropout,
-                residual_dropout: settings.dropout,
-                ..LayerSettings::new(width, settings.heads)
-            };
-            let encoder = EncoderSettings {
-                embed_dropout: settings.dropout,
-                ..EncoderSettings::new(settings.layers, layer)
-            };
+            let layer = LayerSettings::new(width, settings.heads)
+                .attention_dropout(settings.dropout)
+                .activation_dropout(settings.dropout)
+                .residual_dropout(settings.dropout);
+            let encoder =
+                EncoderSettings::new(settings.layers, layer).embed_dropout(settings.dropout);
             Ok(Encoder::new(&plan.parameters.scope(name), encoder)?)
         };
         let names: Vec<&String> = plan.modalities.iter().map(|(name, _)| name).collect();
@@ -106,11 +104,8 @@ impl Layers for Mult {
     }
 }
 
-fn stream(features: &Tensor, mask: Option<&Tensor>) -> Stream {
-    Stream {
-        features: features.clone(),
-        mask: mask.cloned(),
-    }
+fn stream(features: &Tensor, mask: Option<&Tensor>) -> MaskedSequence {
+    MaskedSequence::masked(features.clone(), mask.cloned())
 }
 
 /// Sines and cosines of the steps (Vaswani and others, 2017, section 3.5), (1, steps, width),

@@ -17,7 +17,7 @@ const MAX_HEAD: usize = 128;
 /// Lanes of a group.
 const LANES: usize = 128;
 
-/// What the three kernels of one call share.
+/// The arguments that the three kernels of one call share.
 struct Call {
     backend: Backend,
     shape: AttentionShape,

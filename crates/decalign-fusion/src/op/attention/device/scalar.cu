@@ -61,7 +61,7 @@ DEVICE void load_tile(GLOBAL(const REAL) x, ulong base, uint first, uint count, 
 #define TILE_BITS(sample, head, query, first) 0xffffffffu
 #endif
 
-// Whether query i attends to key j of its sample.
+// True if query i attends to key j of its sample.
 #if MASKED
 #define SEEN(i, j) ((j) < keys && (causal == 0u || (j) <= (i)) && mask[(ulong)sample * keys + (j)] != 0)
 #else

@@ -17,7 +17,7 @@ struct Variant {
     masked: bool,
     biased: bool,
     dropout: bool,
-    /// Whether the gradient of the bias is needed.
+    /// True if the gradient of the bias is needed.
     bias_gradient: bool,
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn programs(head: usize, dtype: DType) -> Result<Vec<Program>> {
         .collect()
 }
 
-/// Whether heads are narrow enough for [`attention`].
+/// True if heads are narrow enough for [`attention`].
 pub(crate) fn supports(shape: AttentionShape) -> bool {
     shape.head() <= MAX_HEAD && shape.value_head() <= MAX_HEAD
 }

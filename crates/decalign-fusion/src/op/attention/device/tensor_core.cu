@@ -107,14 +107,14 @@ DEVICE void add_rows(uint rows, LOCAL(const float) w, SHARED_POINTER(const HALF)
   }
 }
 
-// Whether query i attends to key j of its sample.
+// True if query i attends to key j of its sample.
 #if MASKED
 #define SEEN(i, j) ((j) < keys && (causal == 0u || (j) <= (i)) && mask[(ulong)sample * keys + (j)] != 0)
 #else
 #define SEEN(i, j) ((j) < keys && (causal == 0u || (j) <= (i)))
 #endif
 
-// Whether all queries from `query` on attend to all keys before `end`, so that no pair needs a test.
+// True if all queries from `query` on attend to all keys before `end`, so that no pair needs a test.
 #define ALL_SEEN(query, end) (MASKED == 0u && (end) <= keys && (causal == 0u || (end) <= (query) + 1u))
 
 #define DROPPED_BITS(query, first)                                                                                     \

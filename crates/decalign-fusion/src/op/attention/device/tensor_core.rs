@@ -29,7 +29,7 @@ struct Variant {
     value_head: usize,
     masked: bool,
     dropout: bool,
-    /// Whether a warp has 32 rows instead of 16.
+    /// True if a warp has 32 rows instead of 16.
     tall: bool,
 }
 
@@ -116,13 +116,13 @@ pub(crate) fn programs(head: usize, dtype: DType) -> Result<Vec<Program>> {
         .collect()
 }
 
-/// Whether [`attention`] supports these heads and this mask on the device.
+/// True if [`attention`] supports these heads and this mask on the device.
 pub(crate) fn supports(backend: &Backend, shape: AttentionShape, mask: &Mask) -> bool {
     let fits = |width: usize| width.is_multiple_of(STEP) && width <= MAX_HEAD;
     backend.has_tables() && fits(shape.head()) && fits(shape.value_head()) && mask.bias.is_none()
 }
 
-/// Whether groups of [`TALL_ROWS`] rows still fill a large device.
+/// True if groups of [`TALL_ROWS`] rows still fill a large device.
 fn tall(shape: AttentionShape) -> bool {
     let rows = shape.queries.min(shape.keys);
     shape.batch * shape.heads * (rows / TALL_ROWS) >= MANY_GROUPS

@@ -33,7 +33,7 @@ pub(super) struct Tile<'a, T, const R: usize> {
     pub(super) query_logits: Option<&'a [Block<T, R>]>,
     /// The number of blocks that some of the queries see.
     pub(super) blocks: usize,
-    /// Whether logits are so small that the largest need not be subtracted.
+    /// True if logits are so small that the largest need not be subtracted.
     pub(super) small: bool,
 }
 

@@ -1,19 +1,16 @@
-//! Times attention on a device, forward and backward: `device_attention [--device cpu|cuda|metal]`.
+//! Times attention on a device, forward and backward:
+//! `cargo run --release -p decalign-benches --features cuda --bin device_attention -- --device cuda`.
 
-use std::env;
-use std::error::Error;
 use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor, Var};
-use decalign_core::device::{Backend, Memory, Place};
+use candle_core::{DType, Device, Tensor};
+use decalign_benches::device::{self, Outcome, normal};
+use decalign_core::device::{Backend, Memory};
 use decalign_core::nn::Mode;
 use decalign_core::op::{Backward, Graph, Output, record_one};
-use decalign_core::random::Stream;
 use decalign_fusion::{AttentionMask, dot_product_attention};
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
-/// Batch, queries, keys, width, heads: the model's with mosi, mosei and sims; a long one.
+/// Batch, queries, keys, width, heads: the model with mosi, mosei and sims; a long one.
 const CASES: [([usize; 5], DType); 5] = [
     ([32, 50, 100, 64, 8], DType::F32),
     ([128, 50, 100, 64, 8], DType::F32),
@@ -23,13 +20,7 @@ const CASES: [([usize; 5], DType); 5] = [
 ];
 
 fn main() -> Outcome<()> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let place = match &arguments[..] {
-        [] => Place::Cpu,
-        [flag, place] if flag == "--device" => place.parse()?,
-        _ => return Err("usage: device_attention [--device PLACE]".into()),
-    };
-    let device = place.open()?;
+    let device = device::open()?;
     // The long one takes a CPU half a minute.
     let cases = if device.is_cpu() { &CASES[..3] } else { &CASES };
     for case in cases {
@@ -39,10 +30,7 @@ fn main() -> Outcome<()> {
 }
 
 fn line(([b, l, s, d, heads], dtype): ([usize; 5], DType), device: &Device) -> Outcome<String> {
-    let table = |steps: usize, number: u64| -> Outcome<Var> {
-        let x = Stream::new(1, number).normal_tensor(&[b, steps, d])?;
-        Ok(Var::from_tensor(&x.to_dtype(dtype)?.to_device(device)?)?)
-    };
+    let table = |steps: usize, number: u64| normal(&[b, steps, d], number, dtype, device);
     let (q, k, v) = (table(l, 1)?, table(s, 2)?, table(s, 3)?);
     let ones = Tensor::ones((b, l, d), dtype, device)?;
     let both = || -> Outcome<()> {
@@ -51,7 +39,7 @@ fn line(([b, l, s, d, heads], dtype): ([usize; 5], DType), device: &Device) -> O
             let mask = AttentionMask::default();
             let drop = (0.0, Mode::Inference);
             let y = dot_product_attention(&q, &k, &v, heads, mask, drop)?;
-            // Its gradient is there already: only attention is timed.
+            // The gradient of the result is given, so that only attention is timed.
             let given = ones.clone();
             let gradient = move |_: &Backward| Ok(vec![Some(given.clone())]);
             let loss = match Backend::of(&y)? {
