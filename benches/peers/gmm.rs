@@ -34,7 +34,7 @@ fn steps(x: &Tensor, kind: Covariance, count: usize) {
         .initialization(Initialization::EvenRows);
     let em = em.max_iterations(count).tolerance(0.0).unwrap();
     let fit = em.fit(x).unwrap();
-    assert_eq!(fit.ends[0].iterations, count);
+    assert_eq!(fit.convergence()[0].iterations, count);
 }
 
 /// The time of a further step.

@@ -255,6 +255,6 @@ impl ParameterSource {
             contract: self.dense(&output.scope("dense"), hidden, d)?,
             final_norm: self.norm(&output.scope("LayerNorm"), d)?,
         };
-        Ok(EncoderLayer::from_parts(parts, settings)?)
+        EncoderLayer::from_parts(parts, settings)
     }
 }
