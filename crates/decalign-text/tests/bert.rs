@@ -63,7 +63,7 @@ fn every_parameter_has_its_gradient() -> Result<()> {
         };
         let bert = match activation {
             Activation::Gelu => bert.clone(),
-            Activation::Relu => Bert::new(&set, &config, Freeze::Nothing)?,
+            _ => Bert::new(&set, &config, Freeze::Nothing)?,
         };
         let store = loss(&bert, mode)?.backward()?;
         for (name, var) in set.named() {
