@@ -1,5 +1,6 @@
 //! Maintenance of the workspace: checks, fixtures, tools and comparisons; `cargo xtask` prints the commands.
 
+mod config_docs;
 mod device;
 mod fixtures;
 mod minilm;
@@ -20,6 +21,8 @@ checks
   ci                format, clippy, documentation, packages and tests, as .ci/run does
   package           check that every published crate is ready for crates.io and docs.rs
     --verify          also type-check the packages, unpacked, from their own files
+  config-docs       write the table of keys in docs/configuration.md from the code
+    --check           fail when the table is stale instead
   nightly           licences and advisories of dependencies, then fuzzing of the file readers
                     (needs cargo-deny, a nightly Rust and cargo-fuzz)
     --seconds N       fuzz each target for N seconds (60)
@@ -48,6 +51,8 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments.as_slice() {
         ["ci"] => ci(),
+        ["config-docs"] => config_docs::run(false),
+        ["config-docs", "--check"] => config_docs::run(true),
         ["package"] => package::run(false),
         ["package", "--verify"] => package::run(true),
         ["nightly"] => nightly::run("60"),

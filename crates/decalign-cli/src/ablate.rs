@@ -103,7 +103,7 @@ fn variants(config: &Config) -> Vec<Variant> {
             Component::Contrastive => config.ct_weight == 0.0,
             Component::Homogeneous | Component::Moments | Component::Mmd => config.beta == 0.0,
             Component::Heterogeneous | Component::PrototypeOt => config.alpha == 0.0,
-            Component::Decoupling => false,
+            _ => false,
         };
         let used = |c: &&Component| !config.without.contains(c) && !unused(c, &config);
         let left_out: Vec<Component> = without.iter().filter(used).copied().collect();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
-use decalign::config::{Config, Resolved, TrainMode};
+use decalign::config::{Config, PRESET_SHAPES, Resolved, TrainMode};
 use decalign::core::gemm::{Matrix, Store, matmul};
 use decalign::core::nn::Mode;
 use decalign::core::op::{Graph, without_gradients};
@@ -98,19 +98,10 @@ fn check_size(settings: &Resolved, steps: &[usize]) -> CliResult {
     }
 }
 
-/// Presets, and the widths and steps of text, audio and vision in the public files.
-pub(crate) const SIZES: [(&str, [usize; 3], [usize; 3]); 5] = [
-    ("mosi", [768, 5, 20], [50; 3]),
-    ("mosei", [768, 74, 35], [50; 3]),
-    ("sims", [768, 33, 709], [39, 400, 55]),
-    ("iemocap", [1024, 512, 1024], [1; 3]),
-    ("mfeat", [76, 64, 47], [1; 3]),
-];
-
 fn sizes(preset: &str) -> ([usize; 3], [usize; 3]) {
-    let found = SIZES.iter().find(|(name, ..)| *name == preset);
-    let (_, widths, steps) = found.unwrap_or(&SIZES[0]);
-    (*widths, *steps)
+    let found = PRESET_SHAPES.iter().find(|shape| shape.name == preset);
+    let shape = found.unwrap_or(&PRESET_SHAPES[0]);
+    (shape.widths, shape.steps)
 }
 
 /// A model, and a batch for it.

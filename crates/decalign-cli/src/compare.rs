@@ -30,11 +30,9 @@ pub(crate) fn run(arguments: &Compare) -> CliResult {
     let first = ComparedRun::open(&arguments.first)?;
     let second = ComparedRun::open(&arguments.second)?;
     let benchmark = check(arguments, &first, &second)?;
-    let bootstrap = Bootstrap {
-        replicates: arguments.replicates,
-        seed: arguments.seed,
-        ..Bootstrap::default()
-    };
+    let mut bootstrap = Bootstrap::default();
+    bootstrap.replicates = arguments.replicates;
+    bootstrap.seed = arguments.seed;
     let scores = |side: &ComparedRun| {
         side.runs
             .iter()

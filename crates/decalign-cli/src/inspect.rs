@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use decalign::config::PRESET_SHAPES;
 use decalign_data::{FileDigest, Finding, Inspection, LabelSummary, Severity};
 use serde_json::json;
 
 use crate::args;
-use crate::bench::SIZES;
 use crate::output::{CliResult, print, print_json};
 use crate::{source, table};
 
@@ -164,8 +164,9 @@ fn preset_finding(seen: &Inspection) -> Option<Finding> {
     };
     let here = [text, audio, vision];
     let agree = |widths: &[usize; 3]| (0..3).filter(|i| widths[*i] == here[*i]).count();
-    let presets = SIZES.iter().filter(|(name, ..)| *name != "mfeat");
-    let (name, widths, _) = presets.max_by_key(|(_, widths, _)| agree(widths))?;
+    let presets = PRESET_SHAPES.iter().filter(|shape| shape.name != "mfeat");
+    let shape = presets.max_by_key(|shape| agree(&shape.widths))?;
+    let (name, widths) = (shape.name, &shape.widths);
     let note = |message, remedy| Finding::new(Severity::Note, "modalities", message, remedy);
     match agree(widths) {
         3 => Some(note(

@@ -40,11 +40,9 @@ pub(crate) fn config(arguments: &Settings) -> CliResult<Config> {
             // A file named after a benchmark gets its figures.
             let stem = arguments.dataset.as_deref().and_then(Path::file_stem);
             let dataset_name = stem.map(|s| s.to_string_lossy().into_owned());
-            let default = Config::default();
-            Config {
-                dataset_name: dataset_name.unwrap_or(default.dataset_name.clone()),
-                ..default
-            }
+            let mut config = Config::default();
+            config.dataset_name = dataset_name.unwrap_or(config.dataset_name);
+            config
         }
     };
     for assignment in &arguments.set {

@@ -12,15 +12,14 @@ use crate::output::{CliResult, FAILED, Failure, print, print_json};
 const SHOWN: usize = 10;
 
 pub(crate) fn run(arguments: Verify) -> CliResult {
-    let settings = VerifySettings {
-        dtype: arguments.dtype.map(|dtype| match dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::F64 => DType::F64,
-        }),
-        tolerance: arguments.tolerance,
-        strict: arguments.strict,
-        weights: arguments.weights.clone(),
-    };
+    let mut settings = VerifySettings::default();
+    settings.dtype = arguments.dtype.map(|dtype| match dtype {
+        Dtype::F32 => DType::F32,
+        Dtype::F64 => DType::F64,
+    });
+    settings.tolerance = arguments.tolerance;
+    settings.strict = arguments.strict;
+    settings.weights = arguments.weights.clone();
     let report = verify(&arguments.folder, &settings)?;
     match arguments.json {
         true => print_json(&report)?,

@@ -125,6 +125,7 @@ impl Difference {
             estimate,
             low,
             high,
+            ..
         } = compared.difference;
         Self {
             metric: metric.to_owned(),

@@ -1,4 +1,4 @@
-//! A model of one's own from three crates, trained by the same trainer as DecAlign: parts from `decalign-decouple`,
+//! A custom model from three crates, trained by the same trainer as DecAlign: parts from `decalign-decouple`,
 //! cross-modal attention from `decalign-fusion`, alignment by `decalign-mmd`.
 //!
 //! `cargo run --release -p decalign --example custom_pipeline`
@@ -32,7 +32,7 @@ struct Pipeline {
     head: Tensor,
 }
 
-/// What the criterion needs of a pass.
+/// The parts of a forward pass that the criterion takes.
 struct Output {
     parts: Vec<Decoupled>,
     common: Vec<Tensor>,

@@ -1,4 +1,4 @@
-//! DecAlign on two modalities of one's own: a microphone and a thermometer that watch the same machine.
+//! DecAlign on two custom modalities: a microphone and a thermometer that watch the same machine.
 //!
 //! `cargo run --release -p decalign --example two_modalities`
 
@@ -11,7 +11,7 @@ use decalign::{Dataset, Predictor, Result};
 
 const SAMPLES: usize = 240;
 
-/// Sequences of `steps` by `width` numbers that follow the load, each with noise of its own.
+/// Sequences of `steps` by `width` numbers that follow the load, with independent noise.
 fn sensor(name: &str, load: &[f64], (steps, width): (usize, usize), seed: u64) -> Result<Modality> {
     let noise = Stream::new(seed, 0).normal(SAMPLES * steps * width);
     let value = |i: usize| {

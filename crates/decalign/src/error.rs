@@ -1,9 +1,9 @@
-//! What goes wrong with a model, in one line.
+//! The error type of this crate.
 
 use std::fmt;
 use std::path::Path;
 
-/// What was wrong, where, and what to do. Print it for the sentence.
+/// An error: its message says what was wrong, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct Error(Box<Repr>);
@@ -12,9 +12,9 @@ pub struct Error(Box<Repr>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A configuration key has a value that cannot be, or is not known.
+    /// A configuration key has an invalid value, or is unknown.
     Config,
-    /// A file cannot be read or written, or holds something else.
+    /// A file cannot be read or written, or has other contents than expected.
     File,
     /// Data, weights or arguments do not fit one another.
     Invalid,

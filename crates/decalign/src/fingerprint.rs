@@ -1,4 +1,4 @@
-//! What a data set is recognised by.
+//! The fingerprint of a data set.
 
 use decalign_data::{Dataset, Labels, Part};
 
@@ -99,7 +99,7 @@ impl Content {
     }
 }
 
-/// Of numbers, little-endian.
+/// The hash of numbers as little-endian bytes.
 fn hash(values: &[f32]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     if cfg!(target_endian = "little") {

@@ -1,10 +1,14 @@
 //! DecAlign: hierarchical cross-modal alignment for decoupled multimodal representation learning
 //! (ICLR 2026), for any number of modalities.
 //!
-//! A modality's features are decoupled into a unique and a common part. Unique parts are aligned
-//! through Gaussian prototypes and multi-marginal optimal transport, common parts through moments
-//! and kernel MMD; a cross-modal transformer fuses them and a linear head predicts a score or a
-//! class.
+//! A modality `x_m` is projected to width d and decoupled into a unique part `s_m` and a common part `c_m`. Unique
+//! parts are aligned through Gaussian prototypes and multi-marginal optimal transport (`L_hete`), common parts through
+//! moments and kernel MMD (`L_homo`). A cross-modal transformer fuses the unique parts, and a linear head predicts a
+//! score or a class. Training minimises
+//!
+//! ```text
+//! L = L_task + w_dec L_dec + alpha L_hete + beta L_homo + w_ct L_ct
+//! ```
 //!
 //! ```
 //! use candle_core::Device;
@@ -22,20 +26,23 @@
 //! # Ok::<(), decalign::Error>(())
 //! ```
 //!
-//! | module | what it holds |
-//! |---|---|
-//! | [`config`] | every setting, presets, checks |
-//! | [`model`] | the network: projection, decoupling, fusion, the alignment losses |
-//! | [`objective`] | task, contrastive and total loss |
-//! | [`optim`] | Adam with L2, clipping, plateau schedule, early stopping |
-//! | [`train`] | epochs, validation, the best checkpoint, resuming; any model, any objective |
-//! | [`metrics`] | the benchmarks' figures, bootstrap intervals and comparisons |
-//! | [`checkpoint`], [`Predictor`] | files of trained models, predictions |
-//! | [`baseline`] | what a model has to beat |
-//! | [`verify`] | the model held against recorded numbers of the PyTorch release |
+//! The modules in the order of a run; read [`config`] and [`train`] next:
 //!
-//! The numerical crates are re-exported: [`ot`], [`gmm`], [`mmd`], [`decouple`], [`fusion`], on
-//! [`core`]; data sets come from [`data`].
+//! | module | contents |
+//! |---|---|
+//! | [`config`] | every setting, presets, range checks |
+//! | [`model`] | the network: projection, decoupling, fusion, the alignment losses |
+//! | [`objective`] | task loss, contrastive loss and their weighted sum with the alignment losses |
+//! | [`optim`] | Adam with L2 weight decay, gradient clipping, plateau schedule, early stopping |
+//! | [`train`] | epochs, validation, the best weights, resuming; for any model and criterion |
+//! | [`metrics`] | the benchmarks' metrics, bootstrap intervals and comparisons |
+//! | [`checkpoint`], [`Predictor`] | files of trained models, predictions |
+//! | [`baseline`] | reference points: majority class, ridge regression, networks of the literature |
+//! | [`verify`] | comparison of the model with numbers recorded from the upstream PyTorch code |
+//!
+//! The numerical crates are re-exported: [`ot`], [`gmm`], [`mmd`], [`decouple`], [`fusion`], [`text`], on [`core`];
+//! data sets come from [`data`]. [`candle_core`], [`Mode`], [`Parameters`], [`Stream`] and [`Sequence`] appear in
+//! public signatures.
 
 pub mod baseline;
 pub mod checkpoint;
@@ -57,8 +64,12 @@ pub use error::{Error, ErrorKind, Result};
 pub use fingerprint::fingerprint;
 pub use predict::{Predictions, Predictor};
 
+pub use candle_core;
 pub use decalign_core as core;
+pub use decalign_core::nn::{Mode, Parameters};
+pub use decalign_core::random::Stream;
 pub use decalign_data as data;
+pub use decalign_data::Sequence;
 pub use decalign_decouple as decouple;
 pub use decalign_fusion as fusion;
 pub use decalign_gmm as gmm;

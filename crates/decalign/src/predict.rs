@@ -65,7 +65,7 @@ impl Predictor {
     /// # Errors
     /// When a modality is missing, has another width than in training, or is not finite.
     pub fn predict(&self, data: &Dataset, rows: &[usize]) -> Result<Predictions> {
-        let data = self.fit(data)?;
+        let data = self.prepare(data)?;
         let dtype = self.model.parameters().dtype();
         let batch = (self.checkpoint.config.batch_size, dtype, &self.device);
         let (scores, _) = train::predict(&self.model, &data, rows, batch, None)?;
@@ -77,12 +77,12 @@ impl Predictor {
         ))
     }
 
-    /// The figures that predictions are judged by.
+    /// The benchmark that gives the metrics.
     pub fn benchmark(&self) -> Benchmark {
         self.benchmark
     }
 
-    /// The benchmark's figures on the samples `rows`.
+    /// The benchmark's metrics on the samples `rows`.
     ///
     /// # Errors
     /// As [`Predictor::predict`], and when the data has no labels or labels of another kind.
@@ -106,7 +106,7 @@ impl Predictor {
                 data.origin()
             )));
         };
-        // The labels must be what the model was trained on.
+        // The labels must be of the kind that the model was trained on.
         self.checkpoint
             .config
             .clone()
@@ -114,8 +114,8 @@ impl Predictor {
         Ok((self.predict(data, rows)?, preprocess::labels(data, rows)))
     }
 
-    /// The data as the model takes it.
-    fn fit(&self, data: &Dataset) -> Result<Dataset> {
+    /// Selects, checks and standardises the data for the model.
+    fn prepare(&self, data: &Dataset) -> Result<Dataset> {
         let config = &self.checkpoint.config;
         let data = preprocess::select(data, config)?;
         for (modality, expected) in data
@@ -148,17 +148,17 @@ impl Predictions {
         }
     }
 
-    /// The scores of all samples, one after the other.
+    /// The scores of all samples in order.
     pub fn all_scores(&self) -> &[f32] {
         &self.scores
     }
 
-    /// How many samples.
+    /// The number of samples.
     pub fn len(&self) -> usize {
         self.scores.len() / self.width.max(1)
     }
 
-    /// Whether there is none.
+    /// True without samples.
     pub fn is_empty(&self) -> bool {
         self.scores.is_empty()
     }

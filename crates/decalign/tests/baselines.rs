@@ -68,12 +68,9 @@ fn train(
 }
 
 fn run(method: Method, data: &Dataset, epochs: usize, seed: u64) -> BaselineOutcome {
-    let config = Config {
-        seed,
-        num_prototypes: 2,
-        task_loss: TaskLoss::Mse,
-        ..Config::default()
-    };
+    let mut config = Config::default().with_seed(seed);
+    config.num_prototypes = 2;
+    config.task_loss = TaskLoss::Mse;
     train(method, &settings(epochs), &config, data).unwrap()
 }
 
@@ -144,10 +141,8 @@ fn many_modalities_fit_or_are_refused() {
         let outcome = run(method, &data, 1, 1);
         assert!(scores(&outcome).iter().all(|v| v.is_finite()), "{method:?}");
     }
-    let config = Config {
-        num_prototypes: 2,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.num_prototypes = 2;
     let views = |m: usize| -> Dataset {
         let x = Tensor::ones((8, 1, 2), candle_core::DType::F32, &CPU).unwrap();
         let all = (0..m).map(|i| Modality::new(format!("v{i}"), &x, None).unwrap());

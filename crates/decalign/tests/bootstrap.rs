@@ -5,10 +5,9 @@ use decalign::core::random::Stream;
 use decalign::metrics::{Benchmark, Bootstrap, Difference, Interval, Method, Paired};
 
 fn method(method: Method) -> Bootstrap {
-    Bootstrap {
-        method,
-        ..Bootstrap::default()
-    }
+    let mut bootstrap = Bootstrap::default();
+    bootstrap.method = method;
+    bootstrap
 }
 
 fn mean(values: &[f64], rows: &[usize]) -> Vec<f64> {
@@ -22,10 +21,8 @@ fn the_interval_of_a_mean_is_the_normal_one() {
     let deviation = (values.iter().map(|v| (v - centre).powi(2)).sum::<f64>() / 400.0).sqrt();
     let half = 1.959_964 * deviation / 20.0;
     for kind in [Method::Percentile, Method::Bca] {
-        let bootstrap = Bootstrap {
-            replicates: 20_000,
-            ..method(kind)
-        };
+        let mut bootstrap = method(kind);
+        bootstrap.replicates = 20_000;
         let interval = bootstrap.intervals(400, |rows| mean(&values, rows))[0];
         assert_eq!(interval.estimate, centre);
         // Five standard errors of a quantile of so many replicates.
@@ -55,11 +52,8 @@ fn the_book_s_example_comes_out() {
         vec![rows.iter().map(|r| (a[*r] - mean).powi(2)).sum::<f64>() / n]
     };
     let interval = |kind| {
-        let bootstrap = Bootstrap {
-            level: 0.9,
-            replicates: 20_000,
-            ..method(kind)
-        };
+        let mut bootstrap = method(kind);
+        (bootstrap.level, bootstrap.replicates) = (0.9, 20_000);
         bootstrap.intervals(26, variance)[0]
     };
     let close = |interval: Interval, low: f64, high: f64| {
@@ -83,11 +77,8 @@ fn intervals_hold_the_truth_as_often_as_they_say() {
             Stream::new(trial, 9).bernoulli(100, 0.8, |i, right| {
                 predictions[2 * i + usize::from(!right)] = 1.0;
             });
-            let bootstrap = Bootstrap {
-                replicates: 400,
-                seed: trial,
-                ..method(kind)
-            };
+            let mut bootstrap = method(kind);
+            (bootstrap.seed, bootstrap.replicates) = (trial, 400);
             let all = bootstrap.metrics(Benchmark::Classification, &predictions, &labels);
             let (name, interval) = all[0];
             assert_eq!(name, "Acc");
@@ -112,10 +103,8 @@ fn one_seed_one_interval_whatever_the_threads_and_nothing_degenerate_fails() {
             .num_threads(threads)
             .build()
             .unwrap();
-        let bootstrap = Bootstrap {
-            seed,
-            ..Bootstrap::default()
-        };
+        let mut bootstrap = Bootstrap::default();
+        bootstrap.seed = seed;
         pool.install(|| bootstrap.metrics(Benchmark::Mosi, &predictions, &labels))
     };
     assert_eq!(run(1, 5), run(3, 5));

@@ -84,12 +84,7 @@ fn known_values_and_bad_labels() {
 
 #[test]
 fn adam_takes_the_steps_of_its_definition() {
-    let settings = AdamSettings {
-        betas: (0.9, 0.999),
-        epsilon: 1e-8,
-        weight_decay: 0.1,
-        clip: 0.5,
-    };
+    let settings = AdamSettings::new(0.1, 0.5);
     let start = [1.0f64, -2.0, 0.5];
     let x = Var::new(&start, &CPU).unwrap();
     let unreached = Var::new(&[3.0f64], &CPU).unwrap();

@@ -51,10 +51,7 @@ fn one_seed_gives_one_file_whatever_the_number_of_threads() {
     let folder = tempfile::tempdir().unwrap();
     let train = |threads: usize, seed: u64| {
         let file = folder.path().join(format!("{threads}-{seed}.safetensors"));
-        let config = Config {
-            seed,
-            ..small(&["ct_weight=0.1"])
-        };
+        let config = small(&["ct_weight=0.1"]).with_seed(seed);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
@@ -231,10 +228,8 @@ fn divergence_names_component_and_step_and_keeps_the_last_good_model() {
     for step in 0..40 {
         let rate = 0.3 * 1.2f64.powi(step);
         let file = folder.path().join(format!("{step}.safetensors"));
-        let config = Config {
-            learning_rate: rate,
-            ..small(&["num_epochs=10", "clip=1e6"])
-        };
+        let mut config = small(&["num_epochs=10", "clip=1e6"]);
+        config.learning_rate = rate;
         let trainer = DecAlignTrainer::new(&config, &clouds(3), &CPU).unwrap();
         let mut count = Count(0);
         let Err(error) = trainer.run(Some(&file), &mut count) else {

@@ -28,10 +28,7 @@ const FIXTURES: [&str; 9] = [
 fn every_recorded_tensor_holds_in_f64_and_f32() {
     for name in FIXTURES {
         for dtype in [DType::F64, DType::F32] {
-            let settings = VerifySettings {
-                dtype: Some(dtype),
-                ..Default::default()
-            };
+            let settings = VerifySettings::default().dtype(dtype);
             let report = verify(fixture(name), &settings).unwrap();
             assert!(
                 report.holds,
@@ -62,10 +59,7 @@ fn every_recorded_tensor_holds_in_f64_and_f32() {
 #[test]
 fn a_text_encoder_holds_with_its_gradients() {
     for dtype in [DType::F64, DType::F32] {
-        let settings = VerifySettings {
-            dtype: Some(dtype),
-            ..Default::default()
-        };
+        let settings = VerifySettings::default().dtype(dtype);
         let report = verify(fixture("sims-bert"), &settings).unwrap();
         assert!(report.holds, "{}: {:?}", report.dtype, report.tensors[0]);
         let of = |prefix: &str| {
@@ -79,10 +73,7 @@ fn a_text_encoder_holds_with_its_gradients() {
 #[test]
 fn weights_of_pytorch_files_are_the_same() {
     let folder = fixture("mosi-small");
-    let settings = VerifySettings {
-        weights: Some(folder.join("weights.pth")),
-        ..Default::default()
-    };
+    let settings = VerifySettings::default().weights(folder.join("weights.pth"));
     let report = verify(&folder, &settings).unwrap();
     assert!(report.holds && report.dtype == "f64");
 }

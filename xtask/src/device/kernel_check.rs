@@ -36,8 +36,8 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
     let folder = root.join("target/device-sources");
     let _ = fs::remove_dir_all(&folder);
     let path = folder.display().to_string();
-    let example = ["run", "-p", "decalign", "--example", "device_sources", "--"];
-    cargo(&[&example[..], &[&path]].concat(), &[])?;
+    let test = ["test", "-p", "decalign", "--test", "device_sources"];
+    cargo(&test, &[("DECALIGN_DEVICE_SOURCES", &path)])?;
     let script = root.join("xtask/device/nvrtc.py");
     let mut table = String::from(
         "| program | kernel | registers sm_80 | sm_90 | spilled bytes | shared bytes |\n|---|---|---|---|---|---|\n",

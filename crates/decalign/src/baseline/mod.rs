@@ -1,7 +1,6 @@
-//! What a model has to beat: no features at all, one view with a linear model, and the networks of
-//! the literature.
+//! Reference points for a model: no features, a linear model of one modality, and networks of the literature.
 //!
-//! | item | what it is |
+//! | item | contents |
 //! |---|---|
 //! | [`baselines`] | the majority class or the median; ridge regression on the best single view |
 //! | [`BaselineTrainer`] | trains a network of the literature, by [`Method`], on the same split and seed |
@@ -20,12 +19,13 @@ use crate::config::Config;
 use crate::metrics::{Benchmark, Metrics};
 use crate::preprocess;
 
-/// A baseline's name and figures on the test part.
+/// A baseline's name and its metrics on the test part.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Baseline {
-    /// What it is.
+    /// The method's name.
     pub name: String,
-    /// Its figures.
+    /// Its metrics.
     pub test: Metrics,
 }
 
@@ -80,7 +80,7 @@ pub fn baselines(config: &Config, data: &Dataset) -> Result<Vec<Baseline>> {
     Ok(all)
 }
 
-/// What ridge regression is fitted to.
+/// The targets of ridge regression.
 struct Targets {
     /// Targets of the training rows, `width` a row: the score, or 1 for the class and 0 elsewhere.
     training: Vec<f64>,
@@ -120,7 +120,7 @@ impl Targets {
         }
     }
 
-    /// The share of wrong classes, or the mean absolute error.
+    /// The error to minimise: the negative accuracy, or the mean absolute error.
     fn error(&self, predictions: &[f32], data: &Dataset, rows: &[usize]) -> f64 {
         let labels = preprocess::labels(data, rows);
         match self.width {

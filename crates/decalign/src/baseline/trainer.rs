@@ -16,16 +16,17 @@ use crate::{Error, Predictions, Result};
 /// A network of the literature that fuses modalities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Method {
     /// One linear layer on all features.
     EarlyLinear,
     /// One hidden layer on all features.
     EarlyMlp,
-    /// A perceptron a modality, averaged.
+    /// A perceptron per modality; their predictions are averaged.
     Late,
     /// Outer product of all modalities (TFN: Zadeh and others, 2017).
     TensorFusion,
-    /// The same with factors of low rank (LMF: Liu and others, 2018).
+    /// Outer product with low-rank factors (LMF: Liu and others, 2018).
     LowRankFusion,
     /// Cross-modal transformers (MulT: Tsai and others, 2019).
     Mult,
@@ -45,7 +46,7 @@ impl Method {
         Self::Misa,
     ];
 
-    /// What the field calls it.
+    /// The usual name in the literature.
     pub fn name(self) -> &'static str {
         match self {
             Self::EarlyLinear => "early fusion, linear",
@@ -167,7 +168,7 @@ pub struct BaselineOutcome {
     pub valid_predictions: Predictions,
     /// Predictions of the test part.
     pub test_predictions: Predictions,
-    /// How many numbers the network learns.
+    /// Number of trained parameters.
     pub parameters: usize,
     /// Wall time by phase.
     pub phases: PhaseTimes,
@@ -221,7 +222,7 @@ impl BaselineTrainer {
         })
     }
 
-    /// The same trainer with another seed; the prepared data is shared, not copied.
+    /// This trainer with another seed; the prepared data is shared, not copied.
     pub fn with_seed(self, seed: u64) -> Self {
         let prepared = self.prepared.with_seed(seed);
         Self { prepared, ..self }

@@ -1,6 +1,6 @@
-//! Files of trained models: one safetensors file holds all that prediction needs.
+//! Files of trained models: one safetensors file holds everything that prediction needs.
 //!
-//! Tensors carry the names of the release's state dict, so the file is also a plain file of
+//! Tensors carry the names of upstream's state dict, so the file is also a plain file of
 //! weights. Its header holds one entry, `decalign`: the configuration as resolved, the
 //! standardisation, the names of the classes, and a checksum of the whole file, as JSON.
 
@@ -29,12 +29,13 @@ const KEY: &str = "decalign";
 /// The newest version of the format that this crate reads, and the one it writes.
 const VERSION: u32 = 1;
 
-/// A trained model at rest.
+/// A trained model: configuration, preprocessing and weights.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Checkpoint {
     /// The configuration, with modalities, widths and task filled in.
     pub config: Config,
-    /// What features are standardised by.
+    /// The standardisation of the features.
     pub standardizer: Option<Standardizer>,
     /// The names of the classes; none for scores.
     pub classes: Vec<String>,

@@ -1,13 +1,14 @@
-//! Whether the values of keys are within their ranges.
+//! Checks of values that no data could make right.
 
 use decalign_ot::CELL_LIMIT;
 
-use super::{Config, ModelConfig, TrainMode};
-use crate::model::parameter_key;
+use super::key::Declared;
+use super::keys::DECLARED;
+use super::{Config, ModelConfig, TrainMode, parameter_key};
 use crate::{Error, Result};
 
 impl Config {
-    /// Fails at a key whose value no data could make right.
+    /// Checks the range of every key, and keys against one another.
     ///
     /// # Errors
     /// When a value is out of its range; the message names the key.
@@ -17,30 +18,7 @@ impl Config {
             let message = format!("width {width} is not a positive multiple of {heads} heads");
             return Err(Error::config("dst_feature_dim_nheads", message));
         }
-        let counts = [
-            ("nlevels", Some(self.nlevels)),
-            ("conv1d_kernel_size_l", Some(self.conv1d_kernel_size_l)),
-            ("conv1d_kernel_size_a", Some(self.conv1d_kernel_size_a)),
-            ("conv1d_kernel_size_v", Some(self.conv1d_kernel_size_v)),
-            (
-                "conv1d_kernel_sizes",
-                self.conv1d_kernel_sizes.iter().flatten().min().copied(),
-            ),
-            (
-                "feature_dims",
-                self.feature_dims.iter().flatten().min().copied(),
-            ),
-            ("num_prototypes", Some(self.num_prototypes)),
-            ("gmm_em_iters", Some(self.gmm_em_iters)),
-            ("ot_num_iters", Some(self.ot_num_iters)),
-            ("pde_dim", self.pde_dim),
-            ("num_epochs", Some(self.num_epochs)),
-        ];
-        if let Some((key, _)) = counts.iter().find(|(_, count)| *count == Some(0)) {
-            return Err(Error::config(key, "is 0, must be at least 1"));
-        }
-        self.check_dropouts()?;
-        self.check_numbers()?;
+        self.check_declared()?;
         let classes = self.num_classes.unwrap_or(0);
         if self.train_mode == Some(TrainMode::Classification) && classes < 2 {
             return Err(Error::config(
@@ -65,74 +43,18 @@ impl Config {
         Ok(())
     }
 
-    fn check_dropouts(&self) -> Result<()> {
-        let one = [
-            ("attn_dropout", self.attn_dropout),
-            ("attn_dropout_a", self.attn_dropout_a),
-            ("attn_dropout_v", self.attn_dropout_v),
-            ("relu_dropout", self.relu_dropout),
-            ("embed_dropout", self.embed_dropout),
-            ("res_dropout", self.res_dropout),
-            ("output_dropout", self.output_dropout),
-            ("text_dropout", self.text_dropout),
-        ];
-        let many = self
-            .attn_dropouts
-            .iter()
-            .flatten()
-            .map(|p| ("attn_dropouts", *p));
-        match one
-            .into_iter()
-            .chain(many)
-            .find(|(_, p)| !(0.0..1.0).contains(p))
-        {
-            Some((key, p)) => Err(Error::config(
-                key,
-                format!("is {p}, must be a probability below 1"),
-            )),
-            None => Ok(()),
+    /// Checks the declared range of every key.
+    fn check_declared(&self) -> Result<()> {
+        let (values, defaults) = (self.to_value()?, Self::default().to_value()?);
+        for Declared { name, range, .. } in DECLARED {
+            // JSON has no NaN and no infinity: such a number reads as null where no value may be absent.
+            let checked = match values[name].is_null() && !defaults[name].is_null() {
+                true => Err("is not a finite number".to_owned()),
+                false => range.check_value(&values[name]),
+            };
+            checked.map_err(|message| Error::config(name, message))?;
         }
-    }
-
-    fn check_numbers(&self) -> Result<()> {
-        let positive = [
-            ("gmm_var_floor", self.gmm_var_floor),
-            ("lambda_ot", self.lambda_ot),
-            ("mmd_bandwidth", self.mmd_bandwidth),
-            ("smooth_l1_beta", self.smooth_l1_beta),
-            ("ct_temperature", self.ct_temperature),
-            ("learning_rate", self.learning_rate),
-            ("bert_learning_rate", self.bert_learning_rate.unwrap_or(1.0)),
-            ("clip", self.clip),
-            ("factor", self.factor),
-        ];
-        if self.factor > 1.0 {
-            return Err(Error::config(
-                "factor",
-                format!("is {}, must be at most 1", self.factor),
-            ));
-        }
-        if let Some((key, v)) = positive
-            .into_iter()
-            .find(|(_, v)| !(*v > 0.0 && v.is_finite()))
-        {
-            return Err(Error::config(key, format!("is {v}, must be positive")));
-        }
-        let weights = [
-            ("binary_task_weight", self.binary_task_weight),
-            ("dec_loss_weight", self.dec_loss_weight),
-            ("alpha", self.alpha),
-            ("beta", self.beta),
-            ("ct_weight", self.ct_weight),
-            ("weight_decay", self.weight_decay),
-        ];
-        match weights
-            .into_iter()
-            .find(|(_, v)| !(*v >= 0.0 && v.is_finite()))
-        {
-            Some((key, v)) => Err(Error::config(key, format!("is {v}, must be 0 or positive"))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
-//! Settings: what a file or the command line says, and what a model and an objective need.
+//! Settings: the keys of files and of the command line, and the valid settings of a model and an objective.
 //!
-//! [`Config`] is the flat list of keys of the release's JSON files plus this project's own
+//! [`Config`] is the flat list of keys of upstream's JSON files and those of this project
 //! (`semantics`, `modalities`, ...). [`Config::resolve`] checks it against a data set once and
 //! gives the valid [`ModelConfig`] and [`ObjectiveConfig`].
 //!
@@ -15,7 +15,10 @@
 //! ```
 
 mod check;
+mod key;
 mod keys;
+mod listing;
+mod modality;
 mod parse;
 mod preset;
 mod resolve;
@@ -24,8 +27,12 @@ mod text;
 
 pub use crate::metrics::Goal;
 pub use check::check_batches;
+pub use key::Key;
+pub(crate) use key::Range;
 pub use keys::{ClassWeight, Component, Config, CostReduction, Semantics, TaskLoss, TrainMode};
-pub use preset::PRESETS;
+pub use listing::keys;
+pub use modality::{ModalityKind, parameter_key};
+pub use preset::{PRESET_SHAPES, PRESETS, PresetShape};
 pub use resolved::{
     ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved, Task, TextEncoderConfig,
 };

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::Config;
 use crate::{Error, Result};
 
-/// Keys of the release's files that its model never reads, or that concern how it finds its data.
+/// Keys of upstream files that its model never reads, or that say where its data lies.
 const WITHOUT_EFFECT: &[&str] = &[
     "alpha1",
     "alpha2",
@@ -28,12 +28,12 @@ const WITHOUT_EFFECT: &[&str] = &[
 ];
 
 impl Config {
-    /// Reads a configuration file: JSON, the release's or this project's.
+    /// Reads a configuration file: JSON, upstream's or this project's.
     ///
-    /// A file that does not say `semantics` is the release's, hence `reference`.
+    /// A file without `semantics` is an upstream file and means `reference`.
     ///
     /// # Errors
-    /// When the file cannot be read, a key is not known (the nearest known one is named), or a
+    /// When the file cannot be read, a key is unknown (the message names the nearest known key), or a
     /// value is not what the key takes.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -52,7 +52,7 @@ impl Config {
             return Err(Error::invalid("expected a JSON object of keys and values"));
         };
         keys.entry("semantics").or_insert("reference".into());
-        // The release does not standardise unless told to; `Config::default` does.
+        // Upstream does not standardise by default; `Config::default` does.
         keys.entry("need_feature_standardized")
             .or_insert(false.into());
         let mut config = Self::default();
@@ -66,7 +66,7 @@ impl Config {
     /// or a list separated by commas.
     ///
     /// # Errors
-    /// When there is no `=`, the key is not known, or the value is not what it takes.
+    /// When there is no `=`, the key is unknown, or the value is not what it takes.
     pub fn set(&mut self, assignment: &str) -> Result<()> {
         let Some((key, value)) = assignment.split_once('=') else {
             return Err(Error::invalid(format!(
@@ -81,10 +81,10 @@ impl Config {
             Value::Array(value.split(',').map(|text| item(text.trim())).collect())
         };
         let text = Value::from(value);
-        // What a value means depends on the key: 1 may be a number, a name, or a list of one.
+        // The key decides the meaning of a value: 1 may be a number, a name, or a list of one.
         match self.assign(key, json) {
             Err(error) => self.assign(key, list()).or_else(|of_list| {
-                // Where a list is what the key takes, the item that is wrong is worth telling.
+                // If the key takes a list, report the wrong item.
                 let wants_list = error.to_string().contains("expected a sequence");
                 let told = if wants_list { of_list } else { error };
                 self.assign(key, text).map_err(|_| told)
@@ -93,7 +93,7 @@ impl Config {
         }
     }
 
-    /// Sets one key, or leaves everything as it is.
+    /// Sets one key; an error changes nothing.
     fn assign(&mut self, key: &str, value: Value) -> Result<()> {
         if WITHOUT_EFFECT.contains(&key) {
             return Ok(());
@@ -110,7 +110,7 @@ impl Config {
         Ok(())
     }
 
-    fn to_value(&self) -> Result<Value> {
+    pub(super) fn to_value(&self) -> Result<Value> {
         serde_json::to_value(self).map_err(|error| Error::invalid(error.to_string()))
     }
 
@@ -123,7 +123,7 @@ impl Config {
     }
 }
 
-/// Types in words.
+/// Replaces Rust's type names by words.
 fn plain(message: &str) -> String {
     let words = [
         ("usize", "a whole number"),
@@ -135,7 +135,7 @@ fn plain(message: &str) -> String {
     })
 }
 
-/// What to say of a key that is not known.
+/// The message about an unknown key.
 fn unknown(key: &str, known: &Map<String, Value>) -> String {
     let nearest = known
         .keys()
@@ -144,61 +144,5 @@ fn unknown(key: &str, known: &Map<String, Value>) -> String {
     match nearest {
         Some((likeness, name)) if likeness > 0.7 => format!("not known; did you mean {name}?"),
         _ => "not known".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Goal, PRESETS, Semantics};
-
-    #[test]
-    fn presets_read_and_write_back() {
-        for name in PRESETS {
-            let config = Config::preset(name).unwrap();
-            let mut back = Config::from_json(&config.to_json().unwrap()).unwrap();
-            assert_eq!(back, config, "{name}");
-            back.set("semantics=native").unwrap();
-            assert_eq!(back.semantics, Semantics::Native);
-        }
-    }
-
-    #[test]
-    fn values_are_json_text_or_lists() {
-        let mut config = Config::default();
-        for set in [
-            "modalities=fou,kar",
-            "selection_mode=max",
-            "bert_learning_rate=1e-5",
-            "split=1",
-            "active_modalities=fou",
-            "dst_feature_dim_nheads=32,8",
-        ] {
-            config.set(set).unwrap();
-        }
-        assert_eq!(config.modalities.as_deref().unwrap(), ["fou", "kar"]);
-        assert_eq!(config.active_modalities.as_deref().unwrap(), ["fou"]);
-        assert_eq!(config.selection_mode, Some(Goal::Max));
-        assert_eq!(config.split.as_deref(), Some("1"));
-        assert_eq!(config.dst_feature_dim_nheads, (32, 8));
-        config.set("bert_learning_rate=null").unwrap();
-        assert_eq!(config.bert_learning_rate, None);
-    }
-
-    #[test]
-    fn errors_name_the_key() {
-        let mut config = Config::default();
-        let before = config.clone();
-        let mut message = |text: &str| config.set(text).unwrap_err().to_string();
-        assert!(message("lamda_ot=1").contains("lamda_ot: not known; did you mean lambda_ot?"));
-        assert!(message("batch_size=-1").contains("configuration key batch_size: invalid value"));
-        assert!(message("alpha=high").contains("configuration key alpha: "));
-        assert!(message("alpha").contains("expected key=value"));
-        assert_eq!(config, before);
-        let error = Config::from_json("{\"nlevel\": 3}")
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("did you mean nlevels"), "{error}");
-        assert!(Config::from_json("[1]").is_err() && Config::from_json("{").is_err());
     }
 }

@@ -1,11 +1,11 @@
-//! From keys to valid settings, checked against a data set once.
+//! Resolution of keys into valid settings, checked against a data set once.
 
 use decalign_data::{Dataset, Labels};
 
 use super::{
-    Component, Config, ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved,
+    Config, ModalityConfig, ModalityKind, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved,
+    Semantics, Task, TaskLoss, TrainMode,
 };
-use super::{Semantics, Task, TaskLoss, TrainMode};
 use crate::{Error, Result};
 
 impl Config {
@@ -65,7 +65,7 @@ impl Config {
             ..config.model(&names)?
         };
         model.check()?;
-        let objective = config.objective()?;
+        let objective = config.objective();
         Ok(Resolved {
             config,
             model,
@@ -194,7 +194,7 @@ impl Config {
             ),
         ];
         for (key, list) in lists {
-            // The release's settings name modalities that a run need not use.
+            // Upstream settings may name modalities that a run does not use.
             let strict = key == "active_modalities" || self.semantics == Semantics::Native;
             let mut named = list.iter().flatten();
             if let Some(name) = named.find(|name| strict && !names.contains(name)) {
@@ -203,7 +203,7 @@ impl Config {
             }
         }
         let modality = |(i, name): (usize, &String)| {
-            let (kernel, dropout) = self.by_kind(name);
+            let (kernel, dropout) = self.by_kind(ModalityKind::of(name));
             ModalityConfig {
                 name: name.clone(),
                 width: widths[i],
@@ -221,22 +221,17 @@ impl Config {
         Ok(names.iter().enumerate().map(modality).collect())
     }
 
-    /// Kernel and attention dropout of a modality whose name begins with text, audio or vision;
-    /// of any other, 1 step and the text's dropout.
-    fn by_kind(&self, name: &str) -> (usize, f64) {
-        let is = |kind: &str| name.starts_with(kind);
-        if is("text") {
-            (self.conv1d_kernel_size_l, self.attn_dropout)
-        } else if is("audio") {
-            (self.conv1d_kernel_size_a, self.attn_dropout_a)
-        } else if is("vision") {
-            (self.conv1d_kernel_size_v, self.attn_dropout_v)
-        } else {
-            (1, self.attn_dropout)
+    /// Convolution kernel and attention dropout of a kind of modality; 1 step and the text's dropout for other kinds.
+    fn by_kind(&self, kind: ModalityKind) -> (usize, f64) {
+        match kind {
+            ModalityKind::Text => (self.conv1d_kernel_size_l, self.attn_dropout),
+            ModalityKind::Audio => (self.conv1d_kernel_size_a, self.attn_dropout_a),
+            ModalityKind::Vision => (self.conv1d_kernel_size_v, self.attn_dropout_v),
+            ModalityKind::Other => (1, self.attn_dropout),
         }
     }
 
-    fn objective(&self) -> Result<ObjectiveConfig> {
+    fn objective(&self) -> ObjectiveConfig {
         let task = match self.train_mode {
             Some(TrainMode::Classification) => Task::Classification {
                 classes: self.num_classes.unwrap_or(0),
@@ -250,17 +245,9 @@ impl Config {
                 },
             }),
         };
-        Ok(ObjectiveConfig {
+        ObjectiveConfig {
             task,
-            dec_loss_weight: self.dec_loss_weight,
-            alpha: self.alpha,
-            beta: self.beta,
-            ct_weight: match self.without.contains(&Component::Contrastive) {
-                true => 0.0,
-                false => self.ct_weight,
-            },
-            ct_temperature: self.ct_temperature,
-            binary_task_weight: self.binary_task_weight,
-        })
+            keys: self.clone(),
+        }
     }
 }

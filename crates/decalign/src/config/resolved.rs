@@ -1,4 +1,4 @@
-//! What a model and an objective are built from: valid settings.
+//! Valid settings of a model and an objective.
 
 use super::{ClassWeight, Component, Config, CostReduction, Semantics, TrainMode};
 use crate::metrics::Benchmark;
@@ -6,6 +6,7 @@ use decalign_text::{BertConfig, Freeze};
 
 /// One modality of a model.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ModalityConfig {
     /// The name.
     pub name: String,
@@ -15,16 +16,17 @@ pub struct ModalityConfig {
     pub kernel_size: usize,
     /// Dropout of attention weights.
     pub attention_dropout: f64,
-    /// Whether it takes part; if not, it is zeros.
+    /// False: the modality does not take part and its features are zeros.
     pub active: bool,
 }
 
 /// The encoder of token text.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TextEncoderConfig {
     /// Its sizes.
     pub bert: BertConfig,
-    /// What of it does not train.
+    /// The frozen part.
     pub freeze: Freeze,
     /// Which modality is text.
     pub modality: usize,
@@ -45,10 +47,11 @@ impl TextEncoderConfig {
     }
 }
 
-/// What a model is built from.
+/// The settings of a model.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ModelConfig {
-    /// The release's mathematics or this project's.
+    /// Upstream's computation or this project's.
     pub semantics: Semantics,
     /// The modalities, in order.
     pub modalities: Vec<ModalityConfig>,
@@ -101,7 +104,7 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// Whether the model has a part of the method.
+    /// True unless the part of the method is left out.
     pub fn has(&self, component: Component) -> bool {
         !self.without.contains(&component)
     }
@@ -109,6 +112,7 @@ impl ModelConfig {
 
 /// The loss of regression.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum RegressionLoss {
     /// Mean absolute error.
     Mae,
@@ -121,8 +125,9 @@ pub enum RegressionLoss {
     },
 }
 
-/// What is predicted, and its loss.
+/// The kind of prediction and its loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Task {
     /// A score.
     Regression(RegressionLoss),
@@ -135,29 +140,21 @@ pub enum Task {
     },
 }
 
-/// What an objective is built from.
+/// The settings of an objective.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ObjectiveConfig {
     /// The task and its loss.
     pub task: Task,
-    /// Weight of the decoupling loss.
-    pub dec_loss_weight: f64,
-    /// Weight of the heterogeneous alignment.
-    pub alpha: f64,
-    /// Weight of the homogeneous alignment.
-    pub beta: f64,
-    /// Weight of the contrastive loss; 0 when it is left out.
-    pub ct_weight: f64,
-    /// Temperature of the contrastive loss.
-    pub ct_temperature: f64,
-    /// Weight of the loss of the sign, in regression.
-    pub binary_task_weight: f64,
+    /// The keys, which give the weights of the losses.
+    pub keys: Config,
 }
 
 /// A configuration that fits its data: what was left open is filled in.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Resolved {
-    /// All keys, with modalities, widths and task as they are.
+    /// All keys, with modalities, widths and task filled in.
     pub config: Config,
     /// For the model.
     pub model: ModelConfig,
@@ -166,7 +163,7 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// The figures that predictions are judged by.
+    /// The benchmark that gives the metrics.
     pub fn benchmark(&self) -> Benchmark {
         let classes = self.config.train_mode == Some(TrainMode::Classification);
         Benchmark::of(

@@ -2,16 +2,16 @@
 
 use decalign_text::{BertConfig, Freeze};
 
-use super::{Config, TextEncoderConfig};
+use super::{Config, ModalityKind, TextEncoderConfig};
 use crate::{Error, Result};
 
 impl Config {
-    /// Which modality arrives as tokens, if one does.
+    /// The modality that arrives as tokens, if any.
     pub(super) fn token_modality(&self, names: &[String]) -> Result<Option<usize>> {
         if !self.use_bert {
             return Ok(None);
         }
-        match names.iter().position(|name| name.starts_with("text")) {
+        match names.iter().position(|name| is_text(name)) {
             Some(i) => Ok(Some(i)),
             None => {
                 let message = format!("there is no text among {}", names.join(", "));
@@ -20,7 +20,7 @@ impl Config {
         }
     }
 
-    /// The text encoder that is asked for; its sizes and width are filled in.
+    /// The configured text encoder; fills in its sizes and the modality's width.
     pub(super) fn text_encoder(&mut self, names: &[String]) -> Result<Option<TextEncoderConfig>> {
         let Some(modality) = self.token_modality(names)? else {
             return Ok(None);
@@ -63,8 +63,12 @@ impl Config {
         }))
     }
 
-    /// Whether a modality's features are numbers to standardise; those of tokens are not.
+    /// True if a modality's features are numbers to standardise; tokens are not.
     pub(crate) fn has_features(&self, modality: &str) -> bool {
-        !(self.use_bert && modality.starts_with("text"))
+        !(self.use_bert && is_text(modality))
     }
+}
+
+fn is_text(modality: &str) -> bool {
+    ModalityKind::of(modality) == ModalityKind::Text
 }

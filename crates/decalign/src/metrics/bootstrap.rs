@@ -1,4 +1,4 @@
-//! How far figures would differ on other samples: bootstrap intervals.
+//! Bootstrap intervals of metrics and of differences between two systems.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,16 @@ use decalign_core::parallel;
 use decalign_core::random::Stream;
 use serde::Serialize;
 
+use super::resample::{acceleration, column, draw, quantile, significance, sorted};
 use super::{Benchmark, normal};
 
-/// Keeps the draws apart from those of training with the same seed.
+/// The random stream of the draws, apart from those of training with the same seed.
 const DRAWS: u64 = 0x424f_4f54;
 
 /// Resampling with replacement (Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
 ///
-/// A figure is computed again on as many samples, drawn from those there are with replacement, many times over; its
-/// interval is read from what comes out. One seed gives one interval, whatever the number of threads.
+/// A metric is computed on many resamples of the original size, drawn with replacement; the interval comes from the
+/// distribution of these replicates. One seed gives one interval for any number of threads.
 ///
 /// ```
 /// use decalign::metrics::{Benchmark, Bootstrap};
@@ -26,20 +27,22 @@ const DRAWS: u64 = 0x424f_4f54;
 /// assert!(0.5 <= error.low && error.low < 0.75 && 0.75 < error.high && error.high <= 1.0);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Bootstrap {
     /// The share of intervals that hold the truth, in (0, 1).
     pub level: f64,
-    /// How the interval is read.
+    /// How the interval follows from the replicates.
     pub method: Method,
-    /// How many times samples are drawn.
+    /// Number of resamples.
     pub replicates: usize,
-    /// Decides the draws.
+    /// Seed of the draws.
     pub seed: u64,
 }
 
-/// How an interval is read from the replicates.
+/// How an interval follows from the replicates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Method {
     /// Their percentiles (chapter 13).
     Percentile,
@@ -50,8 +53,9 @@ pub enum Method {
 
 /// A figure and its interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Interval {
-    /// The figure on the samples as they are.
+    /// The metric of the original samples.
     pub estimate: f64,
     /// The lower end.
     pub low: f64,
@@ -66,7 +70,7 @@ pub struct Paired<'a> {
     pub first: &'a [Vec<f32>],
     /// Predictions of the second.
     pub second: &'a [Vec<f32>],
-    /// Whether seed `i` of both is the same seed: seeds are then drawn together.
+    /// True if entry `i` of both has the same seed: entries are then drawn together.
     pub same_seeds: bool,
     /// The labels.
     pub labels: &'a [f32],
@@ -74,6 +78,7 @@ pub struct Paired<'a> {
 
 /// How much better or worse the second system is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Difference {
     /// The first system's figure, the mean over its seeds.
     pub first: f64,
@@ -81,7 +86,7 @@ pub struct Difference {
     pub second: f64,
     /// Second minus first, with its interval.
     pub difference: Interval,
-    /// Achieved significance level, two-sided: how often a difference so far from 0 comes from drawing alone.
+    /// Achieved significance level, two-sided: the share of resamples with a difference on the other side of 0.
     pub p_value: f64,
 }
 
@@ -231,7 +236,7 @@ impl Bootstrap {
         let below = |limit: f64| sorted.partition_point(|v| *v < limit) as f64;
         let ties = sorted.iter().filter(|v| **v == estimate).count() as f64;
         let count = sorted.len() as f64;
-        // A figure that takes few values meets itself often: half of these lie below.
+        // A metric with few distinct values has ties with its estimate; half of them count as below.
         let share = (below(estimate) + 0.5 * ties) / count;
         let bias = normal::quantile(share.clamp(0.5 / count, 1.0 - 0.5 / count));
         let acceleration = acceleration(jackknife);
@@ -297,52 +302,4 @@ fn mean_figures(
         }
     }
     means
-}
-
-/// `n` of `n`, with replacement.
-fn draw(stream: Stream, n: usize) -> Vec<usize> {
-    let draws = stream.uniform(n, 0.0, n as f64).into_iter();
-    draws.map(|u| (u as usize).min(n - 1)).collect()
-}
-
-fn column(rows: &[Vec<f64>], i: usize) -> Vec<f64> {
-    rows.iter().map(|row| row[i]).collect()
-}
-
-fn sorted(values: &[f64]) -> Vec<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    sorted
-}
-
-/// Linear between neighbours.
-fn quantile(sorted: &[f64], p: f64) -> f64 {
-    let at = p.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
-    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    // Equal neighbours stay as they are.
-    low + (high - low) * at.fract()
-}
-
-/// A sixth of the skewness of the jackknife's values (1993, equation 14.15).
-fn acceleration(jackknife: &[f64]) -> f64 {
-    let mean = jackknife.iter().sum::<f64>() / jackknife.len() as f64;
-    let sum = |power: i32| {
-        jackknife
-            .iter()
-            .map(|v| (mean - v).powi(power))
-            .sum::<f64>()
-    };
-    let spread = sum(2).powf(1.5);
-    if spread > 0.0 {
-        sum(3) / (6.0 * spread)
-    } else {
-        0.0
-    }
-}
-
-/// Twice the smaller share of replicates on either side of 0, one more counted on each.
-fn significance(differences: &[f64]) -> f64 {
-    let count = |side: fn(&f64) -> bool| differences.iter().filter(|d| side(d)).count() as f64;
-    let least = count(|d| *d <= 0.0).min(count(|d| *d >= 0.0));
-    (2.0 * (least + 1.0) / (differences.len() as f64 + 1.0)).min(1.0)
 }

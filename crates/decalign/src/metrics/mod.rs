@@ -1,11 +1,11 @@
-//! The figures that benchmarks are compared by.
+//! The metrics of the benchmarks, bootstrap intervals and comparisons.
 //!
-//! Names follow the benchmarks' own: `Acc_2`, `F1_score`, `MAE`, `Corr`, ... What they mean is in
-//! [`Benchmark`].
+//! Names are those of the benchmarks: `Acc_2`, `F1_score`, `MAE`, `Corr`, ...; [`Benchmark`] defines them.
 
 mod bootstrap;
 mod classes;
 mod normal;
+mod resample;
 mod scores;
 mod statistics;
 
@@ -25,7 +25,7 @@ pub enum Goal {
     Max,
 }
 
-/// Named figures in the order in which they are shown.
+/// Metrics by name, in the order in which they are shown.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics(Vec<(&'static str, f64)>);
 
@@ -87,6 +87,7 @@ impl<'de> Deserialize<'de> for Metrics {
 
 /// Which figures a data set is judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Benchmark {
     /// CMU-MOSI and CMU-MOSEI: scores in [-3, 3].
     ///
@@ -140,7 +141,7 @@ impl Benchmark {
         Self::ALL.into_iter().find(|known| known.name() == name)
     }
 
-    /// Whether it judges scores, not classes.
+    /// True for benchmarks of scores, false for those of classes.
     pub fn is_regression(self) -> bool {
         matches!(self, Self::Mosi | Self::Sims | Self::Regression)
     }

@@ -14,8 +14,9 @@ use decalign_core::profile::phase;
 use crate::config::{Component, CostReduction, ModelConfig, Semantics};
 use crate::objective::sum_on_device;
 
-/// What pulls unique and common parts apart, and modalities together. Scalars.
+/// The losses that separate unique from common parts and align modalities. Scalars.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Alignment {
     /// `L_dec`: mean squared cosine between unique and common parts.
     pub decoupling: Tensor,
@@ -25,7 +26,7 @@ pub struct Alignment {
     pub homogeneous: Tensor,
 }
 
-/// How far marginals may be from what they should be when native transport stops.
+/// Tolerance of the marginals at which native transport stops.
 pub(super) const TRANSPORT_TOLERANCE: f64 = 1e-4;
 
 /// `L_hete = L_ot + L_local` of pooled unique parts, (B, d) each.
@@ -100,7 +101,7 @@ fn transport(masses: &[Tensor], costs: &[Tensor], config: &ModelConfig) -> Resul
     })
 }
 
-/// Of all pairs of modalities.
+/// Transport costs between prototypes and from samples to prototypes, for all pairs of modalities.
 fn costs(unique: &[Tensor], fits: &[UnrolledFit], config: &ModelConfig) -> Result<PrototypeCosts> {
     let of = |part: fn(&UnrolledFit) -> &Tensor| -> Vec<Tensor> {
         fits.iter().map(|fit| part(fit).clone()).collect()

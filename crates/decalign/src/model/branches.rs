@@ -1,4 +1,4 @@
-//! The parts of a pass that do not wait for one another.
+//! The independent branches of a forward pass.
 
 use candle_core::Tensor;
 use decalign_core::Error;
@@ -24,7 +24,7 @@ impl DecAlign {
         mode: Mode,
     ) -> decalign_core::Result<Vec<Branch<'a>>> {
         let config = &self.config;
-        // The release lets padded steps be attended to (their features are zero).
+        // Upstream attends to padded steps; their features are zero.
         let attend_to_all = config.semantics == Semantics::Reference;
         let attention = match config.cross_modal_attention {
             true => Attention::Cross,
@@ -110,14 +110,14 @@ impl DecAlign {
         })
     }
 
-    /// The parameters of modality `i` under the release's name of a part.
+    /// The parameters of modality `i` under upstream's name of a part.
     fn parameters_of(&self, part: &str, i: usize) -> Vec<Tensor> {
         let key = parameter_key(&self.config.modalities[i].name);
         self.parameters.scope(format!("{part}_{key}")).within()
     }
 
-    /// Whether so many active modalities are aligned by a part of the method: the release aligns
-    /// three or none.
+    /// True if a part of the method aligns this many active modalities: upstream aligns three or none, native
+    /// semantics two or more.
     fn aligns(&self, active: usize, component: Component) -> bool {
         let enough = match self.config.semantics {
             Semantics::Reference => active == 3,
@@ -127,12 +127,12 @@ impl DecAlign {
     }
 }
 
-/// Sizes of the pieces that encoders take a batch in: two of a batch with enough to do, so that three modalities keep two
-/// threads busy to the end. They depend on the batch alone, and so do results.
+/// Sizes of the parts into which encoders split a batch: two when the batch is large, so that three modalities keep two
+/// threads busy to the end. They depend on the batch alone, so results do not depend on threads.
 fn pieces(parts: &[Decoupled]) -> decalign_core::Result<Vec<usize>> {
     let size = parts[0].unique.dim(0)?;
     let most = parts.iter().map(|part| part.unique.elem_count()).max();
-    // A device works through one launch after the other: larger ones are fewer.
+    // A device runs launches one after the other, so fewer and larger ones are faster.
     let on_host = Backend::of(&parts[0].unique)?.is_none();
     Ok(match on_host && size >= 2 && most >= Some(ENOUGH) {
         true => vec![size.div_ceil(2), size / 2],
@@ -140,10 +140,10 @@ fn pieces(parts: &[Decoupled]) -> decalign_core::Result<Vec<usize>> {
     })
 }
 
-/// Numbers of a modality from which on an encoder takes its batch in pieces.
+/// Elements of a modality's features from which on an encoder splits its batch.
 const ENOUGH: usize = 1 << 15;
 
-/// Says which loss could not be computed.
+/// Adds the name of the loss to an error.
 fn in_loss(name: &str) -> impl Fn(Error) -> Error {
     move |error| {
         Error::value(

@@ -1,4 +1,4 @@
-//! What a model does inside: pooled parts, prototypes and where their mass goes.
+//! Internal quantities of a model: pooled parts, prototypes and the transport between them.
 
 use candle_core::Tensor;
 use decalign_core::nn::Mode;
@@ -13,15 +13,17 @@ use crate::Result;
 
 /// The pooled parts of every active modality, (B, d) each.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Pooled {
-    /// What only this modality knows.
+    /// The modality-specific parts.
     pub unique: Vec<Tensor>,
-    /// What all modalities share.
+    /// The parts shared by all modalities.
     pub common: Vec<Tensor>,
 }
 
 /// The prototypes of every active modality and the transport between them.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Prototypes {
     /// One mixture a modality.
     pub fits: Vec<UnrolledFit>,

@@ -1,10 +1,10 @@
-//! From a modality's features to the model's width.
+//! Projection of a modality's features to the model's width.
 
 use candle_core::{D, Tensor};
 use decalign_core::nn::{Init, Mode, Parameters, convolution};
 use decalign_data::Sequence;
 
-use crate::config::{ModalityConfig, ModelConfig, Semantics};
+use crate::config::{ModalityConfig, ModalityKind, ModelConfig, Semantics};
 use crate::{Error, Result};
 
 /// Convolution over time to the model's width; skipped when the width is that already.
@@ -30,7 +30,7 @@ impl Projection {
         })
     }
 
-    /// The projected features, (B, L, d), and which of their steps exist.
+    /// The projected features (B, L, d) and the mask of their steps.
     pub(super) fn forward(
         &self,
         sequence: &Sequence,
@@ -39,7 +39,7 @@ impl Projection {
     ) -> Result<(Tensor, Option<Tensor>)> {
         let x = &sequence.features;
         self.check(x)?;
-        let is_text = self.modality.name.starts_with("text");
+        let is_text = ModalityKind::of(&self.modality.name) == ModalityKind::Text;
         let dropped = match is_text {
             true => mode.dropout(x, config.text_dropout)?,
             false => x.clone(),
@@ -50,7 +50,7 @@ impl Projection {
         };
         let mask = match config.semantics {
             Semantics::Native => sequence.mask.clone(),
-            // The release knows which steps of token text exist; of float text it takes all.
+            // Upstream masks token text; it attends to all steps of float text.
             Semantics::Reference if config.sequence_mask && !is_text => Some(nonzero_steps(x)?),
             Semantics::Reference if config.sequence_mask && config.text_encoder.is_some() => {
                 sequence.mask.clone()
@@ -60,7 +60,7 @@ impl Projection {
         let Some(mask) = mask else {
             return Ok((projected, None));
         };
-        // Steps that a kernel cut off are gone from the mask too.
+        // The convolution shortens the sequence; the mask loses the same steps.
         let mask = mask.narrow(1, 0, projected.dim(1)?)?;
         let mask = mask.to_dtype(projected.dtype())?;
         Ok((projected.broadcast_mul(&mask.unsqueeze(2)?)?, Some(mask)))

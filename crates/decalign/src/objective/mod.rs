@@ -1,10 +1,10 @@
-//! What training minimises.
+//! The training objective: task loss, alignment losses and contrastive loss.
 //!
 //! ```text
 //! L = L_task + w_dec L_dec + alpha L_hete + beta L_homo + w_ct L_ct
 //! ```
 //!
-//! [`Losses`] holds every component by name, so that a run can show each and a NaN can be blamed.
+//! [`LossTerms`] holds every component by name: a run reports each, and a NaN names its component.
 
 mod contrastive;
 pub(crate) mod device;
@@ -18,45 +18,98 @@ use decalign_core::Elements;
 use decalign_core::device::Backend;
 use decalign_core::op::{Output, record_one};
 
-use crate::config::{ObjectiveConfig, RegressionLoss, Task};
+use crate::config::{Component, Config, ObjectiveConfig, RegressionLoss, Task};
 use crate::model::{Alignment, ModelOutput};
 use crate::{Error, Result};
 
-/// The components of the objective for one batch.
+/// The losses of one batch by name.
 #[derive(Clone, Debug)]
-pub struct Losses {
-    /// Each component with its weight, in the order of [`Losses::NAMES`].
-    components: [(Tensor, f64); 5],
-    /// Their weighted sum, which carries the gradient.
+pub struct LossTerms {
+    /// The unweighted components, scalars; every batch has the same names in the same order.
+    pub components: Vec<(String, Tensor)>,
+    /// The scalar to minimise; it carries the gradient.
     pub total: Tensor,
 }
 
-impl Losses {
-    /// The names of the components.
-    pub const NAMES: [&'static str; 5] = [
-        "task",
-        "decoupling",
-        "heterogeneous",
-        "homogeneous",
-        "contrastive",
-    ];
-
-    /// Component number `i` of [`Losses::NAMES`], before its weight.
-    pub fn component(&self, i: usize) -> Option<&Tensor> {
-        self.components.get(i).map(|(loss, _)| loss)
+impl LossTerms {
+    /// A total without components.
+    pub fn single(total: Tensor) -> Self {
+        Self {
+            components: Vec::new(),
+            total,
+        }
     }
 
-    /// The components as numbers, in the order of [`Losses::NAMES`], and the total; of a device, by one copy.
+    /// The unweighted component of a name.
+    pub fn component(&self, name: &str) -> Option<&Tensor> {
+        let mut components = self.components.iter();
+        components
+            .find(|(known, _)| known == name)
+            .map(|(_, loss)| loss)
+    }
+
+    /// The components in their order, then the total, as numbers. On a device they are read by one copy.
     ///
     /// # Errors
     /// When a tensor cannot be read.
-    pub fn values(&self) -> Result<[f64; 6]> {
-        let components = self.components.iter().map(|(loss, _)| loss);
-        let all: Vec<&Tensor> = components.chain([&self.total]).collect();
-        let mut values = [0.0; 6];
-        values.copy_from_slice(&scalars(&all)?);
-        Ok(values)
+    pub fn values(&self) -> Result<Vec<f64>> {
+        let components = self.components.iter().map(|(_, loss)| loss);
+        scalars(&components.chain([&self.total]).collect::<Vec<_>>())
     }
+}
+
+/// One loss of the objective.
+struct Term {
+    /// The name in reports, tables and errors.
+    name: &'static str,
+    weight: fn(&Config) -> f64,
+    value: fn(&Objective, &ModelOutput, &Tensor) -> Result<Tensor>,
+}
+
+/// Every loss of the objective, in the order of reports. A new loss needs an entry here, a key for its weight in
+/// `config/keys.rs`, and its computation from a batch's output and labels.
+const TERMS: [Term; 5] = [
+    Term {
+        name: "task",
+        weight: |_| 1.0,
+        value: |objective, output, labels| objective.task_loss(&output.prediction, labels),
+    },
+    Term {
+        name: "decoupling",
+        weight: |config| config.dec_loss_weight,
+        value: |_, output, _| Ok(aligned(output)?.decoupling.clone()),
+    },
+    Term {
+        name: "heterogeneous",
+        weight: |config| config.alpha,
+        value: |_, output, _| Ok(aligned(output)?.heterogeneous.clone()),
+    },
+    Term {
+        name: "homogeneous",
+        weight: |config| config.beta,
+        value: |_, output, _| Ok(aligned(output)?.homogeneous.clone()),
+    },
+    Term {
+        name: "contrastive",
+        weight: |config| match config.without.contains(&Component::Contrastive) {
+            true => 0.0,
+            false => config.ct_weight,
+        },
+        value: |objective, output, labels| {
+            let grouping = match objective.config.task {
+                Task::Classification { .. } => Grouping::Classes,
+                Task::Regression(_) => Grouping::RoundedScores,
+            };
+            let temperature = objective.config.keys.ct_temperature;
+            supervised_contrastive(&output.representation, labels, grouping, temperature)
+        },
+    },
+];
+
+/// The alignment losses of an output.
+fn aligned(output: &ModelOutput) -> Result<&Alignment> {
+    let missing = || Error::invalid("the model was run without alignment losses");
+    output.alignment.as_ref().ok_or_else(missing)
 }
 
 /// Scalars as numbers; of a device, by one copy to the host.
@@ -107,7 +160,7 @@ impl Objective {
     ///
     /// # Errors
     /// When shapes do not fit or a class is out of range.
-    pub fn task(&self, prediction: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    pub fn task_loss(&self, prediction: &Tensor, labels: &Tensor) -> Result<Tensor> {
         match &self.config.task {
             Task::Classification { .. } => {
                 cross_entropy(prediction, labels, self.class_weights.as_deref())
@@ -123,7 +176,7 @@ impl Objective {
         kind: RegressionLoss,
     ) -> Result<Tensor> {
         let loss = regression_loss(prediction, labels, kind)?;
-        match self.config.binary_task_weight {
+        match self.config.keys.binary_task_weight {
             0.0 => Ok(loss),
             weight => weighted_sum(&[(loss, 1.0), (sign_loss(prediction, labels)?, weight)]),
         }
@@ -133,37 +186,31 @@ impl Objective {
     ///
     /// # Errors
     /// When the output was computed without alignment losses, or shapes do not fit.
-    pub fn losses(&self, output: &ModelOutput, labels: &Tensor) -> Result<Losses> {
-        let Some(Alignment {
-            decoupling,
-            heterogeneous,
-            homogeneous,
-        }) = &output.alignment
-        else {
-            return Err(Error::invalid("the model was run without alignment losses"));
+    pub fn losses(&self, output: &ModelOutput, labels: &Tensor) -> Result<LossTerms> {
+        let weighted = |term: &Term| {
+            let loss = (term.value)(self, output, labels)?;
+            Ok((loss, (term.weight)(&self.config.keys)))
         };
-        let config = &self.config;
-        let grouping = match config.task {
-            Task::Classification { .. } => Grouping::Classes,
-            Task::Regression(_) => Grouping::RoundedScores,
-        };
-        let temperature = config.ct_temperature;
-        let contrastive =
-            supervised_contrastive(&output.representation, labels, grouping, temperature)?;
-        let components = [
-            (self.task(&output.prediction, labels)?, 1.0),
-            (decoupling.clone(), config.dec_loss_weight),
-            (heterogeneous.clone(), config.alpha),
-            (homogeneous.clone(), config.beta),
-            (contrastive, config.ct_weight),
-        ];
-        let total = weighted_sum(&components)?;
-        Ok(Losses { components, total })
+        let losses = TERMS.iter().map(weighted).collect::<Result<Vec<_>>>()?;
+        let total = weighted_sum(&losses)?;
+        let names = TERMS.iter().map(|term| term.name.to_owned());
+        Ok(LossTerms {
+            components: names
+                .zip(losses.into_iter().map(|(loss, _)| loss))
+                .collect(),
+            total,
+        })
+    }
+
+    /// The weight of a component; `None` when no component has the name.
+    pub fn weight(&self, name: &str) -> Option<f64> {
+        let term = TERMS.iter().find(|term| term.name == name)?;
+        Some((term.weight)(&self.config.keys))
     }
 }
 
 /// `sum_i w_i x_i` of scalars. A weight of 0 gives a gradient of 0, not none: weight decay then
-/// acts on what only that term reaches, as it does in the release.
+/// acts on parameters that only that term reaches, as upstream does.
 fn weighted_sum(terms: &[(Tensor, f64)]) -> Result<Tensor> {
     if let Some(sum) = sum_on_device(terms)? {
         return Ok(sum);
@@ -201,7 +248,7 @@ fn weighted_sum(terms: &[(Tensor, f64)]) -> Result<Tensor> {
 /// Terms that a launch adds up.
 const TERMS: usize = 8;
 
-/// The same of any number of scalars where they lie on a device, by launches alone; `None` on the CPU.
+/// [`weighted_sum`] of scalars on a device, without a copy to the host; `None` on the CPU.
 pub(crate) fn sum_on_device(terms: &[(Tensor, f64)]) -> decalign_core::Result<Option<Tensor>> {
     let Some((first, _)) = terms.first() else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! What a validation metric decides: the learning rate, and when to stop.
+//! Decisions by a validation metric: the learning rate, and when to stop.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ pub struct ReduceOnPlateau {
     scale: f64,
 }
 
-/// How much better, relatively, counts as better.
+/// Minimum relative improvement, PyTorch's default.
 const THRESHOLD: f64 = 1e-4;
 
 impl ReduceOnPlateau {
@@ -33,12 +33,12 @@ impl ReduceOnPlateau {
         }
     }
 
-    /// What to multiply the learning rate by.
+    /// The factor of the learning rate.
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
-    /// Takes the metric of an epoch and returns what to multiply the learning rate by from now on.
+    /// Takes the metric of an epoch and returns the factor of the learning rate from now on.
     pub fn observe(&mut self, metric: f64) -> f64 {
         let improved = match (self.best, self.goal) {
             (None, _) => !metric.is_nan(),
@@ -95,39 +95,8 @@ impl EarlyStopping {
         self.best
     }
 
-    /// Whether to stop after `epoch`: it lies `patience` or more after the best.
+    /// True when `epoch` lies `patience` or more epochs after the best: stop.
     pub fn exhausted(&self, epoch: usize) -> bool {
         epoch.saturating_sub(self.best.map_or(0, |(best, _)| best)) >= self.patience
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rate_falls_after_more_than_patience_epochs() {
-        let mut schedule = ReduceOnPlateau::new(Goal::Min, 0.1, 2);
-        let scales: Vec<f64> = [1.0, 0.99995, 1.0, 1.0, 1.0, 0.5]
-            .iter()
-            .map(|m| schedule.observe(*m))
-            .collect();
-        // 0.99995 is within the threshold, so three bad epochs end with the fourth value.
-        assert_eq!(scales[..3], [1.0, 1.0, 1.0]);
-        assert!(scales[3..].iter().all(|s| (s - 0.1).abs() < 1e-15));
-    }
-
-    #[test]
-    fn stopping_counts_from_the_best_epoch() {
-        let mut stopping = EarlyStopping::new(Goal::Max, 2);
-        let metrics = [0.5, 0.7, f64::NAN, 0.7];
-        let better: Vec<bool> = metrics
-            .iter()
-            .enumerate()
-            .map(|(e, m)| stopping.observe(e, *m))
-            .collect();
-        assert_eq!(better, [true, true, false, false]);
-        assert!(!stopping.exhausted(2) && stopping.exhausted(3));
-        assert_eq!(stopping.best(), Some((1, 0.7)));
     }
 }

@@ -15,7 +15,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Config, check_batches};
 use crate::metrics::{Benchmark, Metrics};
 use crate::model::{DecAlign, ModelOutput};
-use crate::objective::{Losses, Objective};
+use crate::objective::Objective;
 use crate::{Predictions, Result};
 
 /// Trains DecAlign as a configuration says.
@@ -76,7 +76,7 @@ impl DecAlignTrainer {
         Ok(Self { prepared })
     }
 
-    /// The same trainer with another seed; the prepared data is shared, not copied.
+    /// This trainer with another seed; the prepared data is shared, not copied.
     pub fn with_seed(self, seed: u64) -> Self {
         let prepared = self.prepared.with_seed(seed);
         Self { prepared }
@@ -175,24 +175,11 @@ impl Model for DecAlign {
 
 impl<M: Model<Output = ModelOutput>> Criterion<M> for Objective {
     fn losses(&self, output: &ModelOutput, labels: &Tensor) -> Result<LossTerms> {
-        let losses = Objective::losses(self, output, labels)?;
-        let component = |(i, name): (usize, &&str)| {
-            losses
-                .component(i)
-                .map(|loss| ((*name).to_owned(), loss.clone()))
-        };
-        Ok(LossTerms {
-            components: Losses::NAMES
-                .iter()
-                .enumerate()
-                .filter_map(component)
-                .collect(),
-            total: losses.total,
-        })
+        Objective::losses(self, output, labels)
     }
 
     fn task_loss(&self, prediction: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        Objective::task(self, prediction, labels)
+        Objective::task_loss(self, prediction, labels)
     }
 }
 

@@ -18,9 +18,10 @@ mod state;
 mod step;
 mod trainer;
 
+pub use crate::objective::LossTerms;
 pub use decalign::{DecAlignOutcome, DecAlignTrainer};
 pub use evaluation::{Evaluation, LossAverage};
-pub use model::{Criterion, LossTerms, Model};
+pub use model::{Criterion, Model};
 pub use observer::{Flow, Observer, Silent};
 pub use report::{EpochReport, PhaseTimes, StartReport, StepReport};
 pub use resume::ResumePolicy;

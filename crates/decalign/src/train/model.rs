@@ -1,10 +1,11 @@
-//! What can be trained and what is minimised: [`Model`], [`Criterion`] and [`LossTerms`].
+//! The traits of the trainer: [`Model`] and [`Criterion`].
 
 use candle_core::{Tensor, Var};
 use decalign_core::nn::Mode;
 use decalign_data::Sequence;
 
 use crate::Result;
+use crate::objective::LossTerms;
 
 /// A model that [`Trainer`](super::Trainer) can train.
 ///
@@ -49,23 +50,4 @@ pub trait Criterion<M: Model> {
     /// # Errors
     /// When prediction and labels do not fit one another.
     fn task_loss(&self, prediction: &Tensor, labels: &Tensor) -> Result<Tensor>;
-}
-
-/// The losses of one batch by name.
-#[derive(Clone, Debug)]
-pub struct LossTerms {
-    /// The components, scalars; every batch has the same names in the same order.
-    pub components: Vec<(String, Tensor)>,
-    /// The scalar to minimise; it carries the gradient.
-    pub total: Tensor,
-}
-
-impl LossTerms {
-    /// A total without components.
-    pub fn single(total: Tensor) -> Self {
-        Self {
-            components: Vec::new(),
-            total,
-        }
-    }
 }

@@ -9,6 +9,7 @@ use crate::Result;
 
 /// How a run continues after a step or an epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Flow {
     /// Continue training.
     #[default]

@@ -6,6 +6,7 @@ use crate::metrics::Metrics;
 
 /// One finished epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct EpochReport {
     /// The epoch, counted from 1.
     pub epoch: usize,
@@ -20,7 +21,7 @@ pub struct EpochReport {
     pub valid_loss: f64,
     /// Metrics of the validation part.
     pub valid: Metrics,
-    /// Whether this epoch is the best so far.
+    /// True if this epoch is the best so far.
     pub best: bool,
     /// Wall time of the epoch, validation included.
     pub seconds: f64,
@@ -65,6 +66,7 @@ impl EpochReport {
 
 /// One finished step.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct StepReport<'a> {
     /// The epoch, counted from 1.
     pub epoch: usize,
@@ -80,6 +82,7 @@ pub struct StepReport<'a> {
 
 /// The start of a run: the first step, or the step after an interruption.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct StartReport<'a> {
     /// The epochs already done.
     pub epochs: &'a [EpochReport],
@@ -93,6 +96,7 @@ pub struct StartReport<'a> {
 
 /// Wall time by phase, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PhaseTimes {
     /// Training steps.
     pub training: f64,

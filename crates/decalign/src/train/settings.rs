@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::LossAverage;
-use crate::config::{Config, Goal};
+use crate::config::{Config, Goal, Range};
 use crate::metrics::{Benchmark, Metrics};
 use crate::{Error, Result};
 
@@ -108,31 +108,21 @@ impl From<&Config> for TrainSettings {
 impl TrainSettings {
     /// Checks every value's range.
     pub(super) fn check(&self, benchmark: Benchmark) -> Result<()> {
-        for (key, count) in [("batch_size", self.batch_size), ("num_epochs", self.epochs)] {
-            if count == 0 {
-                return Err(Error::config(key, "is 0, must be at least 1"));
-            }
-        }
-        let rates = self.rates.iter().map(|(_, rate)| ("learning_rate", *rate));
-        let positive = [
-            ("learning_rate", self.learning_rate),
-            ("factor", self.factor),
+        let rates = self.rates.iter().map(|(_, rate)| *rate);
+        let rates = rates.map(|rate| ("learning_rate", Range::Positive, rate));
+        let checks = [
+            ("batch_size", Range::Count, self.batch_size as f64),
+            ("num_epochs", Range::Count, self.epochs as f64),
+            ("learning_rate", Range::Positive, self.learning_rate),
+            ("factor", Range::Positive, self.factor),
+            ("weight_decay", Range::NotNegative, self.weight_decay),
         ];
-        if let Some((key, v)) = rates
-            .chain(positive)
-            .find(|(_, v)| !(*v > 0.0 && v.is_finite()))
-        {
-            return Err(Error::config(key, format!("is {v}, must be positive")));
-        }
-        if self.clip.is_nan() || self.clip <= 0.0 {
-            return Err(Error::config(
-                "clip",
-                format!("is {}, must be positive", self.clip),
-            ));
-        }
-        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
-            let message = format!("is {}, must be 0 or positive", self.weight_decay);
-            return Err(Error::config("weight_decay", message));
+        // An infinite norm is never reached: no clipping.
+        let clip = (self.clip != f64::INFINITY).then_some(("clip", Range::Positive, self.clip));
+        for (key, range, x) in checks.into_iter().chain(rates).chain(clip) {
+            range
+                .check(x)
+                .map_err(|message| Error::config(key, message))?;
         }
         self.selection.check(benchmark, "selection_metric")?;
         self.scheduler.check(benchmark, "scheduler_metric")

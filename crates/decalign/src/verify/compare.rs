@@ -1,4 +1,4 @@
-//! One tensor against another.
+//! Comparison of a computed tensor with the recorded one.
 
 use candle_core::Tensor;
 use serde::Serialize;
@@ -6,26 +6,27 @@ use serde::Serialize;
 use crate::Result;
 use crate::objective::numbers;
 
-/// How far a computed tensor is from the recorded one.
+/// The distance of a computed tensor from the recorded one.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Comparison {
     /// The name in the file of expected tensors.
     pub name: String,
     /// The largest `|got - want|`; infinite when there is nothing to compare.
     pub absolute: f64,
-    /// The same over `max(max|want|, 1e-3)`.
+    /// `absolute / max(max|want|, 1e-3)`.
     pub relative: f64,
-    /// Whether the tensor is within the tolerance.
+    /// True if the tensor is within the tolerance.
     pub holds: bool,
-    /// Whether it counts for the verdict.
+    /// True if the tensor counts for the verdict.
     pub judged: bool,
-    /// Elements left out of the figures above because their gradient is rounding.
+    /// Elements excluded from the errors above because their gradient is rounding.
     #[serde(skip_serializing_if = "is_zero")]
     pub rounding_elements: usize,
     /// The largest `|got - want|` among those.
     #[serde(skip_serializing_if = "is_zero")]
     pub rounding_absolute: f64,
-    /// What else is wrong: the tensor is missing or has another shape.
+    /// Another mismatch: the tensor is missing or has another shape.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -81,7 +82,7 @@ impl Comparison {
         let (mut absolute, mut scale) = (0.0, SCALE_FLOOR);
         for ((g, w), rounding) in numbers(got)?.into_iter().zip(want).zip(rounding) {
             let error = (g - w).abs();
-            // NaN is as far as can be.
+            // NaN counts as an infinite error.
             let error = if error.is_nan() { f64::INFINITY } else { error };
             if rounding {
                 comparison.rounding_elements += 1;

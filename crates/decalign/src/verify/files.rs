@@ -101,7 +101,7 @@ fn default_weights(folder: &Path) -> PathBuf {
     }
 }
 
-/// Recorded numbers are of passes in which nothing was dropped.
+/// The recorded passes ran without dropout.
 fn without_dropout(config: &mut Config) {
     config.attn_dropouts = None;
     if let Some(bert) = &mut config.bert_config {

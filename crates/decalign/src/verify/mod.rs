@@ -1,8 +1,8 @@
-//! Holding the model against recorded numbers of another implementation.
+//! Comparison of the model with numbers recorded from another implementation.
 //!
 //! A folder holds a configuration, weights, one batch, and what another implementation computed
 //! from them: outputs, losses, gradients (`grad.*`) and some optimiser steps (`trajectory.*`).
-//! [`verify`] computes the same and compares. The names are the PyTorch release's, see
+//! [`verify`] computes the same and compares. The names are upstream's, see
 //! `docs/verify.md`.
 
 mod compare;
@@ -19,8 +19,9 @@ pub use compare::Comparison;
 use crate::{Error, Result};
 use files::Fixture;
 
-/// How to verify.
+/// Settings of [`verify`].
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct VerifySettings {
     /// The type to compute in; that of the weights when absent.
     pub dtype: Option<DType>,
@@ -32,14 +33,29 @@ pub struct VerifySettings {
     pub weights: Option<PathBuf>,
 }
 
-/// What came of it.
+impl VerifySettings {
+    /// Computes in this type.
+    pub fn dtype(self, dtype: DType) -> Self {
+        let dtype = Some(dtype);
+        Self { dtype, ..self }
+    }
+
+    /// Takes the weights from this file.
+    pub fn weights(self, file: impl Into<PathBuf>) -> Self {
+        let weights = Some(file.into());
+        Self { weights, ..self }
+    }
+}
+
+/// The result of [`verify`].
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct VerifyReport {
     /// The type it was computed in.
     pub dtype: &'static str,
     /// The tolerance each tensor was held to.
     pub tolerance: f64,
-    /// Whether every judged tensor holds.
+    /// True if every judged tensor is within the tolerance.
     pub holds: bool,
     /// One entry a tensor, the worst first.
     pub tensors: Vec<Comparison>,

@@ -1,4 +1,4 @@
-//! What the model makes of a batch, by the release's names.
+//! The model's outputs, losses, gradients and steps by the names of the upstream code.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use decalign_core::random::Stream;
 use super::files::Fixture;
 use crate::Result;
 use crate::model::{DecAlign, ModelOutput, parameter_key};
-use crate::objective::{Losses, Objective};
+use crate::objective::{LossTerms, Objective};
 use crate::optim::{Adam, AdamSettings};
 
 type Tensors = BTreeMap<String, Tensor>;
@@ -21,15 +21,15 @@ pub(super) fn compute(fixture: &Fixture) -> Result<Tensors> {
     let (output, losses) = pass(fixture, &model)?;
     representations(fixture, &output, &mut tensors)?;
     let names = [
-        "main_loss",
-        "dec_loss",
-        "hete_loss",
-        "homo_loss",
-        "contrastive_loss",
+        ("task", "main_loss"),
+        ("decoupling", "dec_loss"),
+        ("heterogeneous", "hete_loss"),
+        ("homogeneous", "homo_loss"),
+        ("contrastive", "contrastive_loss"),
     ];
-    for (i, name) in names.into_iter().enumerate() {
-        if let Some(loss) = losses.component(i) {
-            tensors.insert(name.to_owned(), loss.clone());
+    for (name, upstream) in names {
+        if let Some(loss) = losses.component(name) {
+            tensors.insert(upstream.to_owned(), loss.clone());
         }
     }
     tensors.insert("total_loss".to_owned(), losses.total.clone());
@@ -43,9 +43,9 @@ pub(super) fn compute(fixture: &Fixture) -> Result<Tensors> {
     Ok(tensors)
 }
 
-fn pass(fixture: &Fixture, model: &DecAlign) -> Result<(ModelOutput, Losses)> {
+fn pass(fixture: &Fixture, model: &DecAlign) -> Result<(ModelOutput, LossTerms)> {
     let objective = Objective::new(&fixture.settings.objective, None);
-    // Nothing is dropped out, so the stream does not matter.
+    // Without dropout the stream is not used.
     let output = model.forward(&fixture.sequences, true, Mode::Training(Stream::new(0, 0)))?;
     let losses = objective.losses(&output, &fixture.labels)?;
     Ok((output, losses))
@@ -70,7 +70,7 @@ fn representations(fixture: &Fixture, output: &ModelOutput, tensors: &mut Tensor
     );
     for (modality, part) in model.modalities.iter().zip(&output.parts) {
         let key = parameter_key(&modality.name);
-        // The release keeps time last.
+        // Upstream has time as the last dimension.
         insert(&format!("s_{key}"), part.unique.transpose(1, 2)?);
         insert(&format!("c_{key}"), part.common.transpose(1, 2)?);
     }

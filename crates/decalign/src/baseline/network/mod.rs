@@ -102,7 +102,7 @@ impl Criterion<Network> for MemberLoss {
     fn losses(&self, output: &Forward, labels: &Tensor) -> Result<LossTerms> {
         let members = output.members.iter();
         let losses: Vec<Tensor> = members
-            .map(|p| self.0.task(p, labels))
+            .map(|p| self.0.task_loss(p, labels))
             .collect::<Result<_>>()?;
         let task = Tensor::stack(&losses, 0)?.mean(0)?;
         Ok(LossTerms::single(match &output.penalty {
@@ -112,7 +112,7 @@ impl Criterion<Network> for MemberLoss {
     }
 
     fn task_loss(&self, prediction: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        self.0.task(prediction, labels)
+        self.0.task_loss(prediction, labels)
     }
 }
 

@@ -11,12 +11,12 @@ use decalign_fusion::{
 use super::{Dense, Forward, Layers, Plan};
 use crate::Result;
 
-/// Every modality attends to every other one in an encoder of its own; a second encoder attends
-/// over what a modality has gathered, the mean over its steps is kept. Layers are post-norm, as all
-/// of this project's; the paper keeps the last step, which may be padding.
+/// A separate encoder for every ordered pair lets one modality attend to another; a second encoder attends over the
+/// concatenated results of a modality, and their mean over steps is kept. Layers are post-norm, like all of this
+/// project; the paper keeps the last step, which may be padding.
 pub(super) struct Mult {
     projections: Vec<Dense>,
-    /// Row by row: to modality i, from every other one.
+    /// `cross[i]`: encoders to modality i from every other modality, in order.
     cross: Vec<Vec<Encoder>>,
     memory: Vec<Encoder>,
     residual: [Dense; 2],
@@ -67,7 +67,7 @@ impl Mult {
         })
     }
 
-    /// What modality `i` gathers from the others, (B, (M - 1) d).
+    /// The pooled information of modality `i` from the others, (B, (M - 1) d).
     fn gather(&self, i: usize, x: &[Tensor], sequences: &[Sequence], mode: Mode) -> Result<Tensor> {
         let others = (0..x.len()).filter(|j| *j != i);
         let mut gathered = Vec::with_capacity(x.len() - 1);
