@@ -245,8 +245,8 @@ fn weighted_sum(terms: &[(Tensor, f64)]) -> Result<Tensor> {
     Ok(sum)
 }
 
-/// Terms that a launch adds up.
-const TERMS: usize = 8;
+/// Scalars that one launch adds.
+const SCALARS: usize = 8;
 
 /// [`weighted_sum`] of scalars on a device, without a copy to the host; `None` on the CPU.
 pub(crate) fn sum_on_device(terms: &[(Tensor, f64)]) -> decalign_core::Result<Option<Tensor>> {
@@ -261,8 +261,8 @@ pub(crate) fn sum_on_device(terms: &[(Tensor, f64)]) -> decalign_core::Result<Op
         .iter()
         .map(alike)
         .collect::<decalign_core::Result<Vec<_>>>()?;
-    while left.len() > TERMS {
-        let rest = left.split_off(TERMS);
+    while left.len() > SCALARS {
+        let rest = left.split_off(SCALARS);
         left = vec![(device::weighted_sum(&backend, &left)?, 1.0)];
         left.extend(rest);
     }
