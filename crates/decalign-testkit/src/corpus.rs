@@ -96,6 +96,9 @@ impl<'a> Case<'a> {
 pub fn check<'a>(corpus: impl IntoIterator<Item = Case<'a>>) {
     let results: Vec<_> = corpus.into_iter().map(|case| case.run()).collect();
     assert!(!results.is_empty(), "the corpus has no case");
-    let failed: Vec<String> = results.into_iter().filter_map(Result::err).collect();
+    let failed: Vec<String> = results
+        .into_iter()
+        .filter_map(|result| result.err())
+        .collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
