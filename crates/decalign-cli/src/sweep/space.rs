@@ -255,28 +255,4 @@ mod tests {
         let levels: Vec<&Value> = settings.iter().take(5).map(|s| &s[3].1).collect();
         assert!(levels.iter().any(|v| *v != levels[0]));
     }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        let fails = |grid: &[&str], random: &[&str]| {
-            Space::new(&strings(grid), &strings(random), 1)
-                .unwrap_err()
-                .message
-        };
-        for (grid, random, expected) in [
-            (vec!["alpha"], vec![], "expected key=values"),
-            (vec!["alpha=1,1.0,1"], vec![], "given twice"),
-            (vec!["alpha=1,,2"], vec![], "empty"),
-            (vec!["alpha=1", "alpha=2"], vec![], "swept twice"),
-            (vec!["seed=1,2"], vec![], "--seeds"),
-            (vec![], vec!["alpha=2..1"], "not below"),
-            (vec![], vec!["alpha=log:0..1"], "positive"),
-            (vec![], vec!["alpha=int:0.5..1"], "not whole"),
-            (vec![], vec!["alpha=cube:0..1"], "not a known range"),
-            (vec![], vec!["alpha=a..b"], "not numbers"),
-        ] {
-            let message = fails(&grid, &random);
-            assert!(message.contains(expected), "{message}");
-        }
-    }
 }
