@@ -255,7 +255,7 @@ fn wrong_settings_and_input_are_named() -> Result<()> {
     let error = two
         .forward(&[Some(x)], Attention::Cross, Mode::Inference)
         .unwrap_err();
-    assert!(error.to_string().contains("streams is 1"), "{error}");
+    assert!(error.to_string().contains("sequences is 1"), "{error}");
     assert!(CrossModalEncoder::new(Vec::new()).is_err());
     Ok(())
 }

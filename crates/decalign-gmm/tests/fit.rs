@@ -493,7 +493,7 @@ fn bad_input_is_an_error_that_says_what_to_do() -> Result<()> {
     let start = Initialization::Rows(vec![0, 1, 6]);
     says(
         em().initialization(start).fit(&x).unwrap_err(),
-        &["row to start from", "6"],
+        &["initial row", "6"],
     );
     says(
         em().initialization(Initialization::Rows(vec![0]))
