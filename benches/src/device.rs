@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Var};
-use decalign_core::device::Place;
+use decalign_core::device::DeviceSpec;
 use decalign_core::random::Stream;
 
 /// Results of a timing program.
@@ -21,7 +21,7 @@ pub fn option(name: &str) -> Option<String> {
 /// # Errors
 /// When there is no such device or this program was built without its feature.
 pub fn open() -> Outcome<Device> {
-    let place: Place = option("--device").as_deref().unwrap_or("cpu").parse()?;
+    let place: DeviceSpec = option("--device").as_deref().unwrap_or("cpu").parse()?;
     Ok(place.open()?)
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use decalign::config::Config;
-use decalign::core::device::Place;
+use decalign::core::device::DeviceSpec;
 use decalign::{Checkpoint, Dataset, Predictor};
 use decalign_data::{PAPER_COUNT, Part};
 
@@ -64,7 +64,7 @@ pub(crate) fn threads(threads: Option<usize>) -> CliResult {
 }
 
 fn device(name: &str) -> CliResult<Device> {
-    let place = name.parse::<Place>();
+    let place = name.parse::<DeviceSpec>();
     let place = place.map_err(|_| {
         let message = format!("--device {name}: expected cpu, cuda, cuda:N, metal or auto");
         Failure::bad_input(message)
@@ -72,7 +72,7 @@ fn device(name: &str) -> CliResult<Device> {
     let device = place
         .open()
         .map_err(|error| Failure::bad_input(format!("--{error}")))?;
-    if place == Place::Auto {
+    if place == DeviceSpec::Auto {
         eprintln!("device: {:?}", device.location());
     }
     Ok(device)

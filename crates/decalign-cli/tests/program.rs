@@ -247,12 +247,12 @@ fn bad_input_is_one_line_and_status_2() {
         #[cfg(not(feature = "cuda"))]
         (
             "train --device cuda:0",
-            "--device is cuda:0: needs a program built with `--features cuda`",
+            "--device cuda:0: this program was built without CUDA; rebuild with --features cuda",
         ),
         #[cfg(not(feature = "metal"))]
         (
             "train --device metal",
-            "--device is metal: needs a program built with `--features metal`",
+            "--device metal: this program was built without Metal; rebuild with --features metal",
         ),
         ("train --threads 0", "--threads 0"),
         ("evaluate none.safetensors mfeat", "none.safetensors: "),

@@ -42,6 +42,8 @@ enum Repr {
     },
     #[error("{path}: {message}")]
     File { path: String, message: String },
+    #[error("device {device}: {problem}")]
+    Device { device: String, problem: String },
     #[error("{0}")]
     Backend(#[from] candle_core::Error),
 }
@@ -84,12 +86,18 @@ impl Error {
         }))
     }
 
+    /// A device that cannot be opened.
+    pub(crate) fn device(device: impl fmt::Display, problem: String) -> Self {
+        let device = device.to_string();
+        Self(Box::new(Repr::Device { device, problem }))
+    }
+
     /// The category of the error.
     pub fn kind(&self) -> ErrorKind {
         match *self.0 {
             Repr::Tensor { .. } => ErrorKind::Tensor,
-            Repr::Value { .. } => ErrorKind::Value,
             Repr::File { .. } => ErrorKind::File,
+            Repr::Value { .. } | Repr::Device { .. } => ErrorKind::Value,
             Repr::Backend(_) => ErrorKind::Backend,
         }
     }

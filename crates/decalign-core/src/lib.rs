@@ -13,6 +13,7 @@
 //! | [`nn`] | linear, 1-D convolution, layer norm, softmax, dropout, initialisation: with gradients that hold |
 //! | [`mapped`] | files as memory, read-only
 //! | [`profile`] | where time goes, by phases, forward and backward |
+//! | [`tensor_convert`] | tensors as numbers on the host |
 //! | [`random`] | seeded, counter-based random numbers |
 //! | [`gradcheck`], [`agree`] | a gradient against central differences, two implementations against one another |
 //!
@@ -48,6 +49,7 @@ pub mod profile;
 pub mod random;
 mod real;
 pub mod simd;
+pub mod tensor_convert;
 
 pub use check::{agree, gradcheck};
 pub use elements::Elements;

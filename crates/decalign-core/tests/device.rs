@@ -3,9 +3,9 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use decalign_core::device::emulator::{available, emulated, holds};
-use decalign_core::device::{Backend, Launch, Memory, Program, pairs, parts};
+use decalign_core::device::{Backend, Launch, Memory, Program, bf16x3, pairs};
 use decalign_core::nn::Mode;
-use decalign_core::nn::device::{Layer, Slopes, Target, outer};
+use decalign_core::nn::device::{Layer, LayerGradients, Target, weight_gradient};
 use decalign_core::op::{Tape, record_one};
 use decalign_core::random::Stream;
 use decalign_core::{Result, gradcheck, nn};
@@ -243,15 +243,15 @@ fn products_in_parts() -> Result<()> {
             .to_dtype(DType::F32)?;
         let found = emulated(3, || -> Result<Tensor> {
             let backend = Backend::of(&x)?.unwrap();
-            assert!(parts::takes(&backend, DType::F32, width));
-            assert!(!parts::takes(&backend, DType::F64, width));
+            assert!(bf16x3::supports(&backend, DType::F32, width));
+            assert!(!bf16x3::supports(&backend, DType::F64, width));
             let program = Program::new("products", PARTS, DType::F32)?;
-            let program = parts::with_parts(program, width);
+            let program = bf16x3::with_bf16x3(program, width);
             let mut z = Memory::new(&backend, DType::F32, (n, m))?;
-            Launch::new(&program, "products", n.div_ceil(parts::SIDE))
-                .large(parts::room(width))
-                .input(&parts::split(&backend, &x)?)?
-                .input(&parts::split(&backend, &y)?)?
+            Launch::new(&program, "products", n.div_ceil(bf16x3::SIDE))
+                .large(bf16x3::shared_bytes(width))
+                .input(&bf16x3::split(&backend, &x)?)?
+                .input(&bf16x3::split(&backend, &y)?)?
                 .output(&mut z)
                 .count(n)?
                 .count(m)?
@@ -321,14 +321,14 @@ fn gradients_of_parts_of_a_weight() -> Result<()> {
             let target = Target { at, fresh, biased };
             let (weight, bias) = emulated(6, || -> Result<(Tensor, Tensor)> {
                 let backend = Backend::of(&x)?.unwrap();
-                let slopes = Slopes {
+                let gradients = LayerGradients {
                     weight: Tensor::ones((total, n), DType::F64, &Device::Cpu)?,
                     bias: Some(Tensor::ones(total, DType::F64, &Device::Cpu)?),
                 };
                 let (x, g) = (x.clone(), g.clone());
-                let layer = Layer { x, g, slopes };
-                outer(&backend, std::slice::from_ref(&layer), target)?;
-                Ok((layer.slopes.weight, layer.slopes.bias.unwrap()))
+                let layer = Layer { x, g, gradients };
+                weight_gradient(&backend, std::slice::from_ref(&layer), target)?;
+                Ok((layer.gradients.weight, layer.gradients.bias.unwrap()))
             })?;
             let others = if fresh { 0.0 } else { 1.0 };
             let rest = |from: usize, count: usize| -> Result<f64> {

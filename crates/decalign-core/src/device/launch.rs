@@ -100,14 +100,6 @@ impl<'a> Launch<'a> {
         self
     }
 
-    /// No tensor for a parameter that this launch does not update.
-    pub fn no_update(mut self) -> Self {
-        self.arguments.push(Argument::Nothing {
-            access: Access::Update,
-        });
-        self
-    }
-
     /// Memory to write.
     pub fn output(mut self, memory: &'a mut Memory) -> Self {
         self.arguments.push(Argument::Output(memory));
@@ -124,6 +116,20 @@ impl<'a> Launch<'a> {
             return Err(Error::tensor("tensor to update", "contiguous", x.layout()));
         }
         self.arguments.push(Argument::Update(x.detach()));
+        Ok(self)
+    }
+
+    /// [`Launch::update`], or nothing for a parameter that this launch does not update.
+    ///
+    /// # Errors
+    /// As [`Launch::update`].
+    pub fn update_or_none(mut self, x: Option<&Tensor>) -> Result<Self> {
+        if let Some(x) = x {
+            return self.update(x);
+        }
+        self.arguments.push(Argument::Nothing {
+            access: Access::Update,
+        });
         Ok(self)
     }
 

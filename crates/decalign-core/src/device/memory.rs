@@ -55,12 +55,12 @@ impl Memory {
         Ok(Self { room, shape })
     }
 
-    /// [`Memory::new`] of what an operation keeps for its backward pass, or needs for a moment: small pieces share
-    /// allocations. The outputs of operations have memory of their own.
+    /// [`Memory::new`] for temporary results and for what an operation saves for its backward pass: small blocks share
+    /// allocations. An operation's outputs must not come from here.
     ///
     /// # Errors
     /// As there.
-    pub fn kept(backend: &Backend, dtype: DType, shape: impl Into<Shape>) -> Result<Self> {
+    pub fn workspace(backend: &Backend, dtype: DType, shape: impl Into<Shape>) -> Result<Self> {
         #[cfg(feature = "cuda")]
         return super::arena::scope(|| Self::new(backend, dtype, shape));
         #[cfg(not(feature = "cuda"))]

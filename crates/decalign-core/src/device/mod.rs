@@ -42,6 +42,7 @@
 
 #[cfg(feature = "cuda")]
 pub(crate) mod arena;
+pub mod bf16x3;
 #[cfg(any(feature = "cuda", feature = "emulator"))]
 mod cache;
 pub mod chacha;
@@ -55,19 +56,18 @@ mod memory;
 mod metal;
 mod mma;
 pub mod pairs;
-pub mod parts;
-mod place;
 mod product;
 mod program;
 mod scope;
+mod spec;
 pub(crate) mod sum;
 
 pub use launch::Launch;
 pub use memory::Memory;
-pub use place::{Place, available};
 pub use product::{multiply, product};
 pub use program::{Language, Program};
 pub use scope::Scope;
+pub use spec::{DeviceSpec, available};
 
 use candle_core::{Device, Tensor};
 
@@ -150,8 +150,8 @@ pub fn programs() -> Result<Vec<Program>> {
         all.push(product::program(dtype, true)?);
         all.push(sum::program(dtype, 3)?);
     }
-    for width in [16, 64, parts::WIDEST] {
-        all.push(parts::program(width)?);
+    for width in [16, 64, bf16x3::MAX_WIDTH] {
+        all.push(bf16x3::program(width)?);
     }
     Ok(all)
 }

@@ -17,6 +17,7 @@ mod norm;
 mod parameters;
 pub mod reference;
 mod softmax;
+mod weighted_sum;
 
 pub use concatenate::concatenate;
 pub use convolution::convolution;
@@ -27,6 +28,7 @@ pub use mode::Mode;
 pub use norm::layer_norm;
 pub use parameters::{Init, Parameters};
 pub use softmax::softmax;
+pub use weighted_sum::{sum_on_device, weighted_sum};
 
 /// The device programs of this module, for checks without a device.
 pub(crate) fn device_programs() -> crate::Result<Vec<crate::device::Program>> {
@@ -37,8 +39,9 @@ pub(crate) fn device_programs() -> crate::Result<Vec<crate::device::Program>> {
             device::dropout_program(dtype)?,
             device::concatenate_program(dtype)?,
             device::convolution_program(dtype)?,
-            device::outer_program(dtype, true)?,
-            device::pieces_program(dtype)?,
+            device::weight_gradient_program(dtype, true)?,
+            device::partial_sums_program(dtype)?,
+            device::scalars_program(dtype)?,
         ])
     };
     let both: crate::Result<Vec<_>> = [F32, F64].into_iter().map(of).collect();

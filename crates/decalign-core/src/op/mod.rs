@@ -19,10 +19,9 @@
 //! backward pass, for devices, where every touch of a token is a launch.
 
 mod branches;
+pub(crate) mod deferred;
 mod graph;
-pub(crate) mod later;
-mod node;
-mod origin;
+mod producer;
 mod split;
 mod tape;
 
@@ -42,8 +41,7 @@ use candle_core::{
 
 use crate::device::Memory;
 use crate::{Real, Result};
-use node::Node;
-use origin::Origin;
+use producer::{Operation, Producer};
 use tape::Recording;
 
 /// A result of an operation before it becomes a tensor.
@@ -92,14 +90,14 @@ pub struct Backward<'a> {
     pub needed: &'a [bool],
     /// A term that is still to be added to the gradient of the output; for operations of [`record_adding`] only.
     pub rest: Option<&'a Tensor>,
-    /// Whether the gradient of each input goes to a variable and nowhere else.
-    pub(crate) last: &'a [bool],
+    /// True for each input that is a variable: nothing else reads its gradient.
+    pub(crate) leaves: &'a [bool],
 }
 
 impl Backward<'_> {
-    /// Whether nothing reads the gradient of input `i` before the backward pass has come to its end: then it may be written as late.
-    pub fn may_wait(&self, i: usize) -> bool {
-        self.last.get(i).copied().unwrap_or(false)
+    /// True if nothing reads the gradient of input `i` before the end of the backward pass: its computation may be deferred until then.
+    pub fn deferrable(&self, i: usize) -> bool {
+        self.leaves.get(i).copied().unwrap_or(false)
     }
 
     /// The gradient of output `i`, zeros where the loss does not depend on it.
@@ -116,7 +114,7 @@ pub type InputGradients = Vec<Option<Tensor>>;
 
 /// Ties up to three tensors, among them the token before, to a new token.
 struct Token {
-    node: Arc<Node>,
+    operation: Arc<Operation>,
     /// Which input of the operation each argument is; `None` for tokens and padding.
     inputs: [Option<usize>; 3],
     /// Whether this is the token nearest the outputs, which runs the backward pass.
@@ -125,7 +123,7 @@ struct Token {
 
 impl CustomOp3 for Token {
     fn name(&self) -> &'static str {
-        self.node.name()
+        self.operation.name()
     }
 
     fn cpu_fwd(
@@ -173,13 +171,13 @@ impl CustomOp3 for Token {
         _: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         if self.last {
-            self.node.run()?;
+            self.operation.run()?;
         }
         let gradient = |i: usize, x: &Tensor| -> candle_core::Result<Option<Tensor>> {
             match self.inputs[i] {
                 // Tokens must be reached too.
                 None if x.track_op() => Ok(Some(x.zeros_like()?)),
-                input => Ok(self.node.take(input)),
+                input => Ok(self.operation.take(input)),
             }
         };
         Ok((gradient(0, a)?, gradient(1, b)?, gradient(2, c)?))
@@ -199,7 +197,7 @@ where
 
 /// Turns the last token into an output.
 struct Emit {
-    origin: Arc<Origin>,
+    producer: Arc<Producer>,
     output: Mutex<Option<Output>>,
 }
 
@@ -211,7 +209,7 @@ impl Emit {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let name = self.origin.name();
+        let name = self.producer.name();
         let Some(output) = output else {
             candle_core::bail!("{name}: an output is emitted once");
         };
@@ -228,7 +226,7 @@ impl Emit {
 
 impl CustomOp1 for Emit {
     fn name(&self) -> &'static str {
-        self.origin.name()
+        self.producer.name()
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
@@ -262,7 +260,7 @@ impl CustomOp1 for Emit {
         _: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<Option<Tensor>> {
-        self.origin.receive(grad.clone())?;
+        self.producer.receive(grad.clone())?;
         Ok(Some(token.zeros_like()?))
     }
 }
@@ -312,20 +310,25 @@ pub fn record(
         Recording::Nowhere => return Ok(outputs.into_iter().map(Output::into_tensor).collect()),
         Recording::Candle => {}
     }
-    let node = Arc::new(Node::new(name, inputs, outputs.len(), Box::new(backward)));
-    let token = chain(&node, inputs)?;
+    let operation = Arc::new(Operation::new(
+        name,
+        inputs,
+        outputs.len(),
+        Box::new(backward),
+    ));
+    let token = chain(&operation, inputs)?;
     let mut emitted = Vec::with_capacity(outputs.len());
     for (index, output) in outputs.into_iter().enumerate() {
-        let origin = Origin::new(node.clone(), token.clone(), index);
+        let producer = Producer::new(operation.clone(), token.clone(), index);
         let tensor = token.apply_op1(Emit {
-            origin: origin.clone(),
+            producer: producer.clone(),
             output: Mutex::new(Some(output)),
         })?;
-        origin.register(&tensor);
+        producer.register(&tensor);
         emitted.push(tensor);
     }
-    // Detached, so that the node does not own the tensors that own it.
-    node.set_outputs(emitted.iter().map(Tensor::detach).collect());
+    // Detached, so that the operation does not own the tensors that own it.
+    operation.set_outputs(emitted.iter().map(Tensor::detach).collect());
     Ok(emitted)
 }
 
@@ -365,7 +368,7 @@ pub fn record_adding(
 }
 
 /// The token that depends on every input that carries a gradient.
-fn chain(node: &Arc<Node>, inputs: &[&Tensor]) -> Result<Tensor> {
+fn chain(operation: &Arc<Operation>, inputs: &[&Tensor]) -> Result<Tensor> {
     let device = inputs.first().map_or(&Device::Cpu, |x| x.device());
     let blank = Tensor::zeros(1, DType::F32, device)?;
     let mut tracked = (0..inputs.len())
@@ -375,17 +378,17 @@ fn chain(node: &Arc<Node>, inputs: &[&Tensor]) -> Result<Tensor> {
     loop {
         let (first, second) = (tracked.next(), tracked.next());
         let last = tracked.peek().is_none();
-        // Of an input with an origin, the token of that: its gradient does not pass here.
+        // An input with a producer is represented by that operation's token: its gradient bypasses this chain.
         let argument = |i: Option<usize>| match i {
-            Some(i) => node.origin(i).map_or(inputs[i], Origin::token),
+            Some(i) => operation.producer(i).map_or(inputs[i], Producer::token),
             None => &blank,
         };
-        let passes = |i: Option<usize>| i.filter(|i| node.origin(*i).is_none());
+        let passes = |i: Option<usize>| i.filter(|i| operation.producer(*i).is_none());
         token = token.apply_op3(
             argument(first),
             argument(second),
             Token {
-                node: node.clone(),
+                operation: operation.clone(),
                 inputs: [None, passes(first), passes(second)],
                 last,
             },
@@ -486,15 +489,15 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_forgotten() -> Result<()> {
+    fn dropped_tensors_leave_the_registry() -> Result<()> {
         let x = Var::new(&[3.0f64], &Device::Cpu)?;
         let y = mix(&[&x, &x])?;
-        assert!(Origin::of(&y[1]).is_some() && Origin::of(&x).is_none());
+        assert!(Producer::of(&y[1]).is_some() && Producer::of(&x).is_none());
         let (id, copy) = (y[1].id(), y[1].clone());
         drop(y);
-        assert!(Origin::of(&copy).is_some());
+        assert!(Producer::of(&copy).is_some());
         drop(copy);
-        assert!(!origin::known(id));
+        assert!(!producer::is_registered(id));
         Ok(())
     }
 }

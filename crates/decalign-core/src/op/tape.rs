@@ -10,10 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use candle_core::{Tensor, TensorId};
 
 use super::graph::{Gradients, Variables, gradients, sum};
-use super::{Backward, InputGradients, Output, later};
+use super::producer::BackwardFn;
+use super::{Backward, InputGradients, Output, deferred};
 use crate::{Error, Result, profile};
-
-type BackwardFn = dyn Fn(&Backward) -> Result<InputGradients> + Send + Sync;
 
 /// Records the operations of a computation in their order, and takes a gradient back through them.
 ///
@@ -135,7 +134,7 @@ impl Tape {
     /// # Errors
     /// When the scalar carries no gradient, or an operation's backward pass fails.
     pub fn backward(&self, loss: &Tensor) -> Result<Gradients> {
-        later::scope(|| self.walk(loss))?.sum()
+        deferred::scope(|| self.walk(loss))?.sum()
     }
 
     /// What each use of every variable says.
@@ -276,14 +275,14 @@ impl Entry {
         else {
             return Ok(Vec::new());
         };
-        let last: Vec<bool> = self.sources.iter().map(Source::is_variable).collect();
+        let leaves: Vec<bool> = self.sources.iter().map(Source::is_variable).collect();
         let view = Backward {
             inputs: &self.inputs,
             outputs: &self.outputs,
             gradients: given,
             needed: &self.needed,
             rest,
-            last: &last,
+            leaves: &leaves,
         };
         let run = || profile::backward(*phase, || backward(&view));
         let found = within(Recording::Candle, || scratch(run))?;

@@ -7,11 +7,11 @@
 //! a buffer of weights back to either set. Each is one call that is compiled once for every
 //! instruction set, however many loops use it.
 
-mod back;
+mod backward;
 mod fill;
 mod panels;
 
-pub use back::{add_product, add_signs, add_transposed};
+pub use backward::{add_product, add_signs, add_transposed};
 pub use fill::{Measure, fill};
 pub use panels::{Panels, rows_of_slabs};
 

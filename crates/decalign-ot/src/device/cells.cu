@@ -3,7 +3,6 @@
 
 #define PITCH (LAST | 1u)
 #define ROOM (CELLS / LAST * PITCH)
-#define WARPS (LANES / WARP)
 
 DEVICE uint SIZE(uint m) {
   return m == 0 ? K0 : m == 1 ? K1 : m == 2 ? K2 : m == 3 ? K3 : m == 4 ? K4 : m == 5 ? K5 : m == 6 ? K6 : K7;

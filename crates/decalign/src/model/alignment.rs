@@ -12,7 +12,7 @@ use decalign_core::Result;
 use decalign_core::profile::phase;
 
 use crate::config::{Component, CostReduction, ModelConfig, Semantics};
-use crate::objective::sum_on_device;
+use decalign_core::nn::sum_on_device;
 
 /// The losses that separate unique from common parts and align modalities. Scalars.
 #[derive(Clone, Debug)]

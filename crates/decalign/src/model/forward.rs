@@ -12,8 +12,8 @@ use decalign_text::Tokens;
 use super::alignment::nothing;
 use super::{Alignment, DecAlign, ModelOutput};
 use crate::config::Semantics;
-use crate::objective::sum_on_device;
 use crate::{Error, Result};
+use decalign_core::nn::sum_on_device;
 
 /// Numbers of the dropout streams of the model's layers, see [`Mode::child`].
 mod place {

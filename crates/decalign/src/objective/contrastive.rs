@@ -6,8 +6,9 @@ use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Real, simd, with_real};
 
-use super::{device, numbers};
+use super::device;
 use crate::{Error, Result};
+use decalign_core::tensor_convert::to_f64s;
 
 /// Which samples belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub fn supervised_contrastive(
             temperature,
         )?);
     }
-    let groups: Vec<i64> = numbers(labels)?
+    let groups: Vec<i64> = to_f64s(labels)?
         .iter()
         .map(|y| match grouping {
             Grouping::Classes => *y as i64,

@@ -13,10 +13,9 @@ mod task;
 pub use contrastive::{Grouping, supervised_contrastive};
 pub use task::{class_weights, cross_entropy, regression_loss, sign_loss};
 
-use candle_core::{Device, Tensor};
-use decalign_core::Elements;
-use decalign_core::device::Backend;
-use decalign_core::op::{Output, record_one};
+use candle_core::Tensor;
+use decalign_core::nn::weighted_sum;
+use decalign_core::tensor_convert::scalars;
 
 use crate::config::{Component, Config, ObjectiveConfig, RegressionLoss, Task};
 use crate::model::{Alignment, ModelOutput};
@@ -54,7 +53,9 @@ impl LossTerms {
     /// When a tensor cannot be read.
     pub fn values(&self) -> Result<Vec<f64>> {
         let components = self.components.iter().map(|(_, loss)| loss);
-        scalars(&components.chain([&self.total]).collect::<Vec<_>>())
+        Ok(scalars(
+            &components.chain([&self.total]).collect::<Vec<_>>(),
+        )?)
     }
 }
 
@@ -112,30 +113,6 @@ fn aligned(output: &ModelOutput) -> Result<&Alignment> {
     output.alignment.as_ref().ok_or_else(missing)
 }
 
-/// Scalars as numbers; of a device, by one copy to the host.
-///
-/// # Errors
-/// When they cannot be read.
-pub(crate) fn scalars(all: &[&Tensor]) -> Result<Vec<f64>> {
-    let Some(first) = all.first() else {
-        return Ok(Vec::new());
-    };
-    let Some(backend) = Backend::of(first)? else {
-        return all.iter().map(|x| scalar(x)).collect();
-    };
-    let alike = all.iter().map(|x| x.to_dtype(first.dtype()));
-    let alike = alike.collect::<candle_core::Result<Vec<_>>>()?;
-    numbers(&device::stack(&backend, &alike)?)
-}
-
-/// A scalar tensor of either type as a number.
-pub(crate) fn scalar(x: &Tensor) -> Result<f64> {
-    Ok(x.to_device(&Device::Cpu)?
-        .to_dtype(candle_core::DType::F64)?
-        .reshape(())?
-        .to_scalar()?)
-}
-
 /// The objective of a configuration.
 #[derive(Clone, Debug)]
 pub struct Objective {
@@ -178,7 +155,10 @@ impl Objective {
         let loss = regression_loss(prediction, labels, kind)?;
         match self.config.keys.binary_task_weight {
             0.0 => Ok(loss),
-            weight => weighted_sum(&[(loss, 1.0), (sign_loss(prediction, labels)?, weight)]),
+            weight => Ok(weighted_sum(&[
+                (loss, 1.0),
+                (sign_loss(prediction, labels)?, weight),
+            ])?),
         }
     }
 
@@ -192,6 +172,7 @@ impl Objective {
             Ok((loss, (term.weight)(&self.config.keys)))
         };
         let losses = TERMS.iter().map(weighted).collect::<Result<Vec<_>>>()?;
+        // A weight of 0 gives a gradient of 0, not none: weight decay then acts on parameters that only that term reaches, as upstream.
         let total = weighted_sum(&losses)?;
         let names = TERMS.iter().map(|term| term.name.to_owned());
         Ok(LossTerms {
@@ -207,72 +188,4 @@ impl Objective {
         let term = TERMS.iter().find(|term| term.name == name)?;
         Some((term.weight)(&self.config.keys))
     }
-}
-
-/// `sum_i w_i x_i` of scalars. A weight of 0 gives a gradient of 0, not none: weight decay then
-/// acts on parameters that only that term reaches, as upstream does.
-fn weighted_sum(terms: &[(Tensor, f64)]) -> Result<Tensor> {
-    if let Some(sum) = sum_on_device(terms)? {
-        return Ok(sum);
-    }
-    let mut value = 0.0;
-    for (x, weight) in terms {
-        // 0 * inf would hide the rest.
-        if *weight != 0.0 {
-            value += weight * scalar(x)?;
-        }
-    }
-    let weights: Vec<f64> = terms.iter().map(|(_, weight)| *weight).collect();
-    let inputs: Vec<&Tensor> = terms.iter().map(|(x, _)| x).collect();
-    let Some(first) = inputs.first() else {
-        return Err(Error::invalid("a sum needs a term"));
-    };
-    let output = match first.dtype() {
-        candle_core::DType::F64 => Output::new(vec![value], ()),
-        _ => Output::new(vec![value as f32], ()),
-    };
-    let sum = record_one("weighted_sum", &inputs, output, move |b| {
-        let gradient = b.gradient(0)?;
-        let each = b.inputs.iter().zip(&weights).map(|(x, weight)| {
-            Ok(Some(
-                (&gradient * *weight)?
-                    .to_dtype(x.dtype())?
-                    .reshape(x.shape())?,
-            ))
-        });
-        each.collect()
-    })?;
-    Ok(sum)
-}
-
-/// Scalars that one launch adds.
-const SCALARS: usize = 8;
-
-/// [`weighted_sum`] of scalars on a device, without a copy to the host; `None` on the CPU.
-pub(crate) fn sum_on_device(terms: &[(Tensor, f64)]) -> decalign_core::Result<Option<Tensor>> {
-    let Some((first, _)) = terms.first() else {
-        return Ok(None);
-    };
-    let Some(backend) = Backend::of(first)? else {
-        return Ok(None);
-    };
-    let alike = |(x, weight): &(Tensor, f64)| Ok((x.to_dtype(first.dtype())?, *weight));
-    let mut left = terms
-        .iter()
-        .map(alike)
-        .collect::<decalign_core::Result<Vec<_>>>()?;
-    while left.len() > SCALARS {
-        let rest = left.split_off(SCALARS);
-        left = vec![(device::weighted_sum(&backend, &left)?, 1.0)];
-        left.extend(rest);
-    }
-    Ok(Some(device::weighted_sum(&backend, &left)?))
-}
-
-/// Numbers of a tensor of either type.
-pub(crate) fn numbers(x: &Tensor) -> Result<Vec<f64>> {
-    let x = x
-        .to_device(&Device::Cpu)?
-        .to_dtype(candle_core::DType::F64)?;
-    Ok(Elements::<f64>::new(&x)?.to_vec())
 }

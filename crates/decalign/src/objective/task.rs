@@ -5,9 +5,10 @@ use decalign_core::device::Backend;
 use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Real, with_real};
 
-use super::{device, numbers};
+use super::device;
 use crate::config::RegressionLoss;
 use crate::{Error, Result};
+use decalign_core::tensor_convert::to_f64s;
 
 /// The value of a loss of one batch and its gradient with respect to the prediction.
 struct Evaluated {
@@ -59,7 +60,7 @@ pub fn regression_loss(
     if let Some(backend) = Backend::of(prediction)? {
         return Ok(device::regression(&backend, prediction, labels, kind)?);
     }
-    let (p, y) = (numbers(prediction)?, numbers(labels)?);
+    let (p, y) = (to_f64s(prediction)?, to_f64s(labels)?);
     let (mut value, mut gradient) = (0.0, Vec::with_capacity(p.len()));
     for (p, y) in p.iter().zip(&y) {
         let e = p - y;
@@ -93,7 +94,7 @@ pub fn sign_loss(prediction: &Tensor, labels: &Tensor) -> Result<Tensor> {
     if let Some(backend) = Backend::of(prediction)? {
         return Ok(device::sign(&backend, prediction, labels)?);
     }
-    let (p, y) = (numbers(prediction)?, numbers(labels)?);
+    let (p, y) = (to_f64s(prediction)?, to_f64s(labels)?);
     let n = y.iter().filter(|y| **y != 0.0).count().max(1) as f64;
     let (mut value, mut gradient) = (0.0, vec![0.0; p.len()]);
     for (i, (x, y)) in p
@@ -127,7 +128,7 @@ pub fn class_weights(classes: usize, labels: &[usize]) -> Vec<f64> {
 
 /// Labels that are classes, as numbers.
 fn known(labels: &Tensor, classes: usize) -> Result<Vec<f64>> {
-    let labels = numbers(labels)?;
+    let labels = to_f64s(labels)?;
     match labels
         .iter()
         .find(|y| !(**y >= 0.0 && **y < classes as f64))
@@ -163,7 +164,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, weights: Option<&[f64]>) 
     if let Some(backend) = Backend::of(logits)? {
         return Ok(device::cross_entropy(&backend, logits, labels, weights)?);
     }
-    let (x, labels) = (numbers(logits)?, host.map_or_else(|| numbers(labels), Ok)?);
+    let (x, labels) = (to_f64s(logits)?, host.map_or_else(|| to_f64s(labels), Ok)?);
     let weight = |label: usize| weights.map_or(1.0, |w| w.get(label).copied().unwrap_or(1.0));
     let total: f64 = labels.iter().map(|y| weight(*y as usize)).sum();
     let total = if total > 0.0 { total } else { 1.0 };

@@ -2,11 +2,11 @@
 
 use candle_core::Tensor;
 use decalign_core::device::Backend;
+use decalign_core::tensor_convert::to_f64s;
 use decalign_core::{Elements, Real, simd, with_real};
 
 use super::device;
 use crate::Result;
-use crate::objective::numbers;
 
 /// The factor that brings the norm of all gradients down to `limit`, and the norm.
 ///
@@ -23,7 +23,7 @@ pub fn clip_gradient_norm<'a>(
     if let Some(first) = gradients.first()
         && let Some(backend) = Backend::of(first)?
     {
-        let clip = numbers(&device::clip(&backend, &gradients, limit)?)?;
+        let clip = to_f64s(&device::clip(&backend, &gradients, limit)?)?;
         return Ok((clip[1], clip[0]));
     }
     let mut squares = 0.0;

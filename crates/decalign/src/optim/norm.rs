@@ -1,9 +1,9 @@
 //! The norm that a step returns.
 
 use candle_core::Tensor;
+use decalign_core::tensor_convert::scalar;
 
 use crate::Result;
-use crate::objective::scalar;
 
 /// The norm of all gradients before clipping. On a device it is computed after the call that returned it, and reading
 /// it waits.
@@ -40,7 +40,7 @@ impl Norm {
     pub fn value(&self) -> Result<f64> {
         match &self.0 {
             Kind::Known(norm) => Ok(*norm),
-            Kind::Computed(norm) => scalar(norm),
+            Kind::Computed(norm) => Ok(scalar(norm)?),
         }
     }
 }

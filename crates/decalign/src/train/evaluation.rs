@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Model;
 use crate::Result;
 use crate::metrics::Metrics;
-use crate::objective::{numbers, scalar};
+use decalign_core::tensor_convert::{scalar, to_f64s};
 
 /// Predictions and metrics of a model on some samples.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +55,7 @@ pub(crate) fn predict<M: Model>(
         let batch = data.batch(chunk, dtype, device)?;
         let forward = || model.prediction(&model.forward(&batch.sequences, Mode::Inference)?);
         let prediction = without_gradients(forward)?;
-        predictions.extend(numbers(&prediction)?.into_iter().map(|v| v as f32));
+        predictions.extend(to_f64s(&prediction)?.into_iter().map(|v| v as f32));
         if let (Some((task, average)), Some(labels)) = (loss, &batch.labels) {
             let each = scalar(&task(&prediction, labels)?)?;
             total += match average {

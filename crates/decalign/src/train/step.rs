@@ -7,9 +7,9 @@ use decalign_core::op::Graph;
 
 use super::trainer::dtype;
 use super::{Criterion, LossTerms, Model, Trainer};
-use crate::objective::scalars;
 use crate::optim::{Adam, AdamSettings};
 use crate::{Error, ErrorKind, Result};
+use decalign_core::tensor_convert::scalars;
 
 /// Model, criterion and optimiser of a run.
 pub(super) struct Stepper<'a, M, C> {

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use serde::Serialize;
 
 use crate::Result;
-use crate::objective::numbers;
+use decalign_core::tensor_convert::to_f64s;
 
 /// The distance of a computed tensor from the recorded one.
 #[derive(Clone, Debug, Serialize)]
@@ -74,13 +74,13 @@ impl Comparison {
             ));
             return Ok(comparison);
         }
-        let want = numbers(want)?;
+        let want = to_f64s(want)?;
         let rounding = match gradient {
-            Some(gradient) if gradient.elem_count() == want.len() => rounding(&numbers(gradient)?),
+            Some(gradient) if gradient.elem_count() == want.len() => rounding(&to_f64s(gradient)?),
             _ => vec![false; want.len()],
         };
         let (mut absolute, mut scale) = (0.0, SCALE_FLOOR);
-        for ((g, w), rounding) in numbers(got)?.into_iter().zip(want).zip(rounding) {
+        for ((g, w), rounding) in to_f64s(got)?.into_iter().zip(want).zip(rounding) {
             let error = (g - w).abs();
             // NaN counts as an infinite error.
             let error = if error.is_nan() { f64::INFINITY } else { error };

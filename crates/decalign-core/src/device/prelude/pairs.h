@@ -73,7 +73,7 @@ DEVICE void store_step(LOCAL(const REAL) next, SHARED_POINTER(REAL) to) {
 #define PRODUCT_STEP(u, v, sum) fma(u, v, sum)
 PAIR_FUNCTION(pair_products, PRODUCT_STEP)
 
-// How kernels that work in either kind of tile (parts.h) ask for them: what they declare, start with, and want of every tile in order. What
+// How kernels that work in either kind of tile (bf16x3.h) ask for them: what they declare, start with, and want of every tile in order. What
 // sums are off by goes in first where few numbers are added up, and last where many are. What COPY_NUMBER copies between tiles is there a tile later.
 #define COPY_NUMBER(x, at, to, place) (to)[place] = (x)[at]
 #define AT_FIRST(offset) ((REAL)0)

@@ -1,7 +1,5 @@
 // Up to six maps y = x W^T + b of one x in one launch: `affine` whose groups also count maps.
 
-#define PICKED(k, of) (k) == 0u ? of##0 : (k) == 1u ? of##1 : (k) == 2u ? of##2 : (k) == 3u ? of##3 : (k) == 4u ? of##4 : of##5
-
 KERNEL(affine_many, INPUT(0, REAL, x), INPUT(1, REAL, w0), INPUT(2, REAL, w1), INPUT(3, REAL, w2), INPUT(4, REAL, w3), INPUT(5, REAL, w4),
        INPUT(6, REAL, w5), INPUT(7, REAL, b0), INPUT(8, REAL, b1), INPUT(9, REAL, b2), INPUT(10, REAL, b3), INPUT(11, REAL, b4),
        INPUT(12, REAL, b5), OUTPUT(13, REAL, y0), OUTPUT(14, REAL, y1), OUTPUT(15, REAL, y2), OUTPUT(16, REAL, y3), OUTPUT(17, REAL, y4),
@@ -11,9 +9,9 @@ KERNEL(affine_many, INPUT(0, REAL, x), INPUT(1, REAL, w0), INPUT(2, REAL, w1), I
   REAL cells[EACH * EACH];
   const uint across = (m + SIDE - 1u) / SIDE, tiles = across * ((rows + SIDE - 1u) / SIDE), map = GROUP / tiles;
   const uint first = GROUP % tiles / across * SIDE, second = GROUP % tiles % across * SIDE;
-  GLOBAL(const REAL) weight = PICKED(map, w);
-  GLOBAL(const REAL) bias = PICKED(map, b);
-  GLOBAL(REAL) y = PICKED(map, y);
+  GLOBAL(const REAL) weight = PICK_6(map, w);
+  GLOBAL(const REAL) bias = PICK_6(map, b);
+  GLOBAL(REAL) y = PICK_6(map, y);
   pair_products(x, first, rows, weight, second, m, width, x_table, y_table, LANE, cells);
   UNROLL for (uint a = 0u; a < EACH; a++) {
     UNROLL for (uint b = 0u; b < EACH; b++) {

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Layer, Slopes, Target, outer, outer_later};
+use super::{Layer, LayerGradients, Target, weight_gradient, weight_gradient_deferred};
 use crate::Result;
 use crate::device::{Backend, Launch, Memory, Program, product};
 use crate::nn::convolution::Size;
@@ -39,18 +39,18 @@ pub(in crate::nn) fn convolution(
             // Computed again: windows are as many times larger than x as the kernel is long.
             let windows = self::windows(&backend, x, size)?;
             let shape = (size.outputs, size.kernel * size.channels);
-            let slopes = Slopes::new(&backend, x.dtype(), shape, false)?;
-            let dw = slopes.weight.clone();
+            let written = LayerGradients::new(&backend, x.dtype(), shape, false)?;
+            let dw = written.weight.clone();
             let layer = Layer {
                 x: windows,
                 g,
-                slopes,
+                gradients: written,
             };
             // Channels change places at once where a kernel is longer.
-            if size.kernel == 1 && b.may_wait(1) {
-                outer_later(&backend, layer, Target::whole())?;
+            if size.kernel == 1 && b.deferrable(1) {
+                weight_gradient_deferred(&backend, layer, Target::whole())?;
             } else {
-                outer(&backend, &[layer], Target::whole())?;
+                weight_gradient(&backend, &[layer], Target::whole())?;
             }
             gradients[1] = Some(by_channel(&dw, size)?);
         }

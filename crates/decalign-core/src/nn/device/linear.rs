@@ -2,7 +2,9 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{CHUNKS, LAYERS, Layer, Slopes, Target, outer, outer_later};
+use super::{
+    CHUNKS, LAYERS, Layer, LayerGradients, Target, weight_gradient, weight_gradient_deferred,
+};
 use crate::Result;
 use crate::device::{Backend, Launch, Memory, Program, chacha, pairs, product};
 use crate::nn::linear::Gate;
@@ -278,16 +280,20 @@ fn back(backend: &Backend, b: &Backward, gate: Option<Gate>) -> Result<InputGrad
     }
     if b.needed[1] {
         let x = x.contiguous()?.reshape((rows, n))?;
-        let slopes = Slopes::new(backend, x.dtype(), (m, n), biased)?;
-        gradients[1] = Some(slopes.weight.clone());
+        let written = LayerGradients::new(backend, x.dtype(), (m, n), biased)?;
+        gradients[1] = Some(written.weight.clone());
         if biased {
-            gradients[2] = slopes.bias.clone();
+            gradients[2] = written.bias.clone();
         }
-        let layer = Layer { x, g, slopes };
-        if b.may_wait(1) && (!biased || b.may_wait(2)) {
-            outer_later(backend, layer, Target::whole())?;
+        let layer = Layer {
+            x,
+            g,
+            gradients: written,
+        };
+        if b.deferrable(1) && (!biased || b.deferrable(2)) {
+            weight_gradient_deferred(backend, layer, Target::whole())?;
         } else {
-            outer(backend, &[layer], Target::whole())?;
+            weight_gradient(backend, &[layer], Target::whole())?;
         }
     } else if biased {
         gradients[2] = Some(sum_columns(backend, &g, m)?.into_tensor());

@@ -3,8 +3,9 @@
 mod concatenate;
 mod convolution;
 mod linear;
-mod outer;
-mod pieces;
+mod partial_sums;
+mod scalars;
+mod weight_gradient;
 
 use candle_core::{DType, Tensor};
 
@@ -18,10 +19,14 @@ pub(super) use convolution::{convolution, program as convolution_program};
 pub(super) use linear::linear;
 pub(super) use linear::programs as linear_programs;
 pub use linear::{affine_map, affine_maps, sum_columns};
-pub(super) use outer::program as outer_program;
-pub use outer::{LAYERS, Layer, Slopes, Target, outer, outer_later};
-pub(super) use pieces::program as pieces_program;
-pub use pieces::{Pieces, add_pieces};
+pub(super) use partial_sums::program as partial_sums_program;
+pub use partial_sums::{PartialSums, add_partial_sums};
+pub(crate) use scalars::stack_scalars;
+pub(super) use scalars::{TERMS, program as scalars_program, weighted_sum};
+pub(super) use weight_gradient::program as weight_gradient_program;
+pub use weight_gradient::{
+    LAYERS, Layer, LayerGradients, Target, weight_gradient, weight_gradient_deferred,
+};
 
 /// Lanes a group, four rows.
 const LANES: usize = 128;
@@ -122,26 +127,24 @@ fn norm_back(
         .count(rows)?
         .count(n)?
         .run(backend)?;
-    // Chunks of rows, then the chunks: two steps, each in order.
+    // Sums over chunks of rows, then over the chunks, each in order.
     let (chunks, blocks) = (rows.div_ceil(CHUNK), n.div_ceil(LANES));
-    let mut parts = Memory::new(backend, x.dtype(), (chunks, 2, n))?;
-    Launch::new(program, "layer_norm_parts", chunks * blocks)
+    let mut partials = Memory::new(backend, x.dtype(), (chunks, 2, n))?;
+    Launch::new(program, "layer_norm_partials", chunks * blocks)
         .input(x)?
         .input(&g)?
         .input(statistics)?
-        .output(&mut parts)
+        .output(&mut partials)
         .count(rows)?
         .count(n)?
         .count(blocks)?
         .run(backend)?;
-    let mut sums = Memory::new(backend, x.dtype(), (2, n))?;
-    Launch::new(program, "sum_parts", (2 * n).div_ceil(LANES))
-        .input(&parts.into_tensor())?
-        .output(&mut sums)
-        .count(chunks)?
-        .count(2 * n)?
-        .run(backend)?;
-    let sums = sums.into_tensor();
+    let sums = Memory::new(backend, x.dtype(), (2, n))?.into_tensor();
+    let table = PartialSums {
+        partials: partials.into_tensor(),
+        sums: sums.clone(),
+    };
+    add_partial_sums(backend, table, b.deferrable(1) && b.deferrable(2))?;
     Ok(vec![
         Some(dx.into_tensor()),
         Some(sums.get(0)?),

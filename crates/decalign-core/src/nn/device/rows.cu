@@ -74,8 +74,8 @@ KERNEL(layer_norm_back, INPUT(0, REAL, x), INPUT(1, REAL, weight), INPUT(2, REAL
   }
 }
 
-// Sums of g h and of g over CHUNK rows, a lane a column; `parts` is (chunks, 2, n).
-KERNEL(layer_norm_parts, INPUT(0, REAL, x), INPUT(1, REAL, g), INPUT(2, REAL, statistics), OUTPUT(3, REAL, parts), VALUE(4, uint, rows),
+// Sums of g h and of g over CHUNK rows, a lane a column; `partials` is (chunks, 2, n).
+KERNEL(layer_norm_partials, INPUT(0, REAL, x), INPUT(1, REAL, g), INPUT(2, REAL, statistics), OUTPUT(3, REAL, partials), VALUE(4, uint, rows),
        VALUE(5, uint, n), VALUE(6, uint, blocks)) {
   const uint chunk = GROUP / blocks, i = GROUP % blocks * LANES + LANE;
   if (i >= n) return;
@@ -86,15 +86,6 @@ KERNEL(layer_norm_parts, INPUT(0, REAL, x), INPUT(1, REAL, g), INPUT(2, REAL, st
     dw = fma(v, (x[(ulong)row * n + i] - statistics[2 * (ulong)row]) * statistics[2 * (ulong)row + 1], dw);
     db += v;
   }
-  parts[(ulong)chunk * 2 * n + i] = dw;
-  parts[(ulong)chunk * 2 * n + n + i] = db;
-}
-
-// Sums over the first dimension of (count, n), in order.
-KERNEL(sum_parts, INPUT(0, REAL, parts), OUTPUT(1, REAL, sums), VALUE(2, uint, count), VALUE(3, uint, n)) {
-  const uint i = GROUP * LANES + LANE;
-  if (i >= n) return;
-  REAL sum = 0;
-  for (uint c = 0; c < count; c++) sum += parts[(ulong)c * n + i];
-  sums[i] = sum;
+  partials[(ulong)chunk * 2 * n + i] = dw;
+  partials[(ulong)chunk * 2 * n + n + i] = db;
 }

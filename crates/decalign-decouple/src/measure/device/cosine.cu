@@ -1,17 +1,5 @@
 // Squared cosines between the rows of two tables: the loops of cosine.rs, a row a group.
 
-// Over the group: every lane gets the result.
-DEVICE REAL group_sum(REAL x, SHARED_POINTER(REAL) partial, uint lane) {
-  x = warp_sum(x);
-  // The sum before may still be read.
-  BARRIER();
-  if (lane % WARP == 0u) partial[lane / WARP] = x;
-  BARRIER();
-  REAL total = 0;
-  for (uint w = 0u; w < LANES / WARP; w++) total += partial[w];
-  return total;
-}
-
 DEVICE REAL floored(REAL norm) { return norm > (REAL)1e-8 || norm != norm ? norm : (REAL)1e-8; }
 
 // `angles`: of every row the cosine and both norms before their floor.

@@ -4,7 +4,9 @@ use candle_core::Tensor;
 use decalign_core::Result;
 use decalign_core::device::{Backend, Memory, multiply};
 use decalign_core::gemm::Store;
-use decalign_core::nn::device::{LAYERS, Layer, Slopes, Target, affine_maps, outer, outer_later};
+use decalign_core::nn::device::{
+    LAYERS, Layer, LayerGradients, Target, affine_maps, weight_gradient, weight_gradient_deferred,
+};
 use decalign_core::op::{Backward, InputGradients, Output, record};
 
 use crate::op::projection::Part;
@@ -79,8 +81,8 @@ fn backward(
     let dtype = b.inputs[0].dtype();
     let mut to_sources: Vec<Option<Memory>> = (0..sources).map(|_| None).collect();
     let layers = (b.inputs.len() - sources) / 2;
-    let mut slopes: Vec<Option<Slopes>> = (0..layers).map(|_| None).collect();
-    let waits = (sources..b.inputs.len()).all(|i| b.may_wait(i));
+    let mut written: Vec<Option<LayerGradients>> = (0..layers).map(|_| None).collect();
+    let deferrable = (sources..b.inputs.len()).all(|i| b.deferrable(i));
     for group in groups(parts) {
         // The outputs that the loss depends on.
         let mut given = Vec::with_capacity(group.len());
@@ -111,7 +113,7 @@ fn backward(
         for fresh in [false, true] {
             let some = given.iter();
             let some = some.filter(|(p, _)| {
-                slopes[p.layer].is_none() == fresh && b.needed[sources + 2 * p.layer]
+                written[p.layer].is_none() == fresh && b.needed[sources + 2 * p.layer]
             });
             let some: Vec<(usize, &Tensor)> = some.map(|(p, g)| (p.layer, g)).collect();
             if some.is_empty() {
@@ -120,16 +122,16 @@ fn backward(
             let x = flat(&b.inputs[source], d)?;
             let mut each = Vec::with_capacity(some.len());
             for (i, g) in some {
-                let slopes = match &slopes[i] {
-                    Some(slopes) => slopes.clone(),
-                    None => Slopes::new(backend, dtype, (3 * d, d), true)?,
+                let gradients = match &written[i] {
+                    Some(gradients) => gradients.clone(),
+                    None => LayerGradients::new(backend, dtype, (3 * d, d), true)?,
                 };
                 each.push((
                     i,
                     Layer {
                         x: x.clone(),
                         g: g.clone(),
-                        slopes,
+                        gradients,
                     },
                 ));
             }
@@ -140,15 +142,15 @@ fn backward(
                 biased: part != KEYS,
             };
             for (i, layer) in &each {
-                slopes[*i] = Some(layer.slopes.clone());
+                written[*i] = Some(layer.gradients.clone());
             }
             let all: Vec<Layer> = each.into_iter().map(|(_, layer)| layer).collect();
             match &all[..] {
                 // One part of one layer can wait for others.
-                [layer] if parts.len() == 1 && waits => {
-                    outer_later(backend, layer.clone(), target)?
+                [layer] if parts.len() == 1 && deferrable => {
+                    weight_gradient_deferred(backend, layer.clone(), target)?
                 }
-                all => outer(backend, all, target)?,
+                all => weight_gradient(backend, all, target)?,
             }
         }
     }
@@ -156,8 +158,8 @@ fn backward(
         .into_iter()
         .map(|memory| memory.map(Memory::into_tensor))
         .collect();
-    for slopes in slopes {
-        let (weight, bias) = slopes.map_or((None, None), |s| (Some(s.weight), s.bias));
+    for layer in written {
+        let (weight, bias) = layer.map_or((None, None), |s| (Some(s.weight), s.bias));
         gradients.extend([weight, bias]);
     }
     Ok(gradients)

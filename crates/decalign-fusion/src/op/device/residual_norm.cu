@@ -2,7 +2,6 @@
 // l, l + 32, ...
 
 #define EACH ((WIDTH + WARP - 1u) / WARP)
-#define WARPS (LANES / WARP)
 #define KEPT(bits) ((bits) >> lane & 1u) != 0u
 
 // Bit `lane` of word e: whether dropout keeps element e * 32 + lane of a row. All lanes of the warp must call it.

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 use decalign_core::Result;
 use decalign_core::device::{Backend, Launch, Memory, Program, chacha};
-use decalign_core::nn::device::{Pieces, add_pieces};
+use decalign_core::nn::device::{PartialSums, add_partial_sums};
 use decalign_core::op::{Backward, InputGradients, record_adding};
 use decalign_core::random::Stream;
 
@@ -47,8 +47,8 @@ pub(crate) fn residual_norm(
     let program = program(width, dtype, drop.is_some())?;
     let warps = program.group_size() / 32;
     let mut y = Memory::new(backend, dtype, x.shape())?;
-    let mut normal = Memory::kept(backend, dtype, (rows, width))?;
-    let mut scales = Memory::kept(backend, dtype, rows)?;
+    let mut normal = Memory::workspace(backend, dtype, (rows, width))?;
+    let mut scales = Memory::workspace(backend, dtype, rows)?;
     let launch = Launch::new(&program, "residual_norm", rows.div_ceil(warps))
         .input(x)?
         .input(residual)?
@@ -103,11 +103,11 @@ fn backward(
         .count(rows)?;
     dropout_arguments(launch, drop)?.run(backend)?;
     let sums = Memory::new(backend, dtype, (2, width))?.into_tensor();
-    let pieces = Pieces {
-        pieces: parts.into_tensor(),
+    let table = PartialSums {
+        partials: parts.into_tensor(),
         sums: sums.clone(),
     };
-    add_pieces(backend, pieces, b.may_wait(2) && b.may_wait(3))?;
+    add_partial_sums(backend, table, b.deferrable(2) && b.deferrable(3))?;
     let ds = ds.into_tensor();
     let dx = match drop {
         Some(_) => dx.into_tensor(),

@@ -6,7 +6,6 @@
 // (K, WIDTH), and centre and scale of the columns (WIDTH).
 
 #define ROWS WARP
-#define WARPS (LANES / WARP)
 #define PITCH (WIDTH | 1u)
 #define GAMMA_PITCH (K | 1u)
 #define CELLS (K * WIDTH)

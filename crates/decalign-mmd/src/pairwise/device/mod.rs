@@ -6,7 +6,7 @@ mod programs;
 
 use candle_core::{DType, Shape as Dims, Tensor};
 use decalign_core::Result;
-use decalign_core::device::{Backend, Launch, Memory, Program, pairs, parts};
+use decalign_core::device::{Backend, Launch, Memory, Program, bf16x3, pairs};
 use decalign_core::op::record_one;
 
 use super::plan::KernelPlan;
@@ -120,7 +120,7 @@ impl PairwiseRun {
         }
         let variant = |measure: usize| -> Result<Variant> {
             let products = matches!(measure, SQUARED | DOT);
-            let in_parts = products && parts::takes(backend, dtype, width);
+            let in_parts = products && bf16x3::supports(backend, dtype, width);
             Ok(Variant {
                 sums: specialised.sums(measure, (dtype, width), in_parts)?,
                 backward: specialised.backward(measure, (dtype, width))?,
@@ -162,7 +162,7 @@ impl PairwiseRun {
     fn split(&mut self) -> Result<()> {
         let tiles = DeviceLayout::last(&self.layout.tiles);
         for variant in self.variants.iter_mut().filter(|variant| variant.in_parts) {
-            let size = tiles * parts::tile_size(self.width);
+            let size = tiles * bf16x3::tile_size(self.width);
             let mut table = Memory::new(&self.backend, DType::BF16, size)?;
             Launch::new(&variant.sums, "split", tiles)
                 .input(&self.points)?
@@ -197,7 +197,7 @@ impl PairwiseRun {
             let mut launch = Launch::new(&variant.sums, "sums", tasks)
                 .input(variant.table.as_ref().unwrap_or(&self.points))?;
             if variant.in_parts {
-                launch = launch.large(parts::room(self.width));
+                launch = launch.large(bf16x3::shared_bytes(self.width));
             }
             launch
                 .input(&self.norms)?

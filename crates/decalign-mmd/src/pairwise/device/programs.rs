@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 use decalign_core::Result;
-use decalign_core::device::{Program, pairs, parts};
+use decalign_core::device::{Program, bf16x3, pairs};
 
 use super::super::plan::KernelPlan;
 use crate::kernel::{Feature, Profile};
@@ -91,7 +91,7 @@ impl Specialised {
         let program = Program::new("mmd", include_str!("sums.cu"), dtype)?;
         let program = self.specialised(program, measure);
         Ok(match in_parts {
-            true => parts::with_parts(program, width).constant("IN_PARTS", 1),
+            true => bf16x3::with_bf16x3(program, width).constant("IN_PARTS", 1),
             // Concatenated points start at a multiple of 16 bytes, so rows of 4 n numbers can be read four at a time.
             false => pairs::with_pairs(program, width.is_multiple_of(4)).constant("IN_PARTS", 0),
         })

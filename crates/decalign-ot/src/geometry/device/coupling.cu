@@ -1,7 +1,5 @@
 // The cost of a coupling of points (batch, width) to prototypes (k, width): the loops of coupling.rs.
 
-#define WARPS (LANES / WARP)
-
 // `variances` are read only where `scaled`.
 DEVICE REAL precision_of(GLOBAL(const REAL) variances, ulong at, uint scaled, REAL floor_) {
   if (scaled == 0u) return 1;

@@ -3,7 +3,6 @@
 // (COMPONENTS, width). A `floor_` of 0 is no scale. Sizes of all together fit 32 bits.
 
 #define SHIFT ((REAL)1e-8)
-#define WARPS (LANES / WARP)
 #define OTHERS (MODALITIES - 1u)
 #define ORDERED (MODALITIES * OTHERS)
 // Prototypes that a lane holds, and samples that it loads at a time.

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use decalign_core::Result;
-use decalign_core::device::{Backend, Launch, Memory, Program, pairs, parts};
+use decalign_core::device::{Backend, Launch, Memory, Program, bf16x3, pairs};
 use decalign_core::op::record;
 
 use super::super::settings::Settings;
@@ -23,7 +23,7 @@ const COORDINATES: usize = 64;
 fn tiled(program: Program, width: usize, in_parts: bool) -> Program {
     let program = program.after(include_str!("partial_sums.cu"));
     match in_parts {
-        true => parts::with_parts(program, width),
+        true => bf16x3::with_bf16x3(program, width),
         // The points are scaled copies, at the start of their memory.
         false => pairs::with_pairs(program, width.is_multiple_of(4)),
     }
@@ -93,7 +93,7 @@ pub(super) fn solve(
         range = self::range(&measures)?;
     }
     let (dtype, width) = (inputs[0].dtype(), inputs[2].dim(1)?);
-    let in_parts = parts::takes(backend, dtype, width);
+    let in_parts = bf16x3::supports(backend, dtype, width);
     let engine = Engine {
         backend: backend.clone(),
         program: sweep_program(dtype, width, in_parts)?,
@@ -194,7 +194,7 @@ impl Engine {
     fn load(&self, sides: &mut [Side; 2]) -> Result<()> {
         for side in sides {
             side.table = match self.in_parts {
-                true => parts::split(&self.backend, &side.points)?,
+                true => bf16x3::split(&self.backend, &side.points)?,
                 false => side.points.clone(),
             };
         }
@@ -311,7 +311,7 @@ impl Engine {
             .input(&x.table)?
             .input(&y.table)?;
         Ok(match self.in_parts {
-            true => launch.large(parts::room(self.width)),
+            true => launch.large(bf16x3::shared_bytes(self.width)),
             false => launch,
         })
     }
@@ -319,7 +319,7 @@ impl Engine {
     /// What the sums of rows come in, for every share of the columns.
     fn teams(&self) -> usize {
         match self.in_parts {
-            true => parts::TEAMS,
+            true => bf16x3::TEAMS,
             false => 1,
         }
     }
@@ -535,7 +535,7 @@ mod tests {
             return Ok(h.clone());
         };
         let width = x.dim(1)?;
-        let in_parts = parts::takes(&backend, dtype, width);
+        let in_parts = bf16x3::supports(&backend, dtype, width);
         let engine = Engine {
             program: sweep_program(dtype, width, in_parts)?,
             plan: plan_program(dtype, width)?,

@@ -3,19 +3,6 @@
 // Points are centred and scaled by the square root of 2 / (eps ln 2). With half a point's square taken off its potential,
 // h = F - |x|^2 / 2, a cell of the plan is 2^(h_i + h_j + <x_i, y_j>), and half a sweep is h_i = log2 a_i - log2 sum_j 2^(h_j + <x_i, y_j>).
 
-#define WARPS (LANES / WARP)
-
-// Adds up over the group; lane 0 has the result. `partial` has WARPS numbers.
-DEVICE REAL group_sum(REAL x, uint lane, SHARED_POINTER(REAL) partial) {
-  x = warp_sum(x);
-  BARRIER();
-  if (lane % WARP == 0u) partial[lane / WARP] = x;
-  BARRIER();
-  REAL total = 0;
-  for (uint w = 0u; w < WARPS; w++) total += partial[w];
-  return total;
-}
-
 // What potentials begin with: h of f = 0, or of no weight LOWEST.
 KERNEL(begin, INPUT(0, REAL, weights), INPUT(1, REAL, halves), OUTPUT(2, REAL, h), VALUE(3, uint, n)) {
   const uint i = GROUP * LANES + LANE;
@@ -116,7 +103,7 @@ KERNEL(meet, INPUT(0, REAL, parts), INPUT(1, REAL, weights), INPUT(2, REAL, h), 
     if (weight > 0) error = fabs(exp2(h[i] + log) - weight);
     next[i] = weight > 0 ? log2(weight) - log : LOWEST;
   }
-  error = group_sum(error, LANE, partial);
+  error = group_sum(error, partial, LANE);
   if (LANE == 0u) errors[GROUP] = error;
 }
 
@@ -131,7 +118,7 @@ KERNEL(finish, INPUT(0, REAL, parts), INPUT(1, REAL, weights_a), INPUT(2, REAL, 
   const ulong points = (ulong)n + m;
   REAL mass = 0, moved = 0, paid = 0, error = 0, value = 0, mean_a = 0, mean_b = 0;
   for (uint i = LANE; i < n; i += LANES) mass += weights_a[i];
-  mass = group_sum(mass, LANE, partial);
+  mass = group_sum(mass, partial, LANE);
   for (uint i = LANE; i < n; i += LANES) {
     const REAL weight = weights_a[i];
     REAL row = 0, cost = 0, slope = 0, scaled = LOWEST;
@@ -166,12 +153,12 @@ KERNEL(finish, INPUT(0, REAL, parts), INPUT(1, REAL, weights_a), INPUT(2, REAL, 
     sides[points + n + j] = scaled;
     sides[2u * points + n + j] = weight;
   }
-  moved = group_sum(moved, LANE, partial);
-  paid = group_sum(paid, LANE, partial);
-  error = group_sum(error, LANE, partial);
-  value = group_sum(value, LANE, partial);
-  mean_a = group_sum(mean_a, LANE, partial) / mass;
-  mean_b = group_sum(mean_b, LANE, partial) / mass;
+  moved = group_sum(moved, partial, LANE);
+  paid = group_sum(paid, partial, LANE);
+  error = group_sum(error, partial, LANE);
+  value = group_sum(value, partial, LANE);
+  mean_a = group_sum(mean_a, partial, LANE) / mass;
+  mean_b = group_sum(mean_b, partial, LANE) / mass;
   for (uint i = LANE; i < n; i += LANES)
     if (weights_a[i] > 0) sides[i] -= mean_a;
   for (uint j = LANE; j < m; j += LANES)

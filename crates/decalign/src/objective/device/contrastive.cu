@@ -3,30 +3,6 @@
 // The first launch computes each row's loss and its slopes with respect to the logits, but for the mean over rows; the second
 // takes the mean, and the slopes to the rows.
 
-#define WARPS (LANES / WARP)
-
-// Over the group: every lane gets the result.
-DEVICE REAL group_sum(REAL x, SHARED_POINTER(REAL) partial, uint lane) {
-  x = warp_sum(x);
-  // What was there may still be read.
-  BARRIER();
-  if (lane % WARP == 0u) partial[lane / WARP] = x;
-  BARRIER();
-  REAL total = 0;
-  for (uint w = 0u; w < WARPS; w++) total += partial[w];
-  return total;
-}
-
-DEVICE REAL group_max(REAL x, SHARED_POINTER(REAL) partial, uint lane) {
-  x = warp_max(x);
-  BARRIER();
-  if (lane % WARP == 0u) partial[lane / WARP] = x;
-  BARRIER();
-  REAL most = partial[0];
-  for (uint w = 1u; w < WARPS; w++) most = larger(most, partial[w]);
-  return most;
-}
-
 // The group of a label: its class, or where `rounded` its score in [-3, 3], rounded half to even.
 DEVICE REAL group_of(REAL label, uint rounded) {
   if (rounded == 0u) return label < 0 ? -floor(-label) : floor(label);

@@ -11,8 +11,6 @@ use crate::config::RegressionLoss;
 const LANES: usize = 256;
 /// Lanes a row of a batch.
 const ROW_LANES: usize = 128;
-/// Scalars that the kernels of sums take.
-const TERMS: usize = 8;
 
 pub(crate) fn losses_program(dtype: DType) -> Result<Program> {
     Ok(Program::new("losses", include_str!("losses.cu"), dtype)?.lanes(LANES))
@@ -152,59 +150,4 @@ pub(super) fn contrastive(
         .real(temperature)
         .run(backend)?;
     record("supervised_contrastive", representation, value, slopes)
-}
-
-/// Up to [`TERMS`] scalars of one type, filled up with the first of them.
-fn eight<'a>(mut launch: Launch<'a>, terms: &[Tensor]) -> Result<Launch<'a>> {
-    for i in 0..TERMS {
-        launch = launch.input(terms.get(i).unwrap_or(&terms[0]))?;
-    }
-    Ok(launch)
-}
-
-/// Eight weights, filled up with 0.
-fn weighted<'a>(mut launch: Launch<'a>, weights: &[f64]) -> Launch<'a> {
-    for i in 0..TERMS {
-        launch = launch.real(weights.get(i).copied().unwrap_or(0.0));
-    }
-    launch
-}
-
-/// `sum_i w_i x_i` of scalars of one type, up to [`TERMS`].
-pub(super) fn weighted_sum(backend: &Backend, terms: &[(Tensor, f64)]) -> Result<Tensor> {
-    if terms.is_empty() || terms.len() > TERMS {
-        let remedy = "a sum on a device takes one to eight";
-        return Err(decalign_core::Error::value("terms", terms.len(), remedy));
-    }
-    let dtype = terms[0].0.dtype();
-    let (tensors, weights): (Vec<Tensor>, Vec<f64>) = terms.iter().cloned().unzip();
-    let program = losses_program(dtype)?;
-    let mut sum = Memory::new(backend, dtype, ())?;
-    let launch = eight(Launch::new(&program, "weighted_sum", 1), &tensors)?;
-    weighted(launch.output(&mut sum), &weights).run(backend)?;
-    let (backend, inputs) = (backend.clone(), tensors.iter().collect::<Vec<_>>());
-    record_one("weighted_sum", &inputs, sum.into(), move |b| {
-        let mut slopes = Memory::new(&backend, dtype, TERMS)?;
-        let launch = Launch::new(&program, "weighted_sum_back", 1).input(&b.gradient(0)?)?;
-        weighted(launch.output(&mut slopes), &weights).run(&backend)?;
-        let slopes = slopes.into_tensor();
-        let each = b.inputs.iter().enumerate();
-        each.map(|(i, x)| Ok(Some(slopes.narrow(0, i, 1)?.reshape(x.shape())?)))
-            .collect()
-    })
-}
-
-/// Scalars of one type as one tensor on their device.
-pub(super) fn stack(backend: &Backend, scalars: &[Tensor]) -> Result<Tensor> {
-    let dtype = scalars.first().map_or(DType::F32, Tensor::dtype);
-    let program = losses_program(dtype)?;
-    let mut all = Memory::new(backend, dtype, scalars.len())?;
-    for (i, terms) in scalars.chunks(TERMS).enumerate() {
-        eight(Launch::new(&program, "stack", 1), terms)?
-            .output(&mut all)
-            .count(i * TERMS)?
-            .count(terms.len())?
-            .run(backend)?;
-    }
-    Ok(all.into_tensor())
 }

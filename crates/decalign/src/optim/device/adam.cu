@@ -3,16 +3,6 @@
 // Gradients are packed into one flat table and the sums of their squares taken on the way, then comes the norm, then the
 // update. A row of `table` is what a group does: which of a launch's tensors, where in it, where in the flat tables, how many.
 
-// Over the group: every lane gets the result.
-DEVICE REAL group_sum(REAL x, SHARED_POINTER(REAL) partial, uint lane) {
-  x = warp_sum(x);
-  if (lane % WARP == 0u) partial[lane / WARP] = x;
-  BARRIER();
-  REAL total = 0;
-  for (uint w = 0u; w < LANES / WARP; w++) total += partial[w];
-  return total;
-}
-
 // The tensor `slot` of sixteen.
 #define CHOSEN(slot, x)                                                                                                           \
   (slot < 8u ? slot < 4u ? slot < 2u ? slot == 0u ? x##0 : x##1 : slot == 2u ? x##2 : x##3                                      \

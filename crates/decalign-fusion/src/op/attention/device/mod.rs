@@ -89,7 +89,7 @@ impl Call {
         let logs = (shape.batch, shape.heads, shape.queries);
         Ok([
             Memory::new(&self.backend, dtype, rows)?,
-            Memory::kept(&self.backend, log_dtype, logs)?,
+            Memory::workspace(&self.backend, log_dtype, logs)?,
         ])
     }
 }

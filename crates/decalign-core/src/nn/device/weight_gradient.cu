@@ -1,7 +1,7 @@
-// Gradients of weights and biases of up to six linear layers: g^T x and the sums of g, over rows that groups share. A group has a tile of SIDE x SIDE
-// of g^T x over `chunk` rows; what the groups of a tile found is added up in order by `meet`.
+// Gradients of weights and biases of up to six linear layers: g^T x and the sums of g. A group computes a tile of SIDE x SIDE of g^T x over
+// `chunk` rows; `add_partials` adds up the chunks in order.
 
-// DEPTH rows from `first`, SIDE columns from `column` on, 0 behind the end. A lane takes FETCHED numbers of a row.
+// Reads DEPTH rows from `first` and SIDE columns from `column`, 0 beyond the table. A lane reads FETCHED numbers of a row.
 DEVICE void fetch_rows(GLOBAL(const REAL) x, uint first, uint last, uint width, uint column, uint lane, LOCAL(REAL) next) {
   const uint row = first + lane / (SIDE / FETCHED), j = column + lane % (SIDE / FETCHED) * FETCHED;
   const ulong at = (ulong)row * width + j;
@@ -18,12 +18,10 @@ DEVICE void store_rows(LOCAL(const REAL) next, uint lane, SHARED_POINTER(REAL) t
   UNROLL for (uint i = 0u; i < FETCHED; i++) table[to + i] = next[i];
 }
 
-#define PICKED(k, of) (k) == 0u ? of##0 : (k) == 1u ? of##1 : (k) == 2u ? of##2 : (k) == 3u ? of##3 : (k) == 4u ? of##4 : of##5
-
-// parts[layer][chunk] is (m, n) of products and m sums.
-KERNEL(outer, INPUT(0, REAL, x0), INPUT(1, REAL, x1), INPUT(2, REAL, x2), INPUT(3, REAL, x3), INPUT(4, REAL, x4), INPUT(5, REAL, x5),
+// partials[layer][chunk] is (m, n) of products and m sums.
+KERNEL(weight_gradient, INPUT(0, REAL, x0), INPUT(1, REAL, x1), INPUT(2, REAL, x2), INPUT(3, REAL, x3), INPUT(4, REAL, x4), INPUT(5, REAL, x5),
        INPUT(6, REAL, g0), INPUT(7, REAL, g1), INPUT(8, REAL, g2), INPUT(9, REAL, g3), INPUT(10, REAL, g4), INPUT(11, REAL, g5),
-       OUTPUT(12, REAL, parts), VALUE(13, uint, rows), VALUE(14, uint, m), VALUE(15, uint, n), VALUE(16, uint, chunk),
+       OUTPUT(12, REAL, partials), VALUE(13, uint, rows), VALUE(14, uint, m), VALUE(15, uint, n), VALUE(16, uint, chunk),
        VALUE(17, ulong, size)) {
   SHARED(REAL, g_table, PAIR_ROOM);
   SHARED(REAL, x_table, PAIR_ROOM);
@@ -31,8 +29,8 @@ KERNEL(outer, INPUT(0, REAL, x0), INPUT(1, REAL, x1), INPUT(2, REAL, x2), INPUT(
   const uint chunks = (rows + chunk - 1u) / chunk, part = GROUP / tiles;
   const uint i_first = GROUP % tiles / across * SIDE, j_first = GROUP % tiles % across * SIDE;
   const uint first = part % chunks * chunk, last = least(rows, first + chunk);
-  GLOBAL(const REAL) x = PICKED(part / chunks, x);
-  GLOBAL(const REAL) g = PICKED(part / chunks, g);
+  GLOBAL(const REAL) x = PICK_6(part / chunks, x);
+  GLOBAL(const REAL) g = PICK_6(part / chunks, g);
   REAL sums[EACH * EACH], totals[EACH], g_next[FETCHED], x_next[FETCHED];
   UNROLL for (uint c = 0u; c < EACH * EACH; c++) sums[c] = 0;
   UNROLL for (uint a = 0u; a < EACH; a++) totals[a] = 0;
@@ -63,16 +61,16 @@ KERNEL(outer, INPUT(0, REAL, x0), INPUT(1, REAL, x1), INPUT(2, REAL, x2), INPUT(
     const uint i = i_first + row_of(LANE, a);
     UNROLL for (uint b = 0u; b < EACH; b++) {
       const uint j = j_first + column_of(LANE, b);
-      if (i < m && j < n) parts[to + (ulong)i * n + j] = sums[a * EACH + b];
+      if (i < m && j < n) partials[to + (ulong)i * n + j] = sums[a * EACH + b];
     }
-    if (LANE % 16u == 0u && j_first == 0u && i < m) parts[to + (ulong)m * n + i] = totals[a];
+    if (LANE % 16u == 0u && j_first == 0u && i < m) partials[to + (ulong)m * n + i] = totals[a];
   }
 }
 
-// The sums over `count` parts of a layer, each `size` numbers: products into its weight from row `at` on, sums of g into its bias. Both
-// have `total` rows; where they are fresh, all other rows become zeros. `biased` is 1 for sums, 2 for zeros in their place, 0 for neither.
-// `groups` are those of a layer.
-KERNEL(meet, INPUT(0, REAL, parts), INOUT(1, REAL, w0), INOUT(2, REAL, w1), INOUT(3, REAL, w2), INOUT(4, REAL, w3), INOUT(5, REAL, w4),
+// Adds up the `count` partial sums of a layer, `size` numbers each: products into its weight from row `at` on, sums of g into its bias. Both
+// have `total` rows; where they are fresh, all other rows are set to zero. `biased` is 1 to write sums of g, 2 to write zeros, 0 to leave the
+// bias. `groups` is the number of groups a layer.
+KERNEL(add_partials, INPUT(0, REAL, partials), INOUT(1, REAL, w0), INOUT(2, REAL, w1), INOUT(3, REAL, w2), INOUT(4, REAL, w3), INOUT(5, REAL, w4),
        INOUT(6, REAL, w5), INOUT(7, REAL, b0), INOUT(8, REAL, b1), INOUT(9, REAL, b2), INOUT(10, REAL, b3), INOUT(11, REAL, b4),
        INOUT(12, REAL, b5), VALUE(13, uint, count), VALUE(14, uint, m), VALUE(15, uint, n), VALUE(16, ulong, size), VALUE(17, uint, at),
        VALUE(18, uint, total), VALUE(19, uint, fresh), VALUE(20, uint, biased), VALUE(21, uint, groups)) {
@@ -86,11 +84,11 @@ KERNEL(meet, INPUT(0, REAL, parts), INOUT(1, REAL, w0), INOUT(2, REAL, w1), INOU
   REAL sum = 0;
   if (row >= before && row - before < m && !(of_bias && biased == 2u)) {
     const ulong from = (ulong)layer * count * size + (of_bias ? (ulong)m * n + row - before : (row - before) * n + column);
-    for (uint c = 0u; c < count; c++) sum += parts[from + (ulong)c * size];
+    for (uint c = 0u; c < count; c++) sum += partials[from + (ulong)c * size];
   }
   const ulong to = row + at - before;
-  GLOBAL(REAL) weight = PICKED(layer, w);
-  GLOBAL(REAL) bias = PICKED(layer, b);
+  GLOBAL(REAL) weight = PICK_6(layer, w);
+  GLOBAL(REAL) bias = PICK_6(layer, b);
   if (of_bias) bias[to] = sum;
   else weight[to * n + column] = sum;
 }

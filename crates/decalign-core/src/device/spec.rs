@@ -1,4 +1,4 @@
-//! Where to compute, by name.
+//! Devices by name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,17 +8,17 @@ use candle_core::utils::{cuda_is_available, metal_is_available};
 
 use crate::{Error, Result};
 
-/// Where to compute: `cpu`, `cuda` or `cuda:N`, `metal`, or `auto` for the first device there is.
+/// A device given as text: `cpu`, `cuda` or `cuda:N`, `metal`, or `auto` for the first device there is.
 ///
 /// ```
-/// use decalign_core::device::Place;
-/// assert_eq!("cuda:1".parse::<Place>()?, Place::Cuda(1));
-/// assert!("cpu".parse::<Place>()?.open()?.is_cpu());
-/// assert!("gpu".parse::<Place>().is_err());
+/// use decalign_core::device::DeviceSpec;
+/// assert_eq!("cuda:1".parse::<DeviceSpec>()?, DeviceSpec::Cuda(1));
+/// assert!("cpu".parse::<DeviceSpec>()?.open()?.is_cpu());
+/// assert!("gpu".parse::<DeviceSpec>().is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum DeviceSpec {
     /// The processor.
     #[default]
     Cpu,
@@ -26,11 +26,11 @@ pub enum Place {
     Cuda(usize),
     /// The Metal device.
     Metal,
-    /// CUDA where this program was built for it and there is one, else Metal, else the CPU.
+    /// CUDA if this program was built for it and the machine has a device, else Metal, else the CPU.
     Auto,
 }
 
-impl FromStr for Place {
+impl FromStr for DeviceSpec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -50,7 +50,7 @@ impl FromStr for Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for DeviceSpec {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Cpu => write!(f, "cpu"),
@@ -61,24 +61,24 @@ impl fmt::Display for Place {
     }
 }
 
-impl Place {
-    /// The device.
+impl DeviceSpec {
+    /// Opens the device. All callers get the same CUDA device, with one stream.
     ///
     /// # Errors
     /// When this program was built without the feature that the device needs, or there is no such device.
     pub fn open(self) -> Result<Device> {
-        let missing = |feature: &str| {
-            let remedy = format!("needs a program built with `--features {feature}`");
-            Error::value("device", self, remedy)
+        let missing = |backend: &str, feature: &str| {
+            let what = format!("this program was built without {backend}");
+            Error::device(self, format!("{what}; rebuild with --features {feature}"))
         };
         let absent = |e: candle_core::Error| {
-            let remedy = format!("this machine has no such device that works ({})", brief(&e));
-            Error::value("device", self, remedy)
+            let what = format!("no such device works on this machine ({})", first_line(&e));
+            Error::device(self, format!("{what}; choose another device, or auto"))
         };
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(_) if !cuda_is_available() => Err(missing("cuda")),
-            Self::Metal if !metal_is_available() => Err(missing("metal")),
+            Self::Cuda(_) if !cuda_is_available() => Err(missing("CUDA", "cuda")),
+            Self::Metal if !metal_is_available() => Err(missing("Metal", "metal")),
             Self::Cuda(number) => cuda(number).map_err(absent),
             Self::Metal => Device::new_metal(0).map_err(absent),
             Self::Auto => Ok(available().unwrap_or(Device::Cpu)),
@@ -86,7 +86,7 @@ impl Place {
     }
 }
 
-/// A CUDA device with a stream of its own, so that launches of several threads keep their order; one for all that ask.
+/// A CUDA device with one stream, so that launches of several threads keep their order. All callers share it.
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code)]
 fn cuda(number: usize) -> candle_core::Result<Device> {
@@ -107,7 +107,7 @@ fn cuda(number: usize) -> candle_core::Result<Device> {
     Ok(device)
 }
 
-/// Has the driver keep what is freed for the next that ask, where it would hand it back at every wait for the device.
+/// Keeps freed blocks in the memory pool instead of returning them at each synchronisation.
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code)]
 fn keep_memory(number: usize) -> candle_core::Result<()> {
@@ -131,7 +131,7 @@ fn cuda(number: usize) -> candle_core::Result<Device> {
 }
 
 /// The first line of an error.
-fn brief(error: &candle_core::Error) -> String {
+fn first_line(error: &candle_core::Error) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().to_owned()
 }

@@ -1,37 +1,37 @@
-//! Gradients of weights and biases on devices.
+//! Gradients of the weights and biases of linear layers on devices.
 
 use candle_core::{DType, Tensor};
 
 use super::sum_columns;
 use crate::Result;
 use crate::device::{Backend, Launch, Memory, Program, alone, pairs, product};
-use crate::op::later::{Pending, Queue, wait};
+use crate::op::deferred::{BatchQueue, DeferredGradient, defer};
 
-/// Lanes that put parts together.
+/// Lanes of a group that adds up partial sums.
 const FLAT: usize = 256;
-/// Rows that a group adds up, at least, and groups that share the rows, at most.
+/// Least rows that a group adds up.
 const CHUNK: usize = 64;
+/// Most groups that share the rows of a tile.
 const CHUNKS: usize = 32;
-/// Sizes of a weight up to which its gradient is two launches of ours; a library's product is quicker beyond.
+/// Largest weight whose gradient takes two launches of these kernels; beyond, the library's product is faster.
 const NARROW: usize = 1024;
 
 pub(in crate::nn) fn program(dtype: DType, aligned: bool) -> Result<Program> {
-    let program = Program::new("outer", include_str!("outer.cu"), dtype)?;
+    let program = Program::new("weight_gradient", include_str!("weight_gradient.cu"), dtype)?;
     Ok(pairs::with_small_pairs(program, aligned))
 }
 
-/// Layers of a launch.
+/// Most layers of one launch.
 pub const LAYERS: usize = 6;
 
-/// Where the gradients of a layer go: its rows `at` and on of all those of `weight` and `bias`, which hold the parameters of
-/// several. `fresh` where nothing was written to them yet: then all other rows become zeros.
+/// The rows of [`LayerGradients`] that a layer's gradients are written to, where these hold the parameters of several layers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     /// The first row.
     pub at: usize,
-    /// Whether nothing is there yet.
+    /// True if nothing was written to the gradients yet: then all other rows are set to zero.
     pub fresh: bool,
-    /// Whether the layer has a bias: else its rows become zeros.
+    /// True if the layer has a bias; else the bias's rows are set to zero.
     pub biased: bool,
 }
 
@@ -46,17 +46,17 @@ impl Target {
     }
 }
 
-/// The gradients of a layer, to be written.
+/// The gradients of a layer's parameters, written by [`weight_gradient`].
 #[derive(Clone)]
-pub struct Slopes {
+pub struct LayerGradients {
     /// (rows, n)
     pub weight: Tensor,
-    /// (rows), where it is wanted.
+    /// (rows); `None` where it is not needed.
     pub bias: Option<Tensor>,
 }
 
-impl Slopes {
-    /// Of as many rows and columns as the weight.
+impl LayerGradients {
+    /// Uninitialised gradients for a weight of shape (rows, n).
     ///
     /// # Errors
     /// When the device has no memory left.
@@ -73,26 +73,26 @@ impl Slopes {
     }
 }
 
-/// A layer whose gradients are due: what went in, (rows, n), the gradient of what came out, (rows, m), and where they go.
+/// A linear layer whose parameters' gradients are to be computed.
 #[derive(Clone)]
 pub struct Layer {
-    /// What went in.
+    /// The input, (rows, n).
     pub x: Tensor,
-    /// The gradient of what came out.
+    /// The gradient of the output, (rows, m).
     pub g: Tensor,
-    /// Where they go.
-    pub slopes: Slopes,
+    /// The gradients to write.
+    pub gradients: LayerGradients,
 }
 
 impl Layer {
-    /// What layers of one launch have in common.
+    /// The properties that layers of one launch share.
     fn kind(&self) -> Result<Kind> {
         let ((rows, m), n) = (self.g.dims2()?, self.x.dim(1)?);
         Ok(Kind {
             dtype: self.x.dtype(),
             sizes: [rows, m, n],
-            total: self.slopes.weight.dim(0)?,
-            biased: self.slopes.bias.is_some(),
+            total: self.gradients.weight.dim(0)?,
+            biased: self.gradients.bias.is_some(),
         })
     }
 }
@@ -105,15 +105,15 @@ struct Kind {
     biased: bool,
 }
 
-/// Layers that wait for others of their kind.
+/// Layers that are computed at the end of the backward pass, together with others of their kind.
 #[derive(Default)]
-struct Waiting {
+struct Deferred {
     backend: Option<Backend>,
-    queue: Queue<(Kind, Target), Layer>,
+    queue: BatchQueue<(Kind, Target), Layer>,
 }
 
-impl Pending for Waiting {
-    fn settle(&mut self) -> Result<()> {
+impl DeferredGradient for Deferred {
+    fn finish(&mut self) -> Result<()> {
         let Some(backend) = &self.backend else {
             return Ok(());
         };
@@ -141,29 +141,29 @@ impl Batch {
     }
 }
 
-/// [`outer`] of a layer of which nobody reads the gradients before the end of the backward pass: with others of its kind in one
-/// launch, where one puts them together.
+/// [`weight_gradient`] of a layer whose gradients nothing reads before the end of the backward pass: one launch computes
+/// several layers of one kind.
 ///
 /// # Errors
-/// As there.
-pub fn outer_later(backend: &Backend, layer: Layer, target: Target) -> Result<()> {
+/// As [`weight_gradient`].
+pub fn weight_gradient_deferred(backend: &Backend, layer: Layer, target: Target) -> Result<()> {
     let kind = (layer.kind()?, target);
-    let waits = wait(|waiting: &mut Waiting| {
-        waiting.backend = Some(backend.clone());
-        waiting.queue.push(kind, layer.clone(), LAYERS)
+    let full = defer(|deferred: &mut Deferred| {
+        deferred.backend = Some(backend.clone());
+        deferred.queue.push(kind, layer.clone(), LAYERS)
     });
-    match waits {
-        None => outer(backend, &[layer], target),
+    match full {
+        None => weight_gradient(backend, &[layer], target),
         Some(None) => Ok(()),
         Some(Some((kind, layers))) => Batch::new(backend, kind, layers).run(),
     }
 }
 
-/// `g^T x` and the sums of the rows of g, of up to [`LAYERS`] layers of one kind: sizes, and whether they want a gradient of the bias.
+/// `g^T x` and `sum_rows g` of up to [`LAYERS`] layers that agree in dtype, sizes and the presence of a bias.
 ///
 /// # Errors
 /// When the device fails.
-pub fn outer(backend: &Backend, layers: &[Layer], target: Target) -> Result<()> {
+pub fn weight_gradient(backend: &Backend, layers: &[Layer], target: Target) -> Result<()> {
     let Some(first) = layers.first() else {
         return Ok(());
     };
@@ -189,9 +189,9 @@ impl Batch {
         let (count, size) = (rows.div_ceil(chunk), m * n + m);
         let tiles = m.div_ceil(pairs::SMALL_SIDE) * n.div_ceil(pairs::SMALL_SIDE);
         let shape = (self.layers.len(), count, size);
-        let mut parts = Memory::kept(&self.backend, dtype, shape)?;
+        let mut partials = Memory::workspace(&self.backend, dtype, shape)?;
         let groups = self.layers.len() * count * tiles;
-        let mut launch = Launch::new(&program, "outer", groups);
+        let mut launch = Launch::new(&program, "weight_gradient", groups);
         let layer = |i: usize| self.layers.get(i);
         for i in 0..LAYERS {
             launch = launch.input_or_none(layer(i).map(|l| &l.x))?;
@@ -200,25 +200,25 @@ impl Batch {
             launch = launch.input_or_none(layer(i).map(|l| &l.g))?;
         }
         launch
-            .output(&mut parts)
+            .output(&mut partials)
             .count(rows)?
             .count(m)?
             .count(n)?
             .count(chunk)?
             .long(size as u64)
             .run(&self.backend)?;
-        self.meet(&program, &parts.into_tensor())
+        self.add_partials(&program, &partials.into_tensor())
     }
 
-    /// Puts together what groups found.
-    fn meet(&self, program: &Program, parts: &Tensor) -> Result<()> {
+    /// Adds up the partial sums of the groups.
+    fn add_partials(&self, program: &Program, partials: &Tensor) -> Result<()> {
         let Kind {
             sizes: [_, m, n],
             total,
             biased,
             ..
         } = self.kind;
-        let (_, count, size) = parts.dims3()?;
+        let (_, count, size) = partials.dims3()?;
         let biased = match (biased, self.target.biased) {
             (true, true) => 1,
             (true, false) => 2,
@@ -227,18 +227,14 @@ impl Batch {
         let written = if self.target.fresh { total } else { m };
         let cells = written * (n + usize::from(biased > 0));
         let groups = cells.div_ceil(FLAT);
-        let mut launch = Launch::new(program, "meet", self.layers.len() * groups).input(parts)?;
+        let layer = |i: usize| self.layers.get(i);
+        let mut launch = Launch::new(program, "add_partials", self.layers.len() * groups);
+        launch = launch.input(partials)?;
         for i in 0..LAYERS {
-            launch = match self.layers.get(i) {
-                Some(layer) => launch.update(&layer.slopes.weight)?,
-                None => launch.no_update(),
-            };
+            launch = launch.update_or_none(layer(i).map(|l| &l.gradients.weight))?;
         }
         for i in 0..LAYERS {
-            launch = match self.layers.get(i).and_then(|l| l.slopes.bias.as_ref()) {
-                Some(bias) => launch.update(bias)?,
-                None => launch.no_update(),
-            };
+            launch = launch.update_or_none(layer(i).and_then(|l| l.gradients.bias.as_ref()))?;
         }
         launch
             .count(count)?
@@ -253,20 +249,20 @@ impl Batch {
             .run(&self.backend)
     }
 
-    fn by_library(&self, Layer { x, g, slopes }: &Layer) -> Result<()> {
+    fn by_library(&self, Layer { x, g, gradients }: &Layer) -> Result<()> {
         let Target { at, fresh, biased } = self.target;
         let [_, m, _] = self.kind.sizes;
         let written = |to: &Tensor, rows: Memory| -> Result<()> {
             if fresh && to.dim(0)? > m {
-                // What no layer writes is zero.
+                // Rows that no layer writes are zero.
                 to.zero_set()?;
             }
             Ok(to.slice_set(&rows.into_tensor(), 0, at)?)
         };
-        // Candle copies between memories of their own only.
+        // Candle copies only between tensors that own their memory.
         let products = alone(|| product(&self.backend, &g.t()?, x))?;
-        written(&slopes.weight, products)?;
-        match &slopes.bias {
+        written(&gradients.weight, products)?;
+        match &gradients.bias {
             Some(bias) if biased => written(bias, alone(|| sum_columns(&self.backend, g, m))?),
             Some(bias) if fresh => Ok(bias.zero_set()?),
             Some(bias) => Ok(bias.narrow(0, at, m)?.zero_set()?),

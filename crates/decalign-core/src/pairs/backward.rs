@@ -1,4 +1,4 @@
-//! From a buffer of weights back to sums over points.
+//! Weighted sums over points: the backward pass of [`super::fill`].
 
 use super::panels::{Panels, group};
 use super::{CHUNK, Part, STRIP};
