@@ -140,7 +140,7 @@ fn what_does_not_fit_is_named() {
         ),
         (
             "selection_metric=Acc_9",
-            "selection_metric: Acc_9 is not known; there are loss, Acc",
+            "selection_metric: Acc_9 is unknown; known are loss, Acc",
         ),
         (
             "feature_clip_percentiles=90,10",
