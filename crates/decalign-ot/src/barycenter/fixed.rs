@@ -5,6 +5,7 @@ use decalign_core::{Error, Result};
 use super::log_sums::log_sums;
 use super::problem::BarycenterProblem;
 use super::solution::{BarycenterSolution, Ended};
+use crate::schedule::{STAGE_SWEEPS, STAGE_TOLERANCE, UNSCALED_RANGE};
 use crate::tensor_convert::read;
 use crate::validate;
 
@@ -47,11 +48,6 @@ pub struct FixedSupportBarycenter {
     max_iterations: usize,
     debiased: bool,
 }
-
-/// Costs below this many epsilons need no larger epsilons first.
-const MILD: f64 = 50.0;
-/// Sweeps at each larger epsilon, at most, and the error at which they end.
-const STAGE: (usize, f64) = (10, 1e-2);
 
 impl FixedSupportBarycenter {
     /// Regularisation `epsilon`, in units of the cost; marginals within 1e-6 of the mass, or 10,000
@@ -138,7 +134,7 @@ impl FixedSupportBarycenter {
     /// The epsilons to solve at, the last being the one asked for.
     fn stages(&self, range: f64) -> Vec<f64> {
         let mut stages = vec![self.epsilon];
-        while range > MILD * self.epsilon && stages[stages.len() - 1] < range {
+        while range > UNSCALED_RANGE * self.epsilon && stages[stages.len() - 1] < range {
             stages.push(stages[stages.len() - 1] * 2.0);
         }
         stages.reverse();
@@ -158,7 +154,7 @@ impl FixedSupportBarycenter {
             let (limit, tolerance) = match stage + 1 == stages.len() {
                 true => (left, self.tolerance),
                 // One sweep is kept for the epsilon asked for.
-                false => (STAGE.0.min(left - 1), STAGE.1),
+                false => (STAGE_SWEEPS.min(left - 1), STAGE_TOLERANCE),
             };
             for _ in 0..limit {
                 let error = state.sweep(problem, costs, *epsilon);

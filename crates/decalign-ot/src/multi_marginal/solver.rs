@@ -8,6 +8,9 @@ use super::inputs::{Inputs, Numbers};
 use super::pace::Pace;
 use super::problem::MultiMarginalProblem;
 use super::solution::{MultiMarginalSolution, Solved};
+use crate::schedule::{
+    GENTLE_RESTART_REDUCTION, STAGE_SWEEPS, STAGE_TOLERANCE, UNSCALED_JOINT_RANGE,
+};
 
 /// Entropic transport between any number of marginals:
 ///
@@ -50,13 +53,6 @@ pub struct MultiMarginalSinkhorn {
     max_iterations: usize,
     scaling: f64,
 }
-
-/// Ranges of the cost below this many epsilons need no preparation.
-const MILD: f64 = 200.0;
-/// Sweeps of a stage that prepares, at most.
-const STAGE: usize = 10;
-/// The error at which it ends.
-const STAGE_TOLERANCE: f64 = 1e-2;
 
 impl MultiMarginalSinkhorn {
     /// Regularisation `epsilon`, in units of the cost; the solve ends when the marginal error is at
@@ -213,7 +209,11 @@ impl MultiMarginalSinkhorn {
     /// The epsilons to solve at, the last being the one asked for.
     fn stages(&self, range: f64, warm: bool) -> Vec<f64> {
         let mut stages = vec![self.epsilon];
-        if self.scaling < 1.0 && range > MILD * self.epsilon && range.is_finite() && !warm {
+        if self.scaling < 1.0
+            && range > UNSCALED_JOINT_RANGE * self.epsilon
+            && range.is_finite()
+            && !warm
+        {
             while stages[stages.len() - 1] < range {
                 stages.push(stages[stages.len() - 1] / self.scaling);
             }
@@ -302,7 +302,7 @@ impl<D: Real> Job<'_, D> {
         // Larger epsilons only prepare: half of the sweeps are kept for the epsilon asked for.
         let mut left = settings.max_iterations;
         for next in &stages[1..] {
-            for _ in 0..STAGE.min(left.saturating_sub(settings.max_iterations.div_ceil(2))) {
+            for _ in 0..STAGE_SWEEPS.min(left.saturating_sub(settings.max_iterations.div_ceil(2))) {
                 left -= 1;
                 if engine.sweep(1.0) <= STAGE_TOLERANCE * mass {
                     break;
@@ -321,7 +321,7 @@ impl<D: Real> Job<'_, D> {
             if error <= limit || error.is_nan() || left == 0 {
                 return (settings.max_iterations - left, evaluation);
             }
-            goal *= 0.5;
+            goal *= GENTLE_RESTART_REDUCTION;
         }
     }
 }
