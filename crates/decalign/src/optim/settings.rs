@@ -1,6 +1,6 @@
 //! The settings of Adam.
 
-/// The settings of [`Adam`] that are constant during training.
+/// The settings of [`Adam`](super::Adam) that are constant during training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct AdamSettings {

@@ -11,7 +11,7 @@ use crate::metrics::Benchmark;
 use crate::preprocess;
 use crate::{Error, Result};
 
-/// Trains any [`Model`] by any [`Criterion`] on the parts of a data set.
+/// Trains any [`Model`] by any [`Criterion`](super::Criterion) on the parts of a data set.
 ///
 /// The features are used unchanged: select modalities and standardise them first.
 ///
