@@ -332,8 +332,8 @@ pub(crate) struct Inspect {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without a preset: the settings of data of one's own. The keys are those of the PyTorch\n\
-    release's files, and a few more; docs/configuration.md says what each means."
+    after_help = "Without a preset: the settings of your data. The keys are those of the upstream\n\
+    PyTorch files, and a few more; docs/configuration.md says what each means."
 )]
 pub(crate) struct Config {
     /// mosi, mosei, sims, iemocap, mfeat

@@ -245,7 +245,7 @@ impl Objective for Club {
 }
 
 impl Density {
-    /// The same density with constant networks.
+    /// This density with constant networks.
     fn constant(&self) -> Self {
         let constant = |all: &[Tensor; 4]| all.each_ref().map(Tensor::detach);
         Self {

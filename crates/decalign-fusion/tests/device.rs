@@ -10,12 +10,9 @@ use decalign_fusion::{
     AttentionMask, Encoder, EncoderSettings, LayerSettings, MaskedSequence, Position,
     dot_product_attention, mean_pool, project, project_context, residual_norm,
 };
+use decalign_testkit::normal;
 
 const TIGHT: (f64, f64) = (1e-11, 5e-5);
-
-fn normal(shape: &[usize], number: u64) -> Tensor {
-    Stream::new(5, number).normal_tensor(shape).unwrap()
-}
 
 /// Queries, keys and values of a batch: lengths L and S, heads, widths of a head of keys and of values.
 fn rows(batch: usize, [l, s]: [usize; 2], heads: usize, [d, e]: [usize; 2]) -> Vec<Tensor> {

@@ -3,13 +3,9 @@
 
 use candle_core::Tensor;
 use decalign_core::device::emulator::{available, emulated, holds};
-use decalign_core::random::Stream;
 use decalign_core::{Result, gradcheck};
 use decalign_gmm::{Covariance, Em, Gradient, UnrolledEm, UnrolledFit};
-
-fn normal(shape: &[usize], number: u64) -> Tensor {
-    Stream::new(5, number).normal_tensor(shape).unwrap()
-}
+use decalign_testkit::normal;
 
 fn parts(fit: UnrolledFit) -> Vec<Tensor> {
     let mass = fit.prototype_mass().unwrap();

@@ -3,22 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
-use decalign_core::random::Stream;
 use decalign_core::{Result, agree, gradcheck};
 use decalign_gmm::{UnrolledEm, UnrolledFit, reference};
+use decalign_testkit::{largest_difference as distance, normal};
 use proptest::prelude::*;
-
-fn normal(shape: &[usize], number: u64) -> Tensor {
-    Stream::new(5, number).normal_tensor(shape).unwrap()
-}
-
-/// The largest difference; NaN if one is.
-fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
-    let apart = (wide(a) - wide(b)).unwrap().flatten_all().unwrap();
-    let apart = apart.to_vec1::<f64>().unwrap().into_iter().map(f64::abs);
-    apart.fold(0.0, |m, v| if v > m || v.is_nan() { v } else { m })
-}
 
 fn parts(fit: UnrolledFit) -> Vec<Tensor> {
     let mass = fit.prototype_mass().unwrap();

@@ -35,7 +35,7 @@
 //! | more than two, or not in one space | |
 //! |---|---|
 //! | [`MultiMarginalSinkhorn`] | any number of measures at once: costs between pairs (chains, stars, trees, rings), or a joint cost |
-//! | [`KernelSinkhorn`] | the DecAlign release's loss, number for number |
+//! | [`KernelSinkhorn`] | the transport loss of the public DecAlign code, number for number |
 //! | [`FixedSupportBarycenter`], [`FreeSupportBarycenter`] | means of measures |
 //! | [`GromovWasserstein`] | points of different spaces, by the costs within each; fused |
 //!
@@ -117,7 +117,7 @@ pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
     for sizes in [&[7, 7, 7][..], &[32, 32]] {
         for dtype in [F32, F64] {
             all.push(device::log_domain_program(sizes, dtype)?);
-            all.push(multi_marginal::device::release_program(sizes, dtype)?);
+            all.push(multi_marginal::device::upstream_program(sizes, dtype)?);
         }
     }
     for dtype in [F32, F64] {

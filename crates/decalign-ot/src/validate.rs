@@ -1,4 +1,4 @@
-//! Checks at the door, and numbers back into tensors.
+//! Validation of settings and weights.
 
 use candle_core::{DType, Tensor};
 use decalign_core::{Error, Result};

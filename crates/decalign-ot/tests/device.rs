@@ -32,7 +32,7 @@ fn problem(x: &[Tensor], m: usize) -> Result<MultiMarginalProblem> {
 }
 
 #[test]
-fn the_releases_loss_and_its_gradient() -> Result<()> {
+fn the_upstream_loss_and_its_gradient() -> Result<()> {
     // The model's 7 x 7 x 7, two marginals, and four of unequal sizes.
     // And five, and some whose warps take points of several marginals.
     for (sizes, sweeps) in [

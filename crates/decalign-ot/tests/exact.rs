@@ -9,6 +9,7 @@ use decalign_core::{Result, gradcheck};
 use decalign_ot::{
     ExactSolution, Geometry, LinearProblem, NetworkSimplex, Sinkhorn, wasserstein_1d,
 };
+use decalign_testkit::largest_difference as distance;
 use proptest::prelude::*;
 
 fn normal(shape: &[usize], number: u64) -> Tensor {
@@ -26,16 +27,6 @@ fn numbers(x: &Tensor) -> Vec<f64> {
 
 fn value(x: &Tensor) -> f64 {
     numbers(x)[0]
-}
-
-fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let (a, b) = (numbers(a), numbers(b));
-    // NaN stays NaN.
-    a.iter()
-        .zip(&b)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, |m, v| if v > m || v.is_nan() { v } else { m })
 }
 
 fn squares(x: &Tensor, y: &Tensor) -> Tensor {

@@ -10,6 +10,7 @@ use decalign_ot::{
     Geometry, LinearProblem, Reduction, Sinkhorn, bures_wasserstein, bures_wasserstein_diagonal,
     entropic_gaussian,
 };
+use decalign_testkit::largest_difference as distance;
 
 fn normal(shape: &[usize], number: u64) -> Tensor {
     Stream::new(31, number).normal_tensor(shape).unwrap()
@@ -18,16 +19,6 @@ fn normal(shape: &[usize], number: u64) -> Tensor {
 fn numbers(x: &Tensor) -> Vec<f64> {
     let x = x.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
     x.to_vec1().unwrap()
-}
-
-fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let (a, b) = (numbers(a), numbers(b));
-    // NaN stays NaN.
-    a.iter()
-        .zip(&b)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, |m, v| if v > m || v.is_nan() { v } else { m })
 }
 
 fn transpose(x: &Tensor) -> Result<Tensor> {

@@ -1,4 +1,4 @@
-//! What a hunt for bad input found, kept found.
+//! Inputs that once broke a solver.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use decalign_core::nn::softmax;
 use decalign_core::{Result, gradcheck};
 use decalign_ot::{
     BarycenterProblem, FixedSupportBarycenter, Geometry, Gradient, LinearProblem, LowRankSinkhorn,
-    NetworkSimplex, Sinkhorn, SinkhornDivergence, reference,
+    MultiMarginalSinkhorn, NetworkSimplex, Sinkhorn, SinkhornDivergence, reference,
 };
 
 fn single(x: &Tensor) -> Tensor {
@@ -268,6 +268,9 @@ fn ends_of_ranges_are_errors_or_answers() -> Result<()> {
     let solver = Sinkhorn::new(1e-3)?;
     for scaling in [1.0 - 1.2e-16, 0.999_999, 0.95] {
         assert!(solver.epsilon_scaling(scaling).is_err(), "{scaling}");
+        // Stages of these factors would not end.
+        let joint = MultiMarginalSinkhorn::new(1e-3, 1e-5, 10)?;
+        assert!(joint.epsilon_scaling(scaling).is_err(), "{scaling}");
     }
     // Six axes: more dimensions than a tensor of all pairs would have.
     let axes: Vec<Tensor> = (0..6).map(|k| normal(&[2, 2], k)).collect();

@@ -3,13 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::Tensor;
-use decalign_core::random::Stream;
 use decalign_core::{Result, agree, gradcheck};
 use decalign_ot::{Reduction, bures_wasserstein_diagonal, coupling_cost, reference};
-
-fn normal(shape: &[usize], number: u64) -> Tensor {
-    Stream::new(5, number).normal_tensor(shape).unwrap()
-}
+use decalign_testkit::normal;
 
 fn positive(shape: &[usize], number: u64) -> Tensor {
     (normal(shape, number).sqr().unwrap() + 0.05).unwrap()

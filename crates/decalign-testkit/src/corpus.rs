@@ -68,9 +68,12 @@ impl<'a> Case<'a> {
     /// Runs the case on its engines.
     ///
     /// # Errors
-    /// Where an engine fails or two engines differ, with the engine and the entry.
+    /// Where the case names no engine, an engine fails, or two engines differ; with the engine and the entry.
     pub fn run(&self) -> std::result::Result<(), String> {
         let Self { inputs, fused, .. } = self;
+        if self.reference.is_none() && self.differences.is_none() && self.device.is_none() {
+            return Err(format!("{}: the case names no engine", self.name));
+        }
         let done = |engine: &str, result: Result<()>| {
             result.map_err(|error| format!("{}, {engine}: {error}", self.name))
         };

@@ -28,6 +28,8 @@ fn a_wrong_value_or_gradient_fails_its_case() {
     })
     .central_differences(1e-6);
     assert!(detached.run().is_err());
+    let idle = Case::new("idle", vec![normal(&[2], 0)], |x| Ok(x.to_vec()));
+    assert_eq!(idle.run(), Err("idle: the case names no engine".to_owned()));
     assert!(panics(|| check(Vec::new())));
 }
 

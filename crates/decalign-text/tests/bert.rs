@@ -8,6 +8,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use decalign_core::nn::{Mode, Parameters};
 use decalign_core::random::Stream;
+use decalign_testkit::largest_difference as distance;
 use decalign_text::{
     Activation, Bert, BertConfig, Freeze, Result, TextEncoder, TextPooling, Tokenizer, Tokens,
     load_weights,
@@ -32,12 +33,6 @@ fn tokens() -> Tokens {
 fn numbers(x: &Tensor) -> Vec<f64> {
     let x = x.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
     x.to_vec1().unwrap()
-}
-
-fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let pairs = numbers(a).into_iter().zip(numbers(b));
-    pairs.fold(0.0, |m: f64, (a, b)| m.max((a - b).abs()))
 }
 
 /// A number of all states that exist.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use decalign_core::nn::{Mode, Parameters};
+use decalign_testkit::largest_difference as distance;
 use decalign_text::{
     Bert, BertConfig, Freeze, Result, TextEncoder, TextPooling, Tokens, load_weights,
 };
@@ -38,19 +39,6 @@ fn golden(name: &str) -> Tensor {
         "/tests/golden/minilm.safetensors"
     );
     candle_core::safetensors::load(path, &Device::Cpu).unwrap()[name].clone()
-}
-
-fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
-    let apart = (wide(a) - wide(b)).unwrap().abs().unwrap();
-    apart
-        .flatten_all()
-        .unwrap()
-        .max(0)
-        .unwrap()
-        .to_scalar()
-        .unwrap()
 }
 
 #[test]

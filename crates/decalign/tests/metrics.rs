@@ -1,4 +1,4 @@
-//! Metrics against the release's, and by hand.
+//! Metrics against those of the upstream code and against values computed on paper.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;

@@ -54,7 +54,7 @@ pub(crate) struct BaselineModel<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct TrainedRun {
     pub(crate) metrics: RunMetrics,
-    /// Of the test part.
+    /// Predictions on the test part.
     pub(crate) predictions: PredictionTable,
     /// True when an earlier command trained it.
     pub(crate) reused: bool,

@@ -2,7 +2,7 @@
 //!
 //! The stream is that of [`rand_chacha::ChaCha8Rng`], which it is tested against. Dropout draws a number for every
 //! weight of attention, and asks only whether it is below a bound. Here each lane is a block of its own and compares its
-//! own numbers, so that 32 of them leave it as one word (docs/performance.md).
+//! own numbers, so that 32 of them leave it as one word (docs/lab/attention.md).
 
 use super::Stream;
 use crate::simd::{self, Isa, Kernel, Level};

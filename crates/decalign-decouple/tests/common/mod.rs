@@ -1,13 +1,11 @@
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor, Var};
 use decalign_core::Result;
-use decalign_core::random::Stream;
 
-/// Standard normal numbers in f64.
-pub(crate) fn normal(shape: &[usize], number: u64) -> Tensor {
-    Stream::new(5, number).normal_tensor(shape).unwrap()
-}
+pub(crate) use decalign_testkit::{
+    largest_difference as distance, normal, number as value, numbers,
+};
 
 /// `sin(a i + b j + c)`, the numbers of golden/make.py.
 pub(crate) fn waves(n: usize, d: usize, (a, b, c): (f64, f64, f64)) -> Tensor {
@@ -22,24 +20,6 @@ pub(crate) fn golden_parts() -> (Tensor, Tensor) {
         waves(9, 3, (1.7, 2.3, 0.5)),
         ((b * 1.3).unwrap() + 0.4).unwrap(),
     )
-}
-
-pub(crate) fn value(x: &Tensor) -> f64 {
-    x.to_dtype(DType::F64).unwrap().to_scalar().unwrap()
-}
-
-pub(crate) fn numbers(x: &Tensor) -> Vec<f64> {
-    let x = x.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
-    x.to_vec1().unwrap()
-}
-
-/// The largest difference; NaN if one is.
-pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    let apart = numbers(a)
-        .into_iter()
-        .zip(numbers(b))
-        .map(|(a, b)| (a - b).abs());
-    apart.fold(0.0, |m, v| if v > m || v.is_nan() { v } else { m })
 }
 
 /// A value and the gradients of both inputs.

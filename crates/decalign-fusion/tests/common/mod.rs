@@ -1,17 +1,14 @@
 //! What the tests share.
 
 // Each test program uses a part of it.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
 use decalign_core::nn::Parameters;
-use decalign_core::random::Stream as Random;
 use decalign_core::{Result, agree};
 use decalign_fusion::{Activation, Encoder, EncoderSettings, LayerSettings, Norm, Position};
 
-pub(crate) fn normal(shape: &[usize], number: u64) -> Tensor {
-    Random::new(5, number).normal_tensor(shape).unwrap()
-}
+pub(crate) use decalign_testkit::{largest_difference as distance, normal};
 
 /// A matrix of zeros and ones.
 pub(crate) fn mask<const T: usize>(rows: &[[u8; T]]) -> Tensor {
@@ -19,15 +16,6 @@ pub(crate) fn mask<const T: usize>(rows: &[[u8; T]]) -> Tensor {
         .unwrap()
         .to_dtype(DType::F64)
         .unwrap()
-}
-
-/// The largest difference; NaN if one is.
-pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
-    let apart = (wide(a) - wide(b)).unwrap().flatten_all().unwrap();
-    let apart = apart.to_vec1::<f64>().unwrap().into_iter().map(f64::abs);
-    apart.fold(0.0, |m, v| if v > m || v.is_nan() { v } else { m })
 }
 
 pub(crate) type Run<'a> = &'a dyn Fn(&[Tensor]) -> Result<Vec<Tensor>>;

@@ -1,10 +1,11 @@
 //! What tests of the crate share.
 
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor};
-use decalign_core::random::Stream;
 use decalign_gmm::{Covariance, Mixture};
+
+pub(crate) use decalign_testkit::{normal, number, numbers, relative_difference as off, tensor};
 
 pub(crate) const KINDS: [Covariance; 4] = [
     Covariance::Full,
@@ -12,23 +13,6 @@ pub(crate) const KINDS: [Covariance; 4] = [
     Covariance::Diagonal,
     Covariance::Spherical,
 ];
-
-pub(crate) fn tensor(numbers: &[f64], shape: &[usize]) -> Tensor {
-    Tensor::from_slice(numbers, shape, &Device::Cpu).unwrap()
-}
-
-pub(crate) fn normal(shape: &[usize], number: u64) -> Tensor {
-    Stream::new(5, number).normal_tensor(shape).unwrap()
-}
-
-pub(crate) fn numbers(x: &Tensor) -> Vec<f64> {
-    let x = x.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
-    x.to_vec1().unwrap()
-}
-
-pub(crate) fn number(x: &Tensor) -> f64 {
-    x.to_dtype(DType::F64).unwrap().to_scalar().unwrap()
-}
 
 /// The 150 x 4 irises.
 pub(crate) fn iris() -> Tensor {
@@ -54,19 +38,6 @@ pub(crate) fn groups(n: usize, k: usize, width: usize, separation: f64, seed: u6
         }
     });
     tensor(&moved.collect::<Vec<_>>(), &[n * k, width])
-}
-
-/// The largest difference of two tensors, by the largest number of the second.
-pub(crate) fn off(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let (a, b) = (numbers(a), numbers(b));
-    let size = b.iter().fold(0.0f64, |m, v| m.max(v.abs()));
-    let largest = a.iter().zip(&b).fold(0.0f64, |m, (x, y)| {
-        let off = (x - y).abs();
-        // NaN stays.
-        if off > m || off.is_nan() { off } else { m }
-    });
-    largest / size.max(1e-300)
 }
 
 pub(crate) fn same(a: &Mixture, b: &Mixture, tolerance: f64) {

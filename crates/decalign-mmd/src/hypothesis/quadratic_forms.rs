@@ -174,7 +174,7 @@ impl<T: Real> simd::Kernel for Quadratic<'_, T> {
     type Output = ();
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // As many rows of sums as the vector registers hold.
+        // The vector registers hold the sums of 6 rows in f32 and of 3 in f64.
         match size_of::<T>() {
             4 => self.with::<I, 6>(isa),
             _ => self.with::<I, 3>(isa),

@@ -1,31 +1,16 @@
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
 use candle_core::{DType, Tensor};
 use decalign_core::random::Stream;
 use decalign_core::{Result, agree};
 use decalign_mmd::{Kernel, Smoothness};
 
-/// Standard normal numbers in f64.
-pub(crate) fn normal(shape: &[usize], number: u64) -> Tensor {
-    Stream::new(5, number).normal_tensor(shape).unwrap()
-}
+pub(crate) use decalign_testkit::{largest_difference as distance, normal, number as value};
 
 /// Weights between 0.2 and 1.
 pub(crate) fn weights(n: usize, number: u64) -> Tensor {
     let w = Stream::new(6, number).uniform(n, 0.2, 1.0);
     Tensor::from_vec(w, n, &candle_core::Device::Cpu).unwrap()
-}
-
-pub(crate) fn value(x: &Tensor) -> f64 {
-    x.to_dtype(DType::F64).unwrap().to_scalar().unwrap()
-}
-
-/// The largest difference of two tensors; NaN if one is.
-pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    let wide = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
-    let apart = (wide(a) - wide(b)).unwrap().flatten_all().unwrap();
-    let apart = apart.to_vec1::<f64>().unwrap().into_iter().map(f64::abs);
-    apart.fold(0.0, |m, v| if v > m || v.is_nan() { v } else { m })
 }
 
 pub(crate) type Run<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;

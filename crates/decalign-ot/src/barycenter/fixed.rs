@@ -5,7 +5,7 @@ use decalign_core::{Error, Result};
 use super::log_sums::log_sums;
 use super::problem::BarycenterProblem;
 use super::solution::{BarycenterSolution, Ended};
-use crate::schedule::{STAGE_SWEEPS, STAGE_TOLERANCE, UNSCALED_RANGE};
+use crate::schedule::{EpsilonSchedule, STAGE_SWEEPS, STAGE_TOLERANCE, UNSCALED_RANGE};
 use crate::tensor_convert::read;
 use crate::validate;
 
@@ -43,7 +43,7 @@ use crate::validate;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FixedSupportBarycenter {
-    epsilon: f64,
+    schedule: EpsilonSchedule,
     tolerance: f64,
     max_iterations: usize,
     debiased: bool,
@@ -56,9 +56,8 @@ impl FixedSupportBarycenter {
     /// # Errors
     /// When `epsilon` is not positive and finite.
     pub fn new(epsilon: f64) -> Result<Self> {
-        validate::positive("epsilon", epsilon)?;
         Ok(Self {
-            epsilon,
+            schedule: EpsilonSchedule::new(epsilon)?,
             tolerance: 1e-6,
             max_iterations: 10_000,
             debiased: false,
@@ -99,7 +98,8 @@ impl FixedSupportBarycenter {
     pub fn solve(&self, problem: &BarycenterProblem) -> Result<BarycenterSolution> {
         let costs = self.costs(problem)?;
         let start = State::new(problem);
-        self.run(problem, &costs, start, &self.stages(costs.range))
+        let stages = self.schedule.stages(costs.range, UNSCALED_RANGE);
+        self.run(problem, &costs, start, &stages)
     }
 
     /// As [`FixedSupportBarycenter::solve`], starting at the potentials of an earlier solution, of
@@ -120,7 +120,7 @@ impl FixedSupportBarycenter {
             let got = (state.g.len(), state.h.len());
             return Err(Error::tensor("earlier solution", expected, got));
         }
-        self.run(problem, &costs, state, &[self.epsilon])
+        self.run(problem, &costs, state, &[self.schedule.epsilon])
     }
 
     fn costs(&self, problem: &BarycenterProblem) -> Result<Costs> {
@@ -129,16 +129,6 @@ impl FixedSupportBarycenter {
             return Err(Error::value("support cost", "absent", remedy));
         }
         Costs::new(problem, self.debiased)
-    }
-
-    /// The epsilons to solve at, the last being the one asked for.
-    fn stages(&self, range: f64) -> Vec<f64> {
-        let mut stages = vec![self.epsilon];
-        while range > UNSCALED_RANGE * self.epsilon && stages[stages.len() - 1] < range {
-            stages.push(stages[stages.len() - 1] * 2.0);
-        }
-        stages.reverse();
-        stages
     }
 
     fn run(
@@ -166,7 +156,7 @@ impl FixedSupportBarycenter {
             }
         }
         let ended = Ended {
-            epsilon: self.epsilon,
+            epsilon: self.schedule.epsilon,
             iterations,
             tolerance: self.tolerance,
             debiased: self.debiased,

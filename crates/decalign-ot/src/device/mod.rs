@@ -85,7 +85,7 @@ pub(crate) fn solves(sizes: &[usize], dtype: DType) -> bool {
     fits(sizes, dtype, (1, 3))
 }
 
-/// What a launch works on, and the tensors that gradients go back to.
+/// The inputs of a launch, and the tensors that receive its gradients.
 pub(crate) struct JointInputs {
     pub(crate) sizes: Vec<usize>,
     /// The pairs that costs join.
@@ -101,7 +101,7 @@ pub(crate) struct JointInputs {
 }
 
 impl JointInputs {
-    /// Of weights (B, K_1 + ... + K_M) and joint costs (B, K_1 ... K_M).
+    /// Takes weights (B, K_1 + ... + K_M) and joint costs (B, K_1 ... K_M).
     pub(crate) fn dense(sizes: &[usize], weights: Tensor, cost: Tensor) -> Self {
         Self {
             sizes: sizes.to_vec(),

@@ -22,7 +22,7 @@ pub(super) struct SolvedProblem {
     pub(super) precision: Precision,
     /// Sweeps, those at larger epsilons included.
     pub(super) iterations: usize,
-    /// Of the plan of these potentials.
+    /// Marginals and costs of the plan of these potentials.
     pub(super) totals: Totals,
     /// The state after every sweep, where gradients go back through them.
     pub(super) tape: Vec<Step>,

@@ -1,4 +1,4 @@
-//! The DecAlign release's transport loss, as it is.
+//! The transport loss of the public DecAlign code, number for number.
 
 use candle_core::Tensor;
 use decalign_core::device::Backend;
@@ -9,7 +9,7 @@ use super::cells::{Cells, Levels};
 use super::device;
 use super::inputs::{Inputs, record_values};
 use super::joint::{cost_gradients, joint_cost, of_rows, scaled};
-use super::kernel_reverse::reverse;
+use super::kernel_backward::backward;
 use super::problem::{MultiMarginalProblem, check_cells};
 use crate::reference;
 
@@ -21,7 +21,7 @@ pub(crate) const DENOMINATOR_SHIFT: f64 = 1e-8;
 pub(crate) const PLAN_FLOOR: f64 = 1e-8;
 
 /// Multi-marginal Sinkhorn in the kernel domain with a fixed number of sweeps, as the DecAlign
-/// release computes its loss:
+/// upstream code computes its loss:
 ///
 /// ```text
 /// K = max(exp(-C / eps), 1e-30);  u_m = nu_m / (sum of K times the other scalings + 1e-8)
@@ -78,12 +78,12 @@ impl KernelSinkhorn {
         check_cells(&problem.sizes)?;
         let first = &problem.marginals[0];
         if let Some(backend) = Backend::of(first)? {
-            if !device::takes_release(&problem.sizes, first.dtype()) {
+            if !device::supports_upstream(&problem.sizes, first.dtype()) {
                 return reference::kernel_sinkhorn(problem, self.epsilon, self.sweeps);
             }
-            let given = super::value::given(&backend, problem, (first.dtype(), device::RELEASE))?;
+            let given = super::value::given(&backend, problem, (first.dtype(), device::UPSTREAM))?;
             let shape = Vec::from_iter(problem.batch);
-            return device::release(&backend, given, &shape, (self.epsilon, self.sweeps));
+            return device::upstream_loss(&backend, given, &shape, (self.epsilon, self.sweeps));
         }
         with_real!("marginals", first, T => self.fused::<T>(problem))
     }
@@ -101,7 +101,7 @@ impl KernelSinkhorn {
         let losses = runs.iter().map(|run| run.loss).collect();
         let structure = problem.structure.clone();
         let gradients = move |b: usize, outer: T| {
-            let (weights, mut joint) = reverse(&cells, &runs[b], settings.epsilon);
+            let (weights, mut joint) = backward(&cells, &runs[b], settings.epsilon);
             joint.iter_mut().for_each(|v| *v *= outer);
             let weights = cells.each(&weights);
             let mut all: Vec<Vec<T>> = weights

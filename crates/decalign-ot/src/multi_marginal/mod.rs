@@ -10,7 +10,7 @@ mod graph;
 mod inputs;
 mod joint;
 mod kernel;
-mod kernel_reverse;
+mod kernel_backward;
 mod message;
 mod pace;
 mod parts;

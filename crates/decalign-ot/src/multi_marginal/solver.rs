@@ -9,7 +9,8 @@ use super::pace::Pace;
 use super::problem::MultiMarginalProblem;
 use super::solution::{MultiMarginalSolution, Solved};
 use crate::schedule::{
-    GENTLE_RESTART_REDUCTION, STAGE_SWEEPS, STAGE_TOLERANCE, UNSCALED_JOINT_RANGE,
+    EpsilonSchedule, GENTLE_RESTART_REDUCTION, STAGE_SWEEPS, STAGE_TOLERANCE, Stopping,
+    UNSCALED_JOINT_RANGE,
 };
 
 /// Entropic transport between any number of marginals:
@@ -48,10 +49,8 @@ use crate::schedule::{
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MultiMarginalSinkhorn {
-    epsilon: f64,
-    tolerance: f64,
-    max_iterations: usize,
-    scaling: f64,
+    schedule: EpsilonSchedule,
+    stopping: Stopping,
 }
 
 impl MultiMarginalSinkhorn {
@@ -61,41 +60,29 @@ impl MultiMarginalSinkhorn {
     /// # Errors
     /// When `epsilon` or `tolerance` is not positive and finite, or there is no iteration.
     pub fn new(epsilon: f64, tolerance: f64, max_iterations: usize) -> Result<Self> {
-        for (name, value) in [("epsilon", epsilon), ("tolerance", tolerance)] {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(Error::value(name, value, "must be positive and finite"));
-            }
-        }
-        if max_iterations == 0 {
-            return Err(Error::value("max_iterations", 0, "must be at least 1"));
-        }
-        Ok(Self {
-            epsilon,
-            tolerance,
-            max_iterations,
-            scaling: 0.5,
-        })
+        let schedule = EpsilonSchedule::new(epsilon)?;
+        let mut stopping = Stopping::new(tolerance, max_iterations);
+        stopping.set_tolerance(tolerance)?;
+        stopping.set_max_iterations(max_iterations)?;
+        Ok(Self { schedule, stopping })
     }
 
-    /// Each stage of epsilon scaling multiplies epsilon by this, 0.5 if not said otherwise; 1 is a
-    /// solve at one epsilon.
+    /// Each stage of epsilon scaling multiplies epsilon by this factor, 0.5 by default; 1 is a solve at one epsilon.
     ///
     /// # Errors
-    /// When it is not in (0, 1].
-    pub fn epsilon_scaling(self, scaling: f64) -> Result<Self> {
-        match scaling > 0.0 && scaling <= 1.0 {
-            true => Ok(Self { scaling, ..self }),
-            false => Err(Error::value(
-                "epsilon scaling",
-                scaling,
-                "must be in (0, 1]",
-            )),
-        }
+    /// When it is neither in (0, 0.9] nor 1.
+    pub fn epsilon_scaling(mut self, scaling: f64) -> Result<Self> {
+        self.schedule.set_scaling(scaling)?;
+        Ok(self)
     }
 
     /// Epsilon, tolerance and sweeps.
     pub(super) fn limits(&self) -> (f64, f64, usize) {
-        (self.epsilon, self.tolerance, self.max_iterations)
+        (
+            self.schedule.epsilon,
+            self.stopping.tolerance,
+            self.stopping.max_iterations,
+        )
     }
 
     /// Solves a problem or a batch of them. Not converging is a result, not an error: see
@@ -181,7 +168,7 @@ impl MultiMarginalSinkhorn {
         let needed = |is: bool| shared && (0..count).any(|b| single(b) == is);
         let narrow = needed(true).then(|| Tables::<f32>::new(problem, &inputs.costs(0)));
         let wide = needed(false).then(|| Tables::<f64>::new(problem, &inputs.costs(0)));
-        let sweeps = self.max_iterations.min(100);
+        let sweeps = self.stopping.max_iterations.min(100);
         let work = count * sweeps * problem.cells();
         let solved = parallel::map(count, work, |b| {
             let job = Job {
@@ -197,29 +184,14 @@ impl MultiMarginalSinkhorn {
                 false => job.solve(wide.as_ref()),
             }
         });
-        MultiMarginalSolution::new(problem, self.epsilon, solved)
+        MultiMarginalSolution::new(problem, self.schedule.epsilon, solved)
     }
 
     /// Whether potentials in f32 can express marginals within the tolerance.
     fn single_is_enough(&self, size: &Size) -> bool {
         let rounding = 4.0 * f64::from(f32::EPSILON);
-        rounding * (size.largest / self.epsilon).max(4.0) <= self.tolerance && size.surprise < 60.0
-    }
-
-    /// The epsilons to solve at, the last being the one asked for.
-    fn stages(&self, range: f64, warm: bool) -> Vec<f64> {
-        let mut stages = vec![self.epsilon];
-        if self.scaling < 1.0
-            && range > UNSCALED_JOINT_RANGE * self.epsilon
-            && range.is_finite()
-            && !warm
-        {
-            while stages[stages.len() - 1] < range {
-                stages.push(stages[stages.len() - 1] / self.scaling);
-            }
-        }
-        stages.reverse();
-        stages
+        rounding * (size.largest / self.schedule.epsilon).max(4.0) <= self.stopping.tolerance
+            && size.surprise < 60.0
     }
 }
 
@@ -285,7 +257,11 @@ impl<D: Real> Job<'_, D> {
         let mut engine = tables.engine(self.problem, &weights);
         let (iterations, evaluation) = self.drive(engine.as_mut(), &weights);
         let settings = self.settings;
-        let ended = (iterations, settings.epsilon, settings.tolerance);
+        let ended = (
+            iterations,
+            settings.schedule.epsilon,
+            settings.stopping.tolerance,
+        );
         Solved::new(engine.potentials(), &weights, evaluation, ended)
     }
 
@@ -297,12 +273,19 @@ impl<D: Real> Job<'_, D> {
     ) -> (usize, Evaluation<T>) {
         let settings = self.settings;
         let mass: f64 = weights[0].iter().map(|v| v.as_f64()).sum();
-        let stages = settings.stages(self.range, self.start.is_some());
+        let stages = match self.start {
+            None => settings.schedule.stages(self.range, UNSCALED_JOINT_RANGE),
+            Some(_) => vec![settings.schedule.epsilon],
+        };
+        let Stopping {
+            tolerance,
+            max_iterations,
+        } = settings.stopping;
         engine.start(stages[0], self.start.as_deref());
         // Larger epsilons only prepare: half of the sweeps are kept for the epsilon asked for.
-        let mut left = settings.max_iterations;
+        let mut left = max_iterations;
         for next in &stages[1..] {
-            for _ in 0..STAGE_SWEEPS.min(left.saturating_sub(settings.max_iterations.div_ceil(2))) {
+            for _ in 0..STAGE_SWEEPS.min(left.saturating_sub(max_iterations.div_ceil(2))) {
                 left -= 1;
                 if engine.sweep(1.0) <= STAGE_TOLERANCE * mass {
                     break;
@@ -312,14 +295,14 @@ impl<D: Real> Job<'_, D> {
         }
         // An error is that before a marginal is made right, which puts the others a little off:
         // what counts is the error of the plan at the end.
-        let (limit, mut goal) = (settings.tolerance * mass, settings.tolerance * mass);
+        let (limit, mut goal) = (tolerance * mass, tolerance * mass);
         let mut pace = Pace::new();
         loop {
             left -= pace.sweeps(left, goal, |relaxation| engine.sweep(relaxation));
             let evaluation = engine.evaluate(self.problem.is_tracked());
             let error = evaluation.error(weights);
             if error <= limit || error.is_nan() || left == 0 {
-                return (settings.max_iterations - left, evaluation);
+                return (max_iterations - left, evaluation);
             }
             goal *= GENTLE_RESTART_REDUCTION;
         }

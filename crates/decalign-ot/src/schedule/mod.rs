@@ -170,7 +170,7 @@ impl Relaxation {
         }
     }
 
-    /// The same factor for all sweeps.
+    /// Uses one factor for all sweeps.
     pub(crate) fn fixed(factor: f64) -> Self {
         Self {
             factor,
@@ -179,7 +179,7 @@ impl Relaxation {
         }
     }
 
-    /// What the next step is multiplied by.
+    /// The factor of the next step.
     pub(crate) fn factor(&self) -> f64 {
         self.factor
     }

@@ -1,10 +1,14 @@
 //! What the tests of transport share.
 
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used)]
 
 use candle_core::{D, DType, Device, Tensor};
 use decalign_core::nn::softmax;
 use decalign_core::random::Stream;
+
+pub(crate) use decalign_testkit::{
+    largest_difference as distance, number as value, numbers, squared_distances as squares,
+};
 
 /// Standard normal numbers.
 pub(crate) fn normal(shape: &[usize], number: u64) -> Tensor {
@@ -18,39 +22,4 @@ pub(crate) fn weights(shape: &[usize], number: u64) -> Tensor {
 
 pub(crate) fn tensor(values: &[f64]) -> Tensor {
     Tensor::new(values, &Device::Cpu).unwrap()
-}
-
-/// A scalar.
-pub(crate) fn value(x: &Tensor) -> f64 {
-    x.to_dtype(DType::F64).unwrap().to_scalar().unwrap()
-}
-
-pub(crate) fn numbers(x: &Tensor) -> Vec<f64> {
-    x.to_dtype(DType::F64)
-        .unwrap()
-        .flatten_all()
-        .unwrap()
-        .to_vec1()
-        .unwrap()
-}
-
-/// The largest difference of two tensors of one shape.
-pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    numbers(a)
-        .iter()
-        .zip(numbers(b))
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, |m, v| if v > m || v.is_nan() { v } else { m })
-}
-
-/// Squared distances as a matrix.
-pub(crate) fn squares(x: &Tensor, y: &Tensor) -> Tensor {
-    let rank = x.rank();
-    let difference = x
-        .unsqueeze(rank - 1)
-        .unwrap()
-        .broadcast_sub(&y.unsqueeze(rank - 2).unwrap())
-        .unwrap();
-    difference.sqr().unwrap().sum(D::Minus1).unwrap()
 }

@@ -66,7 +66,7 @@ fn values_and_gradients_are_those_of_the_reference() {
 }
 
 #[test]
-fn the_release_loss_equals_its_reference() -> Result<()> {
+fn the_upstream_loss_equals_its_reference() -> Result<()> {
     for sizes in [
         &[3, 4][..],
         &[7, 7, 7],
@@ -89,7 +89,7 @@ fn the_release_loss_equals_its_reference() -> Result<()> {
 }
 
 #[test]
-fn gradients_of_the_release_loss_hold() -> Result<()> {
+fn gradients_of_the_upstream_loss_hold() -> Result<()> {
     for (sizes, edges) in small() {
         let loss = KernelSinkhorn::new(0.5, 10)?;
         for batch in [None, Some(2)] {

@@ -1,16 +1,15 @@
 //! Problems to try, and what the tests share.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 use decalign_core::nn::softmax;
-use decalign_core::random::Stream;
 use decalign_core::{Result, agree};
 use decalign_ot::{MultiMarginalProblem, MultiMarginalSinkhorn, reference};
 
-pub(crate) type Edges = Vec<(usize, usize)>;
+pub(crate) use decalign_testkit::{
+    largest_difference as distance, normal, number as value, numbers, uniform_weights as uniform,
+};
 
-pub(crate) fn normal(shape: &[usize], number: u64) -> Tensor {
-    Stream::new(5, number).normal_tensor(shape).unwrap()
-}
+pub(crate) type Edges = Vec<(usize, usize)>;
 
 pub(crate) fn positive(shape: &[usize], number: u64) -> Tensor {
     (normal(shape, number).sqr().unwrap() + 0.05).unwrap()
@@ -18,33 +17,6 @@ pub(crate) fn positive(shape: &[usize], number: u64) -> Tensor {
 
 pub(crate) fn weights(n: usize, number: u64) -> Tensor {
     softmax(&normal(&[n], number)).unwrap()
-}
-
-pub(crate) fn uniform(n: usize) -> Tensor {
-    Tensor::full(1.0 / n as f64, n, &Device::Cpu).unwrap()
-}
-
-pub(crate) fn value(x: &Tensor) -> f64 {
-    x.to_dtype(DType::F64).unwrap().to_scalar().unwrap()
-}
-
-pub(crate) fn numbers(x: &Tensor) -> Vec<f64> {
-    let x = x.to_dtype(DType::F64).unwrap().flatten_all().unwrap();
-    x.to_vec1().unwrap()
-}
-
-pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let pairs = numbers(a).into_iter().zip(numbers(b));
-    // A maximum that NaN does not slip through.
-    pairs.fold(0.0, |most, (a, b)| {
-        let off = (a - b).abs();
-        if off > most || off.is_nan() {
-            off
-        } else {
-            most
-        }
-    })
 }
 
 /// About its mean: potentials are the same up to constants.

@@ -79,12 +79,16 @@ pub struct RunRecord {
 
 /// The program that trains.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[allow(missing_docs)]
 pub struct ProgramRecord {
+    /// The program's name.
     pub name: String,
+    /// Its version.
     pub version: String,
+    /// The compiler's version.
     pub rustc: String,
+    /// Candle's version.
     pub candle: String,
+    /// Enabled features.
     pub features: Vec<String>,
 }
 
@@ -115,22 +119,28 @@ pub struct DataRecord {
 /// The name and the shape of a modality.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
-#[allow(missing_docs)]
 pub struct ModalityRecord {
+    /// The modality's name.
     pub name: String,
+    /// Steps T of its sequences.
     pub steps: usize,
+    /// Features D of a step.
     pub width: usize,
 }
 
 /// The machine on which a run was begun.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
-#[allow(missing_docs)]
 pub struct MachineRecord {
+    /// The device, as `--device` names it.
     pub device: String,
+    /// Threads that compute.
     pub threads: usize,
+    /// The instruction set of the vector loops.
     pub instruction_set: String,
+    /// Operating system.
     pub os: String,
+    /// Processor architecture.
     pub arch: String,
 }
 

@@ -42,7 +42,7 @@ fn ranks_decide_as_bisection_does() -> Result<()> {
     let kernel = Kernel::gaussian_length_scale(1.0)?;
     let mut rejected = 0;
     for case in 0..300 {
-        // Of three kernels that agree in part, the observed statistic raised at random.
+        // The statistics of three kernels share noise; the observed one is raised in two thirds of the cases.
         let stream = Stream::new(2, case);
         let common = stream.child(9).normal(2 * draws + 1);
         let values: Vec<Vec<f64>> = (0..3)

@@ -6,7 +6,7 @@ use super::super::relabelling::{Relabelling, choose};
 
 #[test]
 fn every_choice_is_as_likely() {
-    // Of 10 choices of 2 of 5, 10,000 draws: five standard errors are 150.
+    // 10,000 draws over the 10 choices of 2 from 5: 1000 expected each, five standard errors are 150.
     let mut counts = std::collections::BTreeMap::new();
     for b in 0..10_000 {
         let mut chosen = choose(5, 2, Stream::new(3, 1).child(b));

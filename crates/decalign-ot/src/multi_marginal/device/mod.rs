@@ -8,14 +8,14 @@ use super::joint::Structure;
 use super::problem::MultiMarginalProblem;
 use crate::device::{JOINED, JointInputs, LANES, Source, cells, fits, pairs, points, program};
 
-pub(super) const RELEASE: Source = ("release", include_str!("release.cu"));
+pub(super) const UPSTREAM: Source = ("upstream", include_str!("upstream.cu"));
 
-pub(crate) fn release_program(sizes: &[usize], dtype: DType) -> Result<Program> {
-    program(RELEASE, (sizes, &pairs(sizes.len())), dtype)
+pub(crate) fn upstream_program(sizes: &[usize], dtype: DType) -> Result<Program> {
+    program(UPSTREAM, (sizes, &pairs(sizes.len())), dtype)
 }
 
-/// Whether [`release`] takes problems of these sizes.
-pub(super) fn takes_release(sizes: &[usize], dtype: DType) -> bool {
+/// True for the sizes that [`upstream_loss`] takes.
+pub(super) fn supports_upstream(sizes: &[usize], dtype: DType) -> bool {
     fits(sizes, dtype, (2, 9))
 }
 
@@ -71,14 +71,14 @@ pub(super) fn joined(
     }))
 }
 
-/// The release's loss in a shape of choice, (B) or a scalar, with gradients.
-pub(super) fn release(
+/// The upstream loss with gradients, of the given shape: (B) or a scalar.
+pub(super) fn upstream_loss(
     backend: &Backend,
     given: JointInputs,
     shape: &[usize],
     (epsilon, sweeps): (f64, usize),
 ) -> Result<Tensor> {
-    let (program, batch) = (given.program(RELEASE)?, given.batch);
+    let (program, batch) = (given.program(UPSTREAM)?, given.batch);
     let points = points(&given.sizes);
     let memory = |shape: &[usize]| Memory::new(backend, given.weights.dtype(), shape);
     let mut losses = memory(shape)?;

@@ -1,4 +1,4 @@
-// The DecAlign release's transport loss and its gradient back through every sweep: kernel.rs and kernel_reverse.rs on a
+// The transport loss of the public DecAlign code and its gradient back through every sweep: kernel.rs and kernel_backward.rs on a
 // device, in one launch.
 //
 // K = max(exp(-C / eps), floor); u_m = nu_m / (s_m + shift), s_m the sums of K times the other scalings.

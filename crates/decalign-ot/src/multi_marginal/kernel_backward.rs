@@ -1,4 +1,4 @@
-//! The gradient of the release's loss, back through every sweep.
+//! The gradient of the upstream loss through every sweep.
 
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, for_blocks};
@@ -10,7 +10,7 @@ use super::kernel::Run;
 use super::passes::{columns, rows};
 
 /// The gradients with respect to the marginals, end to end, and the joint cost.
-pub(super) fn reverse<T: Real>(cells: &Cells, run: &Run<T>, epsilon: f64) -> (Vec<T>, Vec<T>) {
+pub(super) fn backward<T: Real>(cells: &Cells, run: &Run<T>, epsilon: f64) -> (Vec<T>, Vec<T>) {
     let n = cells.vectors_len();
     let sweeps = run.denominators.len() / n;
     let scalings = &run.history[sweeps * n..];
@@ -27,7 +27,7 @@ pub(super) fn reverse<T: Real>(cells: &Cells, run: &Run<T>, epsilon: f64) -> (Ve
         .collect();
     let mut levels = Levels::new(cells);
     let d_scalings = levels.all_sums(cells, &weighted, scalings);
-    let mut state = Reverse {
+    let mut state = BackwardPass {
         cells,
         run,
         levels,
@@ -40,7 +40,7 @@ pub(super) fn reverse<T: Real>(cells: &Cells, run: &Run<T>, epsilon: f64) -> (Ve
     for sweep in (0..sweeps).rev() {
         state.sweep(sweep);
     }
-    let Reverse {
+    let BackwardPass {
         mut d_kernel,
         d_weights,
         ..
@@ -53,7 +53,7 @@ pub(super) fn reverse<T: Real>(cells: &Cells, run: &Run<T>, epsilon: f64) -> (Ve
     (d_weights, d_kernel)
 }
 
-struct Reverse<'a, T> {
+struct BackwardPass<'a, T> {
     cells: &'a Cells,
     run: &'a Run<T>,
     levels: Levels<T>,
@@ -66,7 +66,7 @@ struct Reverse<'a, T> {
     dots: Vec<T>,
 }
 
-impl<T: Real> Reverse<'_, T> {
+impl<T: Real> BackwardPass<'_, T> {
     /// Undoes one sweep.
     fn sweep(&mut self, sweep: usize) {
         let (cells, run) = (self.cells, self.run);
