@@ -69,6 +69,7 @@ mod barycenter;
 mod convergence;
 mod device;
 mod exact;
+mod gaussian;
 mod geometry;
 mod linear;
 mod low_rank;
@@ -87,10 +88,8 @@ pub use barycenter::{
 pub use convergence::Convergence;
 pub use decalign_core::{Error, ErrorKind, Result};
 pub use exact::{ExactSolution, NetworkSimplex, SparsePlan, sliced_wasserstein, wasserstein_1d};
-pub use geometry::{
-    Geometry, PrototypeCosts, ROOT_SHIFT, Reduction, bures_wasserstein, bures_wasserstein_diagonal,
-    coupling_cost, entropic_gaussian, prototype_costs,
-};
+pub use gaussian::{ROOT_SHIFT, bures_wasserstein, bures_wasserstein_diagonal, entropic_gaussian};
+pub use geometry::{Geometry, PrototypeCosts, Reduction, coupling_cost, prototype_costs};
 pub use linear::{
     Acceleration, Divergence, Gradient, LinearProblem, LinearSolve, Plan, Sinkhorn,
     SinkhornDivergence, SinkhornSolution, Update,
@@ -108,7 +107,7 @@ pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
     use candle_core::DType::{F32, F64};
     let mut all = Vec::new();
     for dtype in [F32, F64] {
-        all.push(geometry::device::gaussian_program(dtype)?);
+        all.push(gaussian::device::program(dtype)?);
         all.push(geometry::device::coupling_program(dtype)?);
         for modalities in [2, 3] {
             all.push(geometry::device::prototypes::program(dtype, modalities, 7)?);

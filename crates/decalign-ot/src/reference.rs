@@ -8,7 +8,8 @@ pub use linear::{dual_value, plan, sinkhorn};
 use candle_core::{D, Tensor};
 use decalign_core::Result;
 
-use crate::geometry::{ROOT_SHIFT, Reduction};
+use crate::gaussian::ROOT_SHIFT;
+use crate::geometry::Reduction;
 use crate::multi_marginal::{
     DENOMINATOR_SHIFT, KERNEL_FLOOR, MultiMarginalProblem, PLAN_FLOOR, Structure,
 };

@@ -140,7 +140,7 @@ fn gradients_hold() -> Result<()> {
             Ok(vec![entropic_gaussian((&x[0], &a), (&x[2], &b), epsilon)?])
         })?;
     }
-    // Of singular covariances with regularisation there is a derivative too.
+    // Regularisation makes the cost differentiable at singular covariances.
     let thin = [
         normal(&[2, 3], 0),
         normal(&[2, 3, 1], 1),
@@ -155,7 +155,7 @@ fn gradients_hold() -> Result<()> {
 
 #[test]
 fn gradients_are_the_optimal_map() -> Result<()> {
-    for d in [1, 2, 5, 20] {
+    for d in [1, 2, 5, 20, 63, 64, 90] {
         let zeros = Tensor::zeros((1, d), DType::F64, &Device::Cpu)?;
         let covariance = |number: u64| -> Result<Tensor> {
             Ok((squared(&normal(&[1, d, d], number))? + diagonal(&(zeros.ones_like()? * 0.2)?)?)?)
@@ -170,15 +170,78 @@ fn gradients_are_the_optimal_map() -> Result<()> {
         let back = (&one - gradients.get(&b).unwrap())?;
         // T A T = B, and the other map is the inverse.
         let image = there.matmul(&a)?.matmul(&there)?;
-        assert!(distance(&image, &b) < 1e-10, "{d}");
-        assert!(distance(&there.matmul(&back)?, &one) < 1e-10, "{d}");
+        let tolerance = if d < 60 { 1e-10 } else { 1e-8 };
+        assert!(distance(&image, &b) < tolerance, "{d}");
+        assert!(distance(&there.matmul(&back)?, &one) < tolerance, "{d}");
     }
     Ok(())
 }
 
 #[test]
 fn singular_covariances_are_exact_and_have_finite_gradients() -> Result<()> {
-    let (d, device) = (4, &Device::Cpu);
+    singular_covariances(4)
+}
+
+#[test]
+fn singular_covariances_of_many_dimensions_are_exact() -> Result<()> {
+    singular_covariances(70)
+}
+
+/// Embeds Gaussians in more dimensions, where they have no variance.
+fn embedded(mean: &Tensor, covariance: &Tensor, d: usize) -> Result<(Tensor, Tensor)> {
+    let more = d - mean.dim(1)?;
+    let covariance = covariance.pad_with_zeros(1, 0, more)?;
+    Ok((
+        mean.pad_with_zeros(1, 0, more)?,
+        covariance.pad_with_zeros(2, 0, more)?,
+    ))
+}
+
+#[test]
+fn the_library_and_rotations_agree_where_one_takes_over() -> Result<()> {
+    // 63 dimensions are decomposed by Jacobi's rotations, 64 by the library: one more dimension without variance
+    // changes neither costs nor gradients. Ranks 63 and 5.
+    for rank in [63, 5] {
+        let (m, n) = (normal(&[2, 63], 0), normal(&[1, 63], 1));
+        let (a, b) = (
+            squared(&normal(&[2, 63, rank], 2))?,
+            squared(&normal(&[1, 63, 63], 3))?,
+        );
+        let costs = |d: usize| -> Result<[Vec<f64>; 4]> {
+            let ((m, a), (n, b)) = (embedded(&m, &a, d)?, embedded(&n, &b, d)?);
+            let (a, b) = (Var::from_tensor(&a)?, Var::from_tensor(&b)?);
+            let exact = bures(&m, &a, &n, &b)?;
+            let entropic = entropic_gaussian((&m, &a), (&n, &b), 0.5)?;
+            let gradients = entropic.backward()?;
+            let gradient = |x: &Tensor| -> Result<Vec<f64>> {
+                Ok(numbers(
+                    &gradients
+                        .get(x)
+                        .unwrap()
+                        .narrow(1, 0, 63)?
+                        .narrow(2, 0, 63)?,
+                ))
+            };
+            Ok([
+                numbers(&exact),
+                numbers(&entropic),
+                gradient(&a)?,
+                gradient(&b)?,
+            ])
+        };
+        for (few, many) in costs(63)?.iter().zip(&costs(64)?) {
+            assert_eq!(few.len(), many.len());
+            let size = few.iter().fold(1.0, |m: f64, v| m.max(v.abs()));
+            for (x, y) in few.iter().zip(many) {
+                assert!((x - y).abs() <= 1e-7 * size, "rank {rank}: {x} {y}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn singular_covariances(d: usize) -> Result<()> {
+    let device = &Device::Cpu;
     let zeros = Tensor::zeros((1, d), DType::F64, device)?;
     let (u, v) = (normal(&[1, d, 1], 0), normal(&[1, d, 1], 1));
     let inner = |x: &Tensor, y: &Tensor| -> f64 {
@@ -207,7 +270,7 @@ fn singular_covariances_are_exact_and_have_finite_gradients() -> Result<()> {
             let (m, a, b) = (var(&zeros), var(&a), var(&b));
             let cost = bures(&m, &a, &m, &b)?;
             // Rounding of a covariance is felt as its root.
-            let tolerance = if dtype == DType::F64 { 3e-7 } else { 3e-3 };
+            let tolerance = if dtype == DType::F64 { 3e-7 } else { 3e-3 } * (d as f64 / 4.0);
             assert!(
                 (numbers(&cost)[0] - want).abs() < tolerance,
                 "{i}: {cost} {want}"
@@ -220,17 +283,18 @@ fn singular_covariances_are_exact_and_have_finite_gradients() -> Result<()> {
         }
     }
     // Exactly singular: exact values, and the slope along the dimension that is there.
-    let a = Var::from_tensor(&diagonal(&Tensor::new(
-        &[[4.0f64, 0.0, 0.0, 0.0]],
-        device,
-    )?)?)?;
-    let b = diagonal(&Tensor::new(&[[9.0f64, 1.0, 0.0, 0.0]], device)?)?;
+    let axes = |variances: [f64; 2]| -> Result<Tensor> {
+        let few = Tensor::new(&[variances], device)?;
+        diagonal(&few.pad_with_zeros(1, 0, d - 2)?)
+    };
+    let a = Var::from_tensor(&axes([4.0, 0.0])?)?;
+    let b = axes([9.0, 1.0])?;
     let cost = bures(&zeros, &a, &zeros, &b)?;
     assert!((numbers(&cost)[0] - 2.0).abs() < 1e-14);
     let gradient = numbers(cost.backward()?.get(&a).unwrap());
     // 1 - sqrt(9 / 4); growing where b has mass pays, growing where it has none costs.
     assert!((gradient[0] + 0.5).abs() < 1e-12);
-    assert!(gradient[5] < -1e6 && (gradient[10] - 1.0).abs() < 1e-12);
+    assert!(gradient[d + 1] < -1e6 && (gradient[2 * (d + 1)] - 1.0).abs() < 1e-12);
     Ok(())
 }
 

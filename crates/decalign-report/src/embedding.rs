@@ -1,5 +1,7 @@
 //! Projections to two dimensions: PCA and t-SNE.
 
+use faer::{MatRef, Side};
+
 /// The first two principal components of rows of `width` numbers, and the share of the variance
 /// that each carries (Jolliffe, 2002, "Principal Component Analysis", chapter 2).
 ///
@@ -20,14 +22,14 @@ pub(crate) fn principal_components(x: &[f64], width: usize) -> (Vec<[f64; 2]>, [
         }
     }
     let total: f64 = (0..width).map(|i| covariance[i * width + i]).sum();
-    let (values, vectors) = eigen(covariance, width);
-    let mut order: Vec<usize> = (0..width).collect();
-    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
+    // Eigenvalues ascend; columns of vectors lie one after the other.
+    let eigen = MatRef::from_column_major_slice(&covariance, width, width);
+    let eigen = eigen.self_adjoint_eigen(Side::Lower).ok();
     let axis = |k: usize| -> (Vec<f64>, f64) {
-        let Some(c) = order.get(k).copied() else {
+        let Some((eigen, c)) = eigen.as_ref().zip(width.checked_sub(k + 1)) else {
             return (vec![0.0; width], 0.0);
         };
-        let axis: Vec<f64> = (0..width).map(|i| vectors[i * width + c]).collect();
+        let axis: Vec<f64> = (0..width).map(|i| eigen.U()[(i, c)]).collect();
         let largest = axis
             .iter()
             .copied()
@@ -35,7 +37,7 @@ pub(crate) fn principal_components(x: &[f64], width: usize) -> (Vec<[f64; 2]>, [
         let sign = if largest < 0.0 { -1.0 } else { 1.0 };
         (
             axis.iter().map(|v| v * sign).collect(),
-            values[c] / total.max(f64::MIN_POSITIVE),
+            eigen.S()[c] / total.max(f64::MIN_POSITIVE),
         )
     };
     let ((a, first), (b, second)) = (axis(0), axis(1));
@@ -44,45 +46,6 @@ pub(crate) fn principal_components(x: &[f64], width: usize) -> (Vec<[f64; 2]>, [
         .chunks_exact(width)
         .map(|row| [along(row, &a), along(row, &b)]);
     (points.collect(), [first, second])
-}
-
-/// Eigenvalues and eigenvectors (columns) of a symmetric matrix by Jacobi's rotations (Golub and
-/// Van Loan, 2013, section 8.5).
-fn eigen(mut a: Vec<f64>, d: usize) -> (Vec<f64>, Vec<f64>) {
-    let mut v = vec![0.0; d * d];
-    (0..d).for_each(|i| v[i * d + i] = 1.0);
-    for _ in 0..100 {
-        let off: f64 = (0..d)
-            .flat_map(|i| (0..i).map(move |j| (i, j)))
-            .map(|(i, j)| a[i * d + j].powi(2))
-            .sum();
-        let on: f64 = (0..d).map(|i| a[i * d + i].powi(2)).sum();
-        if off <= 1e-24 * on {
-            break;
-        }
-        for p in 0..d {
-            for q in p + 1..d {
-                if a[p * d + q].abs() <= f64::MIN_POSITIVE {
-                    continue;
-                }
-                let theta = (a[q * d + q] - a[p * d + p]) / (2.0 * a[p * d + q]);
-                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
-                let c = 1.0 / (t * t + 1.0).sqrt();
-                let s = t * c;
-                for k in 0..d {
-                    let (x, y) = (a[k * d + p], a[k * d + q]);
-                    (a[k * d + p], a[k * d + q]) = (c * x - s * y, s * x + c * y);
-                }
-                for k in 0..d {
-                    let (x, y) = (a[p * d + k], a[q * d + k]);
-                    (a[p * d + k], a[q * d + k]) = (c * x - s * y, s * x + c * y);
-                    let (x, y) = (v[k * d + p], v[k * d + q]);
-                    (v[k * d + p], v[k * d + q]) = (c * x - s * y, s * x + c * y);
-                }
-            }
-        }
-    }
-    ((0..d).map(|i| a[i * d + i]).collect(), v)
 }
 
 /// t-SNE (van der Maaten and Hinton, 2008) of rows, started from their principal components (Kobak

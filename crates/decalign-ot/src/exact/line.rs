@@ -5,11 +5,11 @@ use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, parallel, with_real};
 
 use super::masses::Masses;
-use super::staircase::{Moved, Power, transport};
+use super::quantile_coupling::{LineTransport, Power, quantile_coupling};
 use crate::tensor_convert::read;
 
-/// The cost `W_p^p` of transport between points on a line, in closed form: the least of each side
-/// meets the least of the other.
+/// The cost `W_p^p` of transport between points on a line, in closed form, by the quantile
+/// coupling.
 ///
 /// ```text
 /// min over P  sum_ij P_ij |x_i - y_j|^p = integral over t in [0, 1] of |X(t) - Y(t)|^p, X and Y the quantiles
@@ -61,23 +61,23 @@ pub fn wasserstein_1d(
     let sizes = [points[0].len() / batch, points[1].len() / batch];
     let mut inputs = vec![x.clone(), y.clone()];
     if let Some((a, b)) = weights {
-        inputs.push(spread("a", a, x)?);
-        inputs.push(spread("b", b, y)?);
+        inputs.push(weights_of_rows("a", a, x)?);
+        inputs.push(weights_of_rows("b", b, y)?);
     }
     let masses = masses(&inputs[2..], batch, sizes)?;
     let [n, m] = sizes;
-    let moved = parallel::map(batch, batch * (n + m) * 100, |row| {
+    let rows = parallel::map(batch, batch * (n + m) * 100, |row| {
         let (x, y) = (&points[0][row * n..][..n], &points[1][row * m..][..m]);
-        transport(x, y, &masses[row % masses.len()], power)
+        quantile_coupling(x, y, &masses[row % masses.len()], power)
     });
-    let value = attach("wasserstein_1d", &inputs, moved)?;
+    let value = record("wasserstein_1d", &inputs, rows)?;
     Ok(match x.rank() {
         1 => value.reshape(())?,
         _ => value,
     })
 }
 
-/// The numbers of a tensor that is not empty, of this type and finite.
+/// The numbers of a tensor, which must be finite, of this type and not empty.
 pub(super) fn numbers(name: &str, x: &Tensor, dtype: DType) -> Result<Vec<f64>> {
     let known = matches!(dtype, DType::F32 | DType::F64);
     if x.elem_count() == 0 || x.dtype() != dtype || !known {
@@ -101,8 +101,8 @@ pub(super) fn numbers(name: &str, x: &Tensor, dtype: DType) -> Result<Vec<f64>> 
     }
 }
 
-/// Weights with one row for every row of points.
-fn spread(name: &str, weights: &Tensor, points: &Tensor) -> Result<Tensor> {
+/// The weights of every row of points.
+fn weights_of_rows(name: &str, weights: &Tensor, points: &Tensor) -> Result<Tensor> {
     let last = points.rank() - 1;
     let fits = weights.dims() == points.dims() || weights.dims() == &points.dims()[last..];
     if !fits || weights.dtype() != points.dtype() {
@@ -132,21 +132,25 @@ fn masses(weights: &[Tensor], batch: usize, [n, m]: [usize; 2]) -> Result<Vec<Ma
     rows.collect()
 }
 
-/// The costs, (B), as a tensor with their gradients with respect to x, y and, if there, a and b.
-pub(super) fn attach(name: &'static str, inputs: &[Tensor], moved: Vec<Moved>) -> Result<Tensor> {
+/// The costs, (B), with gradients with respect to x, y and, where given, a and b.
+pub(super) fn record(
+    name: &'static str,
+    inputs: &[Tensor],
+    rows: Vec<LineTransport>,
+) -> Result<Tensor> {
     let home = inputs[0].device().clone();
     let local = inputs.iter().map(|x| Ok(x.to_device(&Device::Cpu)?));
     let local = local.collect::<Result<Vec<Tensor>>>()?;
     let local: Vec<&Tensor> = local.iter().collect();
     let value = with_real!("x", inputs[0], T => {
-        let costs: Vec<T> = moved.iter().map(|row| T::of(row.cost)).collect();
-        let output = Output::new(costs, moved.len());
+        let costs: Vec<T> = rows.iter().map(|row| T::of(row.cost)).collect();
+        let output = Output::new(costs, rows.len());
         record_one(name, &local, output, move |b| {
             let outer = b.gradient(0)?;
             let outer = Elements::<T>::new(&outer)?;
             let gradients = b.inputs.iter().enumerate().map(|(i, x)| {
-                let rows = moved.iter().zip(outer.iter());
-                let scaled = rows.flat_map(|(row, outer)| {
+                let each = rows.iter().zip(outer.iter());
+                let scaled = each.flat_map(|(row, outer)| {
                     let derivatives = [&row.x, &row.y, &row.a, &row.b][i];
                     derivatives.iter().map(|v| T::of(v * outer.as_f64()))
                 });

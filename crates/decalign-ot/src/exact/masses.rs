@@ -1,29 +1,28 @@
-//! Weights as whole numbers.
+//! Weights as integers.
 
 use decalign_core::{Error, Result};
 
-/// The positive weights of two measures, counted in units of `2^-exponent`, both of one total.
+/// The positive weights of two measures in integer units of `2^-exponent`, with equal totals.
 ///
-/// Sums and differences of whole numbers are exact: a plan has its marginals to the last unit
-/// however small a weight is beside the others, and what is empty is 0 and not 1e-17.
+/// Sums and differences of integers are exact: a plan has its marginals to the last unit however
+/// small a weight is, and an arc without flow has flow 0 and not 1e-17.
 pub(super) struct Masses {
     pub(super) a: Vec<i128>,
     pub(super) b: Vec<i128>,
-    /// The points of these weights; all others have none.
+    /// The indices of the points with positive weight.
     pub(super) places: [Vec<usize>; 2],
     exponent: i32,
 }
 
-/// Bits of a total, sign left out.
+/// Bits of a total without its sign.
 pub(super) const BITS: i32 = 126;
 
 impl Masses {
-    /// Weights whose total is to be below `2^bits` units; `b` is scaled to the total of `a`.
-    ///
-    /// A positive weight below one unit counts as one.
+    /// Weights with a total below `2^bits` units; `b` is scaled to the total of `a`, and a positive weight below
+    /// one unit counts as one.
     pub(super) fn new(a: &[f64], b: &[f64], bits: i32) -> Self {
         let total: f64 = a.iter().sum();
-        // One bit is left for rounding, in the logarithm and in what follows.
+        // One bit is kept for rounding of the logarithm and of the units.
         let exponent = bits - 2 - total.log2().ceil() as i32;
         let places = [a, b].map(|x| (0..x.len()).filter(|i| x[*i] > 0.0).collect::<Vec<_>>());
         let count = |x: &[f64], places: &[usize]| -> Vec<i128> {
@@ -47,7 +46,7 @@ impl Masses {
         Self::new(&vec![1.0 / n as f64; n], &vec![1.0 / m as f64; m], BITS)
     }
 
-    /// Weights from outside; `of` says whose they are in errors.
+    /// Checks weights; `of` names their owner in errors.
     pub(super) fn checked(a: &[f64], b: &[f64], of: &str) -> Result<Self> {
         let totals = [total(&format!("a{of}"), a)?, total(&format!("b{of}"), b)?];
         if (totals[0] - totals[1]).abs() > TOLERANCE * totals[0].max(totals[1]) {
@@ -61,7 +60,7 @@ impl Masses {
         Ok(Self::new(a, b, BITS))
     }
 
-    /// So many units as a weight.
+    /// The weight of a number of units.
     pub(super) fn weight(&self, units: i128) -> f64 {
         shift(units as f64, -self.exponent)
     }
@@ -84,13 +83,13 @@ fn total(name: &str, weights: &[f64]) -> Result<f64> {
     }
 }
 
-/// `x 2^exponent`, in two steps that neither overflow nor lose digits on the way.
+/// `x 2^exponent` in two steps, of which none overflows or loses digits.
 fn shift(x: f64, exponent: i32) -> f64 {
     let half = exponent / 2;
     x * 2f64.powi(half) * 2f64.powi(exponent - half)
 }
 
-/// Scales positive `b` to `total`, which it nearly has.
+/// Scales positive `b`, whose total is close to `total`, to it.
 fn balance(b: &mut [i128], total: i128) {
     let sum: i128 = b.iter().sum();
     let mut missing = total - sum;
@@ -100,7 +99,7 @@ fn balance(b: &mut [i128], total: i128) {
         *v += more;
         missing -= more;
     }
-    // What rounding leaves is below 1e-16 of the correction.
+    // The rounding error is below 1e-16 of the correction.
     if let Some(largest) = b.iter_mut().max() {
         *largest += missing;
     }

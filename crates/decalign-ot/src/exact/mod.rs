@@ -1,16 +1,16 @@
 //! Exact transport: the network simplex, and closed forms on a line.
 
-mod costs;
+mod cost_matrix;
+mod initial_tree;
 mod line;
 mod masses;
+mod pivot_rule;
 mod plan;
-mod search;
+mod quantile_coupling;
 mod sliced;
 mod solution;
 mod solver;
-mod staircase;
-mod start;
-mod tree;
+mod spanning_tree;
 
 pub use line::wasserstein_1d;
 pub use plan::SparsePlan;

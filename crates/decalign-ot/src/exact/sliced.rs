@@ -1,13 +1,13 @@
-//! Transport of points in space, seen from many directions.
+//! Sliced transport: the mean over random projections.
 
 use candle_core::Tensor;
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::random::Stream;
 use decalign_core::{Error, Result, parallel, simd};
 
-use super::line::{attach, numbers};
+use super::line::{numbers, record};
 use super::masses::Masses;
-use super::staircase::{Moved, Power, transport};
+use super::quantile_coupling::{LineTransport, Power, quantile_coupling};
 
 /// The mean cost of transport between projections of points on random lines:
 ///
@@ -15,8 +15,8 @@ use super::staircase::{Moved, Power, transport};
 /// 1/L sum over l of W_p^p(<x, u_l>, <y, u_l>), u_l uniform on the unit sphere
 /// ```
 ///
-/// Without weights all points weigh 1/n and 1/m. The directions follow from the seed alone, the
-/// first L of a longer sequence being those of a shorter. Gradients reach points and weights, as
+/// Without weights all points weigh 1/n and 1/m. The directions follow from the seed alone: those of
+/// fewer projections are the first of more. Gradients reach points and weights, as
 /// those of [`crate::wasserstein_1d`].
 ///
 /// # Shapes
@@ -78,7 +78,7 @@ pub fn sliced_wasserstein(
         projections,
         seed,
     };
-    Ok(attach("sliced_wasserstein", &inputs, vec![slices.mean()])?.reshape(())?)
+    Ok(record("sliced_wasserstein", &inputs, vec![slices.mean()])?.reshape(())?)
 }
 
 fn vector(name: &str, weights: &Tensor, points: &Tensor) -> Result<Vec<f64>> {
@@ -89,7 +89,7 @@ fn vector(name: &str, weights: &Tensor, points: &Tensor) -> Result<Vec<f64>> {
     }
 }
 
-/// Projections done together.
+/// Projections computed together: their lines are one matrix product.
 const PIECE: usize = 64;
 
 struct Slices<'a> {
@@ -103,10 +103,10 @@ struct Slices<'a> {
 
 impl Slices<'_> {
     /// The mean cost and its derivatives, piece by piece in order.
-    fn mean(&self) -> Moved {
+    fn mean(&self) -> LineTransport {
         let [x, y] = self.points;
         let sizes = [x, y].map(|x| x.len() / self.width);
-        let mut mean = Moved {
+        let mut mean = LineTransport {
             cost: 0.0,
             x: vec![0.0; x.len()],
             y: vec![0.0; y.len()],
@@ -119,13 +119,13 @@ impl Slices<'_> {
             let directions = self.directions(first, count);
             let lines = [self.project(x, &directions), self.project(y, &directions)];
             let [n, m] = sizes;
-            let moved = parallel::map(count, count * (n + m) * 100, |l| {
+            let slices = parallel::map(count, count * (n + m) * 100, |l| {
                 let (x, y) = (&lines[0][l * n..][..n], &lines[1][l * m..][..m]);
-                transport(x, y, self.masses, self.power)
+                quantile_coupling(x, y, self.masses, self.power)
             });
-            self.pull(&mut mean.x, &directions, moved.iter().map(|l| &l.x), share);
-            self.pull(&mut mean.y, &directions, moved.iter().map(|l| &l.y), share);
-            for line in &moved {
+            self.backward(&mut mean.x, &directions, slices.iter().map(|l| &l.x), share);
+            self.backward(&mut mean.y, &directions, slices.iter().map(|l| &l.y), share);
+            for line in &slices {
                 mean.cost += share * line.cost;
                 accumulate(&mut mean.a, &line.a, share);
                 accumulate(&mut mean.b, &line.b, share);
@@ -164,8 +164,8 @@ impl Slices<'_> {
         lines
     }
 
-    /// Adds derivatives along the lines to those in space.
-    fn pull<'a>(
+    /// Adds the derivatives along the lines to those in space.
+    fn backward<'a>(
         &self,
         to: &mut [f64],
         directions: &[f64],

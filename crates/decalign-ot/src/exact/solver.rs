@@ -1,15 +1,15 @@
-//! The network simplex.
+//! The network simplex method.
 
 use candle_core::DType;
 use decalign_core::{Error, Real, Result};
 
-use super::costs::Costs;
+use super::cost_matrix::CostMatrix;
+use super::initial_tree::Perturbation;
 use super::masses::Masses;
+use super::pivot_rule::BlockSearch;
 use super::plan::SparsePlan;
-use super::search::Search;
 use super::solution::{Ended, ExactSolution};
-use super::start::Start;
-use super::tree::Tree;
+use super::spanning_tree::SpanningTree;
 use crate::linear::LinearProblem;
 
 /// Transport at the least cost, without regularisation:
@@ -18,10 +18,10 @@ use crate::linear::LinearProblem;
 /// min over P >= 0 with P 1 = a, P^T 1 = b of  <P, C>
 /// ```
 ///
-/// A spanning tree of cells is improved a pivot at a time until no cell has a negative reduced cost
-/// `C_ij - f_i - g_j`. Masses are whole numbers inside, so that marginals are exact and no tree
-/// comes twice, however many weights are equal; potentials are f64. The costs are held as one
-/// matrix of their type. Where the totals of the weights differ, `b` is scaled to that of `a`.
+/// The network simplex improves a spanning tree of arcs one pivot at a time until no arc has a negative reduced
+/// cost `C_ij - f_i - g_j`. Masses are integers, so marginals are exact and no tree comes twice, however many
+/// weights are equal; potentials are f64. The costs are stored as one matrix of their type. Where the totals of
+/// the weights differ, `b` is scaled to that of `a`.
 ///
 /// Sources: Cunningham (1976); Bonneel and others (2011) for transport of many points; Peyre and
 /// Cuturi, *Computational Optimal Transport* (2019), section 3.5.
@@ -49,7 +49,7 @@ impl Default for NetworkSimplex {
     }
 }
 
-/// Reduced costs above minus this much of the largest potential are rounding.
+/// Reduced costs are compared with minus this fraction of the largest potential: above it they are rounding.
 pub(super) const RELATIVE_TOLERANCE: f64 = 5e-14;
 
 impl NetworkSimplex {
@@ -86,15 +86,15 @@ impl NetworkSimplex {
 
     fn run<T: Real>(&self, problem: &LinearProblem) -> Result<ExactSolution> {
         let (a, b) = problem.weights(0)?;
-        let start = Start::new(a.len());
-        let masses = Masses::new(&a, &b, start.bits());
+        let perturbation = Perturbation::new(a.len());
+        let masses = Masses::new(&a, &b, perturbation.bits());
         let places = &masses.places;
-        let costs = Costs::<T>::new(problem.geometry(), &places[0], &places[1])?;
-        let mut tree = start.tree(&costs, &masses);
+        let costs = CostMatrix::<T>::new(problem.geometry(), &places[0], &places[1])?;
+        let mut tree = perturbation.initial_tree(&costs, &masses);
         let (iterations, tolerance) = self.improve(&costs, &mut tree);
         let mut cells: Vec<(usize, usize, f64)> = tree
             .arcs()
-            .map(|arc| (arc.row, arc.column, start.units(arc.flow)))
+            .map(|arc| (arc.row, arc.column, perturbation.units(arc.flow)))
             .filter(|(_, _, units)| *units > 0)
             .map(|(row, column, units)| (row, column, masses.weight(units)))
             .collect();
@@ -107,57 +107,57 @@ impl NetworkSimplex {
         let duality_gap: f64 = gap.sum();
         let ended = Ended {
             iterations,
-            optimal: duality_gap.is_finite() && duals.moved_within(tolerance),
+            optimal: duality_gap.is_finite() && duals.lowered_within(tolerance),
             duality_gap,
         };
-        let whole = [0, 1].map(|side| duals.whole(side, &costs.least[side]));
+        let potentials = [0, 1].map(|side| duals.original(side, &costs.least[side]));
         let [rows, columns] = places;
         cells
             .iter_mut()
             .for_each(|(i, j, _)| (*i, *j) = (rows[*i], columns[*j]));
         let plan = SparsePlan::new(problem.geometry(), &cells);
-        ExactSolution::new(problem, plan, &whole, places, ended)
+        ExactSolution::new(problem, plan, &potentials, places, ended)
     }
 
-    /// Pivots until no reduced cost is negative; returns how many, and what counted as negative.
-    fn improve<T: Real>(&self, costs: &Costs<T>, tree: &mut Tree) -> (usize, f64) {
+    /// Pivots until no reduced cost is negative; returns the number of pivots and the tolerance.
+    fn improve<T: Real>(&self, costs: &CostMatrix<T>, tree: &mut SpanningTree) -> (usize, f64) {
         let rows = tree.potentials().0.len();
-        let mut search = Search::new(costs, rows);
-        let mut tolerance = RELATIVE_TOLERANCE * tree.refresh();
+        let mut rule = BlockSearch::new(costs, rows);
+        let mut tolerance = RELATIVE_TOLERANCE * tree.recompute_potentials();
         let (mut iterations, mut since) = (0, 0);
         while iterations < self.max_iterations {
-            match search.next(costs, tree, tolerance) {
+            match rule.entering_arc(costs, tree, tolerance) {
                 Some((row, column)) => {
                     tree.pivot(row, column, costs.at(row, column));
                     iterations += 1;
                     since += 1;
                 }
-                // None is left beside potentials that are as good as new.
+                // Optimal: the potentials are freshly computed.
                 None if since == 0 => break,
-                None => since = REFRESH,
+                None => since = RECOMPUTE,
             }
-            if since >= REFRESH {
-                tolerance = RELATIVE_TOLERANCE * tree.refresh();
+            if since >= RECOMPUTE {
+                tolerance = RELATIVE_TOLERANCE * tree.recompute_potentials();
                 since = 0;
             }
         }
-        (iterations, RELATIVE_TOLERANCE * tree.refresh())
+        (iterations, RELATIVE_TOLERANCE * tree.recompute_potentials())
     }
 }
 
-/// Pivots between times when all potentials are computed anew: as the root moves, they do.
-const REFRESH: usize = 5000;
+/// Pivots after which all potentials are recomputed, because updates accumulate rounding and the root moves.
+const RECOMPUTE: usize = 5000;
 
-/// Potentials with `f_i + g_j <= C_ij` everywhere.
+/// Dual potentials, feasible: `f_i + g_j <= C_ij` everywhere.
 struct Duals {
     f: Vec<f64>,
     g: Vec<f64>,
-    /// By how much each g of the tree was lowered to satisfy that.
-    moves: Vec<f64>,
+    /// How much each g of the tree was lowered to be feasible.
+    lowered: Vec<f64>,
 }
 
 impl Duals {
-    fn new<T: Real>(costs: &Costs<T>, tree: &Tree) -> Self {
+    fn new<T: Real>(costs: &CostMatrix<T>, tree: &SpanningTree) -> Self {
         let (f, given) = tree.potentials();
         let mut g = given.to_vec();
         for (i, f) in f.iter().enumerate() {
@@ -168,19 +168,19 @@ impl Duals {
         }
         Self {
             f: f.to_vec(),
-            moves: given.iter().zip(&g).map(|(given, g)| given - g).collect(),
+            lowered: given.iter().zip(&g).map(|(given, g)| given - g).collect(),
             g,
         }
     }
 
-    /// The potentials of one side with what its costs lack.
-    fn whole(&self, side: usize, least: &[f64]) -> Vec<f64> {
+    /// The potentials of one side for the original costs, before the least of each row and column was subtracted.
+    fn original(&self, side: usize, least: &[f64]) -> Vec<f64> {
         let potentials = [&self.f, &self.g][side].iter().zip(least);
         potentials.map(|(f, least)| f + least).collect()
     }
 
-    /// Whether no reduced cost of the tree is below minus the tolerance. False of NaN and infinity.
-    fn moved_within(&self, tolerance: f64) -> bool {
-        tolerance.is_finite() && self.moves.iter().all(|v| *v <= tolerance)
+    /// Whether no reduced cost of the tree is below minus the tolerance. False for NaN and infinity.
+    fn lowered_within(&self, tolerance: f64) -> bool {
+        tolerance.is_finite() && self.lowered.iter().all(|v| *v <= tolerance)
     }
 }

@@ -6,9 +6,6 @@ mod cost;
 mod costs;
 mod coupling;
 pub(crate) mod device;
-mod eigen;
-mod full_gaussian;
-mod gaussian;
 mod grid;
 mod matrix;
 mod metric;
@@ -27,8 +24,6 @@ pub(crate) use metric::Metric;
 
 pub use cost::Geometry;
 pub use coupling::coupling_cost;
-pub use full_gaussian::{bures_wasserstein, entropic_gaussian};
-pub use gaussian::{ROOT_SHIFT, bures_wasserstein_diagonal};
 pub use matrix::cost;
 pub use prototypes::{PrototypeCosts, prototype_costs};
 pub use reduction::Reduction;

@@ -6,8 +6,8 @@ use decalign_core::{Error, Result};
 
 use super::coupling::coupling_cost;
 use super::device::prototypes as device;
-use super::gaussian::bures_wasserstein_diagonal;
 use super::reduction::Reduction;
+use crate::gaussian::bures_wasserstein_diagonal;
 
 /// What [`prototype_costs`] gives.
 #[derive(Clone, Debug)]

@@ -7,22 +7,16 @@ use decalign_core::device::{Backend, Launch, Memory, Program};
 use decalign_core::op::record_one;
 use decalign_core::{Error, Result};
 
-/// Lanes a group.
-const LANES: usize = 256;
 /// Lanes of the one group that adds up a coupling.
 const CELL_LANES: usize = 512;
-const WARP: usize = 32;
-
-pub(crate) fn gaussian_program(dtype: DType) -> Result<Program> {
-    Ok(Program::new("gaussian", include_str!("gaussian.cu"), dtype)?.lanes(LANES))
-}
+pub(crate) const WARP: usize = 32;
 
 pub(crate) fn coupling_program(dtype: DType) -> Result<Program> {
     Ok(Program::new("coupling", include_str!("coupling.cu"), dtype)?.lanes(CELL_LANES))
 }
 
 /// Kernels take all numbers in one type.
-pub(super) fn same_dtype(name: &str, x: &Tensor, as_of: &Tensor) -> Result<()> {
+pub(crate) fn same_dtype(name: &str, x: &Tensor, as_of: &Tensor) -> Result<()> {
     match x.dtype() == as_of.dtype() {
         true => Ok(()),
         false => {
@@ -32,56 +26,8 @@ pub(super) fn same_dtype(name: &str, x: &Tensor, as_of: &Tensor) -> Result<()> {
     }
 }
 
-fn like(backend: &Backend, x: &Tensor) -> Result<Memory> {
+pub(crate) fn like(backend: &Backend, x: &Tensor) -> Result<Memory> {
     Memory::new(backend, x.dtype(), x.shape())
-}
-
-/// See [`super::bures_wasserstein_diagonal`]; `factor` is what the sum over dimensions is multiplied by.
-pub(super) fn bures_wasserstein(
-    backend: &Backend,
-    inputs: [&Tensor; 4],
-    factor: f64,
-) -> Result<Tensor> {
-    let dtype = inputs[0].dtype();
-    let (k, width) = inputs[0].dims2()?;
-    let l = inputs[2].dims()[0];
-    let program = gaussian_program(dtype)?;
-    let mut cost = Memory::new(backend, dtype, (k, l))?;
-    let mut launch = Launch::new(&program, "bures", (k * l).div_ceil(LANES / WARP));
-    for x in inputs {
-        launch = launch.input(x)?;
-    }
-    launch
-        .output(&mut cost)
-        .count(k)?
-        .count(l)?
-        .count(width)?
-        .real(factor)
-        .run(backend)?;
-    let backend = backend.clone();
-    record_one("bures_wasserstein", &inputs, cost.into(), move |b| {
-        let gradients = b.inputs.iter().map(|x| like(&backend, x));
-        let mut gradients = gradients.collect::<Result<Vec<_>>>()?;
-        let groups = ((k + l) * width).div_ceil(LANES);
-        let mut launch = Launch::new(&program, "bures_back", groups);
-        for x in b.inputs {
-            launch = launch.input(x)?;
-        }
-        launch = launch.input(&b.gradient(0)?)?;
-        for gradient in &mut gradients {
-            launch = launch.output(gradient);
-        }
-        launch
-            .count(k)?
-            .count(l)?
-            .count(width)?
-            .real(factor)
-            .run(&backend)?;
-        Ok(gradients
-            .into_iter()
-            .map(|g| Some(g.into_tensor()))
-            .collect())
-    })
 }
 
 /// See [`super::coupling_cost`]: points, responsibilities, means, and variances where they are taken; `factor` is what the sum

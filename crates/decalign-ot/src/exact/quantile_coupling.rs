@@ -1,4 +1,4 @@
-//! Transport on a line: both sides in order, like steps of a stair.
+//! Transport on a line: the quantile coupling, by merging both sorted sides.
 
 use decalign_core::{Error, Result};
 
@@ -24,7 +24,7 @@ impl Power {
         }
     }
 
-    /// The derivative of the cost; at a distance of 0 it is 0, for p = 1 too.
+    /// The derivative of the cost; 0 at a distance of 0, for p = 1 too.
     fn slope(self, difference: f64) -> f64 {
         match self.0 {
             _ if difference == 0.0 => 0.0,
@@ -36,7 +36,7 @@ impl Power {
 }
 
 /// The cost of a transport and its derivatives with respect to points and weights.
-pub(super) struct Moved {
+pub(super) struct LineTransport {
     pub(super) cost: f64,
     pub(super) x: Vec<f64>,
     pub(super) y: Vec<f64>,
@@ -45,12 +45,17 @@ pub(super) struct Moved {
     pub(super) b: Vec<f64>,
 }
 
-/// The quantile coupling: the least of each side meets the least of the other.
+/// The quantile coupling: sorted points are coupled in order (the north-west corner rule).
 ///
-/// Potentials go along the stair, `f_i + g_j = c_ij` on every step. Where both sides end at once a
-/// range of them is optimal; its middle is taken, so that they are the mean of the derivatives
-/// from both sides. Convex costs make all of them feasible (Monge).
-pub(super) fn transport(x: &[f64], y: &[f64], masses: &Masses, power: Power) -> Moved {
+/// Potentials satisfy `f_i + g_j = c_ij` on every coupled pair. Where a source and a target are used up at once,
+/// a range of potentials is optimal; the middle is taken, which is the mean of the one-sided derivatives. Convex
+/// costs make all of them feasible (Monge).
+pub(super) fn quantile_coupling(
+    x: &[f64],
+    y: &[f64],
+    masses: &Masses,
+    power: Power,
+) -> LineTransport {
     let [rows, columns] = [(x, 0), (y, 1)].map(|(x, side)| ascending(x, &masses.places[side]));
     let place = |i: usize, j: usize| (masses.places[0][rows[i]], masses.places[1][columns[j]]);
     let difference = |i: usize, j: usize| {
@@ -58,7 +63,7 @@ pub(super) fn transport(x: &[f64], y: &[f64], masses: &Masses, power: Power) -> 
         x[i] - y[j]
     };
     let cost = |i: usize, j: usize| power.cost(difference(i, j));
-    let mut moved = Moved {
+    let mut found = LineTransport {
         cost: 0.0,
         x: vec![0.0; x.len()],
         y: vec![0.0; y.len()],
@@ -66,21 +71,21 @@ pub(super) fn transport(x: &[f64], y: &[f64], masses: &Masses, power: Power) -> 
         b: vec![0.0; y.len()],
     };
     let (mut i, mut j) = (0, 0);
-    let (mut left, mut room) = (masses.a[rows[0]], masses.b[columns[0]]);
+    let (mut left, mut open) = (masses.a[rows[0]], masses.b[columns[0]]);
     let (mut f, mut g) = (0.0, cost(0, 0));
     loop {
-        let amount = left.min(room);
-        moved.add(place(i, j), masses.weight(amount), difference(i, j), power);
-        (moved.a[place(i, j).0], moved.b[place(i, j).1]) = (f, g);
-        (left, room) = (left - amount, room - amount);
-        match (left, room) {
+        let amount = left.min(open);
+        found.add(place(i, j), masses.weight(amount), difference(i, j), power);
+        (found.a[place(i, j).0], found.b[place(i, j).1]) = (f, g);
+        (left, open) = (left - amount, open - amount);
+        match (left, open) {
             (0, 0) if i + 1 == rows.len() || j + 1 == columns.len() => break,
             (0, 0) => {
                 let rise = |j: usize| cost(i + 1, j) - cost(i, j);
                 f += 0.5 * (rise(j) + rise(j + 1));
                 (i, j) = (i + 1, j + 1);
                 g = cost(i, j) - f;
-                (left, room) = (masses.a[rows[i]], masses.b[columns[j]]);
+                (left, open) = (masses.a[rows[i]], masses.b[columns[j]]);
             }
             (0, _) => {
                 i += 1;
@@ -90,16 +95,16 @@ pub(super) fn transport(x: &[f64], y: &[f64], masses: &Masses, power: Power) -> 
             _ => {
                 j += 1;
                 g = cost(i, j) - f;
-                room = masses.b[columns[j]];
+                open = masses.b[columns[j]];
             }
         }
     }
-    centre(&mut moved.a, &masses.places[0]);
-    centre(&mut moved.b, &masses.places[1]);
-    moved
+    centre(&mut found.a, &masses.places[0]);
+    centre(&mut found.b, &masses.places[1]);
+    found
 }
 
-impl Moved {
+impl LineTransport {
     fn add(&mut self, (i, j): (usize, usize), mass: f64, difference: f64, power: Power) {
         self.cost += mass * power.cost(difference);
         let slope = mass * power.slope(difference);

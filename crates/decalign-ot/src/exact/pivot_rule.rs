@@ -1,23 +1,23 @@
-//! Which cell enters the tree next.
+//! The pivot rule: which arc enters the tree next.
 
 use decalign_core::Real;
 
-use super::costs::{Costs, least, least_value};
-use super::tree::Tree;
+use super::cost_matrix::{CostMatrix, least, least_value};
+use super::spanning_tree::SpanningTree;
 use crate::geometry::padded;
 
-/// A search that goes round and round the cells, a block at a time, and takes the least reduced
-/// cost of the first block that has a negative one.
+/// Block search: cycles through the arcs a block at a time and takes the least reduced cost of the first block
+/// that has a negative one.
 ///
-/// Blocks hold about the square root of the number of cells. Source: Grigoriadis (1986).
-pub(super) struct Search {
+/// Blocks hold about the square root of the number of arcs. Source: Grigoriadis (1986).
+pub(super) struct BlockSearch {
     row: usize,
     start: usize,
     block: usize,
 }
 
-impl Search {
-    pub(super) fn new<T: Real>(costs: &Costs<T>, rows: usize) -> Self {
+impl BlockSearch {
+    pub(super) fn new<T: Real>(costs: &CostMatrix<T>, rows: usize) -> Self {
         let cells = (rows * costs.stride()) as f64;
         let block = padded(cells.sqrt() as usize).clamp(padded(LEAST_BLOCK), LARGEST_BLOCK);
         Self {
@@ -27,11 +27,11 @@ impl Search {
         }
     }
 
-    /// A cell whose reduced cost is below `-tolerance`; `None` after a round that met none.
-    pub(super) fn next<T: Real>(
+    /// An arc whose reduced cost is below `-tolerance`; `None` when a whole cycle has none.
+    pub(super) fn entering_arc<T: Real>(
         &mut self,
-        costs: &Costs<T>,
-        tree: &Tree,
+        costs: &CostMatrix<T>,
+        tree: &SpanningTree,
         tolerance: f64,
     ) -> Option<(usize, usize)> {
         let (f, g) = tree.potentials();
@@ -61,7 +61,7 @@ impl Search {
     }
 }
 
-/// Below this a block costs less to search than its cell to enter.
+/// Searching a smaller block costs less than the pivot that follows.
 const LEAST_BLOCK: usize = 128;
-/// Costs of a block and prices stay in the nearest cache.
+/// Costs of a block and potentials stay in the first-level cache.
 const LARGEST_BLOCK: usize = 1 << 14;

@@ -1,15 +1,14 @@
-//! Costs between Gaussians.
+//! The squared 2-Wasserstein distance between Gaussians with diagonal covariances.
 
 use candle_core::Tensor;
 use decalign_core::device::Backend;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, with_real};
 
-use super::device::{self, same_dtype};
-use super::reduction::Reduction;
-
-/// Added under the root of a product of variances, so that its gradient is finite at 0.
-pub const ROOT_SHIFT: f64 = 1e-8;
+use super::ROOT_SHIFT;
+use super::device;
+use crate::geometry::Reduction;
+use crate::geometry::device::same_dtype;
 
 /// Squared 2-Wasserstein distance between Gaussians with diagonal covariances:
 /// `sum_d (m - m')^2 + sum_d (v + v' - 2 sqrt(v v' + 1e-8))`, or its mean over dimensions.

@@ -1,23 +1,22 @@
-//! The tree to begin with.
+//! The initial tree, strongly feasible after a perturbation of the weights.
 
 use decalign_core::Real;
 
-use super::costs::{Costs, least};
+use super::cost_matrix::{CostMatrix, least};
 use super::masses::{BITS, Masses};
-use super::tree::{Arc, Tree};
+use super::spanning_tree::{Arc, SpanningTree};
 
-/// A tree of cells, each with mass, found by sending every row to its cheapest columns that are
-/// not full.
+/// The perturbation that keeps every tree nondegenerate: weights become `2^shift a + 1`, and the last of b
+/// `2^shift b + n` (Orden, 1956).
 ///
-/// No later tree has an empty cell either, so that every pivot lowers the cost and none comes
-/// twice: weights become `2^shift a + 1`, and the last `2^shift b + n` (Orden, 1956). Trees that
-/// stay possible are those that Cunningham (1976) calls strongly feasible, rooted in the last
-/// column. [`Start::units`] takes the change out again.
-pub(super) struct Start {
+/// No tree then has an arc without flow, so every pivot lowers the cost and no tree comes twice. The trees that
+/// remain feasible are those that Cunningham (1976) calls strongly feasible, rooted in the last column.
+/// [`Perturbation::units`] removes the perturbation again.
+pub(super) struct Perturbation {
     shift: u32,
 }
 
-impl Start {
+impl Perturbation {
     /// For `n` rows.
     pub(super) fn new(n: usize) -> Self {
         Self {
@@ -30,18 +29,23 @@ impl Start {
         BITS - self.shift as i32
     }
 
-    pub(super) fn tree<T: Real>(&self, costs: &Costs<T>, masses: &Masses) -> Tree {
+    /// The initial tree: every row sends its mass to its cheapest columns that are not full.
+    pub(super) fn initial_tree<T: Real>(
+        &self,
+        costs: &CostMatrix<T>,
+        masses: &Masses,
+    ) -> SpanningTree {
         let (n, m) = (masses.a.len(), masses.b.len());
         let a: Vec<i128> = masses.a.iter().map(|w| (w << self.shift) + 1).collect();
         let mut b: Vec<i128> = masses.b.iter().map(|w| w << self.shift).collect();
         b[m - 1] += n as i128;
-        // Full columns have no price: their costs count as infinite.
-        let mut prices = vec![0.0; costs.stride()];
+        // Full columns get potential -inf: their reduced costs are infinite.
+        let mut potentials = vec![0.0; costs.stride()];
         let mut arcs = Vec::with_capacity(n + m - 1);
         for (row, mut left) in a.into_iter().enumerate() {
             while left > 0 {
-                let found = least(costs.row(row), &prices);
-                // Costs may overflow, masses do not: some column has room.
+                let found = least(costs.row(row), &potentials);
+                // Costs may overflow to infinity; masses are exact, so some column is not full.
                 let column = match found {
                     Some((_, column)) => column,
                     None => (0..m).find(|j| b[*j] > 0).unwrap_or(m - 1),
@@ -56,14 +60,14 @@ impl Start {
                 left -= flow;
                 b[column] -= flow;
                 if b[column] == 0 {
-                    prices[column] = f64::NEG_INFINITY;
+                    potentials[column] = f64::NEG_INFINITY;
                 }
             }
         }
-        Tree::new(n, m, costs.stride(), &arcs)
+        SpanningTree::new(n, m, costs.stride(), &arcs)
     }
 
-    /// The units of mass of a flow.
+    /// The units of mass of a perturbed flow.
     pub(super) fn units(&self, flow: i128) -> i128 {
         (flow + (1 << (self.shift - 1))) >> self.shift
     }

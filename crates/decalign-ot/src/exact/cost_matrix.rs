@@ -1,23 +1,22 @@
-//! Costs of the points that have mass, as one matrix.
+//! Costs between the points with mass as one matrix, and its least reduced costs.
 
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, Result};
 
 use crate::geometry::{self, Geometry, ROWS, padded};
 
-/// A matrix of costs in rows of whole blocks; behind the end they are infinite.
+/// A matrix of costs whose rows are padded with infinity to whole vector blocks.
 ///
-/// Its cells are what is left of the costs after the least of each row, then of each column, is
-/// taken away. That moves the potentials and no plan, and what all costs share takes no digits
-/// from what they differ by.
-pub(super) struct Costs<T> {
+/// The least cost of each row, then of each column, is subtracted. That shifts the potentials and no plan, and a
+/// constant common to all costs takes no digits from their differences.
+pub(super) struct CostMatrix<T> {
     cells: Vec<T>,
     stride: usize,
-    /// What was taken away, of rows and of columns.
+    /// The costs subtracted from rows and from columns.
     pub(super) least: [Vec<f64>; 2],
 }
 
-impl<T: Real> Costs<T> {
+impl<T: Real> CostMatrix<T> {
     /// The costs between the listed points, computed in f64 and held in `T`.
     pub(super) fn new(geometry: &Geometry, rows: &[usize], columns: &[usize]) -> Result<Self> {
         let stride = padded(columns.len());
@@ -44,7 +43,7 @@ impl<T: Real> Costs<T> {
     }
 }
 
-/// Writes the rows of costs between the listed points, less the least of each row, which is returned.
+/// Writes the costs between the listed points less the least of each row; returns those.
 fn fill<T: Real>(
     geometry: &Geometry,
     (rows, columns): (&[usize], &[usize]),
@@ -75,7 +74,7 @@ fn fill<T: Real>(
     Ok(all)
 }
 
-/// Takes the least of each column away; returns it.
+/// Subtracts the least of each column; returns those.
 fn reduce_columns<T: Real>(cells: &mut [T], stride: usize, columns: usize) -> Vec<f64> {
     let mut least = vec![T::infinity(); columns];
     for row in cells.chunks_exact(stride) {
@@ -91,20 +90,20 @@ fn reduce_columns<T: Real>(cells: &mut [T], stride: usize, columns: usize) -> Ve
     least.into_iter().map(T::as_f64).collect()
 }
 
-/// The least of `costs - prices`, and where it is; `None` when all are infinite or NaN.
-pub(super) fn least<T: Real>(costs: &[T], prices: &[f64]) -> Option<(f64, usize)> {
-    let (least, at) = simd::dispatch(Least { costs, prices });
+/// The least reduced cost `costs - potentials` and its index; `None` when all are infinite or NaN.
+pub(super) fn least<T: Real>(costs: &[T], potentials: &[f64]) -> Option<(f64, usize)> {
+    let (least, at) = simd::dispatch(Least { costs, potentials });
     Some((least, at?))
 }
 
-/// The least of `costs - prices`.
-pub(super) fn least_value<T: Real>(costs: &[T], prices: &[f64]) -> f64 {
-    simd::dispatch(LeastValue { costs, prices })
+/// The least reduced cost `costs - potentials`.
+pub(super) fn least_value<T: Real>(costs: &[T], potentials: &[f64]) -> f64 {
+    simd::dispatch(LeastValue { costs, potentials })
 }
 
 struct Least<'a, T> {
     costs: &'a [T],
-    prices: &'a [f64],
+    potentials: &'a [f64],
 }
 
 impl<T: Real> Kernel for Least<'_, T> {
@@ -112,9 +111,9 @@ impl<T: Real> Kernel for Least<'_, T> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> (f64, Option<usize>) {
-        let Self { costs, prices } = self;
-        let least = LeastValue { costs, prices }.run(isa);
-        let mut all = costs.iter().zip(prices);
+        let Self { costs, potentials } = self;
+        let least = LeastValue { costs, potentials }.run(isa);
+        let mut all = costs.iter().zip(potentials);
         let at = all.position(|(c, g)| c.as_f64() - g == least);
         (least, at.filter(|_| least < f64::INFINITY))
     }
@@ -122,7 +121,7 @@ impl<T: Real> Kernel for Least<'_, T> {
 
 struct LeastValue<'a, T> {
     costs: &'a [T],
-    prices: &'a [f64],
+    potentials: &'a [f64],
 }
 
 impl<T: Real> Kernel for LeastValue<'_, T> {
@@ -131,10 +130,10 @@ impl<T: Real> Kernel for LeastValue<'_, T> {
     #[inline(always)]
     fn run<I: Isa>(self, _: I) -> f64 {
         let mut least = [f64::INFINITY; LANES];
-        // Rows are padded: there is no rest.
+        // Rows are padded to whole blocks: there is no remainder.
         let (costs, _) = self.costs.as_chunks::<LANES>();
-        let (prices, _) = self.prices.as_chunks::<LANES>();
-        for (c, g) in costs.iter().zip(prices) {
+        let (potentials, _) = self.potentials.as_chunks::<LANES>();
+        for (c, g) in costs.iter().zip(potentials) {
             for i in 0..LANES {
                 let reduced = c[i].as_f64() - g[i];
                 least[i] = if reduced < least[i] {

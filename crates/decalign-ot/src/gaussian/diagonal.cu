@@ -1,4 +1,5 @@
-// Costs between diagonal Gaussians: the loops of gaussian.rs. Forward a pair a warp, back a number a lane.
+// Costs between diagonal Gaussians: the loops of diagonal.rs. Forward a warp takes a pair,
+// backward a lane takes one number of a mean and a variance.
 
 #define SHIFT ((REAL)1e-8)
 
@@ -16,8 +17,8 @@ KERNEL(bures, INPUT(0, REAL, m), INPUT(1, REAL, v), INPUT(2, REAL, m2), INPUT(3,
   if (LANE % WARP == 0u) cost[pair] = sum * factor;
 }
 
-// First the numbers of the k Gaussians, then those of the l.
-KERNEL(bures_back, INPUT(0, REAL, m), INPUT(1, REAL, v), INPUT(2, REAL, m2), INPUT(3, REAL, v2), INPUT(4, REAL, g), OUTPUT(5, REAL, dm),
+// Lanes take the numbers of the k Gaussians first, then those of the l others.
+KERNEL(bures_backward, INPUT(0, REAL, m), INPUT(1, REAL, v), INPUT(2, REAL, m2), INPUT(3, REAL, v2), INPUT(4, REAL, g), OUTPUT(5, REAL, dm),
        OUTPUT(6, REAL, dv), OUTPUT(7, REAL, dm2), OUTPUT(8, REAL, dv2), VALUE(9, uint, k), VALUE(10, uint, l), VALUE(11, uint, width),
        VALUE(12, REAL, factor)) {
   const ulong at = (ulong)GROUP * LANES + LANE, first = (ulong)k * width;

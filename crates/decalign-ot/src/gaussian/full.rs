@@ -1,13 +1,15 @@
-//! Costs between Gaussians with full covariances.
+//! The squared 2-Wasserstein distance between Gaussians with full covariances, and the operation it shares
+//! with entropic transport.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Error, Real, Result, parallel, with_real};
 
-use super::eigen::{Singular, singular, symmetric, weighted_squares};
-use super::reduction::Reduction;
-use crate::tensor_convert::read;
+use super::eigen::{Singular, singular, weighted_squares};
+use super::entropic::Spectrum;
+use super::moments::Moments;
+use crate::geometry::Reduction;
 
 /// Squared 2-Wasserstein distance between Gaussians:
 ///
@@ -54,185 +56,11 @@ pub fn bures_wasserstein(
     costs("bures_wasserstein", inputs, 0.0, |d| reduction.factor(d))
 }
 
-/// Entropic transport between Gaussians in closed form, `C = |x - y|^2`:
-///
-/// ```text
-/// min over P  <P, C> + eps KL(P | a x b)
-///   = |m - m'|^2 + tr A + tr B + sum_i (-D_i + eps/2 (1 + log((D_i + eps/2) / eps))),
-/// D = (4 A^{1/2} B A^{1/2} + eps^2/4 I)^{1/2}
-/// ```
-///
-/// It carries gradients with respect to means and covariances, finite at singular ones, and tends
-/// to [`bures_wasserstein`] as eps goes to 0.
-///
-/// # Shapes
-/// `mean` (K, d), `covariance` (K, d, d), `mean2` (L, d) and `covariance2` (L, d, d), f32 or f64;
-/// the result is (K, L).
-///
-/// # Errors
-/// As [`bures_wasserstein`], and when epsilon is not positive and finite.
-///
-/// Source: Janati, Muzellec, Peyre and Cuturi (2020), with `eps = 2 sigma^2`; Mallasto, Gerolin and
-/// Minh (2020).
-///
-/// ```
-/// use candle_core::{Device, Tensor};
-/// use decalign_ot::entropic_gaussian;
-/// let (m, n) = (Tensor::new(&[[0.0f64]], &Device::Cpu)?, Tensor::new(&[[3.0f64]], &Device::Cpu)?);
-/// let v = Tensor::new(&[[[1.0f64]]], &Device::Cpu)?;
-/// // Without structure left, the cost is that of independent points: 9 + 1 + 1.
-/// let cost = entropic_gaussian((&m, &v), (&n, &v), 1e6)?;
-/// assert!((cost.to_vec2::<f64>()?[0][0] - 11.0).abs() < 1e-5);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub fn entropic_gaussian(
-    (mean, covariance): (&Tensor, &Tensor),
-    (mean2, covariance2): (&Tensor, &Tensor),
-    epsilon: f64,
-) -> Result<Tensor> {
-    if !(epsilon > 0.0 && epsilon.is_finite()) {
-        return Err(Error::value(
-            "epsilon",
-            epsilon,
-            "must be positive and finite",
-        ));
-    }
-    let inputs = [mean, covariance, mean2, covariance2];
-    costs("entropic_gaussian", inputs, epsilon, |_| 1.0)
-}
-
 /// Singular values below this much of the larger covariance's norm count as so much in slopes.
 const FLOOR: f64 = 1e-8;
 
-/// What a singular value of `A^{1/2} B^{1/2}` does to the cost.
-struct Spectrum {
-    epsilon: f64,
-}
-
-impl Spectrum {
-    fn root(&self, value: f64) -> f64 {
-        (2.0 * value).hypot(0.5 * self.epsilon)
-    }
-
-    /// `-2 s` without regularisation.
-    fn cost(&self, value: f64) -> f64 {
-        let half = 0.5 * self.epsilon;
-        if half == 0.0 {
-            return -2.0 * value;
-        }
-        // D - eps/2 without cancellation.
-        let above = 2.0 * value * (2.0 * value / (self.root(value) + half));
-        half * (above / self.epsilon).ln_1p() - above
-    }
-
-    /// Minus the derivative with respect to the square, `1 / s` without regularisation.
-    fn slope(&self, value: f64, floor: f64) -> f64 {
-        let value = if self.epsilon > 0.0 {
-            value
-        } else {
-            value.max(floor)
-        };
-        match 2.0 / (self.root(value) + 0.5 * self.epsilon) {
-            slope if slope.is_finite() => slope,
-            // Two points: there is nothing to move.
-            _ => 0.0,
-        }
-    }
-}
-
-/// Gaussians as numbers.
-struct Gaussians {
-    means: Vec<f64>,
-    roots: Vec<f64>,
-    traces: Vec<f64>,
-    norms: Vec<f64>,
-    width: usize,
-}
-
-impl Gaussians {
-    fn read(side: &str, mean: &Tensor, covariance: &Tensor) -> Result<Self> {
-        let (count, d) = match (mean.dims(), covariance.dims()) {
-            ([k, d], [k2, rows, columns]) if k == k2 && d == rows && d == columns && k * d > 0 => {
-                (*k, *d)
-            }
-            _ => {
-                let got = (mean.shape(), covariance.shape());
-                let name = format!("mean{side} and covariance{side}");
-                return Err(Error::tensor(name, "(K, d) and (K, d, d), not empty", got));
-            }
-        };
-        let (means, covariances) = (read::<f64>(mean)?, read::<f64>(covariance)?);
-        for (name, numbers) in [("mean", &means), ("covariance", &covariances)] {
-            if let Some(at) = numbers.iter().position(|v| !v.is_finite()) {
-                let name = format!("{name}{side}, element {at},");
-                return Err(Error::value(name, numbers[at], "must be finite"));
-            }
-        }
-        let tolerance = match mean.dtype() {
-            DType::F32 => f64::from(f32::EPSILON).sqrt(),
-            _ => f64::EPSILON.sqrt(),
-        };
-        let mut all = Self {
-            means,
-            roots: Vec::with_capacity(covariances.len()),
-            traces: Vec::with_capacity(count),
-            norms: Vec::with_capacity(count),
-            width: d,
-        };
-        let eigen = parallel::map(count, count * 100 * d * d * d, |k| {
-            let covariance = &covariances[k * d * d..][..d * d];
-            let covariance = balanced(covariance, d, tolerance, (side, k))?;
-            Ok::<_, Error>(symmetric(&covariance, d))
-        });
-        for (k, eigen) in eigen.into_iter().enumerate() {
-            let eigen = eigen?;
-            let least = eigen.values.iter().fold(f64::INFINITY, |m, v| v.min(m));
-            if least < -tolerance * eigen.norm() {
-                let name = format!("the least eigenvalue of covariance{side} {k}");
-                let remedy = "must not be negative; add to the diagonal";
-                return Err(Error::value(name, least, remedy));
-            }
-            all.roots.extend(eigen.map(|v| v.max(0.0).sqrt()));
-            all.traces
-                .push(eigen.values.iter().map(|v| v.max(0.0)).sum());
-            all.norms.push(eigen.norm());
-        }
-        Ok(all)
-    }
-
-    fn len(&self) -> usize {
-        self.norms.len()
-    }
-
-    fn mean(&self, k: usize) -> &[f64] {
-        &self.means[k * self.width..][..self.width]
-    }
-
-    fn root(&self, k: usize) -> &[f64] {
-        &self.roots[k * self.width * self.width..][..self.width * self.width]
-    }
-}
-
-/// The mean of both triangles.
-fn balanced(a: &[f64], d: usize, tolerance: f64, (side, k): (&str, usize)) -> Result<Vec<f64>> {
-    let largest = a.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-    let mut out = a.to_vec();
-    for i in 0..d {
-        for j in 0..i {
-            let (x, y) = (a[i * d + j], a[j * d + i]);
-            if (x - y).abs() > tolerance * largest {
-                let name = format!("covariance{side} {k} at ({i}, {j})");
-                let remedy = format!("must equal {y} at ({j}, {i}): covariances are symmetric");
-                return Err(Error::value(name, x, remedy));
-            }
-            let mean = 0.5 * x + 0.5 * y;
-            (out[i * d + j], out[j * d + i]) = (mean, mean);
-        }
-    }
-    Ok(out)
-}
-
-fn costs(
+/// Costs of all pairs, with gradients; `epsilon` 0 is exact transport and `factor` of the width multiplies the sum.
+pub(super) fn costs(
     name: &'static str,
     inputs: [&Tensor; 4],
     epsilon: f64,
@@ -245,8 +73,8 @@ fn costs(
     let home = inputs[0].device().clone();
     let cost = with_real!("mean", inputs[0], T => {
         let all = Pairs {
-            a: Gaussians::read("", inputs[0], inputs[1])?,
-            b: Gaussians::read("2", inputs[2], inputs[3])?,
+            a: Moments::read("", inputs[0], inputs[1])?,
+            b: Moments::read("2", inputs[2], inputs[3])?,
             spectrum: Spectrum { epsilon },
             factor: factor(inputs[0].dims()[1]),
         };
@@ -266,8 +94,8 @@ fn costs(
 
 /// Every Gaussian of one side with every one of the other.
 struct Pairs {
-    a: Gaussians,
-    b: Gaussians,
+    a: Moments,
+    b: Moments,
     spectrum: Spectrum,
     factor: f64,
 }

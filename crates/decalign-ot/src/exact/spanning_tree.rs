@@ -1,6 +1,6 @@
-//! The spanning tree of the cells in use.
+//! The spanning tree of basic arcs and its pivots.
 
-/// A cell in use: a row, a column, their cost and the units of mass that flow.
+/// A basic arc: a row, a column, their cost and the flow in units of mass.
 #[derive(Clone, Copy)]
 pub(super) struct Arc {
     pub(super) row: usize,
@@ -12,16 +12,16 @@ pub(super) struct Arc {
 /// A spanning tree of rows and columns. Each node but the root holds the arc to its parent; on
 /// every arc the potentials of its ends sum to the cost.
 ///
-/// Nodes are rows, then columns. Children form lists linked both ways, and a node knows the size
-/// of its subtree: a pivot moves the smaller of the two parts that it cuts the tree into, be the
-/// root in it or not.
-pub(super) struct Tree {
+/// Nodes are rows, then columns. Children form doubly linked lists, and a node stores the size of
+/// its subtree: removing the leaving arc cuts the tree in two, and the pivot moves the smaller part,
+/// even where that holds the root.
+pub(super) struct SpanningTree {
     nodes: Vec<Node>,
     /// f of the rows, g of the columns, zeros up to a whole block.
     potentials: Vec<f64>,
     rows: usize,
     root: usize,
-    /// Nodes on the way up; kept for its memory.
+    /// Buffer for the path to the root.
     path: Vec<usize>,
 }
 
@@ -39,9 +39,9 @@ struct Node {
 /// No such node.
 const NONE: u32 = u32::MAX;
 
-impl Tree {
-    /// A tree of arcs that span all rows and columns, where each arc but the last has one end that
-    /// no later arc has. `stride` is the room for the potentials of columns.
+impl SpanningTree {
+    /// Builds the tree from arcs that span all rows and columns, where each arc but the last has one end that
+    /// no later arc has. `stride` is the padded number of columns.
     pub(super) fn new(rows: usize, columns: usize, stride: usize, arcs: &[Arc]) -> Self {
         let alone = Node {
             flow: 0,
@@ -78,16 +78,16 @@ impl Tree {
                 false => tree.nodes[row].size += tree.nodes[column].size,
             }
         }
-        tree.refresh();
+        tree.recompute_potentials();
         tree
     }
 
-    /// f and g, with zeros behind the end of g.
+    /// f and g; g is padded with zeros.
     pub(super) fn potentials(&self) -> (&[f64], &[f64]) {
         self.potentials.split_at(self.rows)
     }
 
-    /// The arcs, in order of their child nodes.
+    /// The arcs, ordered by child node.
     pub(super) fn arcs(&self) -> impl Iterator<Item = Arc> {
         let below = self
             .nodes
@@ -105,29 +105,29 @@ impl Tree {
         })
     }
 
-    /// Computes all potentials anew, 0 at the root; returns the largest magnitude.
-    pub(super) fn refresh(&mut self) -> f64 {
+    /// Recomputes all potentials, 0 at the root; returns the largest magnitude.
+    pub(super) fn recompute_potentials(&mut self) -> f64 {
         self.potentials[self.root] = 0.0;
         let mut child = self.nodes[self.root].child;
         while child != NONE {
-            self.settle(child as usize);
+            self.update_potentials(child as usize);
             child = self.nodes[child as usize].next;
         }
         self.potentials.iter().fold(0.0, |a, v| v.abs().max(a))
     }
 
-    /// Lets all mass that can flow over a new cell: the arc that empties leaves the tree.
+    /// Pivots on an entering arc: flow goes round its cycle until the leaving arc is empty.
     pub(super) fn pivot(&mut self, row: usize, column: usize, cost: f64) {
         let ends = [row, self.rows + column];
         let join = self.join(ends);
-        let sides = ends.map(|end| self.emptying(end, join));
-        // Flows of nondegenerate trees never tie.
+        let sides = ends.map(|end| self.leaving_arc(end, join));
+        // Flows of a nondegenerate tree never tie.
         let side = usize::from(sides[1].0 < sides[0].0);
         let (amount, leaving) = sides[side];
-        ends.iter().for_each(|end| self.shift(*end, join, amount));
+        ends.iter().for_each(|end| self.augment(*end, join, amount));
         self.cut(leaving);
         let (inside, outside) = (ends[side], ends[1 - side]);
-        // The smaller part moves.
+        // Move the smaller part.
         let moves_root = 2 * self.nodes[leaving].size as usize > self.nodes.len();
         let (child, parent) = match moves_root {
             true => (outside, inside),
@@ -136,16 +136,16 @@ impl Tree {
         if moves_root {
             self.root = leaving;
         }
-        self.evert(child);
+        self.reroot(child);
         self.link(child, parent, (cost, amount));
-        self.resize(parent, self.nodes[child].size as i32);
-        self.settle(child);
+        self.update_sizes(parent, self.nodes[child].size as i32);
+        self.update_potentials(child);
     }
 
-    /// The lowest common ancestor.
+    /// The lowest common ancestor of the ends of the entering arc.
     fn join(&self, [mut u, mut v]: [usize; 2]) -> usize {
         while u != v {
-            // A node is larger than what is below it: the smaller is no ancestor of the other.
+            // An ancestor has the larger subtree, so the node with the smaller one is not an ancestor.
             match self.nodes[u].size < self.nodes[v].size {
                 true => u = self.nodes[u].parent as usize,
                 false => v = self.nodes[v].parent as usize,
@@ -154,13 +154,13 @@ impl Tree {
         u
     }
 
-    /// The least flow, and its node, of the arcs that lose mass between an end of the new cell and
-    /// the join: those whose child is a row where the end is a row, a column where it is a column.
-    fn emptying(&self, end: usize, join: usize) -> (i128, usize) {
+    /// The least flow, and its child node, of the arcs that lose flow between an end of the entering arc and
+    /// the join: those whose child is on the side of that end.
+    fn leaving_arc(&self, end: usize, join: usize) -> (i128, usize) {
         let (mut least, mut v) = ((i128::MAX, end), end);
         while v != join {
             let node = &self.nodes[v];
-            if self.alike(v, end) && node.flow < least.0 {
+            if self.same_side(v, end) && node.flow < least.0 {
                 least = (node.flow, v);
             }
             v = node.parent as usize;
@@ -168,11 +168,11 @@ impl Tree {
         least
     }
 
-    /// Takes mass from those arcs and gives it to the others.
-    fn shift(&mut self, end: usize, join: usize, amount: i128) {
+    /// Takes flow from the arcs of [`SpanningTree::leaving_arc`] and adds it to the others up to the join.
+    fn augment(&mut self, end: usize, join: usize, amount: i128) {
         let mut v = end;
         while v != join {
-            self.nodes[v].flow += match self.alike(v, end) {
+            self.nodes[v].flow += match self.same_side(v, end) {
                 true => -amount,
                 false => amount,
             };
@@ -180,20 +180,20 @@ impl Tree {
         }
     }
 
-    /// Both rows or both columns.
-    fn alike(&self, u: usize, v: usize) -> bool {
+    /// Whether both are rows or both are columns.
+    fn same_side(&self, u: usize, v: usize) -> bool {
         (u < self.rows) == (v < self.rows)
     }
 
-    /// Makes the subtree of `v` a tree of its own.
+    /// Detaches the subtree of `v`.
     fn cut(&mut self, v: usize) {
         let parent = self.nodes[v].parent as usize;
         self.unlink(v);
-        self.resize(parent, -(self.nodes[v].size as i32));
+        self.update_sizes(parent, -(self.nodes[v].size as i32));
     }
 
-    /// Makes `v` the top of its tree.
-    fn evert(&mut self, v: usize) {
+    /// Makes `v` the root of its tree.
+    fn reroot(&mut self, v: usize) {
         let mut path = std::mem::take(&mut self.path);
         path.clear();
         let mut u = v as u32;
@@ -201,7 +201,7 @@ impl Tree {
             path.push(u as usize);
             u = self.nodes[u as usize].parent;
         }
-        // From the top down, each node goes below the next.
+        // From the root down, each node becomes the child of the next on the path.
         for pair in path.windows(2).rev() {
             let (below, top) = (pair[0], pair[1]);
             let arc = (self.nodes[below].cost, self.nodes[below].flow);
@@ -214,8 +214,8 @@ impl Tree {
         self.path = path;
     }
 
-    /// Adds to the sizes of `v` and all above it.
-    fn resize(&mut self, mut v: usize, more: i32) {
+    /// Adds `more` to the subtree sizes of `v` and its ancestors.
+    fn update_sizes(&mut self, mut v: usize, more: i32) {
         loop {
             let node = &mut self.nodes[v];
             node.size = node.size.wrapping_add_signed(more);
@@ -226,8 +226,8 @@ impl Tree {
         }
     }
 
-    /// Computes the potentials of a subtree from that of its top's parent.
-    fn settle(&mut self, top: usize) {
+    /// Computes the potentials of a subtree from that of its parent, depth first.
+    fn update_potentials(&mut self, top: usize) {
         let mut v = top;
         loop {
             let node = &self.nodes[v];
@@ -246,7 +246,7 @@ impl Tree {
         }
     }
 
-    /// Puts `child`, the top of a tree, below `parent`; sizes are the caller's.
+    /// Links `child`, the root of a tree, to `parent`; the caller updates sizes.
     fn link(&mut self, child: usize, parent: usize, (cost, flow): (f64, i128)) {
         let first = std::mem::replace(&mut self.nodes[parent].child, child as u32);
         if first != NONE {
@@ -257,7 +257,7 @@ impl Tree {
         (node.cost, node.flow) = (cost, flow);
     }
 
-    /// Takes `child` from below its parent; sizes are the caller's.
+    /// Unlinks `child` from its parent; the caller updates sizes.
     fn unlink(&mut self, child: usize) {
         let node = &mut self.nodes[child];
         let (parent, next, previous) = (node.parent, node.next, node.previous);
