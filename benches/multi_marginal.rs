@@ -38,7 +38,12 @@ fn prototypes(c: &mut Criterion) {
     });
     // A tolerance that no solve reaches, so that all sweeps run, in f64; then the model's tolerance.
     for (name, tolerance) in [("50 sweeps", 1e-30), ("to 1e-4", 1e-4)] {
-        let solver = MultiMarginalSinkhorn::new(0.1, tolerance, 50).unwrap();
+        let solver = MultiMarginalSinkhorn::new(0.1)
+            .unwrap()
+            .tolerance(tolerance)
+            .unwrap()
+            .max_iterations(50)
+            .unwrap();
         let value = || solver.solve(&problem()).unwrap().value;
         group.bench_function(format!("solver {name}, forward"), |b| b.iter(value));
         group.bench_function(format!("solver {name}, forward and backward"), |b| {
@@ -59,7 +64,12 @@ fn structured(c: &mut Criterion) {
     let edges: Vec<_> = (0..6).map(|m| (m, (m + 1) % 6, costs[m].clone())).collect();
     let ring = MultiMarginalProblem::graph(&marginals, &edges).unwrap();
     for (name, problem) in [("chain", chain), ("ring", ring)] {
-        let solver = MultiMarginalSinkhorn::new(0.1, 1e-4, 100).unwrap();
+        let solver = MultiMarginalSinkhorn::new(0.1)
+            .unwrap()
+            .tolerance(1e-4)
+            .unwrap()
+            .max_iterations(100)
+            .unwrap();
         let solution = solver.solve(&problem).unwrap();
         let name = format!("{name}, {} sweeps", solution.iterations());
         group.bench_function(name, |b| b.iter(|| solver.solve(&problem).unwrap().value));

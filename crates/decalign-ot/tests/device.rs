@@ -72,7 +72,10 @@ fn costs_of_pairs_in_any_order() -> Result<()> {
         let marginals = x[..3].iter().map(softmax).collect::<Result<Vec<_>>>()?;
         let edges = [(1, 2, x[3].sqr()?), (2, 0, x[4].sqr()?)];
         let problem = MultiMarginalProblem::graph(&marginals, &edges)?;
-        let value = MultiMarginalSinkhorn::new(0.7, 1e-4, 500)?.value(&problem)?;
+        let value = MultiMarginalSinkhorn::new(0.7)?
+            .tolerance(1e-4)?
+            .max_iterations(500)?
+            .value(&problem)?;
         Ok(vec![
             KernelSinkhorn::new(0.5, 3)?.loss(&problem)?,
             value.value,
@@ -103,7 +106,9 @@ fn values_in_the_log_domain() -> Result<()> {
     ];
     for (sizes, epsilon, tolerance, tolerances) in cases {
         let m = sizes.len();
-        let solver = MultiMarginalSinkhorn::new(epsilon, tolerance, 500)?;
+        let solver = MultiMarginalSinkhorn::new(epsilon)?
+            .tolerance(tolerance)?
+            .max_iterations(500)?;
         holds(&raw(&sizes, 2), tolerances, |x| {
             Ok(vec![solver.value(&problem(x, m)?)?.value])
         })?;
@@ -118,7 +123,9 @@ fn the_report_says_how_a_solve_ended() -> Result<()> {
     }
     let problem = problem(&raw(&[6, 9], 3), 2)?;
     let run = |sweeps| -> Result<_> {
-        let solver = MultiMarginalSinkhorn::new(0.3, 1e-8, sweeps)?;
+        let solver = MultiMarginalSinkhorn::new(0.3)?
+            .tolerance(1e-8)?
+            .max_iterations(sweeps)?;
         Ok((
             emulated(2, || solver.value(&problem))?,
             solver.solve(&problem)?,
@@ -153,7 +160,9 @@ fn points_without_mass_take_no_part() -> Result<()> {
     let b = Tensor::new(&[0.25f64, 0.75], &Device::Cpu)?;
     let cost = Tensor::new(&[[0f64, 1.0], [-9.0, -9.0], [2.0, 0.5]], &Device::Cpu)?;
     let kept = Tensor::new(&[0u32, 2], &Device::Cpu)?;
-    let solver = MultiMarginalSinkhorn::new(0.1, 1e-9, 1000)?;
+    let solver = MultiMarginalSinkhorn::new(0.1)?
+        .tolerance(1e-9)?
+        .max_iterations(1000)?;
     let all = MultiMarginalProblem::pairwise(&[a.clone(), b.clone()], std::slice::from_ref(&cost))?;
     let fewer = [a.index_select(&kept, 0)?, b];
     let fewer = MultiMarginalProblem::pairwise(&fewer, &[cost.index_select(&kept, 0)?])?;

@@ -37,7 +37,12 @@ fn two_marginals_are_transport() {
         let cost = normal(&[n, m], 2);
         let got = solve(Geometry::dense(&cost).unwrap(), &a, &b, epsilon);
         let problem = MultiMarginalProblem::pairwise(&[a, b], &[cost]).unwrap();
-        let solver = MultiMarginalSinkhorn::new(epsilon, 1e-10, 10_000).unwrap();
+        let solver = MultiMarginalSinkhorn::new(epsilon)
+            .unwrap()
+            .tolerance(1e-10)
+            .unwrap()
+            .max_iterations(10_000)
+            .unwrap();
         let want = solver.solve(&problem).unwrap();
         assert!(got.converged() && want.converged(), "{n} {m}");
         assert!(distance(&got.value, &want.value) < 1e-8, "{n} {m}");

@@ -4,8 +4,10 @@ use candle_core::{DType, Tensor};
 use decalign_core::{Error, Result};
 
 use super::support::{Support, moments};
+use crate::convergence::{Convergence, convergence_accessors};
 use crate::geometry::Geometry;
 use crate::linear::{LinearProblem, Sinkhorn, SinkhornSolution};
+use crate::schedule::{Stopping, stopping_settings};
 use crate::tensor_convert::{read, tensor};
 use crate::validate;
 
@@ -16,10 +18,9 @@ use crate::validate;
 /// OT = min over P with marginals b, a of  sum P_ij |y_i - x_j|^2 + eps KL(P | b x a)
 /// ```
 ///
-/// The weights b of the points stay as given. Solves transport to every measure and puts each point
-/// at the mean of where its mass goes, in turn: the objective never rises. It has local minima, so
-/// the result depends on the start; and entropy draws the points together, the more the larger
-/// epsilon, up to all of them at the mean of everything.
+/// The weights b of the points are fixed. The solver alternates transport to every measure with moving each point to the
+/// mean of the points that its mass goes to; the objective never rises. It has local minima, so the result depends on the
+/// start. Entropy draws the points together; a large epsilon puts all of them at the common mean.
 ///
 /// Source: Cuturi and Doucet (2014).
 ///
@@ -33,18 +34,24 @@ use crate::validate;
 /// let mean = FreeSupportBarycenter::new(0.01)?.solve(&measures, &[0.5, 0.5], &start)?;
 /// let mut points = mean.points.flatten_all()?.to_vec1::<f64>()?;
 /// points.sort_by(f64::total_cmp);
-/// assert!(mean.converged && (points[0] - 2.0).abs() < 1e-3 && (points[1] - 3.0).abs() < 1e-3);
+/// assert!(mean.converged() && (points[0] - 2.0).abs() < 1e-3 && (points[1] - 3.0).abs() < 1e-3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FreeSupportBarycenter {
-    tolerance: f64,
-    max_iterations: usize,
+    stopping: Stopping,
     inner: Sinkhorn,
 }
 
+stopping_settings!(
+    FreeSupportBarycenter,
+    "Ends when no point moves by more than `tolerance` times the spread of the measures; 1e-5 by default.",
+    "Ends after so many moves; 200 by default."
+);
+
 /// The result of [`FreeSupportBarycenter::solve`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct FreeSupportSolution {
     /// The points y, (m, d). They carry no gradients.
     pub points: Tensor,
@@ -54,58 +61,30 @@ pub struct FreeSupportSolution {
     /// respect to the measures' points and weights (and b, where it was given) by the envelope theorem,
     /// which holds as far as the points no longer move.
     pub value: Tensor,
-    /// How far the last step moved a point, at most, beside the root mean square distance of all
-    /// measures' mass from its mean.
+    /// The largest distance that the last move took a point, divided by the spread: the root mean square distance of all
+    /// measures' mass from its mean. The solve converges when this is within the tolerance and the last transports
+    /// converged; its iterations are moves, and its marginal error is the largest of the last transports.
     pub movement: f64,
-    /// The largest L1 error of the last transports' marginals.
-    pub marginal_error: f64,
-    /// Times that the points were moved.
-    pub iterations: usize,
     /// Sweeps of all transports together.
     pub inner_iterations: usize,
-    /// Whether the movement is within the tolerance and the last transports converged. Never true of
-    /// NaN or infinity.
-    pub converged: bool,
+    convergence: Vec<Convergence>,
 }
 
+convergence_accessors!(FreeSupportSolution);
+
 impl FreeSupportBarycenter {
-    /// Regularisation `epsilon`, in units of squared distance; points that move by 1e-5 of the spread
-    /// or less, or 200 moves; transports as sharp as [`FreeSupportBarycenter::inner`] says: 1e-6,
-    /// 10,000 sweeps.
+    /// Regularisation `epsilon`, in units of squared distance.
     ///
     /// # Errors
     /// When `epsilon` is not positive and finite.
     pub fn new(epsilon: f64) -> Result<Self> {
-        validate::positive("epsilon", epsilon)?;
         Ok(Self {
-            tolerance: 1e-5,
-            max_iterations: 200,
+            stopping: Stopping::new(1e-5, 200),
             inner: Sinkhorn::new(epsilon)?.tolerance(1e-6)?,
         })
     }
 
-    /// Ends when no point moves by more than `tolerance` times the spread of the measures.
-    ///
-    /// # Errors
-    /// When `tolerance` is not positive and finite.
-    pub fn tolerance(self, tolerance: f64) -> Result<Self> {
-        validate::positive("tolerance", tolerance)?;
-        Ok(Self { tolerance, ..self })
-    }
-
-    /// Ends after so many moves.
-    ///
-    /// # Errors
-    /// When it is 0.
-    pub fn max_iterations(self, max_iterations: usize) -> Result<Self> {
-        validate::at_least_one("max_iterations", max_iterations)?;
-        Ok(Self {
-            max_iterations,
-            ..self
-        })
-    }
-
-    /// The marginal error at which each transport ends, beside the mass, and its sweeps at most.
+    /// The tolerance and the maximum sweeps of each transport; 1e-6 and 10,000 by default.
     ///
     /// # Errors
     /// When `tolerance` is not positive and finite or there is no sweep.
@@ -148,28 +127,30 @@ impl FreeSupportBarycenter {
             iterations += 1;
             sweeps += steps.iter().map(|s| s.0.iterations()).sum::<usize>();
             points = moved;
-            // Coordinates far from 0 cannot settle below their own rounding.
+            // Coordinates far from 0 cannot settle below their rounding.
             let rounding = 4.0 * unit(like) * largest(&points)?;
-            let settled = distance <= self.tolerance * scale + rounding;
-            if settled || !distance.is_finite() || iterations == self.max_iterations {
+            let settled = distance <= self.stopping.tolerance * scale + rounding;
+            if settled || !distance.is_finite() || iterations == self.stopping.max_iterations {
                 let error = steps.iter().map(|s| s.0.marginal_error());
                 let inner = steps.iter().all(|s| s.0.converged());
                 return Ok(FreeSupportSolution {
                     value: value(&steps)?,
                     points,
                     weights: b,
-                    // Measures of one point all: there is no spread.
+                    // The spread is 0 where all mass is at one point.
                     movement: distance / if scale > 0.0 { scale } else { 1.0 },
-                    marginal_error: error.fold(0.0, validate::larger),
-                    iterations,
                     inner_iterations: sweeps,
-                    converged: settled && inner,
+                    convergence: vec![Convergence {
+                        iterations,
+                        marginal_error: error.fold(0.0, validate::larger),
+                        converged: settled && inner,
+                    }],
                 });
             }
         }
     }
 
-    /// Transport of the support to every measure that counts: the step, the measure, its share.
+    /// Transport of the support to every measure of positive share: the solution, the measure and its share.
     fn transports(
         &self,
         measures: &[(Tensor, Tensor)],
@@ -187,7 +168,7 @@ impl FreeSupportBarycenter {
     }
 }
 
-/// Where the support's mass goes, on average over the measures.
+/// The barycentric projections of the support, averaged over the measures.
 fn means(
     steps: &[(SinkhornSolution, usize, f64)],
     measures: &[(Tensor, Tensor)],

@@ -1,5 +1,6 @@
-//! Means of measures: what lies nearest to several of them at once.
+//! Barycentres: means of several measures in transport cost, on a fixed or a free support.
 
+mod bregman;
 mod fixed;
 mod free;
 mod log_sums;

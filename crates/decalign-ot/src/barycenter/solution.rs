@@ -1,16 +1,18 @@
-//! What a solve found and how it ended.
+//! The solution of a barycentre problem on a fixed support.
 
 use candle_core::Tensor;
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Result};
 
-use super::fixed::{Costs, State};
+use super::bregman::{Numbers, Potentials};
 use super::problem::BarycenterProblem;
+use crate::convergence::{Convergence, convergence_accessors};
 use crate::tensor_convert::{read, tensor};
 use crate::validate;
 
 /// The result of [`crate::FixedSupportBarycenter::solve`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct BarycenterSolution {
     /// The barycentre, (m). It carries no gradients: for those see [`crate::unrolled_barycenter`].
     pub weights: Tensor,
@@ -24,17 +26,14 @@ pub struct BarycenterSolution {
     pub value: Tensor,
     /// f, (n_k) and g, (m) of every measure. They carry no gradients.
     pub potentials: Vec<(Tensor, Tensor)>,
-    /// The largest L1 distance of a plan's marginal from what it should be, divided by the mass.
-    pub marginal_error: f64,
-    /// Sweeps over all costs, those at larger epsilons included.
-    pub iterations: usize,
-    /// Whether the marginal error is within the tolerance. Never true of NaN or infinity.
-    pub converged: bool,
-    pub(super) state: State,
+    convergence: Vec<Convergence>,
+    pub(super) state: Potentials,
     plans: Plans,
 }
 
-/// How a solve ended.
+convergence_accessors!(BarycenterSolution);
+
+/// The settings and the length of a solve.
 pub(super) struct Ended {
     pub(super) epsilon: f64,
     pub(super) iterations: usize,
@@ -45,21 +44,21 @@ pub(super) struct Ended {
 impl BarycenterSolution {
     pub(super) fn new(
         problem: &BarycenterProblem,
-        costs: &Costs,
-        state: State,
+        numbers: &Numbers,
+        state: Potentials,
         ended: Ended,
     ) -> Result<Self> {
         let (like, epsilon) = (&problem.measures[0], ended.epsilon);
-        let errors = state.errors(problem, costs, epsilon);
+        let errors = state.errors(problem, numbers, epsilon);
         let total = problem.totals[0];
         let b: Vec<f64> = state.logs.iter().map(|b| b.exp()).collect();
         let mass: f64 = b.iter().sum();
-        // Each plan's columns are b, so its mass is that of b. Written as the Lagrangian, which
-        // errors of the potentials change in second order only.
+        // The columns of each plan sum to b, so it has the mass of b. Errors of the potentials change this Lagrangian in
+        // second order only.
         let mut value = 0.0;
         for (k, share) in problem.shares.iter().enumerate() {
-            let dual =
-                validate::inner(&state.f[k], &costs.measures[k]) + validate::inner(&state.g[k], &b);
+            let dual = validate::inner(&state.f[k], &numbers.measures[k])
+                + validate::inner(&state.g[k], &b);
             value += share * (dual + epsilon * (1.0 - mass));
         }
         if let Some(sums) = &errors.own {
@@ -84,9 +83,11 @@ impl BarycenterSolution {
             weights: tensor(&b, b.len(), like)?,
             value: record(&plans, value * total)?,
             potentials: potentials.collect::<Result<_>>()?,
-            marginal_error,
-            iterations: ended.iterations,
-            converged: value.is_finite() && marginal_error <= ended.tolerance,
+            convergence: vec![Convergence {
+                iterations: ended.iterations,
+                marginal_error: marginal_error * total,
+                converged: value.is_finite() && marginal_error <= ended.tolerance,
+            }],
             state,
             plans,
         })
@@ -112,11 +113,11 @@ impl BarycenterSolution {
     }
 }
 
-/// What the plans are computed from.
+/// The numbers that the plans are computed from.
 #[derive(Clone, Debug)]
 struct Plans {
     problem: BarycenterProblem,
-    state: State,
+    state: Potentials,
     epsilon: f64,
     debiased: bool,
 }

@@ -1,34 +1,37 @@
-//! What a solve found and how it ended.
+//! The solution of exact transport.
 
 use candle_core::{DType, Device, Tensor};
 use decalign_core::Result;
 
 use super::plan::SparsePlan;
+use crate::convergence::{Convergence, convergence_accessors};
 use crate::linear::LinearProblem;
 
 /// The result of [`crate::NetworkSimplex::solve`].
+///
+/// [`iterations`](Self::iterations) counts pivots. [`converged`](Self::converged) is true when no arc has a negative
+/// reduced cost beyond rounding, and never of NaN or infinity. Marginals are exact.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ExactSolution {
     /// The cost `<P, C>`, a scalar. It carries gradients: the plan with respect to costs, and
     /// through the costs to points; the potentials, centred to mean 0 over the points with mass,
     /// with respect to weights (0 where a weight is 0). Where several plans or potentials are
     /// optimal, as of equal weights, those found are one subgradient.
     pub value: Tensor,
-    /// Where the mass goes.
+    /// The optimal plan.
     pub plan: SparsePlan,
     /// f, (n) of mean 0, and g, (m), with `f_i + g_j <= C_ij` between points with mass and equality
     /// where mass flows; 0 where a weight is 0. They carry no gradients.
     pub potentials: (Tensor, Tensor),
-    /// Pivots.
-    pub iterations: usize,
-    /// Whether no cell of negative reduced cost is left, but for rounding. Never true of NaN or
-    /// infinity.
-    pub optimal: bool,
-    /// `<P, C> - <f, a> - <g, b>`: the cost is at most so far above the least.
+    /// `<P, C> - <f, a> - <g, b>`, an upper bound of the distance of the cost from the optimum.
     pub duality_gap: f64,
+    convergence: Vec<Convergence>,
 }
 
-/// How a solve ended.
+convergence_accessors!(ExactSolution);
+
+/// How the simplex method ended.
 pub(super) struct Ended {
     pub(super) iterations: usize,
     pub(super) optimal: bool,
@@ -63,9 +66,12 @@ impl ExactSolution {
             value: like(value)?,
             plan,
             potentials: (like(potentials.0)?, like(potentials.1)?),
-            iterations: ended.iterations,
-            optimal: ended.optimal,
             duality_gap: ended.duality_gap,
+            convergence: vec![Convergence {
+                iterations: ended.iterations,
+                marginal_error: 0.0,
+                converged: ended.optimal,
+            }],
         })
     }
 }

@@ -33,7 +33,7 @@ use crate::linear::LinearProblem;
 /// let y = Tensor::new(&[[6.0f64], [0.0], [2.0]], &Device::Cpu)?;
 /// let problem = LinearProblem::uniform(Geometry::squared_euclidean(&x, &y)?)?;
 /// let solution = NetworkSimplex::new().solve(&problem)?;
-/// assert!(solution.optimal);
+/// assert!(solution.converged());
 /// assert_eq!(solution.plan.columns(), [1, 2, 0]);
 /// assert!((solution.value.to_scalar::<f64>()? - 2.0 / 3.0).abs() < 1e-12);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -72,7 +72,7 @@ impl NetworkSimplex {
     }
 
     /// Solves a problem. Ending before the optimum is a result, not an error: see
-    /// [`ExactSolution::optimal`].
+    /// [`ExactSolution::converged`].
     ///
     /// # Errors
     /// When the problem has a batch (see [`LinearProblem::get`]) or penalties; when memory runs out.

@@ -1,40 +1,39 @@
-//! What a solve found and how it ended.
+//! The solution of low-rank transport.
 
 use candle_core::{DType, Tensor};
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Elements, Result};
 
 use super::plan::LowRankPlan;
+use crate::convergence::{Convergence, convergence_accessors};
 use crate::geometry::Geometry;
 use crate::tensor_convert::read;
 use crate::validate;
 
 /// The result of [`crate::LowRankSinkhorn::solve`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LowRankSolution {
     /// `<P, C>`, a scalar. It carries gradients with respect to costs, or the points they come from,
     /// at the plan held fixed: those of the whole as far as the plan is a local minimum. It carries
     /// none with respect to weights.
     pub value: Tensor,
-    /// `<P, C>` in double precision.
-    pub transport_cost: f64,
+    /// `<P, C>`, a scalar. It carries no gradients.
+    pub transport_cost: Tensor,
     /// The plan, as its factors.
     pub plan: LowRankPlan,
-    /// The larger L1 distance of the plan's marginals from a and b.
-    pub marginal_error: f64,
-    /// The length of the last step divided by its size: the slope of the cost, divided by the largest
-    /// cost, in the geometry of the descent.
+    /// The length of the last step divided by its size: the slope of the cost, relative to the largest cost, in the
+    /// geometry of the descent. The solve converges when this and the marginal error, relative to the mass, are within the
+    /// tolerance; its iterations are steps, those taken back included.
     pub residual: f64,
-    /// Steps, those taken back included.
-    pub iterations: usize,
     /// Newton steps of the projections of all steps.
     pub inner_iterations: usize,
-    /// Whether the residual and, beside the mass, the marginal error are within the tolerance. Never
-    /// true of NaN or infinity.
-    pub converged: bool,
+    convergence: Vec<Convergence>,
 }
 
-/// How a solve ended.
+convergence_accessors!(LowRankSolution);
+
+/// How the descent ended.
 #[derive(Default)]
 pub(super) struct Ended {
     pub(super) tolerance: f64,
@@ -61,15 +60,18 @@ impl LowRankSolution {
         }
         let finite = transport_cost.is_finite();
         let within = marginal_error <= ended.tolerance * mass && ended.residual <= ended.tolerance;
+        let value = record(geometry, plan.clone(), transport_cost)?;
         Ok(Self {
-            value: record(geometry, plan.clone(), transport_cost)?,
-            transport_cost,
+            transport_cost: value.detach(),
+            value,
             plan,
-            marginal_error,
             residual: ended.residual,
-            iterations: ended.iterations,
             inner_iterations: ended.inner_iterations,
-            converged: finite && within,
+            convergence: vec![Convergence {
+                iterations: ended.iterations,
+                marginal_error,
+                converged: finite && within,
+            }],
         })
     }
 }
@@ -97,8 +99,8 @@ fn backward(b: &Backward, plan: &LowRankPlan) -> Result<InputGradients> {
         inputs => {
             let (x, y) = (&inputs[0], &inputs[1]);
             Ok(vec![
-                Some(pull(x, y, |v| plan.apply(v), outer)?),
-                Some(pull(y, x, |v| plan.apply_transposed(v), outer)?),
+                Some(points_backward(x, y, |v| plan.apply(v), outer)?),
+                Some(points_backward(y, x, |v| plan.apply_transposed(v), outer)?),
             ])
         }
     }
@@ -106,7 +108,7 @@ fn backward(b: &Backward, plan: &LowRankPlan) -> Result<InputGradients> {
 
 /// The gradient of `sum P_ij |x_i - y_j|^2` with respect to x: `2 (r_i x_i - sum_j P_ij y_j)`, r the
 /// row sums.
-fn pull(
+fn points_backward(
     x: &Tensor,
     y: &Tensor,
     apply: impl Fn(&Tensor) -> Result<Tensor>,

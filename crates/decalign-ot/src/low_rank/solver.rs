@@ -1,4 +1,4 @@
-//! Mirror descent on the factors of a plan.
+//! Mirror descent on the factors of a low-rank plan.
 
 use candle_core::Tensor;
 use decalign_core::random::Stream;
@@ -9,6 +9,7 @@ use super::plan::LowRankPlan;
 use super::projection::{Factor, Projected, project};
 use super::solution::{Ended, LowRankSolution};
 use crate::linear::LinearProblem;
+use crate::schedule::{Stopping, stopping_settings};
 use crate::tensor_convert::read;
 use crate::validate;
 
@@ -37,7 +38,7 @@ use crate::validate;
 /// let geometry = Geometry::squared_euclidean(&x, &y)?;
 /// let problem = LinearProblem::new(geometry, &quarter, &quarter)?;
 /// let solution = LowRankSinkhorn::new(2, 7)?.solve(&problem)?;
-/// assert!(solution.converged && (solution.transport_cost - 0.255).abs() < 1e-4);
+/// assert!(solution.converged() && (solution.transport_cost.to_scalar::<f64>()? - 0.255).abs() < 1e-4);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,26 +46,30 @@ pub struct LowRankSinkhorn {
     rank: usize,
     seed: u64,
     gamma: f64,
-    tolerance: f64,
-    max_iterations: usize,
+    stopping: Stopping,
 }
 
-/// Projections are this much sharper than the whole.
-const SHARPER: f64 = 1e-3;
-/// Sums of doubles are not sharper than this.
+stopping_settings!(
+    LowRankSinkhorn,
+    "Ends when [`LowRankSolution::residual`] and the marginal error, relative to the mass, are at most `tolerance`; 1e-5 by\ndefault.",
+    "Ends after so many steps; 2,000 by default."
+);
+
+/// Tolerance of the projections, relative to that of the descent.
+const INNER_TOLERANCE: f64 = 1e-3;
+/// Rounding of sums in f64: projections are not more precise.
 const ROUNDING: f64 = 1e-13;
-/// Newton steps of a projection, at most.
-const PROJECTION: usize = 50;
-/// Steps are not made shorter than this part of a whole one.
-const SHORTEST: f64 = 1e-8;
-/// After a step that was good the next may be so much longer, up to the one asked for.
-const LONGER: f64 = 1.5;
-/// Parts of mass g are not below this part of an equal share.
-const LEAST: f64 = 1e-6;
+/// Maximum Newton steps of a projection.
+const PROJECTION_STEPS: usize = 50;
+/// Smallest step, relative to the one set.
+const SMALLEST_STEP: f64 = 1e-8;
+/// Growth of the step size after an accepted step, up to the one set.
+const STEP_GROWTH: f64 = 1.5;
+/// Lower bound of g, relative to equal shares.
+const LEAST_SHARE: f64 = 1e-6;
 
 impl LowRankSinkhorn {
-    /// A plan of rank at most `rank`, from factors drawn with `seed`; steps of `gamma` 10; to a
-    /// tolerance of 1e-5, or 2,000 steps.
+    /// A plan of rank at most `rank`, from factors drawn with `seed`; step size `gamma` 10.
     ///
     /// # Errors
     /// When `rank` is 0.
@@ -74,8 +79,7 @@ impl LowRankSinkhorn {
             rank,
             seed,
             gamma: 10.0,
-            tolerance: 1e-5,
-            max_iterations: 2000,
+            stopping: Stopping::new(1e-5, 2000),
         })
     }
 
@@ -87,28 +91,6 @@ impl LowRankSinkhorn {
     pub fn gamma(self, gamma: f64) -> Result<Self> {
         validate::positive("gamma", gamma)?;
         Ok(Self { gamma, ..self })
-    }
-
-    /// Ends when [`LowRankSolution::residual`] is at most `tolerance`; marginals must be within it
-    /// too, beside the mass.
-    ///
-    /// # Errors
-    /// When it is not positive and finite.
-    pub fn tolerance(self, tolerance: f64) -> Result<Self> {
-        validate::positive("tolerance", tolerance)?;
-        Ok(Self { tolerance, ..self })
-    }
-
-    /// Ends after so many steps.
-    ///
-    /// # Errors
-    /// When it is 0.
-    pub fn max_iterations(self, max_iterations: usize) -> Result<Self> {
-        validate::at_least_one("max_iterations", max_iterations)?;
-        Ok(Self {
-            max_iterations,
-            ..self
-        })
     }
 
     /// Transport of `a` to `b`. Not converging is a result, not an error: see
@@ -180,32 +162,32 @@ impl Descent<'_> {
     fn run(&self) -> (State, Ended) {
         let settings = self.settings;
         let mut ended = Ended {
-            tolerance: settings.tolerance,
+            tolerance: settings.stopping.tolerance,
             ..Ended::default()
         };
         let mut state = self.start(&mut ended);
         let mut gamma = settings.gamma;
-        while ended.iterations < settings.max_iterations {
+        while ended.iterations < settings.stopping.max_iterations {
             ended.iterations += 1;
             let steepest = state.slopes.iter().chain([&state.gains]).flatten();
             let steepest = steepest.fold(0.0, |a: f64, v| a.max(v.abs()));
             if steepest == 0.0 {
-                // Costs of 0: any plan will do.
+                // All costs are 0: any plan is optimal.
                 ended.residual = 0.0;
                 break;
             }
             let step = gamma / (steepest * steepest);
             let next = self.step(&state, step, &mut ended);
-            // Costs are as sharp as the projections.
-            let rises = next.cost > state.cost + SHARPER * settings.tolerance;
-            if (rises || !next.fits) && gamma > SHORTEST * settings.gamma {
+            // Costs are as precise as the projections.
+            let rises = next.cost > state.cost + INNER_TOLERANCE * settings.stopping.tolerance;
+            if (rises || !next.fits) && gamma > SMALLEST_STEP * settings.gamma {
                 gamma *= 0.5;
                 continue;
             }
             ended.residual = distance(&state, &next).sqrt() / step;
             state = next;
-            gamma = (LONGER * gamma).min(settings.gamma);
-            if ended.residual <= settings.tolerance || !state.cost.is_finite() {
+            gamma = (STEP_GROWTH * gamma).min(settings.gamma);
+            if ended.residual <= settings.stopping.tolerance || !state.cost.is_finite() {
                 break;
             }
         }
@@ -234,9 +216,9 @@ impl Descent<'_> {
     }
 
     fn project(&self, logs: [Vec<f64>; 2], log_g: &[f64], ended: &mut Ended) -> State {
-        let least = LEAST / self.rank as f64;
-        let sharp = (SHARPER * self.settings.tolerance).max(ROUNDING);
-        let projected = project(logs, log_g, self.p, least, (sharp, PROJECTION));
+        let least = LEAST_SHARE / self.rank as f64;
+        let sharp = (INNER_TOLERANCE * self.settings.stopping.tolerance).max(ROUNDING);
+        let projected = project(logs, log_g, self.p, least, (sharp, PROJECTION_STEPS));
         ended.inner_iterations += projected.iterations;
         self.state(projected)
     }

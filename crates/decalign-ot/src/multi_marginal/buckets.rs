@@ -1,15 +1,16 @@
-//! Sweeps by messages between the tables of a graph with cycles, in the log domain.
+//! Sweeps by messages between the tables of bucket elimination, in the log domain, for graphs with cycles.
 //!
-//! Each marginal has a table of itself and the marginals it is summed out before. What it sends to
-//! the next of those, its parent, is a table on all of them; what comes back is one on the same.
-//! As on a forest a walk that enters and leaves every marginal once is a sweep.
+//! Each marginal has a table of itself and those of its neighbours that are eliminated later. Its message to the first
+//! of these, its parent, is a table on all of them, and so is the message back. As on a forest, a depth-first tour that
+//! enters and leaves every marginal once is a sweep.
 
 use decalign_core::Real;
 
-use super::engine::{Engine, Evaluation};
+use super::components::Components;
 use super::graph::Bucket;
-use super::parts::{LogVectors, Parts};
+use super::log_scalings::LogScalings;
 use super::problem::MultiMarginalProblem;
+use super::state::{Evaluation, SinkhornState};
 use super::tables::{Table, strides};
 use crate::validate::larger;
 
@@ -29,20 +30,20 @@ pub(super) fn table<T: Real>(
 }
 
 /// One problem on a graph with cycles.
-pub(super) struct BucketEngine<'a, T> {
+pub(super) struct BucketState<'a, T> {
     problem: &'a MultiMarginalProblem,
     buckets: &'a [Bucket],
     costs: &'a [Vec<T>],
-    vectors: LogVectors<'a, T>,
-    parts: Parts,
+    scalings: LogScalings<'a, T>,
+    components: Components,
     inverse: T,
-    /// From each marginal to its parent.
+    /// The last message of each marginal to its parent.
     up: Vec<Vec<T>>,
-    /// From each marginal's parent.
+    /// The last message from each marginal's parent.
     down: Vec<Vec<T>>,
 }
 
-impl<'a, T: Real> BucketEngine<'a, T> {
+impl<'a, T: Real> BucketState<'a, T> {
     pub(super) fn new(
         problem: &'a MultiMarginalProblem,
         buckets: &'a [Bucket],
@@ -54,21 +55,21 @@ impl<'a, T: Real> BucketEngine<'a, T> {
             let cells = |b| above(b).iter().map(|m| problem.sizes[*m]).product();
             buckets.iter().map(|b| vec![T::zero(); cells(b)]).collect()
         };
-        let parts = Parts::new(buckets.len(), |m| buckets[m].parent);
+        let components = Components::new(buckets.len(), |m| buckets[m].parent);
         Self {
             problem,
             buckets,
             costs,
-            vectors: LogVectors::new(weights, parts.count()),
-            parts,
+            scalings: LogScalings::new(weights, components.count()),
+            components,
             inverse: T::one(),
             up: messages(),
             down: messages(),
         }
     }
 
-    /// The logarithms of a bucket's table: costs, what comes from above and from its children but
-    /// one, and the vector of its marginal, as asked for.
+    /// The logarithms of a bucket's table: its costs, the messages from its children without `but` and, where true,
+    /// the message from its parent (`above`) and the scaling of its marginal (`own`).
     fn terms(&self, m: usize, above: bool, but: Option<usize>, own: bool) -> Table<T> {
         let (bucket, sizes) = (&self.buckets[m], &self.problem.sizes);
         let mut table = Table::new(bucket, sizes);
@@ -82,7 +83,7 @@ impl<'a, T: Real> BucketEngine<'a, T> {
             table.add(&self.up[*child], &self.to_child(m, *child));
         }
         if own {
-            table.add(self.vectors.of(m), &strides(&bucket.scope, &[m], sizes));
+            table.add(self.scalings.of(m), &strides(&bucket.scope, &[m], sizes));
         }
         table
     }
@@ -94,12 +95,13 @@ impl<'a, T: Real> BucketEngine<'a, T> {
         strides(&self.buckets[m].scope, upper, &self.problem.sizes)
     }
 
-    /// What a marginal hears from all others.
-    fn heard(&self, m: usize) -> Vec<T> {
+    /// The logarithms of the sums of all others for each point of a marginal.
+    fn incoming(&self, m: usize) -> Vec<T> {
         let own = strides(&self.buckets[m].scope, &[m], &self.problem.sizes);
-        let mut heard = vec![T::zero(); self.problem.sizes[m]];
-        self.terms(m, true, None, false).log_sums(&own, &mut heard);
-        heard
+        let mut incoming = vec![T::zero(); self.problem.sizes[m]];
+        self.terms(m, true, None, false)
+            .log_sums(&own, &mut incoming);
+        incoming
     }
 
     fn send_down(&mut self, m: usize, child: usize) {
@@ -127,7 +129,7 @@ impl<'a, T: Real> BucketEngine<'a, T> {
         all.filter(|m| self.buckets[*m].parent.is_none()).collect()
     }
 
-    /// Messages to parents, of all below `m` and then of it.
+    /// Sends the messages to parents of all marginals below `m`, then of `m`.
     fn gather(&mut self, m: usize) {
         let buckets = self.buckets;
         for child in &buckets[m].children {
@@ -142,7 +144,7 @@ impl<'a, T: Real> BucketEngine<'a, T> {
         }
     }
 
-    /// Messages to children, of `m` and then of all below it.
+    /// Sends the messages from `m` to its children, then those below.
     fn scatter(&mut self, m: usize) {
         let buckets = self.buckets;
         for child in &buckets[m].children {
@@ -151,11 +153,11 @@ impl<'a, T: Real> BucketEngine<'a, T> {
         }
     }
 
-    /// Makes the marginals from `m` down right; returns the largest error.
+    /// Updates marginal `m` and those below; returns the largest error before.
     fn visit(&mut self, m: usize, relaxation: f64) -> f64 {
         let buckets = self.buckets;
-        let heard = self.heard(m);
-        let mut error = self.vectors.update(m, &heard, relaxation);
+        let incoming = self.incoming(m);
+        let mut error = self.scalings.update(m, &incoming, relaxation);
         for child in &buckets[m].children {
             self.send_down(m, *child);
             error = larger(error, self.visit(*child, relaxation));
@@ -165,15 +167,15 @@ impl<'a, T: Real> BucketEngine<'a, T> {
     }
 }
 
-impl<T: Real> Engine<T> for BucketEngine<'_, T> {
+impl<T: Real> SinkhornState<T> for BucketState<'_, T> {
     fn start(&mut self, epsilon: f64, potentials: Option<&[Vec<f64>]>) {
-        self.vectors.start(epsilon, potentials);
+        self.scalings.start(epsilon, potentials);
         self.inverse = T::of(1.0 / epsilon);
         self.gather_all();
     }
 
-    fn go_on(&mut self, epsilon: f64) {
-        self.vectors.go_on(epsilon);
+    fn set_epsilon(&mut self, epsilon: f64) {
+        self.scalings.set_epsilon(epsilon);
         self.inverse = T::of(1.0 / epsilon);
         self.gather_all();
     }
@@ -186,7 +188,7 @@ impl<T: Real> Engine<T> for BucketEngine<'_, T> {
     }
 
     fn potentials(&self) -> Vec<Vec<f64>> {
-        self.vectors.potentials()
+        self.scalings.potentials()
     }
 
     fn evaluate(&mut self, costs: bool) -> Evaluation<T> {
@@ -197,19 +199,19 @@ impl<T: Real> Engine<T> for BucketEngine<'_, T> {
         let (sizes, edges) = (&self.problem.sizes, self.problem.edges());
         let mut marginals = Vec::with_capacity(sizes.len());
         let mut pairs = vec![Vec::new(); if costs { edges.len() } else { 0 }];
-        let mut spent = Vec::with_capacity(sizes.len());
+        let mut pair_costs = Vec::with_capacity(sizes.len());
         for (m, bucket) in self.buckets.iter().enumerate() {
             let mut plan = self.terms(m, true, None, true);
             plan.exponentiate();
             let sums = |scope: &[usize]| plan.sums(&strides(&bucket.scope, scope, sizes));
             marginals.push(sums(&[m]));
-            spent.push(decalign_core::simd::dot(&plan.cells, &self.costs[m]).as_f64());
+            pair_costs.push(decalign_core::simd::dot(&plan.cells, &self.costs[m]).as_f64());
             for e in bucket.edges.iter().filter(|_| costs) {
                 pairs[*e] = sums(&[edges[*e].0, edges[*e].1]);
             }
         }
         let first = |e: usize| edges[e].0;
-        self.parts
-            .join(&self.vectors, marginals, &spent, pairs, first)
+        self.components
+            .combine(&self.scalings, marginals, &pair_costs, pairs, first)
     }
 }

@@ -1,46 +1,50 @@
-//! Sweeps on the joint tensor.
+//! Sweeps on the joint tensor by stabilised scaling.
 //!
-//! With potentials f fixed for a while the plan is `A v_1 ... v_M`, where
-//! `A = exp((f_1 + ... + f_M - C) / eps)` and `v_m = nu_m / s_m`, `s_m` the sums of A with all other
-//! vectors: sweeps need no exponential and only read A. When a scaling `1 / s` gets large or small
-//! it is absorbed, `f_m -= eps log s_m`, and A computed anew; where sums underflow a potential is
-//! found by a shifted log-sum-exp instead. (Stabilised scaling: Schmitzer, 2019.)
+//! With the potentials f fixed for some sweeps, the plan is `A v_1 ... v_M`, where
+//! `A = exp((f_1 + ... + f_M - C) / eps)` and `v_m = nu_m / s_m`, with `s_m` the sums of A times all other vectors:
+//! a sweep reads A and computes no exponential. When a scaling `1 / s` becomes large or small it is absorbed,
+//! `f_m -= eps log s_m`, and A is recomputed; where sums underflow, a shifted log-sum-exp finds the potential.
+//! Source: Schmitzer (2019).
 
 use decalign_core::simd::{self, Isa, Kernel, LANES};
-use decalign_core::{Real, for_blocks, parallel};
+use decalign_core::{Real, for_blocks};
 
-use super::cells::{Cells, Levels};
-use super::engine::{Engine, Evaluation, greatest, least};
-use super::joint::{Structure, cost_gradients, digits, of_rows, piece_rows, scaled};
+use super::dimension_tree::DimensionTree;
+use super::exponentials::{Terms, exponentials};
+use super::joint::{Structure, cost_gradients, row_coordinates, row_terms, scale_cells};
+use super::layout::JointLayout;
+use super::state::{Evaluation, SinkhornState, greatest, least};
 use crate::validate::larger;
 
-/// One problem with its joint cost.
-pub(super) struct DenseEngine<'a, T> {
-    cells: &'a Cells,
+/// One problem on its joint cost.
+pub(super) struct DenseState<'a, T> {
+    cells: &'a JointLayout,
     structure: &'a Structure,
     cost: &'a [T],
-    /// End to end, as all vectors here; zeros in the padding.
+    /// Concatenated like all vectors here; zeros in the padding.
     weights: Vec<T>,
     epsilon: f64,
-    /// -inf where there is no mass, and in the padding.
+    /// -inf at points without mass and in the padding.
     potentials: Vec<T>,
     kernel: Vec<T>,
+    /// `v_m` of all marginals.
     scaled: Vec<T>,
+    /// `s_m` of all marginals.
     sums: Vec<T>,
-    levels: Levels<T>,
-    /// Sums outside have their scalings absorbed.
-    mild: (T, T),
+    levels: DimensionTree<T>,
+    /// Bounds of the sums beyond which scalings are absorbed.
+    absorb_bounds: (T, T),
 }
 
-/// Sums outside are not trusted: they may have lost terms that underflow.
-fn trusted<T: Real>() -> (T, T) {
+/// Bounds of the sums beyond which they may have lost terms to underflow.
+fn trusted_bounds<T: Real>() -> (T, T) {
     let limit = T::max_value().sqrt();
     (limit.recip(), limit)
 }
 
-impl<'a, T: Real> DenseEngine<'a, T> {
+impl<'a, T: Real> DenseState<'a, T> {
     pub(super) fn new(
-        cells: &'a Cells,
+        cells: &'a JointLayout,
         structure: &'a Structure,
         cost: &'a [T],
         weights: &[Vec<T>],
@@ -58,12 +62,12 @@ impl<'a, T: Real> DenseEngine<'a, T> {
             kernel: vec![T::zero(); cells.len()],
             scaled: Vec::new(),
             sums: vec![T::one(); cells.vectors_len()],
-            levels: Levels::new(cells),
-            mild: (limit.recip(), limit),
+            levels: DimensionTree::new(cells),
+            absorb_bounds: (limit.recip(), limit),
         }
     }
 
-    /// `f -= eps log s`: scalings start anew.
+    /// Moves the scalings into the potentials, `f -= eps log s`, and resets them to 1.
     fn absorb(&mut self) {
         let epsilon = T::of(self.epsilon);
         for ((f, s), nu) in self
@@ -79,32 +83,17 @@ impl<'a, T: Real> DenseEngine<'a, T> {
         }
     }
 
-    /// The kernel of the potentials.
-    fn renew(&mut self) {
+    /// Recomputes the kernel from the potentials.
+    fn recompute_kernel(&mut self) {
         let cells = self.cells;
-        let rows = of_rows(cells, &self.potentials, T::zero(), |a, b| a + b);
+        let rows = row_terms(cells, &self.potentials, T::zero(), |a, b| a + b);
         let along = cells.vector(cells.last(), &self.potentials);
-        let (cost, stride) = (self.cost, cells.stride);
-        let inverse = T::of(1.0 / self.epsilon);
-        let piece = piece_rows(stride);
-        parallel::for_each_chunk(
-            &mut self.kernel,
-            piece * stride,
-            20 * cost.len(),
-            |i, kernel| {
-                simd::dispatch(Exponentials {
-                    cost: &cost[i * piece * stride..],
-                    rows: &rows[i * piece..],
-                    along,
-                    inverse,
-                    kernel,
-                });
-            },
-        );
+        let terms = (Terms::Potentials, T::of(1.0 / self.epsilon));
+        exponentials(self.cost, (&rows, along), terms, &mut self.kernel);
         self.scaled.clone_from(&self.weights);
     }
 
-    /// The potential of marginal `m` by a shifted log-sum-exp, when its sums cannot be trusted.
+    /// Finds the potential of marginal `m` by a shifted log-sum-exp, because its sums cannot be trusted.
     fn recover(&mut self, m: usize) {
         self.cells.vector_mut(m, &mut self.sums).fill(T::one());
         self.absorb();
@@ -117,7 +106,7 @@ impl<'a, T: Real> DenseEngine<'a, T> {
                 *f = -epsilon * log;
             }
         }
-        self.renew();
+        self.recompute_kernel();
     }
 
     /// `log sum exp((f - C) / eps)` over the points of all marginals but m, with their weights.
@@ -132,13 +121,13 @@ impl<'a, T: Real> DenseEngine<'a, T> {
             };
         }
         cells.vector_mut(m, &mut terms).fill(T::zero());
-        let rows = of_rows(cells, &terms, T::zero(), |a, b| a + b);
+        let rows = row_terms(cells, &terms, T::zero(), |a, b| a + b);
         let (last, n) = (cells.last(), cells.sizes[cells.last()]);
         let along = cells.vector(last, &terms);
         let points = cells.sizes[m];
         let mut places: Box<dyn Iterator<Item = usize>> = match m == last {
             true => Box::new(std::iter::repeat(0)),
-            false => Box::new(digits(cells, m)),
+            false => Box::new(row_coordinates(cells, m)),
         };
         let mut logs = vec![(T::neg_infinity(), T::zero()); points];
         for (row, cost) in rows.iter().zip(self.cost.chunks_exact(cells.stride)) {
@@ -153,16 +142,16 @@ impl<'a, T: Real> DenseEngine<'a, T> {
             .collect()
     }
 
-    pub(super) fn cells(&self) -> &Cells {
+    pub(super) fn cells(&self) -> &JointLayout {
         self.cells
     }
 
-    /// The plan, in the layout of the cells.
+    /// The plan in the layout of the joint tensor.
     pub(super) fn plan(&self) -> Vec<T> {
-        let rows = of_rows(self.cells, &self.scaled, T::one(), |a, b| a * b);
+        let rows = row_terms(self.cells, &self.scaled, T::one(), |a, b| a * b);
         let mut plan = vec![T::zero(); self.kernel.len()];
         let along = self.cells.vector(self.cells.last(), &self.scaled);
-        scaled(&self.kernel, (&rows, along), &mut plan);
+        scale_cells(&self.kernel, (&rows, along), &mut plan);
         plan
     }
 }
@@ -177,7 +166,7 @@ fn add_term<T: Real>((largest, sum): &mut (T, T), term: T) {
     }
 }
 
-impl<T: Real> Engine<T> for DenseEngine<'_, T> {
+impl<T: Real> SinkhornState<T> for DenseState<'_, T> {
     fn start(&mut self, epsilon: f64, potentials: Option<&[Vec<f64>]>) {
         let cells = self.cells;
         self.epsilon = epsilon;
@@ -190,7 +179,7 @@ impl<T: Real> Engine<T> for DenseEngine<'_, T> {
                 cells.vectors(given, T::neg_infinity())
             }
             None => {
-                // The largest cell of the kernel is 1.
+                // Shift marginal 0 so that the largest cell of the kernel is 1.
                 let n = cells.sizes[cells.last()];
                 let rows = self.cost.chunks_exact(cells.stride);
                 let start = rows
@@ -207,13 +196,13 @@ impl<T: Real> Engine<T> for DenseEngine<'_, T> {
                 *f = T::neg_infinity();
             }
         }
-        self.renew();
+        self.recompute_kernel();
     }
 
-    fn go_on(&mut self, epsilon: f64) {
+    fn set_epsilon(&mut self, epsilon: f64) {
         self.absorb();
         self.epsilon = epsilon;
-        self.renew();
+        self.recompute_kernel();
     }
 
     fn sweep(&mut self, relaxation: f64) -> f64 {
@@ -223,28 +212,28 @@ impl<T: Real> Engine<T> for DenseEngine<'_, T> {
         for m in 0..=cells.last() {
             let sums = cells.vector_mut(m, &mut self.sums);
             self.levels.sums(cells, &self.kernel, m, sums);
-            let look = simd::dispatch(Update {
+            let report = simd::dispatch(Update {
                 weights: cells.vector(m, &self.weights),
                 relaxation: T::of(relaxation),
                 sums,
                 scaled: cells.vector_mut(m, &mut self.scaled),
             });
-            let bounds = trusted::<T>();
+            let bounds = trusted_bounds::<T>();
             let trusted =
-                look.least >= bounds.0 && look.greatest <= bounds.1 && !look.error.is_nan();
+                report.least >= bounds.0 && report.greatest <= bounds.1 && !report.error.is_nan();
             if !trusted {
                 self.recover(m);
                 return f64::INFINITY;
             }
-            error = larger(error, look.error);
-            (low, high) = (least(low, look.least), greatest(high, look.greatest));
+            error = larger(error, report.error);
+            (low, high) = (least(low, report.least), greatest(high, report.greatest));
             if m < cells.last() {
                 self.levels.descend(cells, &self.kernel, m, &self.scaled);
             }
         }
-        if low < self.mild.0 || high > self.mild.1 {
+        if low < self.absorb_bounds.0 || high > self.absorb_bounds.1 {
             self.absorb();
-            self.renew();
+            self.recompute_kernel();
         }
         error
     }
@@ -292,37 +281,8 @@ impl<T: Real> Engine<T> for DenseEngine<'_, T> {
     }
 }
 
-/// `A = exp((f - C) / eps)`, row by row.
-struct Exponentials<'a, T> {
-    cost: &'a [T],
-    rows: &'a [T],
-    along: &'a [T],
-    inverse: T,
-    kernel: &'a mut [T],
-}
-
-impl<T: Real> Kernel for Exponentials<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let n = self.along.len();
-        let rows = self.cost.chunks_exact(n).zip(self.rows);
-        for ((cost, row), kernel) in rows.zip(self.kernel.chunks_exact_mut(n)) {
-            for_blocks!(at in n, {
-                let (mut c, f) = (at.load(cost), at.load(self.along));
-                for i in 0..LANES {
-                    let e = (*row + f[i] - c[i]) * self.inverse;
-                    c[i] = simd::exp_normal_value(isa, e);
-                }
-                at.store(c, kernel);
-            });
-        }
-    }
-}
-
-/// `v = nu / s`; what `v` was is off by `v s - nu`. With a relaxation w, `s (v s / nu)^(w - 1)` stands
-/// for s.
+/// The update `v = nu / s` of one marginal, whose error before is `v s - nu`. A relaxation w replaces s by
+/// `s (v s / nu)^(w - 1)`.
 struct Update<'a, T> {
     weights: &'a [T],
     relaxation: T,
@@ -330,35 +290,35 @@ struct Update<'a, T> {
     scaled: &'a mut [T],
 }
 
-/// What an update saw; the error is NaN if anything was.
-struct Look<T> {
+/// The L1 error before an update, NaN if any number was, and the range of its sums.
+struct UpdateReport<T> {
     error: f64,
     least: T,
     greatest: T,
 }
 
 impl<T: Real> Kernel for Update<'_, T> {
-    type Output = Look<T>;
+    type Output = UpdateReport<T>;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Look<T> {
-        let beyond = self.relaxation - T::one();
+    fn run<I: Isa>(self, isa: I) -> UpdateReport<T> {
+        let excess = self.relaxation - T::one();
         let mut off = [T::zero(); LANES];
         let (mut low, mut high) = ([T::one(); LANES], [T::one(); LANES]);
         for_blocks!(at in self.weights.len(), {
             let (nu, mut v) = (at.load(self.weights), at.load(self.scaled));
             let mut s = at.load(self.sums);
             for i in 0..LANES {
-                // Points without mass take no part.
+                // Points without mass do not count.
                 s[i] = if nu[i] > T::zero() { s[i] } else { T::one() };
                 off[i] += (v[i] * s[i] - nu[i]).abs();
                 low[i] = least(low[i], s[i]);
                 high[i] = greatest(high[i], s[i]);
             }
-            if beyond != T::zero() {
+            if excess != T::zero() {
                 for i in 0..LANES {
                     let ratio = if nu[i] > T::zero() { v[i] * s[i] / nu[i] } else { T::one() };
-                    s[i] *= simd::exp_value(isa, beyond * simd::ln_value(isa, ratio));
+                    s[i] *= simd::exp_value(isa, excess * simd::ln_value(isa, ratio));
                 }
             }
             for i in 0..LANES {
@@ -367,7 +327,7 @@ impl<T: Real> Kernel for Update<'_, T> {
             at.store(s, self.sums);
             at.store(v, self.scaled);
         });
-        Look {
+        UpdateReport {
             error: simd::total(off).as_f64(),
             least: low.into_iter().fold(T::one(), least),
             greatest: high.into_iter().fold(T::one(), greatest),

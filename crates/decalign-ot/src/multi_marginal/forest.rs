@@ -1,19 +1,20 @@
 //! Sweeps by messages along the edges of a forest, in the log domain.
 //!
-//! With `F_m = f_m / eps + log nu_m`, what the marginals on one side of an edge give those on the
-//! other is a vector on the edge's end: a message. On a walk that enters and leaves every marginal
-//! once, each is scaled with messages that know of all scalings before it, as if the joint plan
-//! were there: a sweep is two messages an edge. (Haasler and others, 2021.)
+//! With `F_m = f_m / eps + log nu_m`, the sums over all marginals on one side of an edge form a vector on its other
+//! end: a message. A depth-first tour enters and leaves every marginal once and scales it with messages that include
+//! all earlier scalings, which equals a sweep on the joint plan and takes two messages for each edge. Source: Haasler
+//! and others (2021).
 
 use decalign_core::Real;
 use decalign_core::simd;
 
-use super::engine::{Engine, Evaluation, convert};
-use super::graph::{Forest, Step};
+use super::components::Components;
+use super::graph::{Forest, TourStep};
 use super::joint::transposed;
+use super::log_scalings::LogScalings;
 use super::message::{EdgeCosts, Message, padded};
-use super::parts::{LogVectors, Parts};
 use super::problem::MultiMarginalProblem;
+use super::state::{Evaluation, SinkhornState, convert};
 use crate::validate::larger;
 
 /// The costs between each marginal and its parent.
@@ -54,23 +55,23 @@ impl<T: Real> Links<T> {
 }
 
 /// One problem on a forest.
-pub(super) struct ForestEngine<'a, T> {
+pub(super) struct ForestState<'a, T> {
     problem: &'a MultiMarginalProblem,
     forest: &'a Forest,
     links: &'a Links<T>,
-    /// `F_m`.
-    vectors: LogVectors<'a, T>,
-    parts: Parts,
+    /// `F_m` of all marginals.
+    scalings: LogScalings<'a, T>,
+    components: Components,
     inverse: T,
-    /// To each marginal's parent, and from it.
+    /// The messages to each marginal's parent and from it.
     messages: Vec<Option<[Message<'a, T>; 2]>>,
-    /// What was sent last: to each marginal's parent.
+    /// The last message to each marginal's parent.
     up: Vec<Vec<T>>,
-    /// From each marginal's parent.
+    /// The last message from each marginal's parent.
     down: Vec<Vec<T>>,
 }
 
-impl<'a, T: Real> ForestEngine<'a, T> {
+impl<'a, T: Real> ForestState<'a, T> {
     pub(super) fn new(
         problem: &'a MultiMarginalProblem,
         forest: &'a Forest,
@@ -80,13 +81,13 @@ impl<'a, T: Real> ForestEngine<'a, T> {
         let parent = |m: usize| forest.parents[m].map(|(p, _)| p);
         let zeros = |n: usize| vec![T::zero(); padded(n)];
         let sizes = &problem.sizes;
-        let parts = Parts::new(sizes.len(), parent);
+        let components = Components::new(sizes.len(), parent);
         Self {
             problem,
             forest,
             links,
-            vectors: LogVectors::new(weights, parts.count()),
-            parts,
+            scalings: LogScalings::new(weights, components.count()),
+            components,
             inverse: T::one(),
             messages: links
                 .0
@@ -103,8 +104,8 @@ impl<'a, T: Real> ForestEngine<'a, T> {
         }
     }
 
-    /// All that marginal m hears, but from one of its children.
-    fn heard(&self, m: usize, but: Option<usize>) -> Vec<T> {
+    /// The sum of the messages to marginal m, without that of the child `but`.
+    fn incoming(&self, m: usize, but: Option<usize>) -> Vec<T> {
         let mut sum = self.down[m].clone();
         for child in self.forest.children[m].iter().filter(|c| Some(**c) != but) {
             add(&mut sum, &self.up[*child]);
@@ -112,48 +113,48 @@ impl<'a, T: Real> ForestEngine<'a, T> {
         sum
     }
 
-    /// The message from its parent.
-    fn enter(&mut self, m: usize) {
+    /// Sends the message from the parent of m.
+    fn send_down(&mut self, m: usize) {
         let Some((p, _)) = self.forest.parents[m] else {
             return;
         };
-        let mut a = self.heard(p, Some(m));
-        add(&mut a, self.vectors.of(p));
+        let mut a = self.incoming(p, Some(m));
+        add(&mut a, self.scalings.of(p));
         a.truncate(self.problem.sizes[p]);
         if let Some([_, message]) = &mut self.messages[m] {
             message.send(&a, self.inverse, &mut self.down[m]);
         }
     }
 
-    /// The message to its parent.
-    fn leave(&mut self, m: usize) {
+    /// Sends the message to the parent of m.
+    fn send_up(&mut self, m: usize) {
         let Some([message, _]) = &mut self.messages[m] else {
             return;
         };
-        let mut a = self.vectors.of(m).to_vec();
+        let mut a = self.scalings.of(m).to_vec();
         for child in &self.forest.children[m] {
             add(&mut a, &self.up[*child]);
         }
         message.send(&a, self.inverse, &mut self.up[m]);
     }
 
-    /// All messages to parents.
-    fn leave_all(&mut self) {
+    /// Sends all messages to parents, children first.
+    fn send_all_up(&mut self) {
         for step in &self.forest.tour {
-            if let Step::Leave(m) = step {
-                self.leave(*m);
+            if let TourStep::Leave(m) = step {
+                self.send_up(*m);
             }
         }
     }
 
-    /// The plan's marginal on an edge, from parent to child, and its cost.
+    /// The marginal of the plan on the edge from the parent of m to m, and its transport cost.
     fn pair(&self, m: usize) -> (Vec<T>, f64) {
         let (Some((p, _)), Some(link)) = (self.forest.parents[m], &self.links.0[m]) else {
             return (Vec::new(), 0.0);
         };
-        let mut above = self.heard(p, Some(m));
-        add(&mut above, self.vectors.of(p));
-        let mut below = self.vectors.of(m).to_vec();
+        let mut above = self.incoming(p, Some(m));
+        add(&mut above, self.scalings.of(p));
+        let mut below = self.scalings.of(m).to_vec();
         for child in &self.forest.children[m] {
             add(&mut below, &self.up[*child]);
         }
@@ -178,54 +179,55 @@ fn add<T: Real>(to: &mut [T], x: &[T]) {
     to.iter_mut().zip(x).for_each(|(t, x)| *t += *x);
 }
 
-impl<T: Real> Engine<T> for ForestEngine<'_, T> {
+impl<T: Real> SinkhornState<T> for ForestState<'_, T> {
     fn start(&mut self, epsilon: f64, potentials: Option<&[Vec<f64>]>) {
-        self.vectors.start(epsilon, potentials);
+        self.scalings.start(epsilon, potentials);
         self.inverse = T::of(1.0 / epsilon);
-        self.leave_all();
+        self.send_all_up();
     }
 
-    fn go_on(&mut self, epsilon: f64) {
-        self.vectors.go_on(epsilon);
+    fn set_epsilon(&mut self, epsilon: f64) {
+        self.scalings.set_epsilon(epsilon);
         self.inverse = T::of(1.0 / epsilon);
-        self.leave_all();
+        self.send_all_up();
     }
 
     fn sweep(&mut self, relaxation: f64) -> f64 {
         let mut error = 0.0;
         for step in &self.forest.tour {
             match *step {
-                Step::Enter(m) => {
-                    self.enter(m);
-                    let heard = self.heard(m, None);
-                    error = larger(error, self.vectors.update(m, &heard, relaxation));
+                TourStep::Enter(m) => {
+                    self.send_down(m);
+                    let incoming = self.incoming(m, None);
+                    error = larger(error, self.scalings.update(m, &incoming, relaxation));
                 }
-                Step::Leave(m) => self.leave(m),
+                TourStep::Leave(m) => self.send_up(m),
             }
         }
         error
     }
 
     fn potentials(&self) -> Vec<Vec<f64>> {
-        self.vectors.potentials()
+        self.scalings.potentials()
     }
 
     fn evaluate(&mut self, costs: bool) -> Evaluation<T> {
-        self.leave_all();
+        self.send_all_up();
         for step in &self.forest.tour {
-            if let Step::Enter(m) = step {
-                self.enter(*m);
+            if let TourStep::Enter(m) = step {
+                self.send_down(*m);
             }
         }
         let sizes = &self.problem.sizes;
-        let marginals = (0..sizes.len()).map(|m| self.vectors.marginal(m, &self.heard(m, None)));
+        let marginals =
+            (0..sizes.len()).map(|m| self.scalings.marginal(m, &self.incoming(m, None)));
         let marginals = marginals.collect();
         let mut pairs = vec![Vec::new(); self.problem.edges().len()];
-        let mut spent = vec![0.0; sizes.len()];
+        let mut pair_costs = vec![0.0; sizes.len()];
         for (m, parent) in self.forest.parents.iter().enumerate() {
             let Some((p, e)) = parent else { continue };
             let (pair, cost) = self.pair(m);
-            spent[m] = cost;
+            pair_costs[m] = cost;
             let upward = self.links.0[m].as_ref().is_some_and(|link| link.upward);
             pairs[*e] = match upward {
                 true if costs => transposed(&pair, pair.len() / sizes[*p]),
@@ -236,7 +238,7 @@ impl<T: Real> Engine<T> for ForestEngine<'_, T> {
             pairs.clear();
         }
         let first = |e: usize| self.problem.edges()[e].0;
-        self.parts
-            .join(&self.vectors, marginals, &spent, pairs, first)
+        self.components
+            .combine(&self.scalings, marginals, &pair_costs, pairs, first)
     }
 }

@@ -1,61 +1,62 @@
-//! How the marginals of a problem hang together, and what it takes to sum over them.
+//! The graph of a problem's costs, and the cheapest method to sum over its marginals.
 //!
-//! Marginals that costs join form a graph. Where it has no cycle, messages along its edges do
-//! ([`Forest`]). Where it has some, marginals are summed out one at a time, each on the table of
-//! itself and its neighbours, which that joins to one another: bucket elimination (Dechter, 1999),
-//! in the order that adds fewest joins. On a complete graph that is the joint tensor.
+//! Marginals are nodes and costs of pairs are edges. Without a cycle, messages along the edges suffice ([`Forest`]).
+//! With cycles, bucket elimination (Dechter, 1999) sums out one marginal at a time, on a table of itself and its
+//! neighbours, which become neighbours of one another; the order adds the fewest edges. On a complete graph the table
+//! is the joint tensor.
 
 use decalign_core::{Error, Result};
 
-use super::problem::{CELL_LIMIT, product};
+use super::problem::CELL_LIMIT;
+use super::problem_checks::product;
 
 /// How a problem is solved.
 #[derive(Clone, Debug)]
 pub(crate) enum Method {
     /// On the joint tensor.
     Dense,
-    /// By messages along the edges.
+    /// Messages along the edges.
     Forest(Forest),
-    /// By messages between tables.
+    /// Messages between tables.
     Buckets(Vec<Bucket>),
 }
 
-/// A visit to a marginal of a forest.
+/// A step of the depth-first tour of a forest.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Step {
-    /// Coming from its parent, or to a root.
+pub(crate) enum TourStep {
+    /// Enters a marginal from its parent, or a root.
     Enter(usize),
-    /// Going back to it, all below it visited.
+    /// Leaves a marginal after all below it.
     Leave(usize),
 }
 
-/// A rooted tree for each part of a graph.
+/// A rooted tree for each connected component.
 #[derive(Clone, Debug)]
 pub(crate) struct Forest {
-    /// The parent of every marginal, and the edge to it; none of roots.
+    /// The parent of every marginal and the edge to it; `None` for roots.
     pub(crate) parents: Vec<Option<(usize, usize)>>,
     pub(crate) children: Vec<Vec<usize>>,
-    /// Every marginal entered and left once, depth first.
-    pub(crate) tour: Vec<Step>,
+    /// Enters and leaves every marginal once, depth first.
+    pub(crate) tour: Vec<TourStep>,
 }
 
 /// The table on which a marginal is summed out.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
-    /// The marginals of the table: those summed out later, last of all first, then its own.
+    /// The marginals of the table: those eliminated later, the last of all first, then its own.
     pub(crate) scope: Vec<usize>,
-    /// The edges whose costs it holds.
+    /// The edges whose costs the table contains.
     pub(crate) edges: Vec<usize>,
-    /// The marginal of the bucket that it sends its sums to.
+    /// The marginal whose bucket receives the sums.
     pub(crate) parent: Option<usize>,
     pub(crate) children: Vec<usize>,
 }
 
-/// A cell of a joint tensor costs this much less than one of a message: it takes no exponential.
+/// How many cells of a joint tensor cost as much as one of a message, which takes exponentials.
 const DENSE_ADVANTAGE: usize = 8;
 
 impl Method {
-    /// The cheapest that fits.
+    /// The cheapest method whose tables fit.
     pub(crate) fn of_edges(sizes: &[usize], edges: &[(usize, usize)]) -> Result<Self> {
         let dense = product(sizes.iter().copied()).filter(|cells| *cells <= CELL_LIMIT);
         let forest = Forest::new(sizes.len(), edges);
@@ -79,20 +80,20 @@ impl Method {
                 match dense {
                     Some(cells) if worth(cells, total) => Ok(Self::Dense),
                     _ if largest <= CELL_LIMIT => Ok(Self::Buckets(buckets)),
-                    _ => Err(too_large(sizes, &buckets)),
+                    _ => Err(too_many_cells(sizes, &buckets)),
                 }
             }
         }
     }
 
-    /// Numbers of the largest table.
+    /// Cells of the largest table.
     pub(crate) fn cells(&self, sizes: &[usize], edges: &[(usize, usize)]) -> usize {
         let largest = match self {
             Self::Dense => return sizes.iter().product(),
             Self::Forest(_) => edges.iter().map(|(a, b)| sizes[*a] * sizes[*b]).max(),
             Self::Buckets(buckets) => buckets.iter().map(|b| cells(sizes, &b.scope)).max(),
         };
-        // Without an edge, the vectors themselves.
+        // Without an edge the vectors are the largest tables.
         largest.unwrap_or_else(|| sizes.iter().copied().max().unwrap_or(0))
     }
 }
@@ -101,7 +102,7 @@ fn cells(sizes: &[usize], scope: &[usize]) -> usize {
     product(scope.iter().map(|m| sizes[*m])).unwrap_or(usize::MAX)
 }
 
-fn too_large(sizes: &[usize], buckets: &[Bucket]) -> Error {
+fn too_many_cells(sizes: &[usize], buckets: &[Bucket]) -> Error {
     let largest = buckets.iter().max_by_key(|b| cells(sizes, &b.scope));
     let scope = largest.map_or(&[][..], |b| &b.scope);
     let mut scope = scope.to_vec();
@@ -115,7 +116,7 @@ fn too_large(sizes: &[usize], buckets: &[Bucket]) -> Error {
 }
 
 impl Forest {
-    /// Nothing if there is a cycle.
+    /// `None` if there is a cycle.
     fn new(marginals: usize, edges: &[(usize, usize)]) -> Option<Self> {
         let mut around = vec![Vec::new(); marginals];
         for (e, (a, b)) in edges.iter().enumerate() {
@@ -132,15 +133,15 @@ impl Forest {
             let mut stack = if seen[root] {
                 vec![]
             } else {
-                vec![Step::Enter(root)]
+                vec![TourStep::Enter(root)]
             };
             while let Some(step) = stack.pop() {
                 forest.tour.push(step);
-                let Step::Enter(m) = step else { continue };
+                let TourStep::Enter(m) = step else { continue };
                 if std::mem::replace(&mut seen[m], true) {
                     return None;
                 }
-                stack.push(Step::Leave(m));
+                stack.push(TourStep::Leave(m));
                 let above = forest.parents[m].map(|(_, e)| e);
                 for (n, e) in around[m].iter().rev().filter(|(_, e)| Some(*e) != above) {
                     if seen[*n] {
@@ -148,14 +149,14 @@ impl Forest {
                     }
                     forest.parents[*n] = Some((m, *e));
                     forest.children[m].push(*n);
-                    stack.push(Step::Enter(*n));
+                    stack.push(TourStep::Enter(*n));
                 }
             }
         }
         Some(forest)
     }
 
-    /// The marginals on the way from one to another, if edges lead there.
+    /// The marginals on the path from one to another, if one exists.
     pub(crate) fn path(&self, from: usize, to: usize) -> Option<Vec<usize>> {
         let above = |m: usize| -> Vec<usize> {
             std::iter::successors(Some(m), |m| self.parents[*m].map(|(p, _)| p)).collect()
@@ -170,7 +171,7 @@ impl Forest {
     }
 }
 
-/// The buckets of every marginal, by its number.
+/// The bucket of every marginal, by minimum fill-in.
 fn buckets(sizes: &[usize], edges: &[(usize, usize)]) -> Vec<Bucket> {
     let n = sizes.len();
     let mut joined = vec![vec![false; n]; n];

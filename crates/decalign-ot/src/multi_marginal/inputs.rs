@@ -1,4 +1,4 @@
-//! The numbers of a batch of problems, and the gradients back to its tensors.
+//! The numbers of a batch of problems, and gradients with respect to its tensors.
 
 use candle_core::{Device, Tensor};
 use decalign_core::op::{Output, record_one};
@@ -7,21 +7,21 @@ use decalign_core::{Elements, Real, Result, parallel};
 use super::problem::MultiMarginalProblem;
 use crate::tensor_convert::read;
 
-/// The numbers of one tensor: each problem's own, or shared by all.
-pub(super) struct Numbers<T> {
+/// The numbers of one tensor, for each problem or shared by all.
+pub(super) struct BatchTensor<T> {
     data: Vec<T>,
     each: usize,
     shared: bool,
 }
 
-impl<T: Real> Numbers<T> {
+impl<T: Real> BatchTensor<T> {
     pub(super) fn read(x: &Tensor, each: usize) -> Result<Self> {
         let data = read::<T>(x)?;
         let shared = data.len() == each;
         Ok(Self { data, each, shared })
     }
 
-    /// Of problem `b`.
+    /// The numbers of problem `b`.
     pub(super) fn of(&self, b: usize) -> &[T] {
         match self.shared {
             true => &self.data,
@@ -30,7 +30,7 @@ impl<T: Real> Numbers<T> {
     }
 }
 
-impl Numbers<f64> {
+impl BatchTensor<f64> {
     /// The first entry that is NaN or infinite.
     pub(super) fn first_infinite(&self) -> Option<(usize, f64)> {
         let mut all = self.data.iter().copied().enumerate();
@@ -39,21 +39,21 @@ impl Numbers<f64> {
 }
 
 /// The numbers of all tensors of a batch.
-pub(super) struct Inputs<T> {
-    marginals: Vec<Numbers<T>>,
-    costs: Vec<Numbers<T>>,
+pub(super) struct BatchInputs<T> {
+    marginals: Vec<BatchTensor<T>>,
+    costs: Vec<BatchTensor<T>>,
 }
 
-impl<T: Real> Inputs<T> {
+impl<T: Real> BatchInputs<T> {
     pub(super) fn read(problem: &MultiMarginalProblem) -> Result<Self> {
         let marginals = problem.marginals.iter().zip(&problem.sizes);
         let costs = problem.costs.iter().enumerate();
         Ok(Self {
             marginals: marginals
-                .map(|(x, k)| Numbers::read(x, *k))
+                .map(|(x, k)| BatchTensor::read(x, *k))
                 .collect::<Result<_>>()?,
             costs: costs
-                .map(|(i, x)| Numbers::read(x, problem.cost_shape(i).iter().product()))
+                .map(|(i, x)| BatchTensor::read(x, problem.cost_shape(i).iter().product()))
                 .collect::<Result<_>>()?,
         })
     }
@@ -74,10 +74,10 @@ impl<T: Real> Inputs<T> {
     }
 }
 
-/// A value a problem, with gradients with respect to marginals and costs.
+/// Records one value for each problem, with gradients with respect to marginals and costs.
 ///
-/// `gradients(b, outer)` gives those of problem `b`, in the order of
-/// [`MultiMarginalProblem::inputs`], times `outer`; `work` is its cost.
+/// `gradients(b, outer)` returns those of problem `b` times `outer`, in the order of
+/// [`MultiMarginalProblem::inputs`]; `work` is the number of operations that takes.
 pub(super) fn record_values<T: Real>(
     name: &'static str,
     problem: &MultiMarginalProblem,
@@ -86,7 +86,7 @@ pub(super) fn record_values<T: Real>(
     gradients: impl Fn(usize, T) -> Vec<Vec<T>> + Send + Sync + 'static,
 ) -> Result<Tensor> {
     let device = problem.marginals[0].device();
-    // Recorded on the CPU; the way there and back is differentiable too.
+    // The operation is recorded on the CPU; Candle differentiates the copies there and back.
     let inputs = problem
         .inputs()
         .into_iter()
@@ -111,8 +111,8 @@ pub(super) fn record_values<T: Real>(
     Ok(value.to_device(device)?)
 }
 
-/// The gradients of a tensor of `n` numbers: one problem after the other, or their sum where all
-/// problems share it.
+/// The gradients of a tensor of `n` numbers: those of all problems concatenated, or their sum where the problems share
+/// the tensor.
 fn gather<'a, T: Real>(each: impl Iterator<Item = &'a [T]>, n: usize) -> Vec<T> {
     let mut all: Vec<T> = Vec::with_capacity(n);
     for x in each {

@@ -1,22 +1,22 @@
-//! Joint tensors: their cells from pairs and vectors, and sums over all but a pair.
+//! Joint tensors: their cells from pairs and vectors, and their sums over all marginals but a pair.
 
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, for_blocks, parallel};
 
-use super::cells::Cells;
+use super::layout::JointLayout;
 
-/// What a joint cost is made of.
+/// The terms of a joint cost.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Structure {
-    /// One cost for every pair here, (K_m, K_n).
+    /// A cost (K_m, K_n) for each of these pairs.
     Edges(Vec<(usize, usize)>),
     /// The joint cost itself.
     Joint,
 }
 
-/// The joint cost, zeros in its padding.
+/// The joint cost with zeros in its padding.
 pub(crate) fn joint_cost<D: Real, T: Real>(
-    cells: &Cells,
+    cells: &JointLayout,
     structure: &Structure,
     costs: &[&[D]],
 ) -> Vec<T> {
@@ -33,7 +33,7 @@ pub(crate) fn joint_cost<D: Real, T: Real>(
         Structure::Edges(edges) => {
             for (edge, cost) in edges.iter().zip(costs) {
                 let cost: Vec<T> = cost.iter().map(|v| T::of(v.as_f64())).collect();
-                let cost = upright(&cells.sizes, *edge, cost);
+                let cost = oriented(&cells.sizes, *edge, cost);
                 add_pair(cells, ordered(*edge), &cost, &mut joint);
             }
         }
@@ -41,9 +41,9 @@ pub(crate) fn joint_cost<D: Real, T: Real>(
     joint
 }
 
-/// The gradients of the costs given that of the joint cost: the transpose of [`joint_cost`].
+/// The gradients of the costs from that of the joint cost: the adjoint of [`joint_cost`].
 pub(crate) fn cost_gradients<T: Real>(
-    cells: &Cells,
+    cells: &JointLayout,
     structure: &Structure,
     joint: &[T],
 ) -> Vec<Vec<T>> {
@@ -54,27 +54,30 @@ pub(crate) fn cost_gradients<T: Real>(
 }
 
 /// The cells without their padding.
-pub(crate) fn unpadded<T: Real>(cells: &Cells, joint: &[T]) -> Vec<T> {
+pub(crate) fn unpadded<T: Real>(cells: &JointLayout, joint: &[T]) -> Vec<T> {
     let n = cells.sizes[cells.last()];
     let rows = joint.chunks_exact(cells.stride);
     rows.flat_map(|row| &row[..n]).copied().collect()
 }
 
-/// Sums over all marginals but the two of a pair, in its order.
-pub(crate) fn pair_sums<T: Real>(cells: &Cells, edge: (usize, usize), joint: &[T]) -> Vec<T> {
+/// Sums over all marginals but the pair `edge`, in its order.
+pub(crate) fn pair_sums<T: Real>(cells: &JointLayout, edge: (usize, usize), joint: &[T]) -> Vec<T> {
     let (a, b) = ordered(edge);
     let (n, stride) = (cells.sizes[cells.last()], cells.stride);
     let mut sums = vec![T::zero(); cells.sizes[a] * cells.sizes[b]];
     let rows = joint.chunks_exact(stride);
     match b == cells.last() {
         true => {
-            for (i, row) in digits(cells, a).zip(rows) {
+            for (i, row) in row_coordinates(cells, a).zip(rows) {
                 let to = &mut sums[i * n..][..n];
                 to.iter_mut().zip(row).for_each(|(s, v)| *s += *v);
             }
         }
         false => {
-            for ((i, j), row) in digits(cells, a).zip(digits(cells, b)).zip(rows) {
+            for ((i, j), row) in row_coordinates(cells, a)
+                .zip(row_coordinates(cells, b))
+                .zip(rows)
+            {
                 sums[i * cells.sizes[b] + j] += row[..n].iter().copied().sum();
             }
         }
@@ -85,18 +88,21 @@ pub(crate) fn pair_sums<T: Real>(cells: &Cells, edge: (usize, usize), joint: &[T
     }
 }
 
-fn add_pair<T: Real>(cells: &Cells, (a, b): (usize, usize), cost: &[T], joint: &mut [T]) {
+fn add_pair<T: Real>(cells: &JointLayout, (a, b): (usize, usize), cost: &[T], joint: &mut [T]) {
     let (n, stride) = (cells.sizes[cells.last()], cells.stride);
     let rows = joint.chunks_exact_mut(stride);
     match b == cells.last() {
         true => {
-            for (i, row) in digits(cells, a).zip(rows) {
+            for (i, row) in row_coordinates(cells, a).zip(rows) {
                 let cost = &cost[i * n..][..n];
                 row.iter_mut().zip(cost).for_each(|(v, c)| *v += *c);
             }
         }
         false => {
-            for ((i, j), row) in digits(cells, a).zip(digits(cells, b)).zip(rows) {
+            for ((i, j), row) in row_coordinates(cells, a)
+                .zip(row_coordinates(cells, b))
+                .zip(rows)
+            {
                 let cost = cost[i * cells.sizes[b] + j];
                 row[..n].iter_mut().for_each(|v| *v += cost);
             }
@@ -104,25 +110,32 @@ fn add_pair<T: Real>(cells: &Cells, (a, b): (usize, usize), cost: &[T], joint: &
     }
 }
 
-/// The point of marginal `m` of every row in turn; not of the last marginal, which rows run over.
-pub(crate) fn digits(cells: &Cells, m: usize) -> impl Iterator<Item = usize> + use<> {
+/// The point of marginal `m` in every row in turn, for any marginal but the last, along which rows run.
+pub(crate) fn row_coordinates(
+    cells: &JointLayout,
+    m: usize,
+) -> impl Iterator<Item = usize> + use<> {
     let repeats: usize = cells.sizes[m + 1..cells.last()].iter().product();
     let size = cells.sizes[m];
-    let (mut digit, mut seen) = (0, 0);
+    let (mut coordinate, mut seen) = (0, 0);
     std::iter::repeat_with(move || {
-        let now = digit;
+        let current = coordinate;
         seen += 1;
         if seen == repeats {
             seen = 0;
-            digit = if digit + 1 == size { 0 } else { digit + 1 };
+            coordinate = if coordinate + 1 == size {
+                0
+            } else {
+                coordinate + 1
+            };
         }
-        now
+        current
     })
 }
 
-/// A number a row, from those of the marginals but the last: their sums or products.
-pub(crate) fn of_rows<T: Real>(
-    cells: &Cells,
+/// One number for each row: the sums or products, as `with` says, of the numbers of all marginals but the last.
+pub(crate) fn row_terms<T: Real>(
+    cells: &JointLayout,
     vectors: &[T],
     one: T,
     with: impl Fn(T, T) -> T,
@@ -137,8 +150,8 @@ pub(crate) fn of_rows<T: Real>(
     all
 }
 
-/// `table_rj x_r y_j`, the cells of a plan; `rows` of them.
-pub(crate) fn scaled<T: Real>(table: &[T], (x, y): (&[T], &[T]), out: &mut [T]) {
+/// Scales rows and columns: `table_rj x_r y_j`.
+pub(crate) fn scale_cells<T: Real>(table: &[T], (x, y): (&[T], &[T]), out: &mut [T]) {
     struct Scaled<'a, T> {
         table: &'a [T],
         x: &'a [T],
@@ -175,22 +188,22 @@ pub(crate) fn ordered((a, b): (usize, usize)) -> (usize, usize) {
     (a.min(b), a.max(b))
 }
 
-/// The matrix of a pair with the smaller marginal's points as rows.
-fn upright<T: Real>(sizes: &[usize], (a, b): (usize, usize), cost: Vec<T>) -> Vec<T> {
+/// The matrix of a pair with the points of the smaller marginal as rows.
+fn oriented<T: Real>(sizes: &[usize], (a, b): (usize, usize), cost: Vec<T>) -> Vec<T> {
     match a < b {
         true => cost,
         false => transposed(&cost, sizes[b]),
     }
 }
 
-/// Of a matrix with so many columns.
+/// The transpose of a matrix with so many columns.
 pub(crate) fn transposed<T: Real>(x: &[T], columns: usize) -> Vec<T> {
     let rows = x.len() / columns;
     let column = |j: usize| (0..rows).map(move |i| x[i * columns + j]);
     (0..columns).flat_map(column).collect()
 }
 
-/// Rows of one piece of work on a joint tensor.
+/// Rows of one parallel piece of a matrix: 32768 cells, which take longer than a task switch.
 pub(crate) fn piece_rows(stride: usize) -> usize {
     const CELLS: usize = 1 << 15;
     (CELLS / stride).max(1)

@@ -1,16 +1,18 @@
-//! The transport loss of the public DecAlign code, number for number.
+//! The transport loss of the upstream DecAlign code.
 
 use candle_core::Tensor;
 use decalign_core::device::Backend;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Error, Real, Result, for_blocks, parallel, with_real};
 
-use super::cells::{Cells, Levels};
 use super::device;
-use super::inputs::{Inputs, record_values};
-use super::joint::{cost_gradients, joint_cost, of_rows, scaled};
+use super::dimension_tree::DimensionTree;
+use super::inputs::{BatchInputs, record_values};
+use super::joint::{cost_gradients, joint_cost, row_terms, scale_cells};
 use super::kernel_backward::backward;
-use super::problem::{MultiMarginalProblem, check_cells};
+use super::layout::JointLayout;
+use super::problem::MultiMarginalProblem;
+use super::problem_checks::check_cells;
 use crate::reference;
 
 /// Least entry of the kernel; at small epsilon it adds mass.
@@ -20,8 +22,8 @@ pub(crate) const DENOMINATOR_SHIFT: f64 = 1e-8;
 /// Least entry of the plan under the logarithm of its entropy.
 pub(crate) const PLAN_FLOOR: f64 = 1e-8;
 
-/// Multi-marginal Sinkhorn in the kernel domain with a fixed number of sweeps, as the DecAlign
-/// upstream code computes its loss:
+/// Multi-marginal Sinkhorn in the kernel domain with a fixed number of sweeps, as the upstream
+/// DecAlign code computes its loss:
 ///
 /// ```text
 /// K = max(exp(-C / eps), 1e-30);  u_m = nu_m / (sum of K times the other scalings + 1e-8)
@@ -89,8 +91,8 @@ impl KernelSinkhorn {
     }
 
     fn fused<T: Real>(&self, problem: &MultiMarginalProblem) -> Result<Tensor> {
-        let inputs = Inputs::<T>::read(problem)?;
-        let cells = Cells::new(&problem.sizes);
+        let inputs = BatchInputs::<T>::read(problem)?;
+        let cells = JointLayout::new(&problem.sizes);
         let work = (8 * self.sweeps + 30) * cells.len();
         let settings = *self;
         let runs = parallel::map(problem.count(), problem.count() * work, |b| {
@@ -113,11 +115,11 @@ impl KernelSinkhorn {
         record_values("kernel_sinkhorn", problem, losses, 3 * work, gradients)
     }
 
-    fn forward<T: Real>(&self, cells: &Cells, weights: &[T], cost: &[T]) -> Run<T> {
+    fn forward<T: Real>(&self, cells: &JointLayout, weights: &[T], cost: &[T]) -> ForwardPass<T> {
         let epsilon = T::of(self.epsilon);
         let n = cells.vectors_len();
         let mut kernel = vec![T::zero(); cells.len()];
-        simd::dispatch(Exponentials {
+        simd::dispatch(FlooredExponentials {
             cells,
             cost,
             epsilon,
@@ -127,7 +129,7 @@ impl KernelSinkhorn {
         let ones = cells.sizes.iter().map(|k| vec![T::one(); *k]);
         history.extend(cells.vectors(ones, T::zero()));
         let mut denominators = vec![T::one(); self.sweeps * n];
-        let mut levels = Levels::new(cells);
+        let mut levels = DimensionTree::new(cells);
         for (sweep, sums) in denominators.chunks_exact_mut(n).enumerate() {
             history.extend_from_within(sweep * n..);
             let scalings = &mut history[(sweep + 1) * n..];
@@ -135,7 +137,7 @@ impl KernelSinkhorn {
             for m in 0..=cells.last() {
                 let sums = cells.vector_mut(m, sums);
                 levels.sums(cells, &kernel, m, sums);
-                simd::dispatch(Update {
+                simd::dispatch(ScalingUpdate {
                     weights: cells.vector(m, weights),
                     sums,
                     scalings: cells.vector_mut(m, scalings),
@@ -146,35 +148,35 @@ impl KernelSinkhorn {
             }
         }
         let scalings = &history[self.sweeps * n..];
-        let factors = of_rows(cells, scalings, T::one(), |a, b| a * b);
+        let factors = row_terms(cells, scalings, T::one(), |a, b| a * b);
         let mut plan = vec![T::zero(); cells.len()];
         let along = cells.vector(cells.last(), scalings);
-        scaled(&kernel, (&factors, along), &mut plan);
-        let mut slope = vec![T::zero(); cells.len()];
+        scale_cells(&kernel, (&factors, along), &mut plan);
+        let mut plan_gradient = vec![T::zero(); cells.len()];
         let loss = simd::dispatch(Loss {
             plan: &plan,
             cost,
             epsilon,
-            slope: &mut slope,
+            gradient: &mut plan_gradient,
         });
-        Run {
+        ForwardPass {
             loss,
             kernel,
             plan,
-            slope,
+            plan_gradient,
             history,
             denominators,
         }
     }
 }
 
-/// What a run leaves for its backward pass.
-pub(super) struct Run<T> {
+/// The numbers of a forward pass that its backward pass needs.
+pub(super) struct ForwardPass<T> {
     loss: T,
     pub(super) kernel: Vec<T>,
     pub(super) plan: Vec<T>,
     /// The gradient of the loss with respect to the plan.
-    pub(super) slope: Vec<T>,
+    pub(super) plan_gradient: Vec<T>,
     /// The scalings before every sweep, and at the end.
     pub(super) history: Vec<T>,
     /// The denominators of every sweep.
@@ -182,14 +184,14 @@ pub(super) struct Run<T> {
 }
 
 /// `K = max(exp(-C / eps), floor)`, zeros in the padding.
-struct Exponentials<'a, T> {
-    cells: &'a Cells,
+struct FlooredExponentials<'a, T> {
+    cells: &'a JointLayout,
     cost: &'a [T],
     epsilon: T,
     kernel: &'a mut [T],
 }
 
-impl<T: Real> Kernel for Exponentials<'_, T> {
+impl<T: Real> Kernel for FlooredExponentials<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -210,14 +212,14 @@ impl<T: Real> Kernel for Exponentials<'_, T> {
     }
 }
 
-/// `u = nu / (sums + shift)`; the sums become the denominators.
-struct Update<'a, T> {
+/// `u = nu / (sums + shift)`; turns the sums into the denominators.
+struct ScalingUpdate<'a, T> {
     weights: &'a [T],
     sums: &'a mut [T],
     scalings: &'a mut [T],
 }
 
-impl<T: Real> Kernel for Update<'_, T> {
+impl<T: Real> Kernel for ScalingUpdate<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -239,7 +241,7 @@ struct Loss<'a, T> {
     plan: &'a [T],
     cost: &'a [T],
     epsilon: T,
-    slope: &'a mut [T],
+    gradient: &'a mut [T],
 }
 
 impl<T: Real> Kernel for Loss<'_, T> {
@@ -258,7 +260,7 @@ impl<T: Real> Kernel for Loss<'_, T> {
                 sums[i] = isa.mul_add(plan[i], value, sums[i]);
                 cost[i] = value + if free { epsilon } else { T::zero() };
             }
-            at.store(cost, self.slope);
+            at.store(cost, self.gradient);
         });
         simd::total(sums)
     }

@@ -3,49 +3,53 @@
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, for_blocks};
 
-use super::cells::{Cells, Levels};
-use super::joint::{of_rows, scaled};
-use super::kernel::KERNEL_FLOOR;
-use super::kernel::Run;
-use super::passes::{columns, rows};
+use super::dimension_tree::DimensionTree;
+use super::joint::{row_terms, scale_cells};
+use super::kernel::{ForwardPass, KERNEL_FLOOR};
+use super::layout::JointLayout;
+use super::matvec::{matvec, matvec_transposed};
 
-/// The gradients with respect to the marginals, end to end, and the joint cost.
-pub(super) fn backward<T: Real>(cells: &Cells, run: &Run<T>, epsilon: f64) -> (Vec<T>, Vec<T>) {
+/// The gradients with respect to the concatenated marginals and the joint cost.
+pub(super) fn backward<T: Real>(
+    cells: &JointLayout,
+    run: &ForwardPass<T>,
+    epsilon: f64,
+) -> (Vec<T>, Vec<T>) {
     let n = cells.vectors_len();
     let sweeps = run.denominators.len() / n;
     let scalings = &run.history[sweeps * n..];
     // The loss itself: plan = kernel times all scalings.
-    let factors = of_rows(cells, scalings, T::one(), |a, b| a * b);
+    let factors = row_terms(cells, scalings, T::one(), |a, b| a * b);
     let mut d_kernel = vec![T::zero(); cells.len()];
     let along = cells.vector(cells.last(), scalings);
-    scaled(&run.slope, (&factors, along), &mut d_kernel);
+    scale_cells(&run.plan_gradient, (&factors, along), &mut d_kernel);
     let weighted: Vec<T> = run
-        .slope
+        .plan_gradient
         .iter()
         .zip(&run.kernel)
         .map(|(s, k)| *s * *k)
         .collect();
-    let mut levels = Levels::new(cells);
+    let mut levels = DimensionTree::new(cells);
     let d_scalings = levels.all_sums(cells, &weighted, scalings);
-    let mut state = BackwardPass {
+    let mut pass = BackwardPass {
         cells,
         run,
         levels,
         d_scalings,
         d_weights: vec![T::zero(); n],
-        d_tables: Levels::new(cells),
+        d_tables: DimensionTree::new(cells),
         d_kernel,
         dots: vec![T::zero(); n],
     };
     for sweep in (0..sweeps).rev() {
-        state.sweep(sweep);
+        pass.sweep(sweep);
     }
     let BackwardPass {
         mut d_kernel,
         d_weights,
         ..
-    } = state;
-    simd::dispatch(ToCost {
+    } = pass;
+    simd::dispatch(CostGradient {
         run,
         epsilon: T::of(epsilon),
         gradient: &mut d_kernel,
@@ -54,20 +58,20 @@ pub(super) fn backward<T: Real>(cells: &Cells, run: &Run<T>, epsilon: f64) -> (V
 }
 
 struct BackwardPass<'a, T> {
-    cells: &'a Cells,
-    run: &'a Run<T>,
-    levels: Levels<T>,
-    /// With respect to the scalings behind the sweeps that are undone.
+    cells: &'a JointLayout,
+    run: &'a ForwardPass<T>,
+    levels: DimensionTree<T>,
+    /// The gradient with respect to the scalings before the sweeps that were differentiated.
     d_scalings: Vec<T>,
     d_weights: Vec<T>,
-    /// With respect to what [`Levels`] holds.
-    d_tables: Levels<T>,
+    /// The gradients with respect to the tables and outer products of the dimension tree.
+    d_tables: DimensionTree<T>,
     d_kernel: Vec<T>,
     dots: Vec<T>,
 }
 
 impl<T: Real> BackwardPass<'_, T> {
-    /// Undoes one sweep.
+    /// Takes the gradient through one sweep.
     fn sweep(&mut self, sweep: usize) {
         let (cells, run) = (self.cells, self.run);
         let (n, last) = (cells.vectors_len(), cells.last());
@@ -85,7 +89,7 @@ impl<T: Real> BackwardPass<'_, T> {
             let points = cells.sizes[m];
             if m < last {
                 let next = self.d_tables.table(&[], m + 1);
-                rows(self.levels.table(&run.kernel, m), next, &mut dots[..points]);
+                matvec(self.levels.table(&run.kernel, m), next, &mut dots[..points]);
             }
             let d_u = cells.vector_mut(m, &mut self.d_scalings);
             let d_nu = cells.vector_mut(m, &mut self.d_weights);
@@ -108,26 +112,26 @@ impl<T: Real> BackwardPass<'_, T> {
                 next,
                 scalings: &vectors[0][..points],
                 slopes: &dots[..points],
-                // That of the kernel gathers over the sweeps.
+                // The gradient of the kernel accumulates over the sweeps.
                 fresh: m > 0,
                 d_table: if m > 0 { d_table } else { &mut self.d_kernel },
                 d_outer,
             });
         }
-        self.undo_outers(before);
+        self.outers_backward(before);
     }
 
-    /// From the outer products of the scalings before a sweep to these.
-    fn undo_outers(&mut self, before: &[T]) {
+    /// From the outer products of the scalings before a sweep to the scalings.
+    fn outers_backward(&mut self, before: &[T]) {
         let cells = self.cells;
         for k in 0..cells.last() - 1 {
             let (d_outer, behind) = self.d_tables.outer_pair(k);
             let points = cells.sizes[k + 1];
             let d = cells.vector_mut(k + 1, &mut self.d_scalings);
-            rows(d_outer, self.levels.outer(k + 1), &mut d[..points]);
+            matvec(d_outer, self.levels.outer(k + 1), &mut d[..points]);
             let scales = &cells.vector(k + 1, before)[..points];
             let mut through = vec![T::zero(); behind.len()];
-            columns(d_outer, scales, &mut through);
+            matvec_transposed(d_outer, scales, &mut through);
             behind.iter_mut().zip(through).for_each(|(b, t)| *b += t);
         }
         let last = cells.last();
@@ -173,14 +177,14 @@ impl<T: Real> Kernel for Rows<'_, T> {
     }
 }
 
-/// From the kernel to the cost, to which the loss adds the plan.
-struct ToCost<'a, T> {
-    run: &'a Run<T>,
+/// From the gradient of the kernel to that of the cost, to which the loss adds the plan.
+struct CostGradient<'a, T> {
+    run: &'a ForwardPass<T>,
     epsilon: T,
     gradient: &'a mut [T],
 }
 
-impl<T: Real> Kernel for ToCost<'_, T> {
+impl<T: Real> Kernel for CostGradient<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -190,7 +194,7 @@ impl<T: Real> Kernel for ToCost<'_, T> {
             let (kernel, plan) = (at.load(&run.kernel), at.load(&run.plan));
             let mut g = at.load(self.gradient);
             for i in 0..LANES {
-                // No gradient where the floor holds.
+                // No gradient where the kernel is at its floor.
                 let free = kernel[i] > floor;
                 let slope = if free { -kernel[i] / self.epsilon } else { T::zero() };
                 g[i] = isa.mul_add(g[i], slope, plan[i]);

@@ -1,24 +1,25 @@
-//! Products with a kernel in the log domain: the messages along an edge.
+//! Messages along an edge: products with its kernel in the log domain.
 
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, for_blocks, parallel};
 
-use super::engine::greatest;
-use super::passes::columns;
+use super::exponentials::{Terms, exponentials};
+use super::matvec::matvec_transposed;
+use super::state::greatest;
 
-/// The costs of an edge, in rows of whole blocks.
+/// The costs of an edge in rows padded to whole vector blocks.
 pub(super) struct EdgeCosts<T> {
     cost: Vec<T>,
     stride: usize,
 }
 
-/// The length of a vector in whole blocks.
+/// The length of a vector padded to whole blocks.
 pub(super) fn padded(n: usize) -> usize {
     n.next_multiple_of(LANES)
 }
 
 impl<T: Real> EdgeCosts<T> {
-    /// Of a matrix with so many columns.
+    /// Pads a matrix with so many columns.
     pub(super) fn new(cost: &[T], columns: usize) -> Self {
         let stride = padded(columns);
         let mut rows = vec![T::zero(); cost.len() / columns * stride];
@@ -37,15 +38,14 @@ impl<T: Real> EdgeCosts<T> {
     }
 }
 
-/// What is sent along an edge in one direction:
+/// The message along an edge in one direction:
 ///
 /// ```text
 /// out_j = log sum_i exp(a_i - C_ij / eps)
 /// ```
 ///
-/// From one sweep to the next `a` moves little. So `A_ij = exp(a_i - C_ij / eps - shift_j)` of an
-/// earlier `a`, the origin, is kept: the sum is `A^T exp(a - origin)`, without an exponential a cell,
-/// until `a` has moved far.
+/// `a` changes little from sweep to sweep. So the kernel `A_ij = exp(a_i - C_ij / eps - shift_j)` of an earlier `a`, the
+/// origin, is kept: the sum is `A^T exp(a - origin)`, without an exponential for each cell, until `a` is far from it.
 pub(super) struct Message<'a, T> {
     costs: &'a EdgeCosts<T>,
     kernel: Vec<T>,
@@ -54,19 +54,17 @@ pub(super) struct Message<'a, T> {
     /// `exp(a - origin)`.
     factors: Vec<T>,
     sums: Vec<T>,
-    /// `1 / eps` of the kernel; 0 of none.
+    /// `1 / eps` of the kernel; 0 before the first.
     inverse: T,
 }
 
-/// Columns of one piece of work.
+/// Columns of one parallel piece.
 const COLUMNS: usize = 512;
-/// Cells of one piece of work.
-const PIECE: usize = 1 << 14;
 
-/// Sums and factors outside are not trusted: what underflows might matter beside them.
+/// Whether all numbers are far from underflow, so that no lost term matters beside them.
 fn trusted<T: Real>(x: &[T]) -> bool {
     let (low, high) = (T::of(1e-12), T::of(1e12));
-    // Every number is looked at, so that the loop needs no branch.
+    // No early exit: the loop has no branch.
     x.iter()
         .fold(true, |all, v| all & (*v >= low) & (*v <= high))
 }
@@ -85,25 +83,25 @@ impl<'a, T: Real> Message<'a, T> {
         }
     }
 
-    /// The message; `a` is -inf where there is no mass. What `out` holds is taken as a guess.
+    /// Computes the message; `a` is -inf where there is no mass. `out` holds a guess of the result, used as the shift.
     pub(super) fn send(&mut self, a: &[T], inverse: T, out: &mut [T]) {
-        if inverse != self.inverse || !self.is_near(a) {
-            self.renew(a, inverse, out);
+        if inverse != self.inverse || !self.factors_are_trusted(a) {
+            self.recompute_kernel(a, inverse, out);
         }
-        columns(&self.kernel, &self.factors, &mut self.sums);
+        matvec_transposed(&self.kernel, &self.factors, &mut self.sums);
         if !trusted(&self.sums) {
             largest(self.costs, a, inverse, out);
-            self.renew(a, inverse, out);
-            columns(&self.kernel, &self.factors, &mut self.sums);
+            self.recompute_kernel(a, inverse, out);
+            matvec_transposed(&self.kernel, &self.factors, &mut self.sums);
         }
         simd::ln(&self.sums, out);
         out.iter_mut().zip(&self.shift).for_each(|(o, s)| *o += *s);
     }
 
-    /// Finds the factors; whether they can be trusted.
-    fn is_near(&mut self, a: &[T]) -> bool {
+    /// Computes the factors; returns whether they can be trusted.
+    fn factors_are_trusted(&mut self, a: &[T]) -> bool {
         for ((x, a), origin) in self.factors.iter_mut().zip(a).zip(&self.origin) {
-            // Without mass: 1, for now.
+            // 1 where there is no mass: the kernel row is 0.
             *x = if *a > T::neg_infinity() {
                 *a - *origin
             } else {
@@ -114,59 +112,15 @@ impl<'a, T: Real> Message<'a, T> {
         trusted(&self.factors)
     }
 
-    /// The kernel of `a`, its columns shifted.
-    fn renew(&mut self, a: &[T], inverse: T, shift: &[T]) {
+    /// Recomputes the kernel with `a` as the origin and its columns shifted.
+    fn recompute_kernel(&mut self, a: &[T], inverse: T, shift: &[T]) {
         self.inverse = inverse;
         self.origin.copy_from_slice(a);
         self.shift.copy_from_slice(shift);
-        // Rows without mass are zeros.
+        // Rows without mass are 0.
         self.factors.fill(T::one());
-        let stride = self.costs.stride;
-        let rows = (PIECE / stride).max(1);
-        let (cost, shift) = (&self.costs.cost, &self.shift);
-        parallel::for_each_chunk(
-            &mut self.kernel,
-            rows * stride,
-            20 * cost.len(),
-            |i, kernel| {
-                simd::dispatch(Exponentials {
-                    cost: &cost[i * rows * stride..],
-                    a: &a[i * rows..],
-                    shift,
-                    inverse,
-                    kernel,
-                });
-            },
-        );
-    }
-}
-
-/// `A_ij = exp(a_i - C_ij / eps - shift_j)`.
-struct Exponentials<'a, T> {
-    cost: &'a [T],
-    a: &'a [T],
-    shift: &'a [T],
-    inverse: T,
-    kernel: &'a mut [T],
-}
-
-impl<T: Real> Kernel for Exponentials<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let n = self.shift.len();
-        let rows = self.cost.chunks_exact(n).zip(self.a);
-        for ((cost, a), kernel) in rows.zip(self.kernel.chunks_exact_mut(n)) {
-            for_blocks!(at in n, {
-                let (mut c, shift) = (at.load(cost), at.load(self.shift));
-                for i in 0..LANES {
-                    let term = isa.mul_add(-self.inverse, c[i], *a - shift[i]);
-                    c[i] = simd::exp_normal_value(isa, term);
-                }
-                at.store(c, kernel);
-            });
-        }
+        let terms = (Terms::Logarithms, inverse);
+        exponentials(&self.costs.cost, (a, &self.shift), terms, &mut self.kernel);
     }
 }
 

@@ -1,23 +1,31 @@
-//! Transport between any number of marginals at once.
+//! Multi-marginal transport.
+//!
+//! A [`MultiMarginalProblem`] is solved on its joint tensor (`dense`), by messages along the edges of a forest
+//! (`forest`) or between the tables of bucket elimination (`buckets`); `graph` chooses. Each is a `SinkhornState` that
+//! `solver` sweeps. [`KernelSinkhorn`] is the upstream loss.
 
 mod buckets;
-mod cells;
+mod components;
 mod dense;
 pub(crate) mod device;
-mod engine;
+mod dimension_tree;
+mod exponentials;
 mod forest;
 mod graph;
 mod inputs;
+mod iterate;
 mod joint;
 mod kernel;
 mod kernel_backward;
+mod layout;
+mod log_scalings;
+mod matvec;
 mod message;
-mod pace;
-mod parts;
-mod passes;
 mod problem;
+mod problem_checks;
 mod solution;
 mod solver;
+mod state;
 mod tables;
 mod value;
 

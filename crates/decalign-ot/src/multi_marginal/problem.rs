@@ -1,28 +1,26 @@
-//! What is to be transported, checked once.
+//! The multi-marginal problem.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
 use super::graph::Method;
 use super::joint::{Structure, ordered};
-use crate::tensor_convert::read;
-use crate::validate::MASS_TOLERANCE;
+use super::problem_checks::{check_cells, sizes};
 
-/// Cells of the largest tensor that a problem may take.
+/// Largest number of cells of a tensor that a solve works on.
 pub const CELL_LIMIT: usize = 1 << 24;
 
-/// M marginals and what it costs to be at a point of each at once:
+/// M marginals and the joint cost of a point from each:
 ///
 /// ```text
 /// C(i_1, ..., i_M) = sum over edges (m, n) of C_mn(i_m, i_n),   or any tensor
 /// ```
 ///
-/// Any pairs of marginals may have a cost. On a chain, a star or any graph without cycles a solve
-/// never sees the joint tensor, only the pairs' costs; a cycle takes tables of the marginals that
-/// have to be summed out together, see [`MultiMarginalProblem::cells`].
+/// Any pairs of marginals may have a cost. On a chain, a star or any graph without cycles a solve uses the costs of the
+/// pairs and never forms the joint tensor; a cycle takes tables of the marginals that have to be summed out together,
+/// see [`MultiMarginalProblem::cells`].
 ///
-/// A batch of problems is one problem whose tensors have a leading dimension B; those without it
-/// are shared by all.
+/// A batch of problems is one problem whose tensors have a leading dimension B; tensors without it are shared by all.
 ///
 /// Source: Haasler and others (2021) for costs on graphs.
 ///
@@ -87,16 +85,15 @@ impl MultiMarginalProblem {
         Self::of_edges(marginals, rays, costs, "one a ray")
     }
 
-    /// A cost for each of some pairs `(m, n, cost)`: a tree, a ring, or parts that nothing joins.
+    /// Costs of any pairs `(m, n, cost)`: a tree, a ring, or several components.
     ///
     /// # Shapes
     /// As [`MultiMarginalProblem::pairwise`]; the cost of `(m, n)` is (K_m, K_n), in any order of m
     /// and n.
     ///
     /// # Errors
-    /// As [`MultiMarginalProblem::pairwise`], and when a pair comes twice, is of one marginal, or of
-    /// one that is not there. The limit holds for the largest table of
-    /// [`MultiMarginalProblem::cells`].
+    /// As [`MultiMarginalProblem::pairwise`], and when a pair comes twice, joins a marginal to itself, or names a
+    /// marginal that does not exist. The limit applies to [`MultiMarginalProblem::cells`].
     pub fn graph(marginals: &[Tensor], edges: &[(usize, usize, Tensor)]) -> Result<Self> {
         let pairs: Vec<(usize, usize)> = edges.iter().map(|(a, b, _)| (*a, *b)).collect();
         for (i, (a, b)) in pairs.iter().enumerate() {
@@ -171,8 +168,8 @@ impl MultiMarginalProblem {
         Ok(problem)
     }
 
-    /// Numbers of the largest tensor that a solve works on: of an edge, of a table of marginals
-    /// that are summed out together, or of the joint tensor where that is cheapest.
+    /// Cells of the largest tensor that a solve works on: the cost of an edge, a table of marginals that are summed out
+    /// together, or the joint tensor where that is cheapest.
     pub fn cells(&self) -> usize {
         self.method.cells(&self.sizes, self.edges())
     }
@@ -182,7 +179,7 @@ impl MultiMarginalProblem {
         &self.sizes
     }
 
-    /// The number of problems, where tensors have a leading dimension.
+    /// The number of problems B, where a tensor has the leading dimension.
     pub fn batch(&self) -> Option<usize> {
         self.batch
     }
@@ -207,12 +204,12 @@ impl MultiMarginalProblem {
         }
     }
 
-    /// Marginals, then costs: the inputs of an operation.
+    /// The inputs of an operation: marginals, then costs.
     pub(crate) fn inputs(&self) -> Vec<&Tensor> {
         self.marginals.iter().chain(&self.costs).collect()
     }
 
-    /// Without gradients.
+    /// A copy that carries no gradients.
     pub(crate) fn detach(&self) -> Self {
         let detach = |x: &[Tensor]| x.iter().map(Tensor::detach).collect();
         Self {
@@ -222,7 +219,7 @@ impl MultiMarginalProblem {
         }
     }
 
-    /// The same problem with a pair joined, at no cost if it was not, and the place of that edge.
+    /// The same problem with an edge between a pair, of cost 0 if it had none, and the index of that edge.
     pub(crate) fn joining(&self, m: usize, n: usize) -> Result<(Self, usize)> {
         let mut edges = self.edges().to_vec();
         if let Some(at) = edges.iter().position(|e| ordered(*e) == ordered((m, n))) {
@@ -243,152 +240,5 @@ impl MultiMarginalProblem {
     /// Whether any input carries gradients.
     pub(crate) fn is_tracked(&self) -> bool {
         self.inputs().iter().any(|x| x.track_op())
-    }
-
-    /// The name of input `i`, the shape of it in one problem.
-    fn input(&self, i: usize) -> (String, Vec<usize>) {
-        let m = self.marginals.len();
-        match (i < m, &self.structure) {
-            (true, _) => (format!("marginal {i}"), vec![self.sizes[i]]),
-            (false, Structure::Joint) => ("joint cost".into(), self.sizes.clone()),
-            (false, Structure::Edges(edges)) => {
-                let (a, b) = edges[i - m];
-                (format!("cost of pair ({a}, {b})"), self.cost_shape(i - m))
-            }
-        }
-    }
-
-    /// Also finds the size of the batch.
-    fn check_shapes(&mut self) -> Result<()> {
-        let dtype = self.marginals[0].dtype();
-        if !matches!(dtype, DType::F32 | DType::F64) {
-            return Err(Error::tensor("marginal 0", "dtype f32 or f64", dtype));
-        }
-        let mut batch = None;
-        for (i, x) in self.inputs().into_iter().enumerate() {
-            let (name, shape) = self.input(i);
-            let fits = x.dims().ends_with(&shape) && x.rank() <= shape.len() + 1;
-            let leading = (x.rank() > shape.len()).then(|| x.dims()[0]);
-            let same = leading.is_none() || batch.is_none() || leading == batch;
-            if !fits || !same || leading == Some(0) || x.dtype() != dtype {
-                let leading = batch.map_or("B".into(), |b: usize| b.to_string());
-                let expected = format!("shape {shape:?}, or that after {leading}, of {dtype:?}");
-                return Err(Error::tensor(name, expected, (x.shape(), x.dtype())));
-            }
-            batch = batch.or(leading);
-        }
-        self.batch = batch;
-        Ok(())
-    }
-
-    /// Numbers on a device are not fetched: what is wrong there shows in the results, as NaN or as a marginal error.
-    fn check_values(&self) -> Result<()> {
-        if !self.marginals[0].device().is_cpu() {
-            return Ok(());
-        }
-        let m = self.marginals.len();
-        let mut totals: Vec<f64> = Vec::new();
-        for (i, x) in self.inputs().into_iter().enumerate() {
-            let numbers = read::<f64>(x)?;
-            let wrong = |v: &f64| !(v.is_finite() && (i >= m || *v >= 0.0));
-            if let Some(at) = numbers.iter().position(wrong) {
-                let (name, shape) = self.input(i);
-                let leading = self.batch.filter(|_| x.rank() > shape.len());
-                let name = match i < m {
-                    true => format!("weight {} of {name}", place(at, leading, &shape)),
-                    false => format!("entry {} of the {name}", place(at, leading, &shape)),
-                };
-                let remedy = match i < m {
-                    true => "must be finite and not negative",
-                    false => "must be finite",
-                };
-                return Err(Error::value(name, numbers[at], remedy));
-            }
-            if i < m {
-                let sums = numbers
-                    .chunks_exact(self.sizes[i])
-                    .map(|w| w.iter().sum::<f64>());
-                self.check_totals(i, &sums.collect::<Vec<_>>(), &mut totals)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Of marginal `i`, against those of marginal 0, which come first.
-    fn check_totals(&self, i: usize, sums: &[f64], totals: &mut Vec<f64>) -> Result<()> {
-        if i == 0 {
-            *totals = sums.to_vec();
-        }
-        for b in 0..self.count() {
-            // One entry where all problems share a marginal.
-            let (total, first) = (sums[b % sums.len()], totals[b % totals.len()]);
-            if !(total > 0.0 && (total - first).abs() <= MASS_TOLERANCE * first.max(total)) {
-                let name = match self.batch {
-                    Some(_) => format!("total of marginal {i} of problem {b}"),
-                    None => format!("total of marginal {i}"),
-                };
-                let remedy = format!("must be positive and equal that of marginal 0, {first}");
-                return Err(Error::value(name, total, remedy));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The index of entry `at` of a tensor of this shape.
-fn place(mut at: usize, leading: Option<usize>, shape: &[usize]) -> String {
-    let mut index = Vec::new();
-    for n in shape.iter().rev() {
-        index.push(at % n);
-        at /= n;
-    }
-    index.extend(leading.map(|_| at));
-    index.reverse();
-    match &index[..] {
-        [i] => i.to_string(),
-        _ => format!(
-            "({})",
-            index
-                .iter()
-                .map(usize::to_string)
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
-    }
-}
-
-/// The points of each marginal.
-fn sizes(marginals: &[Tensor]) -> Result<Vec<usize>> {
-    if marginals.len() < 2 {
-        let remedy = "at least two are transported";
-        return Err(Error::value("number of marginals", marginals.len(), remedy));
-    }
-    let each = marginals.iter().enumerate().map(|(i, x)| match x.dims() {
-        [k] | [_, k] if *k > 0 => Ok(*k),
-        _ => {
-            let expected = "shape (K) or (B, K), K >= 1";
-            Err(Error::tensor(format!("marginal {i}"), expected, x.shape()))
-        }
-    });
-    each.collect()
-}
-
-/// Nothing if the product does not fit.
-pub(crate) fn product(mut sizes: impl Iterator<Item = usize>) -> Option<usize> {
-    sizes.try_fold(1usize, |n, k| n.checked_mul(k))
-}
-
-/// Of a joint tensor.
-pub(crate) fn check_cells(sizes: &[usize]) -> Result<()> {
-    match product(sizes.iter().copied()).filter(|cells| *cells <= CELL_LIMIT) {
-        Some(_) => Ok(()),
-        None => {
-            let got: Vec<String> = sizes.iter().map(usize::to_string).collect();
-            let remedy = format!(
-                "a joint tensor holds at most {CELL_LIMIT} cells: use fewer points, or costs of \
-                 fewer pairs"
-            );
-            Err(Error::value("number of cells", got.join(" x "), remedy))
-        }
     }
 }

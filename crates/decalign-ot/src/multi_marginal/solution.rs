@@ -3,12 +3,13 @@
 use candle_core::{Device, Tensor};
 use decalign_core::{Error, Real, Result, parallel, with_real};
 
-use super::dense::DenseEngine;
-use super::engine::{Engine, Evaluation, Tables, convert};
+use super::dense::DenseState;
 use super::graph::{Forest, Method};
-use super::inputs::{Inputs, record_values};
+use super::inputs::{BatchInputs, record_values};
 use super::joint::{Structure, ordered, pair_sums, transposed, unpadded};
-use super::problem::{MultiMarginalProblem, check_cells};
+use super::problem::MultiMarginalProblem;
+use super::problem_checks::check_cells;
+use super::state::{CostTables, Evaluation, SinkhornState, convert};
 use crate::convergence::{Convergence, convergence_accessors};
 
 /// The result of [`crate::MultiMarginalSinkhorn::solve`].
@@ -188,15 +189,15 @@ impl MultiMarginalSolution {
     fn each(
         &self,
         shape: &[usize],
-        of: impl Fn(&DenseEngine<f64>) -> Vec<f64> + Sync + Send,
+        of: impl Fn(&DenseState<f64>) -> Vec<f64> + Sync + Send,
     ) -> Result<Tensor> {
         let problem = &self.problem;
-        let inputs = Inputs::<f64>::read(problem)?;
+        let inputs = BatchInputs::<f64>::read(problem)?;
         let work = problem.sizes.iter().product::<usize>() * problem.count() * 10;
         let all = parallel::map(problem.count(), work, |b| {
-            let (cells, joint) = Tables::<f64>::dense(problem, &inputs.costs(b));
+            let (cells, joint) = CostTables::<f64>::dense(problem, &inputs.costs(b));
             let weights: Vec<Vec<f64>> = inputs.marginals(b).map(<[f64]>::to_vec).collect();
-            let mut dense = DenseEngine::new(&cells, &Structure::Joint, &joint, &weights);
+            let mut dense = DenseState::new(&cells, &Structure::Joint, &joint, &weights);
             dense.start(self.epsilon, Some(&self.numbers[b]));
             of(&dense)
         });
@@ -210,14 +211,14 @@ impl MultiMarginalSolution {
         shape: &[usize],
         of: impl Fn(Evaluation<f64>) -> Vec<f64> + Sync + Send,
     ) -> Result<Tensor> {
-        let inputs = Inputs::<f64>::read(problem)?;
+        let inputs = BatchInputs::<f64>::read(problem)?;
         let work = problem.cells() * problem.count() * 20;
         let all = parallel::map(problem.count(), work, |b| {
-            let tables = Tables::<f64>::new(problem, &inputs.costs(b));
+            let tables = CostTables::<f64>::new(problem, &inputs.costs(b));
             let weights: Vec<Vec<f64>> = inputs.marginals(b).map(<[f64]>::to_vec).collect();
-            let mut engine = tables.engine(problem, &weights);
-            engine.start(self.epsilon, Some(&self.numbers[b]));
-            of(engine.evaluate(true))
+            let mut state = tables.state(problem, &weights);
+            state.start(self.epsilon, Some(&self.numbers[b]));
+            of(state.evaluate(true))
         });
         self.gathered(all, shape)
     }
@@ -230,7 +231,7 @@ impl MultiMarginalSolution {
     }
 }
 
-/// Numbers of every problem as a tensor like those of the problem.
+/// The numbers of all problems as a tensor of the problem's type and device.
 fn tensor<D: Real>(
     problem: &MultiMarginalProblem,
     numbers: Vec<D>,

@@ -3,17 +3,17 @@
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, for_blocks};
 
-use super::engine::greatest;
 use super::graph::Bucket;
+use super::state::greatest;
 
-/// A tensor, rows along its last marginal.
+/// A tensor with rows along its last marginal.
 pub(super) struct Table<T> {
     pub(super) cells: Vec<T>,
     sizes: Vec<usize>,
 }
 
-/// The steps in a tensor on `part`, row-major in that order, for a step in each marginal of `scope`;
-/// 0 for those it does not depend on.
+/// The strides, for each marginal of `scope`, of a row-major tensor on `part`; 0 for marginals that it does not depend
+/// on.
 pub(super) fn strides(scope: &[usize], part: &[usize], sizes: &[usize]) -> Vec<usize> {
     let stride = |m: &usize| match part.iter().position(|p| p == m) {
         Some(at) => part[at + 1..].iter().map(|p| sizes[*p]).product(),
@@ -23,7 +23,7 @@ pub(super) fn strides(scope: &[usize], part: &[usize], sizes: &[usize]) -> Vec<u
 }
 
 impl<T: Real> Table<T> {
-    /// Of zeros.
+    /// A table of zeros.
     pub(super) fn new(bucket: &Bucket, sizes: &[usize]) -> Self {
         let sizes: Vec<usize> = bucket.scope.iter().map(|m| sizes[*m]).collect();
         Self {
@@ -36,7 +36,7 @@ impl<T: Real> Table<T> {
         self.sizes[self.sizes.len() - 1]
     }
 
-    /// Where each row starts in a tensor of such strides, and its step along rows.
+    /// The offset of each row in a tensor of these strides, and its stride along rows.
     fn places(&self, strides: &[usize]) -> (Vec<usize>, usize) {
         let mut places = vec![0];
         let last = self.sizes.len() - 1;
@@ -47,7 +47,7 @@ impl<T: Real> Table<T> {
         (places, strides[last])
     }
 
-    /// Adds a tensor of such strides to every cell.
+    /// Adds a tensor of these strides, broadcast over the others.
     pub(super) fn add(&mut self, x: &[T], strides: &[usize]) {
         let (places, step) = self.places(strides);
         let n = self.row();
@@ -63,7 +63,7 @@ impl<T: Real> Table<T> {
         }
     }
 
-    /// The sums over all marginals that a tensor of such strides does not depend on.
+    /// The sums over all marginals that a tensor of these strides does not depend on.
     pub(super) fn sums(&self, strides: &[usize]) -> Vec<T> {
         let (places, step) = self.places(strides);
         let kept = self.sizes.iter().zip(strides).filter(|(_, s)| **s > 0);
@@ -80,12 +80,12 @@ impl<T: Real> Table<T> {
         sums
     }
 
-    /// Every cell becomes its exponential.
+    /// Replaces every cell by its exponential.
     pub(super) fn exponentiate(&mut self) {
         simd::exp_in_place(&mut self.cells);
     }
 
-    /// `log sum exp` over all marginals that `out`, a tensor of such strides, does not depend on.
+    /// `log sum exp` over all marginals that `out`, a tensor of these strides, does not depend on.
     pub(super) fn log_sums(&self, strides: &[usize], out: &mut [T]) {
         let (places, step) = self.places(strides);
         out.fill(T::neg_infinity());
@@ -101,12 +101,12 @@ impl<T: Real> Table<T> {
     }
 }
 
-/// Shifted by the largest term, which becomes the result.
+/// Log-sum-exp, shifted by the largest term; `largest` receives the result.
 struct LogSums<'a, T> {
     cells: &'a [T],
     n: usize,
     places: &'a [usize],
-    /// Whether rows are added to one another, or summed each.
+    /// Whether rows are added to one another; else each row is summed.
     along: bool,
     largest: &'a mut [T],
     sums: &'a mut [T],
@@ -135,7 +135,7 @@ impl<T: Real> Kernel for LogSums<'_, T> {
                 }
             }
         }
-        // Where there is no mass at all there is nothing to shift.
+        // Without any mass the shift is 0, because -inf - -inf is NaN.
         for most in largest.iter_mut().filter(|v| **v == T::neg_infinity()) {
             *most = T::zero();
         }

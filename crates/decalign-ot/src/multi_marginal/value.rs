@@ -1,4 +1,4 @@
-//! Values alone, which on a device never come back to the host.
+//! Values alone, which a device computes without the host.
 
 use candle_core::{DType, Tensor};
 use decalign_core::Result;
@@ -9,17 +9,18 @@ use super::device;
 use super::problem::MultiMarginalProblem;
 use crate::device::{JointInputs, LOG_DOMAIN, Source, solves};
 use crate::reference;
-use crate::schedule::{Stopping, solving_dtype};
+use crate::schedule::solving_dtype;
 use crate::value::TransportValue;
 
-/// The problem as a device takes it, with gradients; by Candle's operations where types change or there are many marginals.
+/// The problem as the inputs of a kernel, with gradients; built by Candle's operations where types change or the
+/// marginals are too many for one launch.
 pub(super) fn given(
     backend: &Backend,
     problem: &MultiMarginalProblem,
-    (dtype, of): (DType, Source),
+    (dtype, source): (DType, Source),
 ) -> Result<JointInputs> {
     if problem.marginals[0].dtype() == dtype
-        && let Some(given) = device::joined(backend, problem, of)?
+        && let Some(given) = device::joined(backend, problem, source)?
     {
         return Ok(given);
     }
@@ -33,8 +34,9 @@ pub(super) fn given(
 }
 
 impl MultiMarginalSinkhorn {
-    /// The value alone. On a device all sweeps of a batch are one launch, and the host waits for none of it, where the
-    /// joint tensor fits a group's memory (some thousand cells); else this is [`MultiMarginalSinkhorn::solve`].
+    /// The value without the plan. On a device one launch runs all sweeps of a batch and the host does not wait, where
+    /// the joint tensor fits the shared memory of a group (some thousand cells); else this calls
+    /// [`MultiMarginalSinkhorn::solve`].
     ///
     /// # Errors
     /// As [`MultiMarginalSinkhorn::solve`].
@@ -45,22 +47,19 @@ impl MultiMarginalSinkhorn {
     /// let half = Tensor::new(&[0.5f64, 0.5], &Device::Cpu)?;
     /// let cost = Tensor::new(&[[0f64, 1.0], [1.0, 0.0]], &Device::Cpu)?;
     /// let problem = MultiMarginalProblem::pairwise(&[half.clone(), half], &[cost])?;
-    /// let value = MultiMarginalSinkhorn::new(0.1, 1e-9, 100)?.value(&problem)?;
+    /// let value = MultiMarginalSinkhorn::new(0.1)?.tolerance(1e-9)?.value(&problem)?;
     /// assert!(value.marginal_errors.to_scalar::<f64>()? < 1e-9);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn value(&self, problem: &MultiMarginalProblem) -> Result<TransportValue> {
         let first = &problem.marginals[0];
-        let (epsilon, tolerance, sweeps) = self.limits();
+        let Self { schedule, stopping } = *self;
         if let Some(backend) = Backend::of(first)? {
-            let dtype = solving_dtype(&backend, first.dtype(), tolerance);
+            let dtype = solving_dtype(&backend, first.dtype(), stopping.tolerance);
             if solves(&problem.sizes, dtype) {
                 let given = given(&backend, problem, (dtype, LOG_DOMAIN))?;
-                let (shape, stopping) = (
-                    Vec::from_iter(problem.batch),
-                    Stopping::new(tolerance, sweeps),
-                );
-                let [value, report] = given.solve(&backend, &shape, stopping, epsilon)?;
+                let shape = Vec::from_iter(problem.batch);
+                let [value, report] = given.solve(&backend, &shape, stopping, schedule.epsilon)?;
                 return TransportValue::from_report(value, &report, problem.batch, first.dtype());
             }
         }

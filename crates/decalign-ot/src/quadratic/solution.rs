@@ -1,4 +1,4 @@
-//! What a solve found and how it ended.
+//! The solution of a Gromov-Wasserstein problem.
 
 use candle_core::{DType, Tensor};
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
@@ -7,11 +7,13 @@ use decalign_core::{Elements, Result};
 use super::energy::Energy;
 use super::problem::GromovProblem;
 use super::solver::State;
+use crate::convergence::{Convergence, convergence_accessors};
 use crate::tensor_convert::tensor;
 use crate::validate;
 
 /// The result of [`crate::GromovWasserstein::solve`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct GromovSolution {
     /// The regularised objective `(1 - alpha) <P, M> + alpha E(P) + eps KL(P | a x b)` at the plan, a
     /// scalar. It carries gradients with respect to both costs, that of features, and the weights.
@@ -27,20 +29,17 @@ pub struct GromovSolution {
     pub feature_cost: f64,
     /// The plan, (n, m). It carries no gradients.
     pub plan: Tensor,
-    /// How far the last step moved the plan, in L1, divided by the mass.
+    /// The L1 distance that the last step moved the plan, divided by the mass. The solve converges when this is within the
+    /// tolerance and the last transport converged; its iterations are steps, those taken back included.
     pub movement: f64,
-    /// The larger L1 distance of the plan's marginals from a and b.
-    pub marginal_error: f64,
-    /// Steps, those taken back included.
-    pub iterations: usize,
     /// Sweeps of the transports of all steps.
     pub inner_iterations: usize,
-    /// Whether the movement is within the tolerance and the last transport converged. Never true of
-    /// NaN or infinity.
-    pub converged: bool,
+    convergence: Vec<Convergence>,
 }
 
-/// How a solve ended.
+convergence_accessors!(GromovSolution);
+
+/// How the descent ended.
 #[derive(Default)]
 pub(super) struct Ended {
     pub(super) iterations: usize,
@@ -62,10 +61,12 @@ impl GromovSolution {
             feature_cost: state.at.linear,
             plan: tensor(&state.plan, problem.size(), like)?,
             movement: ended.movement,
-            marginal_error: state.marginal_error,
-            iterations: ended.iterations,
             inner_iterations: ended.inner_iterations,
-            converged: ended.converged,
+            convergence: vec![Convergence {
+                iterations: ended.iterations,
+                marginal_error: state.marginal_error,
+                converged: ended.converged,
+            }],
             value: record(problem, energy, state)?,
         })
     }

@@ -8,21 +8,22 @@ use super::problem::GromovProblem;
 use super::solution::{Ended, GromovSolution};
 use crate::geometry::Geometry;
 use crate::linear::{LinearProblem, Sinkhorn};
+use crate::schedule::{Stopping, stopping_settings};
 use crate::tensor_convert::read;
 use crate::validate::{self, inner};
 
-/// Transport that keeps the costs within each side, and, when fused, is cheap between them too:
+/// Gromov-Wasserstein transport, which preserves the costs within each side; the fused form adds costs between the sides:
 ///
 /// ```text
 /// min over P with marginals a, b of  (1 - alpha) <P, M> + alpha E(P) + eps KL(P | a x b)
 /// E(P) = sum over i, j, k, l of (C1_ik - C2_jl)^2 P_ij P_kl
 /// ```
 ///
-/// Each step linearises the energy at the plan and solves entropic transport with that gradient as
-/// cost, exactly or, where the objective would rise, near the plan; so the objective falls from step
-/// to step. The problem is not convex: what is found is a stationary plan near the start, which is
-/// a x b or the plan given. Where the points of each side cannot be told apart by their sums of costs,
-/// as on a ring, a x b itself is stationary: give a plan. All runs in f64 on the CPU; memory is O(n^2 + m^2).
+/// Each step linearises the energy at the plan and solves entropic transport with that gradient as the cost; where the
+/// objective would rise, a proximal term shortens the step, so the objective falls from step to step. The problem is not
+/// convex: the solution is a stationary plan near the start, which is a x b or a given plan. Where all points of a side
+/// have the same sum of costs, as on a ring, a x b itself is stationary: give a plan. The solver runs in f64 on the CPU;
+/// memory is O(n^2 + m^2).
 ///
 /// Sources: Peyré, Cuturi and Solomon (2016); Vayer, Chapel, Flamary, Tavenard and Courty (2019) for
 /// the fused problem.
@@ -35,7 +36,7 @@ use crate::validate::{self, inner};
 /// let c2 = Tensor::new(&[[0f64, 2.0, 3.0], [2.0, 0.0, 1.0], [3.0, 1.0, 0.0]], &Device::Cpu)?;
 /// let problem = GromovProblem::uniform(&c1, &c2)?;
 /// let solution = GromovWasserstein::new(0.01)?.solve(&problem)?;
-/// assert!(solution.converged && solution.energy < 1e-6);
+/// assert!(solution.converged() && solution.energy < 1e-6);
 /// assert!(solution.plan.to_vec2::<f64>()?[0][2] > 0.33);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -43,19 +44,23 @@ use crate::validate::{self, inner};
 pub struct GromovWasserstein {
     epsilon: f64,
     alpha: f64,
-    tolerance: f64,
-    max_iterations: usize,
+    stopping: Stopping,
     inner_iterations: usize,
 }
 
-/// Inner transports are this much sharper than the whole.
-const SHARPER: f64 = 0.1;
-/// Steps are not made shorter than this part of a whole one.
-const SHORTEST: f64 = 1e-6;
+stopping_settings!(
+    GromovWasserstein,
+    "Ends when a step moves the plan by at most `tolerance` times the mass, in L1; 1e-6 by default. The transport of each step\nis ten times as precise.",
+    "Ends after so many steps; 1,000 by default."
+);
+
+/// Tolerance of the inner transports, relative to that of the descent.
+const INNER_TOLERANCE: f64 = 0.1;
+/// Smallest step, relative to a whole one.
+const SMALLEST_STEP: f64 = 1e-6;
 
 impl GromovWasserstein {
-    /// Regularisation `epsilon`, in units of squared cost; only the energy counts (`alpha` 1); a
-    /// plan that moves by 1e-6 of the mass or less, or 1,000 steps; 10,000 sweeps for each.
+    /// Regularisation `epsilon`, in units of squared cost, and `alpha` 1: only the energy counts.
     ///
     /// # Errors
     /// When `epsilon` is not positive and finite.
@@ -64,8 +69,7 @@ impl GromovWasserstein {
         Ok(Self {
             epsilon,
             alpha: 1.0,
-            tolerance: 1e-6,
-            max_iterations: 1000,
+            stopping: Stopping::new(1e-6, 1000),
             inner_iterations: 10_000,
         })
     }
@@ -82,29 +86,7 @@ impl GromovWasserstein {
         }
     }
 
-    /// Ends when a step moves the plan by at most `tolerance` times the mass, in L1; the transport of
-    /// each step has marginals ten times as sharp.
-    ///
-    /// # Errors
-    /// When `tolerance` is not positive and finite.
-    pub fn tolerance(self, tolerance: f64) -> Result<Self> {
-        validate::positive("tolerance", tolerance)?;
-        Ok(Self { tolerance, ..self })
-    }
-
-    /// Ends after so many steps.
-    ///
-    /// # Errors
-    /// When it is 0.
-    pub fn max_iterations(self, max_iterations: usize) -> Result<Self> {
-        validate::at_least_one("max_iterations", max_iterations)?;
-        Ok(Self {
-            max_iterations,
-            ..self
-        })
-    }
-
-    /// Sweeps of the transport of one step, at most.
+    /// Maximum sweeps of the transport of one step; 10,000 by default.
     ///
     /// # Errors
     /// When it is 0.
@@ -124,7 +106,6 @@ impl GromovWasserstein {
     pub fn solve(&self, problem: &GromovProblem) -> Result<GromovSolution> {
         let [a, b] = &problem.weights;
         let (a, b) = (read::<f64>(a)?, read::<f64>(b)?);
-        // Of the mass that a and b have each.
         let total: f64 = b.iter().sum();
         let plan = a.iter().flat_map(|a| b.iter().map(move |b| a * b / total));
         self.run(problem, plan.collect())
@@ -168,7 +149,7 @@ impl GromovWasserstein {
     }
 }
 
-/// A plan and what is known at it.
+/// A plan, its energy and the potentials of its transport.
 pub(super) struct State {
     pub(super) plan: Vec<f64>,
     /// `log(P / (a x b))`, once a step was taken.
@@ -194,23 +175,24 @@ impl Descent<'_> {
         let mut state = self.start(plan);
         let mut ended = Ended::default();
         let mut strength = settings.epsilon;
-        while ended.iterations < settings.max_iterations {
+        while ended.iterations < settings.stopping.max_iterations {
             ended.iterations += 1;
             let (next, sweeps) = self.step(&state, strength)?;
             ended.inner_iterations += sweeps;
-            // As sharp as values are, given the marginals of the plans.
-            let slack = settings.tolerance * settings.epsilon * mass + 1e-12 * state.value.abs();
+            // Values are as precise as the marginals of the plans.
+            let slack =
+                settings.stopping.tolerance * settings.epsilon * mass + 1e-12 * state.value.abs();
             let rises = next.value > state.value + slack;
-            if rises && strength * SHORTEST < settings.epsilon {
+            if rises && strength * SMALLEST_STEP < settings.epsilon {
                 strength *= 2.0;
                 continue;
             }
             let moved = state.plan.iter().zip(&next.plan);
             let moved = moved.map(|(p, q)| (p - q).abs()).sum::<f64>() / mass;
-            // A short step is as if a whole one had gone so much further.
+            // Scale the movement of a short step to that of a whole one.
             ended.movement = moved * strength / settings.epsilon;
             state = next;
-            let settled = ended.movement <= settings.tolerance;
+            let settled = ended.movement <= settings.stopping.tolerance;
             if settled || !state.value.is_finite() {
                 ended.converged = settled && state.value.is_finite() && state.inner_converged;
                 break;
@@ -223,7 +205,7 @@ impl Descent<'_> {
         let [a, b] = &self.weights;
         let at = self.energy.at(&plan);
         State {
-            // The first step is taken whatever comes: a given plan need not have the marginals.
+            // The first step is always accepted, because a given plan need not have the marginals.
             value: f64::INFINITY,
             logs: Vec::new(),
             potentials: [vec![0.0; a.len()], vec![0.0; b.len()]],
@@ -252,7 +234,7 @@ impl Descent<'_> {
         let vector = |x: &[f64]| Tensor::from_slice(x, x.len(), cpu);
         let geometry = Geometry::dense(&Tensor::from_slice(&cost, (a.len(), b.len()), cpu)?)?;
         let step = Sinkhorn::new(strength)?
-            .tolerance(SHARPER * self.settings.tolerance)?
+            .tolerance(INNER_TOLERANCE * self.settings.stopping.tolerance)?
             .max_iterations(self.settings.inner_iterations)?
             .solve(&LinearProblem::new(geometry, &vector(a)?, &vector(b)?)?)?;
         let (f, g) = (read(&step.potentials.0)?, read(&step.potentials.1)?);
@@ -282,7 +264,7 @@ impl Descent<'_> {
         let (at, [a, b]) = (self.energy.at(&plan), &self.weights);
         let total = |x: &[f64]| x.iter().sum::<f64>();
         let divergence = inner(&plan, &logs) - total(&plan) + total(a) * total(b);
-        // With multipliers of the marginals, which errors of the plan change in second order only.
+        // The Lagrangian: errors of the marginals change it in second order only.
         let missing: f64 = [
             (&potentials[0], a, &at.rows),
             (&potentials[1], b, &at.columns),

@@ -97,6 +97,32 @@ impl Stopping {
     }
 }
 
+/// Adds the setters that all iterative solvers share to a type with a field `stopping: Stopping`, documented by the two texts.
+macro_rules! stopping_settings {
+    ($solver:ty, $tolerance:literal, $max_iterations:literal) => {
+        impl $solver {
+            #[doc = $tolerance]
+            ///
+            /// # Errors
+            /// When `tolerance` is not positive and finite.
+            pub fn tolerance(mut self, tolerance: f64) -> decalign_core::Result<Self> {
+                self.stopping.set_tolerance(tolerance)?;
+                Ok(self)
+            }
+
+            #[doc = $max_iterations]
+            ///
+            /// # Errors
+            /// When `max_iterations` is 0.
+            pub fn max_iterations(mut self, max_iterations: usize) -> decalign_core::Result<Self> {
+                self.stopping.set_max_iterations(max_iterations)?;
+                Ok(self)
+            }
+        }
+    };
+}
+pub(crate) use stopping_settings;
+
 /// The regularisation, and how a solve comes down to it from larger ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct EpsilonSchedule {

@@ -97,7 +97,7 @@ fn single_precision_follows_double() -> Result<()> {
         .collect::<candle_core::Result<_>>()?;
     let want = solve(&small(&inputs)?, 0.3, true);
     let got = solver(0.3).debiased(true).solve(&small(&single)?)?;
-    assert!(got.converged && got.weights.dtype() == DType::F32);
+    assert!(got.converged() && got.weights.dtype() == DType::F32);
     assert!(got.value.dtype() == DType::F32 && distance(&got.value, &want.value) < 1e-5);
     assert!(distance(&got.weights, &want.weights) < 1e-5);
     Ok(())

@@ -49,10 +49,10 @@ pub(crate) fn solve(
 ) -> BarycenterSolution {
     let solution = solver(epsilon).debiased(debiased).solve(problem).unwrap();
     assert!(
-        solution.converged && solution.marginal_error <= 1e-11,
+        solution.converged() && solution.marginal_error() <= 1e-11,
         "error {} after {}",
-        solution.marginal_error,
-        solution.iterations
+        solution.marginal_error(),
+        solution.iterations()
     );
     solution
 }

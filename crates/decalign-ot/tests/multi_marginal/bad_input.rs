@@ -108,23 +108,22 @@ fn bad_settings_are_named() -> Result<()> {
         let message = error.unwrap().to_string();
         assert!(message.contains(words), "{message}");
     };
+    says(MultiMarginalSinkhorn::new(0.0).err(), "epsilon is 0");
     says(
-        MultiMarginalSinkhorn::new(0.0, 1e-3, 1).err(),
-        "epsilon is 0",
-    );
-    says(
-        MultiMarginalSinkhorn::new(1.0, f64::NAN, 1).err(),
+        MultiMarginalSinkhorn::new(1.0)?.tolerance(f64::NAN).err(),
         "tolerance is NaN",
     );
     says(
-        MultiMarginalSinkhorn::new(1.0, 1e-3, 0).err(),
+        MultiMarginalSinkhorn::new(1.0)?.max_iterations(0).err(),
         "max_iterations is 0",
     );
     says(
-        MultiMarginalSinkhorn::new(1.0, 1e-3, 1)?
-            .epsilon_scaling(1.5)
-            .err(),
+        MultiMarginalSinkhorn::new(1.0)?.epsilon_scaling(1.5).err(),
         "1.5",
+    );
+    says(
+        MultiMarginalSinkhorn::new(1.0)?.epsilon_scaling(0.95).err(),
+        "must be in (0, 0.9], or 1",
     );
     assert!(KernelSinkhorn::new(f64::NAN, 1).is_err());
     let x = raw(&[3, 4], &pairs(2), None, 1);
@@ -158,7 +157,10 @@ fn not_converging_is_said() -> Result<()> {
     for (name, sizes, edges, _) in graphs().into_iter().filter(|(name, ..)| *name != "parts") {
         let x = raw(&sizes, &edges, None, 1);
         let problem = on_graph(&x, sizes.len(), &edges)?;
-        let solution = MultiMarginalSinkhorn::new(0.01, 1e-14, 2)?.solve(&problem)?;
+        let solution = MultiMarginalSinkhorn::new(0.01)?
+            .tolerance(1e-14)?
+            .max_iterations(2)?
+            .solve(&problem)?;
         assert!(
             !solution.converged() && solution.iterations() == 2,
             "{name}"
@@ -183,8 +185,10 @@ fn not_converging_is_said() -> Result<()> {
     for cost in &mut x[3..] {
         *cost = Tensor::stack(&[&easy, &(cost.get(1)? * 30.0)?], 0)?;
     }
-    let solution =
-        MultiMarginalSinkhorn::new(0.1, 1e-10, 3)?.solve(&on_graph(&x, 3, &pairs(3))?)?;
+    let solution = MultiMarginalSinkhorn::new(0.1)?
+        .tolerance(1e-10)?
+        .max_iterations(3)?
+        .solve(&on_graph(&x, 3, &pairs(3))?)?;
     let ended: Vec<bool> = solution.convergence().iter().map(|o| o.converged).collect();
     assert_eq!((ended, solution.converged()), (vec![true, false], false));
     assert_eq!(

@@ -28,7 +28,9 @@ fn a_batch_is_a_loop() -> Result<()> {
                 .map(|x| Ok(candle_core::Var::from_tensor(x)?))
                 .collect::<Result<_>>()?;
             let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
-            let solver = MultiMarginalSinkhorn::new(0.2, 1e-4, 500)?;
+            let solver = MultiMarginalSinkhorn::new(0.2)?
+                .tolerance(1e-4)?
+                .max_iterations(500)?;
             let kernel = KernelSinkhorn::new(0.5, 20)?;
             let problem = on_graph(&tensors, m, &edges)?;
             let all = solver.solve(&problem)?;
@@ -104,7 +106,12 @@ fn threads_do_not_matter() {
     let edges = pairs(3);
     let run = |sizes: &[usize], edges: &Edges, batch: Option<usize>| {
         let x = raw(sizes, edges, batch, 2);
-        let solver = MultiMarginalSinkhorn::new(0.3, 1e-7, 30).unwrap();
+        let solver = MultiMarginalSinkhorn::new(0.3)
+            .unwrap()
+            .tolerance(1e-7)
+            .unwrap()
+            .max_iterations(30)
+            .unwrap();
         let solution = solver
             .solve(&on_graph(&x, sizes.len(), edges).unwrap())
             .unwrap();

@@ -56,7 +56,9 @@ fn values_and_gradients_are_those_of_the_reference() {
             } else {
                 1e-13
             };
-            let solver = MultiMarginalSinkhorn::new(2.0, tolerance, 2000)?;
+            let solver = MultiMarginalSinkhorn::new(2.0)?
+                .tolerance(tolerance)?
+                .max_iterations(2000)?;
             Ok(solver.solve(&on_graph(x, m, &edges)?)?.value)
         };
         same(&raw(&sizes, &edges, Some(2), 11), 1e-4, &fused, &|x| {

@@ -111,7 +111,10 @@ fn tiny_weights_and_single_points() -> Result<()> {
             let costs = costs.map(|((a, b), c)| Ok((*a, *b, c.to_dtype(dtype)?)));
             let problem =
                 MultiMarginalProblem::graph(&marginals, &costs.collect::<Result<Vec<_>>>()?)?;
-            let solution = MultiMarginalSinkhorn::new(0.3, 1e-6, 5000)?.solve(&problem)?;
+            let solution = MultiMarginalSinkhorn::new(0.3)?
+                .tolerance(1e-6)?
+                .max_iterations(5000)?
+                .solve(&problem)?;
             assert!(
                 solution.converged(),
                 "{name} {dtype:?}: {}",
@@ -182,7 +185,10 @@ fn ten_marginals() -> Result<()> {
     let x = raw(&sizes, &pairs(10), None, 3);
     let problem = on_graph(&x, 10, &pairs(10))?;
     assert_eq!(problem.cells(), 59_049);
-    let solution = MultiMarginalSinkhorn::new(2.0, 1e-9, 3000)?.solve(&problem)?;
+    let solution = MultiMarginalSinkhorn::new(2.0)?
+        .tolerance(1e-9)?
+        .max_iterations(3000)?
+        .solve(&problem)?;
     assert!(solution.converged());
     let want = reference::multi_marginal_value(&problem, 2.0, 60)?;
     assert!(distance(&solution.value, &want) < 1e-7);
@@ -230,7 +236,7 @@ proptest! {
         };
         let x = raw(&sizes, &edges, None, seed);
         let solve = |x: &[Tensor]| -> MultiMarginalSolution {
-            let solver = MultiMarginalSinkhorn::new(epsilon, 1e-10, 50_000).unwrap();
+            let solver = MultiMarginalSinkhorn::new(epsilon).unwrap().tolerance(1e-10).unwrap().max_iterations(50_000).unwrap();
             solver.solve(&on_graph(x, m, &edges).unwrap()).unwrap()
         };
         let solution = solve(&x);
@@ -251,7 +257,7 @@ proptest! {
         prop_assert!((value(&moved.value) - value(&solution.value) - 2.5).abs() < 1e-8);
         // Values are linear in cost and epsilon together.
         let scaled: Vec<Tensor> = x.iter().enumerate().map(|(i, x)| if i < m { x.clone() } else { (x * 3.0).unwrap() }).collect();
-        let solver = MultiMarginalSinkhorn::new(3.0 * epsilon, 1e-10, 50_000).unwrap();
+        let solver = MultiMarginalSinkhorn::new(3.0 * epsilon).unwrap().tolerance(1e-10).unwrap().max_iterations(50_000).unwrap();
         let thrice = solver.solve(&on_graph(&scaled, m, &edges).unwrap()).unwrap();
         prop_assert!((value(&thrice.value) - 3.0 * value(&solution.value)).abs() < 1e-7);
     }

@@ -71,7 +71,12 @@ fn large_structured_problems_need_no_joint_tensor() {
         ("star", star, (2, 5)),
         ("ring", ring, (0, 3)),
     ] {
-        let solver = MultiMarginalSinkhorn::new(0.3, 1e-6, 500).unwrap();
+        let solver = MultiMarginalSinkhorn::new(0.3)
+            .unwrap()
+            .tolerance(1e-6)
+            .unwrap()
+            .max_iterations(500)
+            .unwrap();
         let solution = solver.solve(&problem).unwrap();
         assert!(
             solution.converged(),
@@ -101,7 +106,12 @@ fn two_marginals_are_the_linear_solver() {
         let want = Sinkhorn::new(epsilon).unwrap().tolerance(1e-11).unwrap();
         let want = want.solve(&problem).unwrap();
         let problem = MultiMarginalProblem::pairwise(&[a, b], &[cost]).unwrap();
-        let got = MultiMarginalSinkhorn::new(epsilon, 1e-11, 10_000).unwrap();
+        let got = MultiMarginalSinkhorn::new(epsilon)
+            .unwrap()
+            .tolerance(1e-11)
+            .unwrap()
+            .max_iterations(10_000)
+            .unwrap();
         let got = got.solve(&problem).unwrap();
         assert!(got.converged(), "{n} {m}");
         assert!(distance(&got.value, &want.value) < 1e-9, "{n} {m}");
@@ -147,7 +157,12 @@ fn a_chain_of_translations_costs_the_squares_of_their_lengths() {
         .sum();
     // The costs range to 9000: the last is a millionth of that.
     for epsilon in [0.2, 1e-2] {
-        let solver = MultiMarginalSinkhorn::new(epsilon, 1e-8, 1000).unwrap();
+        let solver = MultiMarginalSinkhorn::new(epsilon)
+            .unwrap()
+            .tolerance(1e-8)
+            .unwrap()
+            .max_iterations(1000)
+            .unwrap();
         let solution = solver.solve(&problem).unwrap();
         assert!(
             solution.converged(),
@@ -225,7 +240,10 @@ fn a_permutation_is_found_at_small_epsilon() -> Result<()> {
         let ring = MultiMarginalProblem::graph(&vec![weights.clone(); 6], &ring)?;
         for (name, problem) in [("two", two), ("chain", chain), ("ring", ring)] {
             for epsilon in [0.1, 1e-3, 1e-6] {
-                let solution = MultiMarginalSinkhorn::new(epsilon, 1e-5, 1000)?.solve(&problem)?;
+                let solution = MultiMarginalSinkhorn::new(epsilon)?
+                    .tolerance(1e-5)?
+                    .max_iterations(1000)?
+                    .solve(&problem)?;
                 let error = solution.marginal_error();
                 assert!(solution.converged(), "{name}, epsilon {epsilon}: {error}");
                 let cost = value(&solution.transport_cost);
@@ -245,7 +263,9 @@ fn epsilon_scaling_finds_what_a_single_epsilon_finds() -> Result<()> {
     let problem = on_graph(&x, 4, &edges)?;
     let dense = as_dense(&problem, &x, 4);
     for problem in [problem, dense] {
-        let solver = MultiMarginalSinkhorn::new(0.02, 1e-8, 100_000)?;
+        let solver = MultiMarginalSinkhorn::new(0.02)?
+            .tolerance(1e-8)?
+            .max_iterations(100_000)?;
         let scaled = solver.solve(&problem)?;
         let plain = solver.epsilon_scaling(1.0)?.solve(&problem)?;
         assert!(scaled.converged() && plain.converged());
@@ -259,7 +279,9 @@ fn costs_may_be_far_from_zero_and_from_each_other() -> Result<()> {
     for (name, sizes, edges, _) in graphs() {
         let m = sizes.len();
         let mut x = raw(&sizes, &edges, None, 5);
-        let solver = MultiMarginalSinkhorn::new(0.3, 1e-7, 5000)?;
+        let solver = MultiMarginalSinkhorn::new(0.3)?
+            .tolerance(1e-7)?
+            .max_iterations(5000)?;
         let near = solver.solve(&on_graph(&x, m, &edges)?)?;
         x[m] = (&x[m] + 1e6)?;
         let far = solver.solve(&on_graph(&x, m, &edges)?)?;
@@ -297,7 +319,9 @@ fn numbers_at_the_end_of_their_range_end_a_solve() -> Result<()> {
             for cost in &mut x[m..] {
                 *cost = (&*cost * scale)?;
             }
-            let solver = MultiMarginalSinkhorn::new(epsilon, 1e-6, 30)?;
+            let solver = MultiMarginalSinkhorn::new(epsilon)?
+                .tolerance(1e-6)?
+                .max_iterations(30)?;
             let solution = solver.solve(&on_graph(&x, m, &edges)?)?;
             let finite =
                 solution.marginal_error().is_finite() && value(&solution.value).is_finite();
@@ -314,7 +338,9 @@ fn a_solution_starts_the_next_solve() -> Result<()> {
         let m = sizes.len();
         let x = raw(&sizes, &edges, None, 8);
         let problem = on_graph(&x, m, &edges)?;
-        let solver = MultiMarginalSinkhorn::new(0.1, 1e-9, 20_000)?;
+        let solver = MultiMarginalSinkhorn::new(0.1)?
+            .tolerance(1e-9)?
+            .max_iterations(20_000)?;
         let cold = solver.solve(&problem)?;
         let warm = solver.solve_from(&problem, &cold.potentials)?;
         assert!(cold.converged() && warm.converged(), "{name}");

@@ -89,7 +89,12 @@ pub(crate) fn as_dense(
 }
 
 pub(crate) fn sharp(epsilon: f64) -> MultiMarginalSinkhorn {
-    MultiMarginalSinkhorn::new(epsilon, 1e-12, 20_000).unwrap()
+    MultiMarginalSinkhorn::new(epsilon)
+        .unwrap()
+        .tolerance(1e-12)
+        .unwrap()
+        .max_iterations(20_000)
+        .unwrap()
 }
 
 /// Graphs whose solver is not the dense one, with its largest table, and some where it is.

@@ -94,7 +94,9 @@ fn transport(masses: &[Tensor], costs: &[Tensor], config: &ModelConfig) -> Resul
     Ok(match config.semantics {
         Semantics::Reference => KernelSinkhorn::new(epsilon, sweeps)?.loss(&problem)?,
         Semantics::Native => {
-            MultiMarginalSinkhorn::new(epsilon, TRANSPORT_TOLERANCE, sweeps)?
+            MultiMarginalSinkhorn::new(epsilon)?
+                .tolerance(TRANSPORT_TOLERANCE)?
+                .max_iterations(sweeps)?
                 .value(&problem)?
                 .value
         }

@@ -77,7 +77,9 @@ impl DecAlign {
             .map(|x| em.fit(x))
             .collect::<decalign_core::Result<_>>()?;
         let epsilon = config.transport_epsilon;
-        let solver = MultiMarginalSinkhorn::new(epsilon, TRANSPORT_TOLERANCE, SWEEPS)?;
+        let solver = MultiMarginalSinkhorn::new(epsilon)?
+            .tolerance(TRANSPORT_TOLERANCE)?
+            .max_iterations(SWEEPS)?;
         let plan = solver.solve(&problem(&fits, config)?)?;
         Ok(Prototypes { fits, plan })
     }

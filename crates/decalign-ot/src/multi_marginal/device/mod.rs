@@ -1,4 +1,4 @@
-//! The costs of pairs joined on a device, and the loss of the public code as one launch.
+//! Joint costs of pairs on a device, and the upstream loss as one launch.
 
 use candle_core::{DType, Tensor};
 use decalign_core::Result;
@@ -19,11 +19,11 @@ pub(super) fn supports_upstream(sizes: &[usize], dtype: DType) -> bool {
     fits(sizes, dtype, (2, 9))
 }
 
-/// By a launch of the program that will take it, where there are few enough inputs.
+/// Joins the marginals and the costs of pairs in one launch; `None` where a kernel has too few parameters for them.
 pub(super) fn joined(
     backend: &Backend,
     problem: &MultiMarginalProblem,
-    of: Source,
+    source: Source,
 ) -> Result<Option<JointInputs>> {
     let (sizes, batch) = (problem.sizes.clone(), problem.count());
     let edges = match &problem.structure {
@@ -42,7 +42,7 @@ pub(super) fn joined(
         bits | usize::from(x.rank() > rank) << i
     });
     let dtype = inputs[0].dtype();
-    let program = program(of, (&sizes, &edges), dtype)?;
+    let program = program(source, (&sizes, &edges), dtype)?;
     let (points, cells) = (points(&sizes), cells(&sizes));
     let mut weights = Memory::new(backend, dtype, (batch, points))?;
     let mut cost = Memory::new(backend, dtype, (batch, cells))?;
@@ -71,7 +71,7 @@ pub(super) fn joined(
     }))
 }
 
-/// The upstream loss with gradients, of the given shape: (B) or a scalar.
+/// The upstream loss, of shape (B) or a scalar as `shape` says, with gradients.
 pub(super) fn upstream_loss(
     backend: &Backend,
     given: JointInputs,

@@ -1,17 +1,17 @@
-// The transport loss of the public DecAlign code and its gradient back through every sweep: kernel.rs and kernel_backward.rs on a
-// device, in one launch.
+// The upstream transport loss and its gradient through every sweep in one launch: kernel.rs and kernel_backward.rs on a
+// device.
 //
 // K = max(exp(-C / eps), floor); u_m = nu_m / (s_m + shift), s_m the sums of K times the other scalings.
 //
-// Nothing here but the time from one sum to the next: loops over marginals are unrolled, so that indices are constants of a lane, and
-// a sweep has one barrier a marginal in either direction.
+// The latency from one sum to the next bounds the time: loops over marginals are unrolled, so that indices are constants of a lane,
+// and a sweep has one barrier for each marginal in either direction.
 
 #define OWN ((CELLS + LANES - 1u) / LANES)
 #define OWN_POINTS ((POINTS + LANES - 1u) / LANES)
-// Cells of a point that a lane takes at a time.
+// Cells of a point that a lane adds up without a loop.
 #define TURNS 8u
 
-// Lanes that add up the cells of a point, of so many points; warps that take all points.
+// Lanes that add up the cells of one point of a marginal of this size, and warps that take all its points.
 #define SHARE_OF(size) \
   (CELLS / (size) <= 64u || 16u * (size) > LANES ? 8u : CELLS / (size) <= 128u || 32u * (size) > LANES ? 16u : 32u)
 #define WARPS_OF(size) (((size) * SHARE_OF(size) + 31u) / 32u)
@@ -20,7 +20,7 @@
   (WARPS_OF(K0) + WARPS_OF(K1) + SOME(2u, WARPS_OF(K2)) + SOME(3u, WARPS_OF(K3)) + SOME(4u, WARPS_OF(K4)) + SOME(5u, WARPS_OF(K5)) + \
    SOME(6u, WARPS_OF(K6)))
 #define FEW(size) (CELLS / (size) <= TURNS * SHARE_OF(size))
-// Whether every marginal has warps of its own and a lane one turn: where its cells lie is found once then.
+// Whether every marginal has separate warps and every lane needs TURNS cells at most: the places of its cells are then computed once.
 #if M < 8u && TAKEN <= LANES / 32u && FEW(K0) && FEW(K1) && (M < 3u || FEW(K2)) && (M < 4u || FEW(K3)) && (M < 5u || FEW(K4)) && \
     (M < 6u || FEW(K5)) && (M < 7u || FEW(K6))
 #define FIXED 1
@@ -37,10 +37,10 @@ DEVICE uint AHEAD(uint m) {
   return FIXED ? warps : m * (WARPS / M) % WARPS;
 }
 
-// The points of marginal m from this one on are a warp's, and all that follow at a distance of WARPS times as many.
+// The first point of marginal m that a warp takes; the next are WARPS times a warp's points further.
 DEVICE uint first_of(uint m, uint warp) { return (warp + WARPS - AHEAD(m)) % WARPS * (WARP / SHARE(m)); }
 
-// The product of the scalings of a cell but those of marginals m and l.
+// The product of the scalings of a cell without those of marginals m and l.
 DEVICE REAL others(SHARED_POINTER(const REAL) scalings, uint m, uint l, uint cell) {
   REAL product = 1;
   UNROLL for (uint k = 0u; k < M; k++)
@@ -48,8 +48,8 @@ DEVICE REAL others(SHARED_POINTER(const REAL) scalings, uint m, uint l, uint cel
   return product;
 }
 
-// The sum over the cells of point i of marginal m of a table times the scalings of the others, and in place of those of marginal l
-// what is in `instead`. Lanes of a share get it all.
+// The sum over the cells of point i of marginal m of a table times the scalings of the others, where `instead` replaces the scalings
+// of marginal l. All lanes of a share receive it.
 DEVICE REAL gathered(SHARED_POINTER(const REAL) table, SHARED_POINTER(const REAL) scalings, SHARED_POINTER(const REAL) instead, uint m,
                      uint l, uint i, uint lane, LOCAL(const uint) places, LOCAL(const uint) at) {
   const uint count = CELLS / SIZE(m), turns = (count + SHARE(m) - 1u) / SHARE(m);
@@ -78,7 +78,7 @@ DEVICE REAL gathered(SHARED_POINTER(const REAL) table, SHARED_POINTER(const REAL
 KERNEL(loss, INPUT(0, REAL, weights), INPUT(1, REAL, cost), OUTPUT(2, REAL, losses), OUTPUT(3, REAL, d_weights),
        OUTPUT(4, REAL, d_cost), OUTPUT(5, REAL, history), OUTPUT(6, REAL, sums), VALUE(7, REAL, epsilon), VALUE(8, uint, sweeps),
        VALUE(9, uint, with_gradients)) {
-  // A cell that there is not is at the end.
+  // The last number, 0, stands for absent cells.
   SHARED(REAL, kern, ROOM + 1u);
   SHARED(REAL, slope, ROOM + 1u);
   SHARED(REAL, given, POINTS);
@@ -86,13 +86,13 @@ KERNEL(loss, INPUT(0, REAL, weights), INPUT(1, REAL, cost), OUTPUT(2, REAL, loss
   SHARED(REAL, d_given, POINTS);
   SHARED(REAL, d_scalings, POINTS);
   SHARED(REAL, d_sums, POINTS);
-  // Of this sweep and the next: scalings before it, and denominators.
+  // Scalings before this sweep and the next, and their denominators.
   SHARED(REAL, before, 2 * POINTS);
   SHARED(REAL, denominators, 2 * POINTS);
   SHARED(REAL, partial, WARPS);
   const uint warp = LANE / WARP, lane = LANE % WARP;
   const ulong first_point = (ulong)GROUP * POINTS, first_cell = (ulong)GROUP * CELLS;
-  // Of this problem: scalings before every sweep and at the end; denominators of every sweep.
+  // Offsets of this problem in the history (scalings before every sweep and at the end) and in the denominators.
   const ulong past = (ulong)GROUP * (sweeps + 1u) * POINTS, past_sums = (ulong)GROUP * sweeps * POINTS;
   const REAL floor_ = (REAL)1e-30, shift = (REAL)1e-8, plan_floor = (REAL)1e-8;
   for (uint c = LANE; c < CELLS; c += LANES) {
@@ -103,7 +103,7 @@ KERNEL(loss, INPUT(0, REAL, weights), INPUT(1, REAL, cost), OUTPUT(2, REAL, loss
     kern[ROOM] = 0;
     slope[ROOM] = 0;
   }
-  // Where the cells are that a lane adds up, and of the cells of its own their points of every marginal.
+  // The places of the cells that a lane adds up with their points, and the points of the lane's own cells.
   uint places[TURNS], at[M * TURNS], points[M * OWN];
 #if FIXED
   UNROLL for (uint n = 0u; n < TURNS; n++) {
@@ -163,7 +163,7 @@ KERNEL(loss, INPUT(0, REAL, weights), INPUT(1, REAL, cost), OUTPUT(2, REAL, loss
       const REAL d = v + (free_ ? epsilon : (REAL)0);
       slope[place_of(c)] = d * k;
       d_kern[n] = d * product;
-      // What the loss says of the cost itself: the plan.
+      // The direct gradient of the loss with respect to the cost: the plan.
       d_cost[first_cell + c] = t;
     }
   }
@@ -176,7 +176,7 @@ KERNEL(loss, INPUT(0, REAL, weights), INPUT(1, REAL, cost), OUTPUT(2, REAL, loss
     losses[GROUP] = total;
   }
   if (with_gradients == 0u) return;
-  // What the next sweep back needs comes from global memory a sweep before.
+  // Prefetch the numbers of the next backward sweep from global memory one sweep ahead.
   REAL next_before[OWN_POINTS], next_sums[OWN_POINTS];
   UNROLL for (uint n = 0u; n < OWN_POINTS; n++) {
     const uint p = LANE + n * LANES;
@@ -210,7 +210,7 @@ KERNEL(loss, INPUT(0, REAL, weights), INPUT(1, REAL, cost), OUTPUT(2, REAL, loss
     }
   }
   BARRIER();
-  // At marginal m its d_sums are there; those of the marginal after it follow from its gradient, which is then complete.
+  // At marginal m, d_sums of m are known; those of the next marginal follow once its gradient is complete.
   SERIAL for (uint left = sweeps; left > 0u; left--) {
     const uint now = ((left - 1u) % 2u) * POINTS, then = (left % 2u) * POINTS;
     UNROLL for (uint n = 0u; n < OWN_POINTS; n++) {
@@ -227,7 +227,7 @@ KERNEL(loss, INPUT(0, REAL, weights), INPUT(1, REAL, cost), OUTPUT(2, REAL, loss
     UNROLL for (uint turn = 0u; turn < M; turn++) {
       const uint m = M - 1u - turn, next = m > 0u ? m - 1u : M - 1u, from = m > 0u ? now : then;
       const bool last = m == 0u && left == 1u;
-      // The sums of marginal m saw its own scalings as they were before, and nobody looks at them now.
+      // The sums after the update of m used its scalings before the sweep; no other lane reads them now.
       for (uint i = LANE; i < SIZE(m); i += LANES) scalings[START(m) + i] = before[now + START(m) + i];
       UNROLL for (uint n = 0u; n < OWN; n++) {
         const uint c = LANE + n * LANES;
@@ -238,7 +238,7 @@ KERNEL(loss, INPUT(0, REAL, weights), INPUT(1, REAL, cost), OUTPUT(2, REAL, loss
       }
       UNROLL for (uint k = 0u; k < M; k++) {
         if (k == m) continue;
-        // Warps side by side take marginals side by side.
+        // Neighbouring warps take neighbouring marginals.
         const uint step = WARP / SHARE(k);
         for (uint first = first_of(k, warp); first < SIZE(k); first += WARPS * step) {
           const uint i = first + lane / SHARE(k), p = START(k) + least(i, SIZE(k) - 1u);
@@ -264,7 +264,7 @@ KERNEL(loss, INPUT(0, REAL, weights), INPUT(1, REAL, cost), OUTPUT(2, REAL, loss
     const uint c = LANE + n * LANES;
     if (c < CELLS) {
       const REAL k = kern[place_of(c)];
-      // No gradient where the floor holds.
+      // No gradient where the kernel is at its floor.
       d_cost[first_cell + c] += k > floor_ ? d_kern[n] * -k / epsilon : (REAL)0;
     }
   }

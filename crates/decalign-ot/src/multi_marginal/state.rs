@@ -1,45 +1,44 @@
-//! What every way of solving a problem can do.
+//! The state of a solve: the interface that the dense, forest and bucket methods share.
 
 use decalign_core::Real;
 
-use super::buckets::BucketEngine;
-use super::cells::Cells;
-use super::dense::DenseEngine;
-use super::forest::{ForestEngine, Links};
+use super::buckets::BucketState;
+use super::dense::DenseState;
+use super::forest::{ForestState, Links};
 use super::graph::Method;
 use super::joint::joint_cost;
+use super::layout::JointLayout;
 use super::problem::MultiMarginalProblem;
 use crate::validate::larger;
 
-/// One problem on its way to being solved: potentials, and whatever speeds up their sweeps.
-pub(super) trait Engine<T> {
-    /// Begins at an epsilon, from potentials or from none.
+/// The potentials of one problem, with whatever its method needs to sweep.
+pub(super) trait SinkhornState<T> {
+    /// Starts at an epsilon from the given potentials, or from 0.
     fn start(&mut self, epsilon: f64, potentials: Option<&[Vec<f64>]>);
-    /// Goes on at another epsilon with the same potentials.
-    fn go_on(&mut self, epsilon: f64);
-    /// Makes every marginal of the plan right in turn, or with a relaxation above 1 goes further in
-    /// that direction; returns the largest L1 error that one had before, infinity if that is not
-    /// known.
+    /// Changes epsilon and keeps the potentials.
+    fn set_epsilon(&mut self, epsilon: f64);
+    /// Scales the plan to every marginal in turn; a relaxation above 1 lengthens the step. Returns the largest L1
+    /// error of a marginal before its update, infinity where that is unknown.
     fn sweep(&mut self, relaxation: f64) -> f64;
-    /// `f_m`, 0 where there is no mass.
+    /// `f_m`, 0 at points without mass.
     fn potentials(&self) -> Vec<Vec<f64>>;
-    /// What the plan of these potentials comes to; the sums for `costs` only where asked for.
+    /// Evaluates the plan; [`Evaluation::costs`] only where `costs` is true.
     fn evaluate(&mut self, costs: bool) -> Evaluation<T>;
 }
 
-/// What a plan comes to.
+/// The sums of a plan.
 pub(super) struct Evaluation<T> {
-    /// Its marginals.
+    /// The marginals.
     pub(super) marginals: Vec<Vec<T>>,
     pub(super) mass: f64,
     /// `<T, C>`.
     pub(super) transport_cost: f64,
-    /// Its sums over all that a cost does not depend on: the gradients of the costs.
+    /// For each cost the sums over the marginals that it does not depend on: its gradient.
     pub(super) costs: Vec<Vec<T>>,
 }
 
 impl<T: Real> Evaluation<T> {
-    /// The largest L1 distance of a marginal from what it should be; NaN if one is.
+    /// The largest L1 distance of a marginal from its weights; NaN if one is.
     pub(super) fn error(&self, weights: &[Vec<T>]) -> f64 {
         let each = self.marginals.iter().zip(weights).map(|(got, want)| {
             let off = got
@@ -52,27 +51,27 @@ impl<T: Real> Evaluation<T> {
     }
 }
 
-/// The second where it is less: NaN never is.
+/// The second where it is less, else the first: a NaN in the second is ignored.
 #[inline(always)]
 pub(super) fn least<T: Real>(a: T, b: T) -> T {
     if b < a { b } else { a }
 }
 
-/// The second where it is greater: NaN never is.
+/// The second where it is greater, else the first: a NaN in the second is ignored.
 #[inline(always)]
 pub(super) fn greatest<T: Real>(a: T, b: T) -> T {
     if b > a { b } else { a }
 }
 
-/// The costs of one problem as its method wants them.
-pub(super) enum Tables<T> {
-    Dense(Cells, Vec<T>),
+/// The costs of one problem in the form that its method needs.
+pub(super) enum CostTables<T> {
+    Dense(JointLayout, Vec<T>),
     Forest(Links<T>),
-    /// A table a bucket.
+    /// A table for each bucket.
     Buckets(Vec<Vec<T>>),
 }
 
-impl<T: Real> Tables<T> {
+impl<T: Real> CostTables<T> {
     pub(super) fn new<D: Real>(problem: &MultiMarginalProblem, costs: &[&[D]]) -> Self {
         match &problem.method {
             Method::Dense => {
@@ -90,38 +89,38 @@ impl<T: Real> Tables<T> {
         }
     }
 
-    /// The joint cost, whatever the method.
+    /// The joint cost of any problem.
     pub(super) fn dense<D: Real>(
         problem: &MultiMarginalProblem,
         costs: &[&[D]],
-    ) -> (Cells, Vec<T>) {
-        let cells = Cells::new(&problem.sizes);
+    ) -> (JointLayout, Vec<T>) {
+        let cells = JointLayout::new(&problem.sizes);
         let joint = joint_cost(&cells, &problem.structure, costs);
         (cells, joint)
     }
 
-    pub(super) fn engine<'a>(
+    pub(super) fn state<'a>(
         &'a self,
         problem: &'a MultiMarginalProblem,
         weights: &'a [Vec<T>],
-    ) -> Box<dyn Engine<T> + 'a> {
+    ) -> Box<dyn SinkhornState<T> + 'a> {
         match (self, &problem.method) {
             (Self::Forest(links), Method::Forest(forest)) => {
-                Box::new(ForestEngine::new(problem, forest, links, weights))
+                Box::new(ForestState::new(problem, forest, links, weights))
             }
             (Self::Buckets(tables), Method::Buckets(buckets)) => {
-                Box::new(BucketEngine::new(problem, buckets, tables, weights))
+                Box::new(BucketState::new(problem, buckets, tables, weights))
             }
             (Self::Dense(cells, joint), _) => {
-                Box::new(DenseEngine::new(cells, &problem.structure, joint, weights))
+                Box::new(DenseState::new(cells, &problem.structure, joint, weights))
             }
-            // Tables are made for the method of the problem.
+            // `new` matches the tables to the method of the problem.
             _ => unreachable!("tables of another problem"),
         }
     }
 }
 
-/// Numbers in another type.
+/// Converts numbers to another type.
 pub(super) fn convert<D: Real, T: Real>(x: &[D]) -> Vec<T> {
     x.iter().map(|v| T::of(v.as_f64())).collect()
 }

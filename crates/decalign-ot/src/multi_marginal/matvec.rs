@@ -1,17 +1,17 @@
-//! Passes over the rows of a matrix.
+//! Products of matrices and vectors, row by row.
 
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, for_blocks, parallel};
 
-/// Rows that one reading of a vector serves.
+/// Rows computed together: each block of the vector is loaded once for all of them.
 const GROUP: usize = 4;
-/// Cells of one piece of work.
+/// Cells of one parallel piece.
 const PIECE: usize = 1 << 14;
-/// Columns of one piece of work.
+/// Columns of one parallel piece: its sums stay in the first-level cache while all rows pass.
 const COLUMNS: usize = 512;
 
 /// `out_i = sum_j table_ij x_j`.
-pub(super) fn rows<T: Real>(table: &[T], x: &[T], out: &mut [T]) {
+pub(super) fn matvec<T: Real>(table: &[T], x: &[T], out: &mut [T]) {
     let piece = (PIECE / x.len()).max(1).next_multiple_of(GROUP);
     parallel::for_each_chunk(out, piece, 2 * table.len(), |i, out| {
         let table = &table[i * piece * x.len()..];
@@ -62,7 +62,7 @@ pub(super) fn dots<T: Real, I: Isa, const N: usize>(isa: I, table: &[T], x: &[T]
 }
 
 /// `out_j = sum_i a_i table_ij`.
-pub(super) fn columns<T: Real>(table: &[T], a: &[T], out: &mut [T]) {
+pub(super) fn matvec_transposed<T: Real>(table: &[T], a: &[T], out: &mut [T]) {
     let width = out.len();
     parallel::for_each_chunk(out, COLUMNS, 2 * a.len() * width, |i, out| {
         simd::dispatch(Columns {
@@ -101,7 +101,7 @@ impl<T: Real> Kernel for Columns<'_, T> {
 }
 
 /// `out_ij = a_i x_j`.
-pub(super) fn outer<T: Real>(a: &[T], x: &[T], out: &mut [T]) {
+pub(super) fn outer_product<T: Real>(a: &[T], x: &[T], out: &mut [T]) {
     struct Outer<'a, T> {
         a: &'a [T],
         x: &'a [T],
