@@ -74,7 +74,9 @@ mod geometry;
 mod linear;
 mod low_rank;
 mod multi_marginal;
+mod prototypes;
 mod quadratic;
+mod reduction;
 pub mod reference;
 mod schedule;
 mod tensor_convert;
@@ -89,7 +91,7 @@ pub use convergence::Convergence;
 pub use decalign_core::{Error, ErrorKind, Result};
 pub use exact::{ExactSolution, NetworkSimplex, SparsePlan, sliced_wasserstein, wasserstein_1d};
 pub use gaussian::{ROOT_SHIFT, bures_wasserstein, bures_wasserstein_diagonal, entropic_gaussian};
-pub use geometry::{Geometry, PrototypeCosts, Reduction, coupling_cost, prototype_costs};
+pub use geometry::Geometry;
 pub use linear::{
     Acceleration, Divergence, Gradient, LinearProblem, LinearSolve, Plan, Sinkhorn,
     SinkhornDivergence, SinkhornSolution, Update,
@@ -98,7 +100,9 @@ pub use low_rank::{LowRankPlan, LowRankSinkhorn, LowRankSolution};
 pub use multi_marginal::{
     CELL_LIMIT, KernelSinkhorn, MultiMarginalProblem, MultiMarginalSinkhorn, MultiMarginalSolution,
 };
+pub use prototypes::{PrototypeCosts, coupling_cost, prototype_costs};
 pub use quadratic::{GromovProblem, GromovSolution, GromovWasserstein};
+pub use reduction::Reduction;
 pub use value::TransportValue;
 
 /// The device programs of this crate, for checks without a device.
@@ -108,9 +112,9 @@ pub fn device_programs() -> Result<Vec<decalign_core::device::Program>> {
     let mut all = Vec::new();
     for dtype in [F32, F64] {
         all.push(gaussian::device::program(dtype)?);
-        all.push(geometry::device::coupling_program(dtype)?);
+        all.push(prototypes::device::coupling_program(dtype)?);
         for modalities in [2, 3] {
-            all.push(geometry::device::prototypes::program(dtype, modalities, 7)?);
+            all.push(prototypes::device::costs_program(dtype, modalities, 7)?);
         }
     }
     for sizes in [&[7, 7, 7][..], &[32, 32]] {

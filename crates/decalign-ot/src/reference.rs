@@ -9,10 +9,10 @@ use candle_core::{D, Tensor};
 use decalign_core::Result;
 
 use crate::gaussian::ROOT_SHIFT;
-use crate::geometry::Reduction;
 use crate::multi_marginal::{
     DENOMINATOR_SHIFT, KERNEL_FLOOR, MultiMarginalProblem, PLAN_FLOOR, Structure,
 };
+use crate::reduction::Reduction;
 
 fn reduce(x: &Tensor, reduction: Reduction) -> Result<Tensor> {
     Ok(match reduction {

@@ -33,6 +33,17 @@ pub(crate) fn real(name: &str, x: &Tensor) -> Result<DType> {
     }
 }
 
+/// Kernels take all numbers in one type.
+pub(crate) fn same_dtype(name: &str, x: &Tensor, like: &Tensor) -> Result<()> {
+    match x.dtype() == like.dtype() {
+        true => Ok(()),
+        false => {
+            let wanted = format!("dtype {}", like.dtype().as_str());
+            Err(Error::tensor(name, wanted, x.dtype()))
+        }
+    }
+}
+
 /// A vector of weights: finite, not negative, of positive total, which is returned.
 pub(crate) fn mass(name: &str, x: &Tensor, n: usize, dtype: DType) -> Result<f64> {
     if x.dims() != [n] || x.dtype() != dtype || n == 0 {

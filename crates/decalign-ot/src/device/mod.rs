@@ -7,6 +7,8 @@ use decalign_core::op::{InputGradients, record_one};
 
 use crate::schedule::Stopping;
 
+/// Lanes that run in step.
+pub(crate) const WARP: usize = 32;
 /// Lanes a problem.
 pub(crate) const LANES: usize = 256;
 /// Bytes of shared memory that every device gives a group.
@@ -37,7 +39,7 @@ pub(crate) fn fits(sizes: &[usize], dtype: DType, (tables, rows): (usize, usize)
     let room = (cells / last).saturating_mul(last | 1);
     let numbers = room
         .saturating_mul(tables)
-        .saturating_add(rows * points(sizes) + 2 * LANES / 32);
+        .saturating_add(rows * points(sizes) + 2 * LANES / WARP);
     sizes.len() <= MARGINALS && numbers.saturating_mul(dtype.size_in_bytes()) <= SHARED
 }
 

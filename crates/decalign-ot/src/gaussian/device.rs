@@ -5,7 +5,7 @@ use decalign_core::Result;
 use decalign_core::device::{Backend, Launch, Memory, Program};
 use decalign_core::op::record_one;
 
-use crate::geometry::device::{WARP, like};
+use crate::device::WARP;
 
 /// Lanes of a group: a warp for each pair forward, a lane for each number backward.
 const LANES: usize = 256;
@@ -34,7 +34,10 @@ pub(super) fn bures_wasserstein(
     launch.real(factor).run(backend)?;
     let backend = backend.clone();
     record_one("bures_wasserstein", &inputs, cost.into(), move |b| {
-        let gradients = b.inputs.iter().map(|x| like(&backend, x));
+        let gradients = b
+            .inputs
+            .iter()
+            .map(|x| Memory::new(&backend, dtype, x.shape()));
         let mut gradients = gradients.collect::<Result<Vec<_>>>()?;
         let groups = ((k + l) * width).div_ceil(LANES);
         let mut launch = Launch::new(&program, "bures_backward", groups);

@@ -7,8 +7,8 @@ use decalign_core::{Elements, Error, Real, Result, with_real};
 
 use super::ROOT_SHIFT;
 use super::device;
-use crate::geometry::Reduction;
-use crate::geometry::device::same_dtype;
+use crate::reduction::Reduction;
+use crate::validate::same_dtype;
 
 /// Squared 2-Wasserstein distance between Gaussians with diagonal covariances:
 /// `sum_d (m - m')^2 + sum_d (v + v' - 2 sqrt(v v' + 1e-8))`, or its mean over dimensions.

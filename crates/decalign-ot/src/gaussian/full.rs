@@ -9,7 +9,7 @@ use decalign_core::{Elements, Error, Real, Result, parallel, with_real};
 use super::eigen::{Singular, singular, weighted_squares};
 use super::entropic::Spectrum;
 use super::moments::Moments;
-use crate::geometry::Reduction;
+use crate::reduction::Reduction;
 
 /// Squared 2-Wasserstein distance between Gaussians:
 ///

@@ -5,9 +5,9 @@ use decalign_core::device::Backend;
 use decalign_core::{Error, Result};
 
 use super::coupling::coupling_cost;
-use super::device::prototypes as device;
-use super::reduction::Reduction;
+use super::device;
 use crate::gaussian::bures_wasserstein_diagonal;
+use crate::reduction::Reduction;
 
 /// What [`prototype_costs`] gives.
 #[derive(Clone, Debug)]

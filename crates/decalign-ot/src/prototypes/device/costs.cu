@@ -1,4 +1,4 @@
-// All costs between two or three modalities' mixtures: prototypes to prototypes as in gaussian.rs, samples to prototypes as in
+// All costs between two or three modalities' mixtures: prototypes to prototypes as in gaussian/diagonal.rs, samples to prototypes as in
 // coupling.rs. MODALITIES have samples x (batch, width), responsibilities r (batch, COMPONENTS), and means m and variances v
 // (COMPONENTS, width). A `floor_` of 0 is no scale. Sizes of all together fit 32 bits.
 

@@ -6,8 +6,9 @@ use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Elements, Error, Real, Result, for_blocks, with_real};
 
-use super::device::{self, same_dtype};
-use super::reduction::Reduction;
+use super::device;
+use crate::reduction::Reduction;
+use crate::validate::same_dtype;
 
 /// The transport cost of coupling points to prototypes by their responsibilities:
 /// `mean_b sum_k gamma[b, k] sum_d (x_bd - mu_kd)^2`, or with the mean over dimensions.

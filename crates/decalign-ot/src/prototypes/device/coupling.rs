@@ -1,38 +1,20 @@
-//! Costs on devices: a launch forward, a launch back.
-
-pub(crate) mod prototypes;
+//! The cost of a coupling: a launch forward, a launch back.
 
 use candle_core::{DType, Tensor};
+use decalign_core::Result;
 use decalign_core::device::{Backend, Launch, Memory, Program};
 use decalign_core::op::record_one;
-use decalign_core::{Error, Result};
 
-/// Lanes of the one group that adds up a coupling.
-const CELL_LANES: usize = 512;
-pub(crate) const WARP: usize = 32;
+use super::LANES;
+use crate::device::WARP;
 
-pub(crate) fn coupling_program(dtype: DType) -> Result<Program> {
-    Ok(Program::new("coupling", include_str!("coupling.cu"), dtype)?.lanes(CELL_LANES))
+pub(crate) fn program(dtype: DType) -> Result<Program> {
+    Ok(Program::new("coupling", include_str!("coupling.cu"), dtype)?.lanes(LANES))
 }
 
-/// Kernels take all numbers in one type.
-pub(crate) fn same_dtype(name: &str, x: &Tensor, as_of: &Tensor) -> Result<()> {
-    match x.dtype() == as_of.dtype() {
-        true => Ok(()),
-        false => {
-            let wanted = format!("dtype {}", as_of.dtype().as_str());
-            Err(Error::tensor(name, wanted, x.dtype()))
-        }
-    }
-}
-
-pub(crate) fn like(backend: &Backend, x: &Tensor) -> Result<Memory> {
-    Memory::new(backend, x.dtype(), x.shape())
-}
-
-/// See [`super::coupling_cost`]: points, responsibilities, means, and variances where they are taken; `factor` is what the sum
+/// See [`crate::coupling_cost`]: points, responsibilities, means, and variances where they are taken; `factor` is what the sum
 /// is multiplied by.
-pub(super) fn coupling_cost(
+pub(in crate::prototypes) fn coupling_cost(
     backend: &Backend,
     inputs: &[&Tensor],
     floor: f64,
@@ -42,7 +24,7 @@ pub(super) fn coupling_cost(
     let (batch, width) = inputs[0].dims2()?;
     let k = inputs[2].dims()[0];
     let scaled = usize::from(inputs.len() > 3);
-    let program = coupling_program(dtype)?;
+    let program = program(dtype)?;
     let mut cost = Memory::new(backend, dtype, ())?;
     let mut launch = Launch::new(&program, "coupling", 1);
     for i in 0..4 {
@@ -61,10 +43,10 @@ pub(super) fn coupling_cost(
     let backend = backend.clone();
     record_one("coupling_cost", inputs, cost.into(), move |b| {
         let x = |i: usize| b.inputs.get(i).unwrap_or(&b.inputs[2]);
-        let gradients = (0..4).map(|i| like(&backend, x(i)));
+        let gradients = (0..4).map(|i| Memory::new(&backend, dtype, x(i).shape()));
         let mut gradients = gradients.collect::<Result<Vec<_>>>()?;
-        let blocks = ((batch + k) * width).div_ceil(CELL_LANES);
-        let groups = blocks + (batch * k).div_ceil(CELL_LANES / WARP);
+        let blocks = ((batch + k) * width).div_ceil(LANES);
+        let groups = blocks + (batch * k).div_ceil(LANES / WARP);
         let mut launch = Launch::new(&program, "coupling_back", groups);
         for i in 0..4 {
             launch = launch.input(x(i))?;

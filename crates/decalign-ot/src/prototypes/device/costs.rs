@@ -5,16 +5,17 @@ use decalign_core::Result;
 use decalign_core::device::{Backend, Launch, Memory, Program};
 use decalign_core::op::record;
 
-use super::{CELL_LANES, WARP};
-use crate::geometry::prototypes::{Inputs, PrototypeCosts};
+use super::LANES;
+use crate::device::WARP;
+use crate::prototypes::costs::{Inputs, PrototypeCosts};
 
 /// Modalities that the kernels have parameters for.
 const MOST: usize = 3;
 
 pub(crate) fn program(dtype: DType, modalities: usize, k: usize) -> Result<Program> {
-    let program = Program::new("prototypes", include_str!("prototypes.cu"), dtype)?;
+    let program = Program::new("prototypes", include_str!("costs.cu"), dtype)?;
     Ok(program
-        .lanes(CELL_LANES)
+        .lanes(LANES)
         .constant("MODALITIES", modalities)
         .constant("COMPONENTS", k))
 }
@@ -64,13 +65,13 @@ impl Sizes {
     }
 
     fn forward_groups(self) -> usize {
-        2 * self.pairs() + (self.pairs() * self.k * self.k).div_ceil(CELL_LANES / WARP)
+        2 * self.pairs() + (self.pairs() * self.k * self.k).div_ceil(LANES / WARP)
     }
 
     fn backward_groups(self) -> usize {
         let prototypes = self.modalities * self.k * self.width.div_ceil(WARP);
-        let samples = (self.modalities * self.batch * self.width).div_ceil(CELL_LANES);
-        let cells = (self.modalities * self.batch * self.k).div_ceil(CELL_LANES / WARP);
+        let samples = (self.modalities * self.batch * self.width).div_ceil(LANES);
+        let cells = (self.modalities * self.batch * self.k).div_ceil(LANES / WARP);
         prototypes + samples + cells
     }
 }
@@ -84,7 +85,7 @@ fn inputs<'a>(mut launch: Launch<'a>, all: &[Tensor], count: usize) -> Result<La
 }
 
 /// See [`super::super::prototype_costs`]; `None` where the kernels do not take the inputs.
-pub(in crate::geometry) fn prototype_costs(
+pub(in crate::prototypes) fn prototype_costs(
     backend: &Backend,
     given: &Inputs,
 ) -> Result<Option<PrototypeCosts>> {
