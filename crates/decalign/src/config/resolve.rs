@@ -158,6 +158,7 @@ impl Config {
                 Some(TrainMode::Classification) => self.num_classes.unwrap_or(0),
                 _ => 1,
             },
+            keys: self.clone(),
         })
     }
 

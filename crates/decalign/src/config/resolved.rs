@@ -101,6 +101,8 @@ pub struct ModelConfig {
     pub without: Vec<Component>,
     /// Numbers the model predicts: 1, or one a class.
     pub outputs: usize,
+    /// The keys, which encoders read.
+    pub keys: Config,
 }
 
 impl ModelConfig {

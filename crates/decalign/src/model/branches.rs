@@ -52,7 +52,7 @@ impl DecAlign {
                     ));
                 }
                 phase("fusion", || {
-                    let encoded = self.encoder.encode(i, &streams, attention, mode)?;
+                    let encoded = self.fusion.encode(i, &streams, attention, mode)?;
                     let pooled = encoded.iter().map(|h| mean_pool(h, mask(i)?.as_ref()));
                     pooled.collect()
                 })

@@ -1,19 +1,17 @@
 //! The forward pass of DecAlign.
 
 use candle_core::Tensor;
-use decalign_core::nn::{Mode, concatenate, linear};
+use decalign_core::nn::{Mode, concatenate, linear, sum_on_device};
 use decalign_core::op::parallel;
 use decalign_core::profile::phase;
 use decalign_data::Sequence;
 use decalign_decouple::{Decoupled, cosine_squared};
 use decalign_fusion::mean_pool;
-use decalign_text::Tokens;
 
 use super::alignment::nothing;
+use super::encoder::{EncodeContext, Encoded};
 use super::{Alignment, DecAlign, ModelOutput};
-use crate::config::Semantics;
 use crate::{Error, Result};
-use decalign_core::nn::sum_on_device;
 
 /// Numbers of the dropout streams of the model's layers, see [`Mode::child`].
 mod place {
@@ -32,33 +30,26 @@ impl DecAlign {
     ///
     /// # Shapes
     /// Features (B, T_m, D_m) with T_m at least the modality's kernel size; of token text (B, 3, T), see
-    /// [`Tokens::from_rows`].
+    /// [`Tokens::from_rows`](decalign_text::Tokens::from_rows).
     ///
     /// # Errors
     /// When shapes do not fit the configuration, or a batch is too small for the alignment.
     pub fn forward(&self, sequences: &[Sequence], align: bool, mode: Mode) -> Result<ModelOutput> {
-        if sequences.len() != self.projections.len() {
+        if sequences.len() != self.encoders.len() {
             return Err(Error::invalid(format!(
                 "the model takes {} modalities, the batch has {}",
-                self.projections.len(),
+                self.encoders.len(),
                 sequences.len()
             )));
         }
         let mut parts = Vec::new();
         let mut masks = Vec::new();
-        let text = phase("text", || {
-            self.encode_text(sequences, mode.child(place::TEXT))
-        })?;
-        for (i, (projection, sequence)) in self.projections.iter().zip(sequences).enumerate() {
-            let sequence = match (&text, &self.config.text_encoder) {
-                (Some(text), Some(encoder)) if encoder.modality == i => text,
-                _ => sequence,
-            };
-            let mode = mode.child(place::INPUT).child(i as u64);
-            let project = || projection.forward(sequence, &self.config, mode);
-            let (x, mask) = phase("projection", project)?;
-            parts.push(phase("decoupling", || self.decouple(i, x))?);
-            masks.push(mask);
+        let mut text = None;
+        for (i, sequence) in sequences.iter().enumerate() {
+            let encoded = self.encode(i, sequence, mode)?;
+            parts.push(phase("decoupling", || self.decouple(i, encoded.features))?);
+            masks.push(encoded.mask);
+            text = text.or(encoded.text);
         }
         let pool = |x: &Tensor, i: usize| mean_pool(x, masks[i].as_ref());
         let common = parts
@@ -97,7 +88,7 @@ impl DecAlign {
             });
         }
         Ok(ModelOutput {
-            text: text.map(|text| text.features),
+            text,
             prediction,
             representation,
             alignment,
@@ -106,21 +97,14 @@ impl DecAlign {
         })
     }
 
-    /// The states of token text and their mask.
-    fn encode_text(&self, sequences: &[Sequence], mode: Mode) -> Result<Option<Sequence>> {
-        let (Some(bert), Some(config)) = (&self.text_encoder, &self.config.text_encoder) else {
-            return Ok(None);
+    /// Encodes the sequences of modality `i`.
+    pub(super) fn encode(&self, i: usize, sequence: &Sequence, mode: Mode) -> Result<Encoded> {
+        let context = EncodeContext {
+            config: &self.config,
+            mode: mode.child(place::INPUT).child(i as u64),
+            text: mode.child(place::TEXT),
         };
-        let mut tokens = Tokens::from_rows(&sequences[config.modality].features)?;
-        // Trailing padding is masked, so it need not be computed. A wider kernel would see the end of the sequence.
-        let alone = self.config.modalities[config.modality].kernel_size == 1;
-        if alone && self.config.semantics == Semantics::Native {
-            tokens = tokens.trimmed()?;
-        }
-        Ok(Some(Sequence {
-            features: bert.forward(&tokens, mode)?,
-            mask: Some(tokens.mask),
-        }))
+        self.encoders[i].encode(sequence, &context)
     }
 
     /// The parts of modality `i`; both are its features when decoupling is left out.

@@ -50,11 +50,10 @@ impl DecAlign {
     pub fn pooled_parts(&self, sequences: &[Sequence]) -> Result<Pooled> {
         let (mut unique, mut common) = (Vec::new(), Vec::new());
         for i in self.active() {
-            let (projection, sequence) = (&self.projections[i], &sequences[i]);
-            let (x, mask) = projection.forward(sequence, &self.config, Mode::Inference)?;
-            let part = self.decouple(i, x)?;
-            unique.push(mean_pool(&part.unique, mask.as_ref())?);
-            common.push(mean_pool(&part.common, mask.as_ref())?);
+            let encoded = self.encode(i, &sequences[i], Mode::Inference)?;
+            let part = self.decouple(i, encoded.features)?;
+            unique.push(mean_pool(&part.unique, encoded.mask.as_ref())?);
+            common.push(mean_pool(&part.common, encoded.mask.as_ref())?);
         }
         Ok(Pooled { unique, common })
     }

@@ -12,36 +12,35 @@
 
 mod alignment;
 mod branches;
+mod encoder;
 mod forward;
 mod inspect;
-mod projection;
 
 pub use crate::config::parameter_key;
 pub use alignment::Alignment;
 pub use inspect::{Pooled, Prototypes};
 
-use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
 use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu_dropout};
 use decalign_decouple::{Decoupled, Decoupler};
 use decalign_fusion::{CrossModalEncoder, Encoder, EncoderSettings, LayerSettings};
-use decalign_text::{Bert, load_weights};
 
-use crate::config::{Component, ModelConfig, TextEncoderConfig};
+use crate::config::{Component, ModelConfig};
 use crate::{Error, Result};
-use projection::Projection;
+use encoder::{EncoderPlan, ModalityEncoder};
 
 /// A DecAlign model and its parameters.
 #[derive(Clone, Debug)]
 pub struct DecAlign {
     config: ModelConfig,
     parameters: Parameters,
-    text_encoder: Option<Bert>,
-    projections: Vec<Projection>,
+    /// One a modality.
+    encoders: Vec<Arc<dyn ModalityEncoder>>,
     /// `None` when decoupling is left out.
     decoupler: Option<Decoupler>,
-    encoder: CrossModalEncoder,
+    fusion: CrossModalEncoder,
     distribution: Vec<DistributionEncoder>,
     head: [Tensor; 2],
 }
@@ -116,19 +115,24 @@ impl DecAlign {
             .map(|m| parameter_key(&m.name))
             .collect();
         let d = config.width;
-        let mut projections = Vec::new();
         let mut encoders = Vec::new();
+        let mut fusion = Vec::new();
         let mut distribution = Vec::new();
-        for (modality, key) in config.modalities.iter().zip(&keys) {
+        for (index, (modality, key)) in config.modalities.iter().zip(&keys).enumerate() {
             let scope = |name: &str| parameters.scope(format!("{name}_{key}"));
-            projections.push(Projection::new(&scope("proj"), modality, d)?);
+            let plan = EncoderPlan {
+                parameters: &parameters,
+                config,
+                index,
+            };
+            encoders.push(plan.build()?);
             let layer = LayerSettings::new(d, config.heads)
                 .attention_dropout(modality.attention_dropout)
                 .activation_dropout(config.relu_dropout)
                 .residual_dropout(config.residual_dropout);
             let settings =
                 EncoderSettings::new(config.layers, layer).embed_dropout(config.embed_dropout);
-            encoders.push(Encoder::new(&scope("trans"), settings)?);
+            fusion.push(Encoder::new(&scope("trans"), settings)?);
             distribution.push(DistributionEncoder::new(
                 &scope("pde"),
                 d,
@@ -136,22 +140,14 @@ impl DecAlign {
             )?);
         }
         let inputs = 2 * d * keys.len();
-        let text_encoder = match &config.text_encoder {
-            Some(TextEncoderConfig { bert, freeze, .. }) => {
-                let scope = parameters.scope("text_model").scope("model");
-                Some(Bert::new(&scope, bert, *freeze)?)
-            }
-            None => None,
-        };
         Ok(Self {
             config: config.clone(),
-            text_encoder,
-            projections,
+            encoders,
             decoupler: match config.has(Component::Decoupling) {
                 true => Some(Decoupler::new(&parameters, &keys, d)?),
                 false => None,
             },
-            encoder: CrossModalEncoder::new(encoders)?,
+            fusion: CrossModalEncoder::new(fusion)?,
             distribution,
             head: dense(&parameters.scope("out_layer"), inputs, config.outputs)?,
             parameters,
@@ -173,11 +169,16 @@ impl DecAlign {
         self.parameters.named()
     }
 
-    /// Loads the text encoder's weights from a folder.
+    /// Loads the weights that encoders start from, where [`ModelConfig::keys`] name a folder of them.
     ///
     /// # Errors
     /// When the folder has no weights of the encoder's sizes.
-    pub fn load_text_encoder(&self, folder: impl AsRef<Path>) -> Result<()> {
-        Ok(load_weights(&self.parameters, "text_model.model.", folder)?)
+    pub fn load_pretrained(&self) -> Result<()> {
+        match &self.config.keys.pretrained {
+            Some(folder) => {
+                (self.encoders.iter()).try_for_each(|e| e.load_pretrained(folder.as_ref()))
+            }
+            None => Ok(()),
+        }
     }
 }

@@ -123,9 +123,7 @@ impl DecAlignTrainer {
         } = &self.prepared;
         let config = &resolved.config;
         let model = DecAlign::new(&resolved.model, config.seed, DType::F32, &trainer.device)?;
-        if let Some(folder) = config.pretrained.as_ref().filter(|_| config.use_bert) {
-            model.load_text_encoder(folder)?;
-        }
+        model.load_pretrained()?;
         let mut saver = CheckpointWriter {
             trainer: self,
             file,

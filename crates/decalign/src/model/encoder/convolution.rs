@@ -1,54 +1,58 @@
-//! Projection of a modality's features to the model's width.
+//! Convolution over time.
 
 use candle_core::{D, Tensor};
-use decalign_core::nn::{Init, Mode, Parameters, convolution};
+use decalign_core::nn::{Init, convolution};
+use decalign_core::profile::phase;
 use decalign_data::Sequence;
 
-use crate::config::{ModalityConfig, ModalityKind, ModelConfig, Semantics};
+use super::{EncodeContext, Encoded, EncoderPlan, ModalityEncoder};
+use crate::config::{ModalityConfig, ModalityKind, Semantics};
 use crate::{Error, Result};
 
 /// Convolution over time to the model's width; skipped when the width is that already.
 #[derive(Clone, Debug)]
-pub(super) struct Projection {
+pub(super) struct Convolution {
     modality: ModalityConfig,
     weight: Tensor,
 }
 
-impl Projection {
-    pub(super) fn new(
-        parameters: &Parameters,
-        modality: &ModalityConfig,
-        width: usize,
-    ) -> Result<Self> {
+impl ModalityEncoder for Convolution {
+    fn encode(&self, sequence: &Sequence, context: &EncodeContext<'_>) -> Result<Encoded> {
+        phase("projection", || self.project(sequence, context))
+    }
+}
+
+impl Convolution {
+    pub(super) fn new(plan: &EncoderPlan<'_>) -> Result<Self> {
+        let modality = plan.modality().clone();
         let (inputs, kernel) = (modality.width, modality.kernel_size);
         let init = Init::KaimingUniform {
             fan_in: inputs * kernel,
         };
+        let shape = (plan.config.width, inputs, kernel);
         Ok(Self {
-            modality: modality.clone(),
-            weight: parameters.get("weight", (width, inputs, kernel), init)?,
+            weight: plan.scope("proj").get("weight", shape, init)?,
+            modality,
         })
     }
 
-    /// The projected features (B, L, d) and the mask of their steps.
-    pub(super) fn forward(
-        &self,
-        sequence: &Sequence,
-        config: &ModelConfig,
-        mode: Mode,
-    ) -> Result<(Tensor, Option<Tensor>)> {
-        let x = &sequence.features;
+    pub(super) fn kernel_size(&self) -> usize {
+        self.modality.kernel_size
+    }
+
+    fn project(&self, sequence: &Sequence, context: &EncodeContext<'_>) -> Result<Encoded> {
+        let (x, config) = (&sequence.features, context.config);
         self.check(x)?;
         let is_text = ModalityKind::of(&self.modality.name) == ModalityKind::Text;
         let dropped = match is_text {
-            true => mode.dropout(x, config.text_dropout)?,
+            true => context.mode.dropout(x, config.text_dropout)?,
             false => x.clone(),
         };
-        let projected = match self.modality.width == config.width {
+        let mut features = match self.modality.width == config.width {
             true => dropped,
             false => convolution(&dropped, &self.weight)?,
         };
-        let mask = match config.semantics {
+        let mut mask = match config.semantics {
             Semantics::Native => sequence.mask.clone(),
             // Upstream masks token text; it attends to all steps of float text.
             Semantics::Reference if config.sequence_mask && !is_text => Some(nonzero_steps(x)?),
@@ -57,13 +61,18 @@ impl Projection {
             }
             Semantics::Reference => None,
         };
-        let Some(mask) = mask else {
-            return Ok((projected, None));
-        };
-        // The convolution shortens the sequence; the mask loses the same steps.
-        let mask = mask.narrow(1, 0, projected.dim(1)?)?;
-        let mask = mask.to_dtype(projected.dtype())?;
-        Ok((projected.broadcast_mul(&mask.unsqueeze(2)?)?, Some(mask)))
+        if let Some(mask) = &mut mask {
+            // The convolution shortens the sequence; the mask loses the same steps.
+            *mask = mask
+                .narrow(1, 0, features.dim(1)?)?
+                .to_dtype(features.dtype())?;
+            features = features.broadcast_mul(&mask.unsqueeze(2)?)?;
+        }
+        Ok(Encoded {
+            features,
+            mask,
+            text: None,
+        })
     }
 
     fn check(&self, x: &Tensor) -> Result<()> {
