@@ -57,6 +57,12 @@ pub use error::{Error, ErrorKind, Result};
 
 pub use real::Real;
 
+/// The device programs of this crate, for checks without a device.
+#[doc(hidden)]
+pub fn device_programs() -> Result<Vec<device::Program>> {
+    Ok([nn::device::programs()?, device::programs()?].concat())
+}
+
 /// Runs `$body` with the type `$t` bound to `f32` or `f64`, whichever the tensor holds.
 ///
 /// Any other dtype is an [`Error`] that names the tensor.

@@ -5,11 +5,11 @@
 use std::path::Path;
 use std::{env, fs};
 
-use decalign_core::device::{Language, programs};
+use decalign_core::device::Language;
 
 #[test]
 fn every_device_program_has_sources() {
-    let mut all = programs().unwrap();
+    let mut all = decalign_core::device_programs().unwrap();
     all.extend(decalign::fusion::device_programs().unwrap());
     all.extend(decalign::decouple::device_programs().unwrap());
     all.extend(decalign::gmm::device_programs().unwrap());

@@ -6,9 +6,8 @@
 use std::cell::RefCell;
 
 use candle_core::op::BackpropOp;
-use candle_core::{CudaDevice, DType, Shape, Storage, Tensor};
+use candle_core::{DType, Device, Shape, Storage, Tensor};
 
-use super::cuda;
 use crate::Result;
 
 /// Bytes of a slab.
@@ -27,7 +26,6 @@ struct Arena {
 
 /// The slab of a device and type that pieces come from now.
 struct Slab {
-    device: candle_core::cuda_backend::DeviceId,
     whole: Tensor,
     used: usize,
 }
@@ -37,12 +35,12 @@ thread_local! {
 }
 
 /// Runs `f` with small pieces of memory from slabs.
-pub(crate) fn scope<T>(f: impl FnOnce() -> T) -> T {
+pub(crate) fn with_slabs<T>(f: impl FnOnce() -> T) -> T {
     with_open(|open| open + 1, f)
 }
 
 /// Runs `f` with memory of its own for every piece.
-pub(crate) fn alone<T>(f: impl FnOnce() -> T) -> T {
+pub(crate) fn without_slabs<T>(f: impl FnOnce() -> T) -> T {
     with_open(|_| 0, f)
 }
 
@@ -63,8 +61,15 @@ fn with_open<T>(change: impl FnOnce(usize) -> usize, f: impl FnOnce() -> T) -> T
     f()
 }
 
-/// A piece of `n` elements, flat; `None` outside of scopes and where it is large.
-pub(super) fn piece(device: &CudaDevice, dtype: DType, n: usize) -> Result<Option<Tensor>> {
+/// A piece of `n` elements, flat, of a slab that `allocate` gives; `None` outside of scopes and where it is large.
+// Called by the runtimes whose allocations cost as much as a launch.
+#[allow(dead_code)]
+pub(super) fn piece(
+    device: &Device,
+    dtype: DType,
+    n: usize,
+    allocate: impl FnOnce(&Shape) -> Result<Storage>,
+) -> Result<Option<Tensor>> {
     if n == 0 || n * dtype.size_in_bytes() > LARGEST {
         return Ok(None);
     }
@@ -72,11 +77,12 @@ pub(super) fn piece(device: &CudaDevice, dtype: DType, n: usize) -> Result<Optio
         if arena.open == 0 {
             return Ok(None);
         }
-        let (id, room) = (device.id(), n.next_multiple_of(STEP));
+        let size = n.next_multiple_of(STEP);
         let slabs = &mut arena.slabs;
-        let fits = |slab: &Slab| slab.device == id && slab.whole.dtype() == dtype;
+        let fits =
+            |slab: &Slab| slab.whole.dtype() == dtype && slab.whole.device().same_device(device);
         let at = slabs.iter().position(fits);
-        let full = |i: &usize| slabs[*i].used + room > slabs[*i].whole.elem_count();
+        let full = |i: &usize| slabs[*i].used + size > slabs[*i].whole.elem_count();
         if let Some(i) = at.filter(full) {
             slabs.swap_remove(i);
         }
@@ -84,19 +90,15 @@ pub(super) fn piece(device: &CudaDevice, dtype: DType, n: usize) -> Result<Optio
             Some(i) => i,
             None => {
                 let shape = Shape::from(SLAB / dtype.size_in_bytes());
-                let storage = Storage::Cuda(cuda::empty(device, dtype, &shape)?);
+                let storage = allocate(&shape)?;
                 let whole = Tensor::from_storage(storage, shape, BackpropOp::none(), false);
-                slabs.push(Slab {
-                    device: id,
-                    whole,
-                    used: 0,
-                });
+                slabs.push(Slab { whole, used: 0 });
                 slabs.len() - 1
             }
         };
         let slab = &mut slabs[i];
         let piece = slab.whole.narrow(0, slab.used, n)?;
-        slab.used += room;
+        slab.used += size;
         Ok(Some(piece))
     })
 }

@@ -47,7 +47,7 @@ pub fn supports(backend: &Backend, dtype: DType, width: usize) -> bool {
     dtype == DType::F32
         && (1..=MAX_WIDTH).contains(&width)
         && backend.has_tables()
-        && backend.largest_shared().is_ok_and(fits)
+        && backend.runtime().largest_shared().is_ok_and(fits)
 }
 
 /// `program` with prelude/bf16x3.h before its source, for tables of this width.

@@ -1,8 +1,12 @@
-//! One launch of a kernel.
+//! One launch of a kernel. `backend` runs it.
+
+// Only the runtimes read what a launch holds, and a program may be built without any.
+#![allow(dead_code)]
 
 use candle_core::{DType, Tensor};
 
-use super::{Backend, Memory, Program};
+use super::memory::Memory;
+use super::program::Program;
 use crate::{Error, Result};
 
 /// A launch of a function of a [`Program`]: groups of lanes, and arguments in the order of the
@@ -12,7 +16,6 @@ pub struct Launch<'a> {
     pub(super) function: &'static str,
     pub(super) groups: usize,
     /// Bytes of shared memory beside what the source declares by size.
-    #[cfg_attr(not(any(feature = "cuda", feature = "emulator")), allow(dead_code))]
     pub(super) large: usize,
     pub(super) arguments: Vec<Argument<'a>>,
 }
@@ -27,8 +30,6 @@ pub(super) enum Argument<'a> {
     Value(Value),
     /// Of the program's type, where a kernel reads and writes nothing.
     Nothing {
-        // Only the emulator asks.
-        #[cfg_attr(not(feature = "emulator"), allow(dead_code))]
         access: Access,
     },
 }
@@ -161,33 +162,9 @@ impl<'a> Launch<'a> {
         self.arguments.push(Argument::Value(Value::U64(value)));
         self
     }
+}
 
-    /// Starts the kernel. It ends in its own time: what reads its outputs on the same device waits.
-    ///
-    /// # Errors
-    /// When the kernel does not compile or cannot start; in the emulator also when it accesses
-    /// memory that it must not, or its lanes do not come to the same barriers.
-    pub fn run(self, backend: &Backend) -> Result<()> {
-        if self.groups == 0 {
-            return Ok(());
-        }
-        if self.groups > i32::MAX as usize {
-            let remedy = "must be below 2^31: take smaller batches";
-            return Err(Error::value(
-                format!("groups of {}", self.function),
-                self.groups,
-                remedy,
-            ));
-        }
-        match *backend {
-            #[cfg(feature = "cuda")]
-            Backend::Cuda(ref device) => super::cuda::run(self, device),
-            #[cfg(feature = "metal")]
-            Backend::Metal(ref device) => super::metal::run(self, device),
-            #[cfg(feature = "emulator")]
-            Backend::Emulator(ref emulator) => emulator.run(self),
-            #[cfg(not(any(feature = "cuda", feature = "metal", feature = "emulator")))]
-            Backend::Absent => Err(Error::value("backend", "absent", "build for a device")),
-        }
-    }
+/// The error of an argument that lies on another device.
+pub(super) fn elsewhere() -> Error {
+    Error::value("argument", "on another device", "move all tensors to one")
 }

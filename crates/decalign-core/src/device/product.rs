@@ -35,10 +35,8 @@ pub fn multiply(
             b.shape(),
         ));
     }
-    #[cfg(feature = "cuda")]
-    #[allow(irrefutable_let_patterns)]
-    if let Backend::Cuda(device) = backend {
-        return super::cuda::multiply(device, out, at, [a, b], store);
+    if let Some(done) = backend.runtime().multiply(out, at, [a, b], store) {
+        return done;
     }
     let b = b.t()?;
     let program = program(a.dtype(), pairs::aligned(&[a, &b]))?;

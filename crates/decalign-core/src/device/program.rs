@@ -23,7 +23,7 @@ impl Language {
         match self {
             Self::Cuda => include_str!("prelude/cuda.h"),
             Self::Metal => include_str!("prelude/metal.h"),
-            Self::Emulator => include_str!("emulator/emulator.hpp"),
+            Self::Emulator => include_str!("prelude/emulator.hpp"),
         }
     }
 }
@@ -62,6 +62,13 @@ impl Program {
         self
     }
 
+    /// Puts before the source what multiplies tables of 16-bit numbers, bf16 or f16 as `dtype` says, by a warp at a time: see
+    /// prelude/mma.h. `REAL` stays what sums are of.
+    pub fn with_tables(self, dtype: DType) -> Self {
+        self.after(include_str!("prelude/mma.h"))
+            .constant("BFLOAT", usize::from(dtype == DType::BF16))
+    }
+
     /// Defines `name` as a number.
     pub fn constant(mut self, name: &'static str, value: usize) -> Self {
         self.constants.push((name, value));
@@ -85,7 +92,8 @@ impl Program {
     }
 
     /// What tells programs apart without looking at their texts: where these lie, and the numbers that go into them.
-    #[cfg(feature = "cuda")]
+    // CUDA looks its functions up by it.
+    #[allow(dead_code)]
     pub(super) fn identity(&self) -> Vec<usize> {
         let place = |text: &'static str| [text.as_ptr() as usize, text.len()];
         let mut identity =

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use candle_core::Device;
 use candle_core::utils::{cuda_is_available, metal_is_available};
 
+use super::runtime::{Cuda, Metal, Runtime};
 use crate::{Error, Result};
 
 /// A device given as text: `cpu`, `cuda` or `cuda:N`, `metal`, or `auto` for the first device there is.
@@ -79,55 +80,11 @@ impl DeviceSpec {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(_) if !cuda_is_available() => Err(missing("CUDA", "cuda")),
             Self::Metal if !metal_is_available() => Err(missing("Metal", "metal")),
-            Self::Cuda(number) => cuda(number).map_err(absent),
-            Self::Metal => Device::new_metal(0).map_err(absent),
+            Self::Cuda(number) => Cuda::open(number).map_err(absent),
+            Self::Metal => Metal::open(0).map_err(absent),
             Self::Auto => Ok(available().unwrap_or(Device::Cpu)),
         }
     }
-}
-
-/// A CUDA device with one stream, so that launches of several threads keep their order. All callers share it.
-#[cfg(feature = "cuda")]
-#[allow(unsafe_code)]
-fn cuda(number: usize) -> candle_core::Result<Device> {
-    use std::collections::BTreeMap;
-    use std::sync::{Mutex, PoisonError};
-
-    static OPEN: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
-    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(device) = open.get(&number) {
-        return Ok(device.clone());
-    }
-    let device = candle_core::CudaDevice::new_with_stream(number)?;
-    // SAFETY: one stream for all tensors of the device, so events have nothing to order.
-    unsafe { device.disable_event_tracking() };
-    keep_memory(number)?;
-    let device = Device::Cuda(device);
-    open.insert(number, device.clone());
-    Ok(device)
-}
-
-/// Keeps freed blocks in the memory pool instead of returning them at each synchronisation.
-#[cfg(feature = "cuda")]
-#[allow(unsafe_code)]
-fn keep_memory(number: usize) -> candle_core::Result<()> {
-    use candle_core::cuda_backend::cudarc::driver::sys;
-
-    let (mut pool, mut most) = (std::ptr::null_mut(), u64::MAX);
-    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-    // SAFETY: the context of the device is current; the attribute is a number of 64 bits.
-    let done = unsafe {
-        let found = sys::cuDeviceGetDefaultMemPool(&raw mut pool, number as sys::CUdevice);
-        found.result().and_then(|()| {
-            sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut most).cast()).result()
-        })
-    };
-    done.map_err(|error| candle_core::Error::Msg(format!("CUDA memory pool: {error}")))
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda(number: usize) -> candle_core::Result<Device> {
-    Device::new_cuda(number)
 }
 
 /// The first line of an error.
@@ -138,7 +95,5 @@ fn first_line(error: &candle_core::Error) -> String {
 
 /// The first device of this machine that this program was built for.
 pub fn available() -> Option<Device> {
-    let cuda = || cuda(0).ok().filter(|_| cuda_is_available());
-    let metal = || Device::new_metal(0).ok().filter(|_| metal_is_available());
-    cuda().or_else(metal)
+    Cuda::open(0).or_else(|_| Metal::open(0)).ok()
 }

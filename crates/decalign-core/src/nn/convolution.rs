@@ -2,11 +2,12 @@
 
 use candle_core::Tensor;
 
+use super::convolution_size::Size;
 use super::device;
 use crate::device::Backend;
 use crate::gemm::{Matrix, Store, matmul};
 use crate::op::{Backward, InputGradients, Output, record_one};
-use crate::{Elements, Error, Real, Result, with_real};
+use crate::{Elements, Real, Result, with_real};
 
 /// One-dimensional convolution over time, stride 1, no padding, no bias:
 /// `y[b, t, o] = sum_{j, i} weight[o, i, j] x[b, t + j, i]`.
@@ -29,51 +30,6 @@ pub fn convolution(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
         return super::linear(x, &weight.squeeze(2)?, None);
     }
     with_real!("x", x, T => fused::<T>(x, weight, size))
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct Size {
-    pub(super) batch: usize,
-    pub(super) steps: usize,
-    pub(super) channels: usize,
-    pub(super) outputs: usize,
-    pub(super) kernel: usize,
-}
-
-impl Size {
-    fn new(x: &Tensor, weight: &Tensor) -> Result<Self> {
-        let (outputs, inner, kernel) = weight
-            .dims3()
-            .map_err(|_| Error::tensor("convolution weight", "shape (O, C, K)", weight.shape()))?;
-        let (batch, steps, channels) = x
-            .dims3()
-            .map_err(|_| Error::tensor("convolution input", "shape (B, T, C)", x.shape()))?;
-        if channels != inner {
-            return Err(Error::tensor(
-                "convolution input",
-                format!("{inner} channels"),
-                x.shape(),
-            ));
-        }
-        if kernel == 0 || kernel > steps {
-            return Err(Error::value(
-                "convolution kernel size",
-                kernel,
-                format!("must be between 1 and the sequence length {steps}"),
-            ));
-        }
-        Ok(Self {
-            batch,
-            steps,
-            channels,
-            outputs,
-            kernel,
-        })
-    }
-
-    pub(super) fn length(self) -> usize {
-        self.steps + 1 - self.kernel
-    }
 }
 
 /// (O, C, K) to (O, K, C), the order of a window's elements.

@@ -3,11 +3,11 @@
 use candle_core::{D, Tensor};
 
 use super::dropout::apply_dropout;
+use super::gate::Gate;
 use super::{Mode, device};
 use crate::device::Backend;
 use crate::gemm::{Matrix, Store, matmul};
 use crate::op::{Backward, InputGradients, Output, record_one};
-use crate::random::Stream;
 use crate::{Elements, Error, Real, Result, with_real};
 
 /// `y = x W^T + b` on the last dimension of `x`.
@@ -68,12 +68,6 @@ pub fn linear_relu_dropout(
         return device::linear(&backend, x, weight, bias, Some(gate));
     }
     with_real!("x", x, T => fused::<T>(x, weight, bias, Some(gate)))
-}
-
-/// A rectifier, and dropout after it.
-#[derive(Clone, Copy)]
-pub(super) struct Gate {
-    pub(super) drop: Option<(f64, Stream)>,
 }
 
 fn check(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()> {

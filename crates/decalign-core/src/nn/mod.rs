@@ -8,8 +8,10 @@
 
 mod concatenate;
 mod convolution;
+mod convolution_size;
 pub mod device;
 mod dropout;
+mod gate;
 mod init;
 mod linear;
 mod mode;
@@ -29,25 +31,3 @@ pub use norm::layer_norm;
 pub use parameters::{Init, Parameters};
 pub use softmax::softmax;
 pub use weighted_sum::{sum_on_device, weighted_sum};
-
-/// The device programs of this module, for checks without a device.
-pub(crate) fn device_programs() -> crate::Result<Vec<crate::device::Program>> {
-    use candle_core::DType::{F32, F64};
-    let of = |dtype| {
-        Ok(vec![
-            device::rows_program(dtype)?,
-            device::dropout_program(dtype)?,
-            device::concatenate_program(dtype)?,
-            device::convolution_program(dtype)?,
-            device::weight_gradient_program(dtype, true)?,
-            device::partial_sums_program(dtype)?,
-            device::scalars_program(dtype)?,
-        ])
-    };
-    let both: crate::Result<Vec<_>> = [F32, F64].into_iter().map(of).collect();
-    let linear: crate::Result<Vec<_>> = [F32, F64]
-        .into_iter()
-        .map(device::linear_programs)
-        .collect();
-    Ok([both?.concat(), linear?.concat()].concat())
-}

@@ -2,8 +2,10 @@
 
 use candle_core::{Tensor, Var};
 
+use super::backward::{Backward, InputGradients};
+use super::output::Output;
+use super::record::record;
 use super::tape::{self, Recording};
-use super::{Backward, InputGradients, Output, record};
 use crate::device::Scope;
 use crate::{Elements, Real, Result, parallel, with_real};
 

@@ -8,11 +8,8 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use candle_core::{Tensor, TensorId};
 
-use super::{Backward, InputGradients};
-use crate::{Result, profile};
-
-/// Computes the gradients of an operation's inputs.
-pub(super) type BackwardFn = dyn Fn(&Backward) -> Result<InputGradients> + Send + Sync;
+use super::backward::{Backward, BackwardFn, InputGradients};
+use crate::profile;
 
 /// A recorded operation: its inputs, its outputs, and the gradients that have arrived.
 pub(super) struct Operation {

@@ -2,7 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::{Backward, InputGradients, Output, record};
+use super::backward::{Backward, InputGradients};
+use super::output::Output;
+use super::record::record;
 use crate::{Elements, Error, Real, Result, with_real};
 
 /// Pieces of `x` along its first dimension, of the given sizes in order.

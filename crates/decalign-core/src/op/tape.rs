@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Tensor, TensorId};
 
-use super::graph::{Gradients, Variables, gradients, sum};
-use super::producer::BackwardFn;
-use super::{Backward, InputGradients, Output, deferred};
+use super::backward::{Backward, BackwardFn, InputGradients};
+use super::deferred;
+use super::gradients::{Gradients, Variables, add_up, gradients};
+use super::output::Output;
+use crate::device::arena::with_slabs;
 use crate::{Error, Result, profile};
 
 /// Records the operations of a computation in their order, and takes a gradient back through them.
@@ -155,7 +157,7 @@ impl Tape {
                 continue;
             }
             let rest = entries[i].rest(&mut given);
-            let given = given.into_iter().map(sum).collect::<Result<Vec<_>>>()?;
+            let given = given.into_iter().map(add_up).collect::<Result<Vec<_>>>()?;
             let mut give = |source: &Source, gradient: Tensor| match source {
                 Source::Constant => {}
                 Source::Variable(id) => variables.push(*id, gradient),
@@ -285,7 +287,7 @@ impl Entry {
             leaves: &leaves,
         };
         let run = || profile::backward(*phase, || backward(&view));
-        let found = within(Recording::Candle, || scratch(run))?;
+        let found = within(Recording::Candle, || with_slabs(run))?;
         if found.len() != self.inputs.len() {
             let remedy = format!("must be {}, one an input", self.inputs.len());
             return Err(Error::value(
@@ -306,14 +308,6 @@ impl Entry {
         }
         Ok(found)
     }
-}
-
-/// Runs `f` with small memory from few allocations.
-pub(super) fn scratch<T>(f: impl FnOnce() -> T) -> T {
-    #[cfg(feature = "cuda")]
-    return crate::device::arena::scope(f);
-    #[cfg(not(feature = "cuda"))]
-    f()
 }
 
 /// Gradients of the variables that one of Candle's tensors was computed from.

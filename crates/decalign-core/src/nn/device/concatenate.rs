@@ -1,6 +1,6 @@
 //! Tables one after the other along time, scaled and dropped out, on devices.
 
-use super::CHUNKS;
+use super::dropout::CHUNKS;
 use crate::Result;
 use crate::device::{Backend, Launch, Memory, Program, chacha};
 use crate::op::{Backward, InputGradients, Output, record};

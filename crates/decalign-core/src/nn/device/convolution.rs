@@ -2,10 +2,12 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Layer, LayerGradients, Target, weight_gradient, weight_gradient_deferred};
+use super::weight_gradient::{
+    Layer, LayerGradients, Target, weight_gradient, weight_gradient_deferred,
+};
 use crate::Result;
 use crate::device::{Backend, Launch, Memory, Program, product};
-use crate::nn::convolution::Size;
+use crate::nn::convolution_size::Size;
 use crate::op::record_one;
 
 const LANES: usize = 256;

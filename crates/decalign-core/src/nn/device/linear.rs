@@ -2,30 +2,21 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{
-    CHUNKS, LAYERS, Layer, LayerGradients, Target, weight_gradient, weight_gradient_deferred,
+use super::dropout::CHUNKS;
+use super::sum_columns::{COLUMNS, TALL, program, sum_columns};
+use super::weight_gradient::{
+    LAYERS, Layer, LayerGradients, Target, weight_gradient, weight_gradient_deferred,
 };
 use crate::Result;
 use crate::device::{Backend, Launch, Memory, Program, chacha, pairs, product};
-use crate::nn::linear::Gate;
+use crate::nn::gate::Gate;
 use crate::op::{Backward, InputGradients, record_one};
 use crate::random::Stream;
 
-/// Lanes that add up columns: 32 warps.
-const TALL: usize = 1024;
-/// Columns of such a group.
-const COLUMNS: usize = 8;
 /// Groups of small tiles that leave half a large device idle: smaller tiles are more groups.
 const FEW: usize = 66;
 /// Lanes of a group that goes through elements.
 const FLAT: usize = 256;
-
-fn program(dtype: DType, lanes: usize) -> Result<Program> {
-    Ok(Program::new("linear", include_str!("linear.cu"), dtype)?
-        .after(chacha::SOURCE)
-        .constant("CHUNKS", CHUNKS)
-        .lanes(lanes))
-}
 
 /// For checks without a device.
 pub(in crate::nn) fn programs(dtype: DType) -> Result<Vec<Program>> {
@@ -235,25 +226,6 @@ fn open(backend: &Backend, x: &Tensor, bias: &Tensor, gate: Gate) -> Result<Memo
         .stream(stream)
         .run(backend)?;
     Ok(y)
-}
-
-/// Sums over all dimensions of `g` but the last, of m.
-///
-/// # Errors
-/// When the device fails.
-pub fn sum_columns(backend: &Backend, g: &Tensor, m: usize) -> Result<Memory> {
-    let mut sums = Memory::new(backend, g.dtype(), m)?;
-    Launch::new(
-        &program(g.dtype(), TALL)?,
-        "sum_columns",
-        m.div_ceil(COLUMNS),
-    )
-    .input(g)?
-    .output(&mut sums)
-    .count(g.elem_count() / m.max(1))?
-    .count(m)?
-    .run(backend)?;
-    Ok(sums)
 }
 
 fn back(backend: &Backend, b: &Backward, gate: Option<Gate>) -> Result<InputGradients> {

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Tensor};
 
-use super::sum_columns;
+use super::sum_columns::sum_columns;
 use crate::Result;
-use crate::device::{Backend, Launch, Memory, Program, alone, pairs, product};
+use crate::device::{Backend, Launch, Memory, Program, arena, pairs, product};
 use crate::op::deferred::{BatchQueue, DeferredGradient, defer};
 
 /// Lanes of a group that adds up partial sums.
@@ -260,10 +260,13 @@ impl Batch {
             Ok(to.slice_set(&rows.into_tensor(), 0, at)?)
         };
         // Candle copies only between tensors that own their memory.
-        let products = alone(|| product(&self.backend, &g.t()?, x))?;
+        let products = arena::without_slabs(|| product(&self.backend, &g.t()?, x))?;
         written(&gradients.weight, products)?;
         match &gradients.bias {
-            Some(bias) if biased => written(bias, alone(|| sum_columns(&self.backend, g, m))?),
+            Some(bias) if biased => written(
+                bias,
+                arena::without_slabs(|| sum_columns(&self.backend, g, m))?,
+            ),
             Some(bias) if fresh => Ok(bias.zero_set()?),
             Some(bias) => Ok(bias.narrow(0, at, m)?.zero_set()?),
             None => Ok(()),

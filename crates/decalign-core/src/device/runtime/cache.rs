@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io, process};
 
 /// The folder: `DECALIGN_CACHE`, else the user's cache, else the system's folder for temporary files.
-pub(super) fn folder() -> PathBuf {
+pub(in crate::device::runtime) fn folder() -> PathBuf {
     let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty());
     if let Some(folder) = set("DECALIGN_CACHE") {
         return folder.into();
@@ -17,7 +17,7 @@ pub(super) fn folder() -> PathBuf {
 }
 
 /// A name that no other content has.
-pub(super) fn key(parts: &[&str]) -> String {
+pub(in crate::device::runtime) fn key(parts: &[&str]) -> String {
     let mut hash = blake3::Hasher::new();
     for part in parts {
         hash.update(&(part.len() as u64).to_le_bytes());
@@ -27,7 +27,10 @@ pub(super) fn key(parts: &[&str]) -> String {
 }
 
 /// Has `make` write a file beside `path`, and puts it there whole.
-pub(super) fn make(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+pub(in crate::device::runtime) fn make(
+    path: &Path,
+    make: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let beside = path.with_extension(format!(

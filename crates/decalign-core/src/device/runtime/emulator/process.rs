@@ -5,10 +5,10 @@ use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
-use std::{fs, io};
+use std::{env, fs, io};
 
-use super::compiler;
-use crate::device::{Language, Program, cache};
+use crate::device::program::{Language, Program};
+use crate::device::runtime::cache;
 
 /// A program that waits for launches. It ends when its standard input does, with this process.
 pub(super) struct Server {
@@ -36,6 +36,11 @@ const FLAGS: &[&str] = &[
     "-fsanitize=undefined",
     "-fsanitize-undefined-trap-on-error",
 ];
+
+/// The system's C++ compiler.
+pub(super) fn compiler() -> String {
+    env::var("CXX").unwrap_or_else(|_| "c++".to_owned())
+}
 
 impl Server {
     /// The server of a program, compiled when it is first asked for.

@@ -1,27 +1,68 @@
-//! Launches on Metal.
+//! Metal.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use candle_core::{DType, MetalDevice, MetalStorage, Shape, Storage};
+use candle_core::backend::BackendDevice;
+use candle_core::{DType, Device, MetalDevice, MetalStorage, Shape, Storage};
 use candle_metal_kernels::metal::ComputePipeline;
 use objc2_metal::{MTLCompileOptions, MTLSize};
 
-use super::launch::{Argument, Launch, Value};
-use super::{Language, Program};
+use super::Runtime;
+use crate::device::launch::{Argument, Launch, Value, elsewhere};
+use crate::device::memory::Block;
+use crate::device::program::{Language, Program};
 use crate::{Error, Result};
 
-/// Memory that is not initialised.
-pub(super) fn empty(device: &MetalDevice, dtype: DType, shape: &Shape) -> Result<MetalStorage> {
-    if dtype == DType::F64 {
-        return Err(Error::tensor("memory", "f32: Metal has no f64", dtype));
+/// A Metal device.
+#[derive(Clone)]
+pub(in crate::device) struct Metal(MetalDevice);
+
+impl Runtime for Metal {
+    fn of(device: &Device) -> Option<Self> {
+        match device {
+            Device::Metal(device) => Some(Self(device.clone())),
+            _ => None,
+        }
     }
-    let n = shape.elem_count();
-    let buffer = device.new_buffer(n.max(1), dtype, "decalign")?;
-    Ok(MetalStorage::new(buffer, device.clone(), n, dtype))
+
+    fn open(number: usize) -> candle_core::Result<Device> {
+        Device::new_metal(number)
+    }
+
+    fn device(&self) -> Device {
+        Device::Metal(self.0.clone())
+    }
+
+    fn empty(&self, dtype: DType, shape: &Shape) -> Result<Block> {
+        if dtype == DType::F64 {
+            return Err(Error::tensor("memory", "f32: Metal has no f64", dtype));
+        }
+        let n = shape.elem_count();
+        let buffer = self.0.new_buffer(n.max(1), dtype, "decalign")?;
+        let storage = MetalStorage::new(buffer, self.0.clone(), n, dtype);
+        Ok(Block::Own(Storage::Metal(storage)))
+    }
+
+    fn zeros(&self, dtype: DType, shape: &Shape) -> Result<Block> {
+        let storage = self.0.zeros_impl(shape, dtype)?;
+        Ok(Block::Own(Storage::Metal(storage)))
+    }
+
+    fn launch(&self, launch: Launch) -> Result<()> {
+        run(launch, &self.0)
+    }
+
+    fn has_tables(&self) -> bool {
+        false
+    }
+
+    fn largest_shared(&self) -> Result<usize> {
+        Ok(32 * 1024)
+    }
 }
 
-pub(super) fn run(launch: Launch, device: &MetalDevice) -> Result<()> {
+fn run(launch: Launch, device: &MetalDevice) -> Result<()> {
     let pipeline = load(launch.program, launch.function, device)?;
     let commands = device.command_encoder()?;
     let encoder = commands.as_ref();
@@ -44,8 +85,8 @@ pub(super) fn run(launch: Launch, device: &MetalDevice) -> Result<()> {
                 let offset = layout.start_offset() * x.dtype().size_in_bytes();
                 encoder.set_output_buffer(i, Some(metal.buffer()), offset);
             }
-            Argument::Output(memory) => match memory.storage_mut() {
-                Some(Storage::Metal(metal)) => {
+            Argument::Output(memory) => match memory.block() {
+                Block::Own(Storage::Metal(metal)) => {
                     encoder.set_output_buffer(i, Some(metal.buffer()), 0)
                 }
                 _ => return Err(elsewhere()),
@@ -66,10 +107,6 @@ pub(super) fn run(launch: Launch, device: &MetalDevice) -> Result<()> {
     };
     encoder.dispatch_thread_groups(size(launch.groups), size(launch.program.group_size()));
     Ok(())
-}
-
-fn elsewhere() -> Error {
-    Error::value("argument", "on another device", "move all tensors to one")
 }
 
 /// Pipelines by device, program and function.

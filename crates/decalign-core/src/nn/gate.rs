@@ -1,0 +1,9 @@
+//! What follows an affine map in the same pass.
+
+use crate::random::Stream;
+
+/// A rectifier, and dropout after it.
+#[derive(Clone, Copy)]
+pub(super) struct Gate {
+    pub(super) drop: Option<(f64, Stream)>,
+}
