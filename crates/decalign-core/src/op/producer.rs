@@ -176,6 +176,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-pub(super) fn is_registered(id: TensorId) -> bool {
-    lock(&REGISTRY).contains_key(&id)
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+    use crate::Result;
+    use crate::nn::softmax;
+
+    #[test]
+    fn dropped_tensors_leave_the_registry() -> Result<()> {
+        let x = Var::new(&[3.0f64], &Device::Cpu)?;
+        let y = softmax(&x)?;
+        assert!(Producer::of(&y).is_some() && Producer::of(&x).is_none());
+        let (id, copy) = (y.id(), y.clone());
+        drop(y);
+        assert!(Producer::of(&copy).is_some());
+        drop(copy);
+        assert!(!lock(&REGISTRY).contains_key(&id));
+        Ok(())
+    }
 }

@@ -108,25 +108,3 @@ pub fn sum_squares<T: Real>(x: &[T]) -> T {
 pub fn max<T: Real>(x: &[T]) -> T {
     dispatch(Max(x))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn sums_are_within_their_bound(x in prop::collection::vec(-1e3f32..1e3, 0..400)) {
-            let n = x.len() as f64;
-            let exact: f64 = x.iter().map(|v| f64::from(*v)).sum();
-            let size: f64 = x.iter().map(|v| f64::from(v.abs())).sum();
-            let bound = (n / 32.0 + 5.0) * f64::from(f32::EPSILON) * size;
-            prop_assert!((f64::from(sum(&x)) - exact).abs() <= bound);
-            let exact: f64 = x.iter().map(|v| f64::from(*v).powi(2)).sum();
-            let bound = (n / 32.0 + 5.0) * f64::from(f32::EPSILON) * exact;
-            prop_assert!((f64::from(sum_squares(&x)) - exact).abs() <= bound);
-            let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            prop_assert_eq!(max(&x), largest);
-        }
-    }
-}

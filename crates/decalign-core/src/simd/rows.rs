@@ -66,36 +66,3 @@ fn totals<T: Real, I: Isa>(isa: I, parts: &[[T; ROWS]; ROWS]) -> [T; ROWS] {
     }
     totals
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::simd::{Kernel, dispatch};
-
-    struct Both<'a>(&'a [f64], &'a [f64], usize);
-
-    impl Kernel for Both<'_> {
-        type Output = [[f64; ROWS]; 2];
-        #[inline(always)]
-        fn run<I: Isa>(self, isa: I) -> Self::Output {
-            let Self(x, y, d) = self;
-            [row_sums(isa, x, d), row_dots(isa, x, y, d)]
-        }
-    }
-
-    #[test]
-    fn sums_are_those_of_single_rows() {
-        for (rows, d) in [(8, 32), (3, 1), (8, 11), (1, 8), (0, 5)] {
-            let x: Vec<f64> = (0..rows * d).map(|i| (i as f64 * 0.7).sin()).collect();
-            let y: Vec<f64> = (0..rows * d).map(|i| (i as f64 * 0.3).cos()).collect();
-            let [sums, dots] = dispatch(Both(&x, &y, d));
-            for r in 0..ROWS {
-                let row = |x: &[f64]| x.iter().skip(r * d).take(d).copied().collect::<Vec<_>>();
-                let (x, y) = (row(&x), row(&y));
-                let dot: f64 = x.iter().zip(&y).map(|(x, y)| x * y).sum();
-                assert!((sums[r] - x.iter().sum::<f64>()).abs() < 1e-13);
-                assert!((dots[r] - dot).abs() < 1e-13);
-            }
-        }
-    }
-}

@@ -3,6 +3,7 @@
 // Vector instructions are unsafe to name where they may be absent.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
 use super::lanes::LANES;
 
 /// Vector forms of what an [`Isa`](super::Isa) does.
