@@ -69,24 +69,21 @@ pub(crate) fn run(arguments: Ablate) -> CliResult {
     };
     let full = predictions(&results[0]);
     let compare = |runs: &[JobResult]| -> Vec<Difference> {
-        let pair = Paired {
-            first: &full,
-            second: &predictions(runs),
-            same_seeds: true,
-            labels: &session.labels,
-        };
+        let other = predictions(runs);
+        let pair = Paired::new(&full, &other, &session.labels).same_seeds(true);
         let compared = Bootstrap::default().compare(session.benchmark, &pair);
         let each = compared.iter().map(|(name, d)| Difference::new(name, d));
         each.collect()
     };
-    let row =
-        |(i, ((name, group, config), runs)): (usize, (&Variant, &Vec<JobResult>))| SettingResult {
-            name: name.clone(),
-            group: (*group).to_owned(),
-            settings: Map::from_iter([("without".to_owned(), json!(config.without))]),
-            runs: runs.iter().map(|r| r.seed.clone()).collect(),
-            differences: if i > 0 { compare(runs) } else { Vec::new() },
-        };
+    let row = |(i, ((name, group, config), runs)): (usize, (&Variant, &Vec<JobResult>))| {
+        let settings = Map::from_iter([("without".to_owned(), json!(config.without))]);
+        let seeds = runs.iter().map(|r| r.seed.clone()).collect();
+        let mut row = SettingResult::new(name, *group, settings, seeds);
+        if i > 0 {
+            row.differences = compare(runs);
+        }
+        row
+    };
     let rows = variants.iter().zip(&results).enumerate().map(row).collect();
     session.finish(&session.experiment(Vec::new(), rows))
 }

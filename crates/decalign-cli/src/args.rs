@@ -5,6 +5,7 @@ mod experiment;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use decalign::config::{PRESET_SHAPES, PRESETS};
 
 pub(crate) use experiment::{Ablate, Baselines, Experiment, Report, Settings, Sweep};
 
@@ -336,8 +337,7 @@ pub(crate) struct Inspect {
     PyTorch files, and a few more; docs/configuration.md says what each means."
 )]
 pub(crate) struct Config {
-    /// mosi, mosei, sims, iemocap, mfeat
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = PRESETS.join(", "))]
     pub(crate) preset: Option<String>,
     /// Change one setting; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
@@ -380,16 +380,21 @@ pub(crate) struct Verify {
     pub(crate) json: bool,
 }
 
+/// The help of `bench`, with the sizes of every preset.
+fn bench_help() -> String {
+    let sizes = PRESET_SHAPES.iter().map(|shape| {
+        let (widths, steps) = (shape.widths, shape.steps);
+        format!("\n  {}: {widths:?} features at {steps:?} steps", shape.name)
+    });
+    let text = "Times are the least of all steps made; phases are measured on one thread, apart. Arithmetic\n\
+        counts matrix products. Data is random, of the sizes of the public files without text encoder:";
+    text.to_owned() + &sizes.collect::<String>()
+}
+
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Times are the least of all steps made; phases are measured on one thread, apart. Arithmetic\n\
-    counts matrix products. Data is random, of the sizes of the public files without text encoder:\n\
-    mosi 768, 5, 20 features at 50 steps; mosei 768, 74, 35 at 50; sims 768, 33, 709 at 39, 400, 55;\n\
-    iemocap 1024, 512, 1024 at 1; mfeat 76, 64, 47 at 1."
-)]
+#[command(after_help = bench_help())]
 pub(crate) struct Bench {
-    /// Named settings and sizes: mosi, mosei, sims, iemocap, mfeat
-    #[arg(default_value = "mosi")]
+    #[arg(default_value = "mosi", help = format!("Named settings and sizes: {}", PRESETS.join(", ")))]
     pub(crate) preset: String,
     /// Change one setting; may be given again
     #[arg(long, value_name = "KEY=VALUE")]

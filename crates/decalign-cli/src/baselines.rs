@@ -36,39 +36,25 @@ pub(crate) fn run(arguments: Baselines) -> CliResult {
     let model = (!arguments.without_model).then(|| job("DecAlign", None));
     let jobs: Vec<Job<'_>> = networks.chain(model).collect();
     let results = session.train(&jobs)?;
-    let rows = jobs
-        .into_iter()
-        .zip(results)
-        .map(|(job, runs)| SettingResult {
-            group: job.baseline.map_or("model", |_| "network").to_owned(),
-            settings: match json!(job.baseline.map(|_| settings)) {
-                Value::Object(settings) => settings,
-                _ => Map::new(),
-            },
-            name: job.name,
-            runs: runs.into_iter().map(|r| r.seed).collect(),
-            differences: Vec::new(),
-        });
+    let rows = jobs.into_iter().zip(results).map(|(job, runs)| {
+        let group = job.baseline.map_or("model", |_| "network");
+        let settings = match json!(job.baseline.map(|_| settings)) {
+            Value::Object(settings) => settings,
+            _ => Map::new(),
+        };
+        let runs = runs.into_iter().map(|r| r.seed).collect();
+        SettingResult::new(job.name, group, settings, runs)
+    });
     let rows = without_network(&session)?.into_iter().chain(rows).collect();
     session.finish(&session.experiment(Vec::new(), rows))
 }
 
 /// The baselines that have no seed.
 fn without_network(session: &ExperimentSession) -> CliResult<Vec<SettingResult>> {
-    let row = |b: decalign::baseline::Baseline| SettingResult {
-        name: b.name,
-        group: "without a network".to_owned(),
-        settings: Map::new(),
-        runs: vec![SeedResult {
-            seed: session.config.seed,
-            valid: MetricValues::default(),
-            test: MetricValues::from(&b.test),
-            class_accuracy: Vec::new(),
-            parameters: 0,
-            seconds: 0.0,
-            folder: None,
-        }],
-        differences: Vec::new(),
+    let row = |b: decalign::baseline::Baseline| {
+        let test = MetricValues::from(&b.test);
+        let run = SeedResult::new(session.config.seed, MetricValues::default(), test);
+        SettingResult::new(b.name, "without a network", Map::new(), vec![run])
     };
     let all = baselines(&session.config, &session.data)?;
     Ok(all.into_iter().map(row).collect())

@@ -16,7 +16,7 @@ use decalign_data::Sequence;
 use serde::Serialize;
 
 use crate::args;
-use crate::output::{CliResult, FAILED, Failure, print, print_json};
+use crate::output::{CliResult, Failure, print, print_json};
 use crate::source::machine;
 use crate::table;
 
@@ -126,13 +126,8 @@ impl Bench {
                 .child(i as u64)
                 .normal_tensor(shape)
                 .map_err(decalign::Error::from)?;
-            sequences.push(Sequence {
-                features: x
-                    .to_dtype(DType::F32)
-                    .and_then(|x| x.to_device(device))
-                    .map_err(decalign::Error::from)?,
-                mask: None,
-            });
+            let x = x.to_dtype(DType::F32).and_then(|x| x.to_device(device));
+            sequences.push(Sequence::new(x.map_err(decalign::Error::from)?, None));
         }
         let labels = match config.train_mode {
             Some(TrainMode::Classification) => {
@@ -242,10 +237,8 @@ impl Bench {
     /// The phases of the shortest forward and backward pass on one thread, and what is in none of them.
     fn phases(&self) -> CliResult<(Profile, Vec<Row>)> {
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-        let one = one.map_err(|error| Failure {
-            message: format!("a pool of one thread: {error}"),
-            code: FAILED,
-        })?;
+        let failed = |error| Failure::failed(format!("a pool of one thread: {error}"));
+        let one = one.map_err(failed)?;
         let mut best: Option<([f64; 2], Profile)> = None;
         self.least(|| {
             let (times, profile) = one.install(|| profile::measure(|| self.both()));

@@ -39,12 +39,9 @@ pub(crate) fn run(arguments: &Compare) -> CliResult {
             .map(|r| r.scores.clone())
             .collect::<Vec<_>>()
     };
-    let pair = Paired {
-        first: &scores(&first),
-        second: &scores(&second),
-        same_seeds: first.seeds == second.seeds,
-        labels: &first.runs[0].labels,
-    };
+    let predictions = [&first, &second].map(scores);
+    let pair = Paired::new(&predictions[0], &predictions[1], &first.runs[0].labels)
+        .same_seeds(first.seeds == second.seeds);
     let differences = bootstrap.compare(benchmark, &pair);
     match arguments.json {
         true => print_json(&describe(

@@ -1,15 +1,13 @@
 //! `decalign convert`.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Instant;
 
 use decalign::Dataset;
 use decalign_data::{OutputFormat, Precision, SplitOptions};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Convert, FileFormat, Width};
-use crate::output::{CliResult, Failure};
+use crate::output::{CliResult, Failure, progress_bar};
 use crate::source;
 
 pub(crate) fn run(arguments: Convert) -> CliResult {
@@ -32,7 +30,7 @@ pub(crate) fn run(arguments: Convert) -> CliResult {
         Width::F32 => Precision::F32,
         Width::F16 => Precision::F16,
     };
-    let bar = bar();
+    let bar = progress_bar("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}", 0);
     let mut bytes = 0;
     let written = data.write(&arguments.output, target, precision, &mut |done, total| {
         bar.set_length(total);
@@ -73,16 +71,6 @@ fn prepare(mut data: Dataset, arguments: &Convert) -> CliResult<Dataset> {
         data = data.with_folds(&format!("{}fold", arguments.name), folds, options)?;
     }
     Ok(data)
-}
-
-/// A progress bar on a terminal; hidden elsewhere.
-fn bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let template = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    let style = ProgressStyle::with_template(template);
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 fn report(data: &Dataset, path: &Path, bytes: u64, start: Instant) {

@@ -1,6 +1,5 @@
 //! `decalign encode`.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Instant;
 
@@ -8,23 +7,15 @@ use candle_core::Tensor;
 use decalign::Dataset;
 use decalign::text::{BertConfig, TextEncoder, TextPooling, Tokenizer};
 use decalign_data::Modality;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::args::{Encode, Pool};
-use crate::output::{CliResult, Failure, print_json};
+use crate::output::{CliResult, Failure, print_json, progress_bar};
 use crate::source;
 
 pub(crate) fn run(arguments: Encode) -> CliResult {
     source::threads(arguments.threads)?;
-    let place = |path: &Path| std::fs::canonicalize(path).ok();
-    if place(&arguments.out).is_some() && place(&arguments.out) == place(&arguments.data) {
-        let message = format!(
-            "{}: the output would replace the input",
-            arguments.out.display()
-        );
-        return Err(Failure::bad_input(message));
-    }
+    source::check_output(&arguments.out, &[&arguments.data])?;
     let data = source::dataset(&arguments.data)?;
     let texts = match &arguments.texts {
         Some(path) => read_texts(path, &data)?,
@@ -69,12 +60,8 @@ fn encoded(arguments: &Encode, texts: &[String], pooling: TextPooling) -> CliRes
     let encoder = TextEncoder::open(&arguments.encoder, arguments.max_tokens, pooling)
         .map_err(decalign::Error::from)?
         .normalized(arguments.normalize);
-    let bar = match std::io::stderr().is_terminal() {
-        true => ProgressBar::new(texts.len() as u64),
-        false => ProgressBar::hidden(),
-    };
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} texts {elapsed}/{duration}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let template = "{bar:30} {pos}/{len} texts {elapsed}/{duration}";
+    let bar = progress_bar(template, texts.len() as u64);
     let encoded = encoder.encode(texts, |done| bar.set_position(done as u64));
     bar.finish_and_clear();
     let encoded = encoded.map_err(decalign::Error::from)?;

@@ -79,7 +79,7 @@ impl ExperimentSession {
         (record.seed, record.seeds) = (None, Some(seeds.clone()));
         Ok(Self {
             benchmark: trainer.benchmark(),
-            labels: decalign_report::labels(&data, test),
+            labels: (data.labels()).map_or_else(Vec::new, |labels| labels.numbers(test)),
             record,
             kind,
             source,
@@ -184,15 +184,12 @@ impl ExperimentSession {
             .config
             .selection_mode
             .unwrap_or_else(|| Metrics::goal(selection));
-        Experiment {
-            kind: self.kind,
-            dataset: self.config.dataset_name.clone(),
-            classes: self.record.classes.clone(),
-            keys,
-            selection: selection.to_owned(),
-            smaller_is_better: goal == Goal::Min,
-            rows,
-        }
+        let mut experiment = Experiment::new(self.kind, &self.config.dataset_name, rows);
+        experiment.classes = self.record.classes.clone();
+        experiment.keys = keys;
+        experiment.selection = selection.to_owned();
+        experiment.smaller_is_better = goal == Goal::Min;
+        experiment
     }
 
     /// Writes tables and figures to the folder and prints the table.

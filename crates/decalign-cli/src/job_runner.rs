@@ -166,16 +166,13 @@ impl JobRunner<'_> {
             .0
             .extend(best.map(|(_, loss)| ("loss".to_owned(), *loss)));
         let [_, _, test] = model.trainer.rows();
+        let mut seed = SeedResult::new(metrics.seed, valid, MetricValues::from(&metrics.test));
+        seed.class_accuracy = class_accuracy(self.context.data, test, &predictions.scores);
+        seed.parameters = metrics.parameters;
+        seed.seconds = metrics.seconds;
+        seed.folder = Some(self.inside(path));
         Ok(JobResult {
-            seed: SeedResult {
-                seed: metrics.seed,
-                valid,
-                test: MetricValues::from(&metrics.test),
-                class_accuracy: class_accuracy(self.context.data, test, &predictions.scores),
-                parameters: metrics.parameters,
-                seconds: metrics.seconds,
-                folder: Some(self.inside(path)),
-            },
+            seed,
             predictions: predictions.scores,
         })
     }

@@ -1,7 +1,8 @@
 //! What the program says, and how it ends.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 /// An error and the exit status. An empty message is not printed.
@@ -24,10 +25,13 @@ pub(crate) const STOPPED: u8 = 130;
 
 impl Failure {
     pub(crate) fn bad_input(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            code: BAD_INPUT,
-        }
+        let (message, code) = (message.into(), BAD_INPUT);
+        Self { message, code }
+    }
+
+    pub(crate) fn failed(message: impl ToString) -> Self {
+        let (message, code) = (message.to_string(), FAILED);
+        Self { message, code }
     }
 }
 
@@ -61,10 +65,9 @@ impl From<decalign_data::Error> for Failure {
 /// Writes to the standard output; a reader that has gone away is no failure.
 pub(crate) fn print(text: &str) -> CliResult {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure {
-            message: format!("standard output: {error}"),
-            code: FAILED,
-        }),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("standard output: {error}")))
+        }
         _ => Ok(()),
     }
 }
@@ -75,8 +78,14 @@ pub(crate) fn print_json(value: &impl Serialize) -> CliResult {
 }
 
 pub(crate) fn to_json(value: &impl Serialize) -> CliResult<String> {
-    serde_json::to_string_pretty(value).map_err(|error| Failure {
-        message: error.to_string(),
-        code: FAILED,
-    })
+    serde_json::to_string_pretty(value).map_err(Failure::failed)
+}
+
+/// A progress bar on a terminal; hidden elsewhere.
+pub(crate) fn progress_bar(template: &str, length: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

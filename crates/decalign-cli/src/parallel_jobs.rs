@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::memory_budget::{EndMeasurement, MemoryBudget, lock};
-use crate::output::{CliResult, FAILED, Failure, STOPPED};
+use crate::output::{CliResult, Failure, STOPPED};
 
 /// The results of `train(0), ..., train(n - 1)`, at most `jobs` at a time, each on an equal number of threads. After a
 /// failure no further job begins; the first failure in the order of the jobs is returned.
@@ -26,10 +26,7 @@ pub(crate) fn parallel_jobs<T: Send>(
         // The first run ends the measurement even if it fails before the end of an epoch.
         let measurement = EndMeasurement(budget);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        let pool = pool.map_err(|error| Failure {
-            message: format!("--jobs {jobs}: {error}"),
-            code: FAILED,
-        })?;
+        let pool = pool.map_err(|error| Failure::failed(format!("--jobs {jobs}: {error}")))?;
         while budget.admits(number) && failed.load(Ordering::SeqCst) == 0 {
             let i = next.fetch_add(1, Ordering::SeqCst);
             if i >= n {

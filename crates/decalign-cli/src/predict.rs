@@ -7,19 +7,13 @@ use decalign_data::write_atomic;
 use serde_json::{Map, Value};
 
 use crate::args::{Format, Predict};
-use crate::output::{CliResult, FAILED, Failure, print};
+use crate::output::{CliResult, Failure, print};
 use crate::source;
 
 pub(crate) fn run(arguments: Predict) -> CliResult {
     if let Some(output) = &arguments.output {
-        let same = |input: &std::path::Path| {
-            let place = |p: &std::path::Path| std::fs::canonicalize(p).ok();
-            place(output).is_some() && place(output) == place(input)
-        };
-        if same(&arguments.input.checkpoint) || same(&arguments.input.data) {
-            let message = format!("{}: the output would replace an input", output.display());
-            return Err(Failure::bad_input(message));
-        }
+        let input = &arguments.input;
+        source::check_output(output, &[&input.checkpoint, &input.data])?;
     }
     let (predictor, data) = source::model_and_data(&arguments.input)?;
     let rows = source::rows(
@@ -33,10 +27,7 @@ pub(crate) fn run(arguments: Predict) -> CliResult {
         Format::Csv => csv(&data, &rows, &predictions),
         Format::Jsonl => jsonl(&data, &rows, &predictions),
     };
-    let text = text.map_err(|error| Failure {
-        message: error.to_string(),
-        code: FAILED,
-    })?;
+    let text = text.map_err(Failure::failed)?;
     match arguments.output {
         Some(path) => Ok(write_atomic(&path, text.as_bytes())?),
         None => print(&text),

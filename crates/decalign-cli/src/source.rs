@@ -14,6 +14,18 @@ use crate::output::{CliResult, Failure};
 /// The name of the embedded data.
 pub(crate) const EMBEDDED: &str = "mfeat";
 
+/// Fails when an output is one of the input files.
+pub(crate) fn check_output(output: &Path, inputs: &[&Path]) -> CliResult {
+    let place = |path: &Path| std::fs::canonicalize(path).ok();
+    match place(output).is_some_and(|o| inputs.iter().any(|i| place(i).as_ref() == Some(&o))) {
+        true => {
+            let message = format!("{}: the output would replace an input", output.display());
+            Err(Failure::bad_input(message))
+        }
+        false => Ok(()),
+    }
+}
+
 /// The data set in a file, or the embedded one by its name where no such file exists.
 pub(crate) fn dataset(path: &Path) -> CliResult<Dataset> {
     match path == Path::new(EMBEDDED) && !path.exists() {

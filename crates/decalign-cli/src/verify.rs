@@ -6,7 +6,7 @@ use candle_core::DType;
 use decalign::verify::{Comparison, VerifyReport, VerifySettings, verify};
 
 use crate::args::{Dtype, Verify};
-use crate::output::{CliResult, FAILED, Failure, print, print_json};
+use crate::output::{CliResult, Failure, print, print_json};
 
 /// The number of tensors shown without `--all`.
 const SHOWN: usize = 10;
@@ -27,10 +27,7 @@ pub(crate) fn run(arguments: Verify) -> CliResult {
     }
     match report.holds {
         true => Ok(()),
-        false => Err(Failure {
-            message: String::new(),
-            code: FAILED,
-        }),
+        false => Err(Failure::failed("")),
     }
 }
 

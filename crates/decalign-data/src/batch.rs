@@ -6,11 +6,19 @@ use crate::{Dataset, Labels, Modality, Result};
 
 /// One modality of a batch.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Sequence {
     /// (B, T, D).
     pub features: Tensor,
     /// (B, T): 1 for steps that exist, 0 for those that do not; all exist when `None`.
     pub mask: Option<Tensor>,
+}
+
+impl Sequence {
+    /// Features (B, T, D), and the mask (B, T) of the steps that exist.
+    pub fn new(features: Tensor, mask: Option<Tensor>) -> Self {
+        Self { features, mask }
+    }
 }
 
 /// The samples of a training step: the input of a model, and the labels.

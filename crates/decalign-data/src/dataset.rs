@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use crate::split::Split;
-use crate::{Error, Labels, Modality, Result, Tokens};
+use crate::{Error, Labels, Modality, ModalityKind, Result, Tokens};
 
 /// N samples: modalities, labels, splits, and identifiers, texts and groups where the file has them.
 #[derive(Clone, Debug)]
@@ -79,7 +79,9 @@ impl Dataset {
         let name = modality.name();
         match self.modalities.iter_mut().find(|m| m.name() == name) {
             Some(existing) => *existing = modality,
-            None if name.starts_with("text") => self.modalities.insert(0, modality),
+            None if ModalityKind::of(name) == ModalityKind::Text => {
+                self.modalities.insert(0, modality)
+            }
             None => self.modalities.push(modality),
         }
         Ok(self)

@@ -2,7 +2,7 @@
 
 use crate::array::Array;
 use crate::error::Parsed;
-use crate::{Dataset, Error, Labels, Modality, Part, Result, Tokens};
+use crate::{Dataset, Error, Labels, Modality, ModalityKind, Part, Result, Tokens};
 
 /// The exclusive upper bound of class numbers; larger labels are taken for a mistake.
 const CLASS_LIMIT: u32 = 1 << 16;
@@ -137,7 +137,7 @@ impl Fields {
             return Err(self.error(name, message));
         }
         let rank = |name: &str| match listed.is_empty() {
-            true => habit(name),
+            true => ModalityKind::of(name) as usize,
             false => listed.iter().position(|m| m == name).unwrap_or(usize::MAX),
         };
         found.sort_by_cached_key(|(name, _)| (rank(name), name.clone()));
@@ -251,14 +251,6 @@ pub(crate) fn classes(values: &[i64], names: Vec<String>) -> Parsed<Labels> {
         true => Labels::classes(values),
         false => Labels::Classes { values, names },
     })
-}
-
-/// The default order: text, audio, vision, then others.
-pub(crate) fn habit(name: &str) -> usize {
-    ["text", "audio", "vision"]
-        .iter()
-        .position(|known| name.starts_with(known))
-        .unwrap_or(3)
 }
 
 /// True for names that cannot be modalities.

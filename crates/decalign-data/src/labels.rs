@@ -2,6 +2,7 @@
 
 /// One label a sample.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Labels {
     /// Real numbers, for regression.
     Scores(Vec<f32>),
@@ -65,6 +66,14 @@ impl Labels {
     /// True when there is no sample.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The labels of the samples `rows` as numbers: scores, or the numbers of classes.
+    pub fn numbers(&self, rows: &[usize]) -> Vec<f32> {
+        match self {
+            Self::Scores(values) => rows.iter().map(|row| values[*row]).collect(),
+            Self::Classes { values, .. } => rows.iter().map(|row| values[*row] as f32).collect(),
+        }
     }
 
     /// The names of the classes; none for scores.

@@ -66,7 +66,7 @@ pub use error::{Error, Result};
 pub use finite::NonFinite;
 pub use inspect::{Finding, Inspection, LabelSummary, ModalitySummary, Severity, SplitSummary};
 pub use labels::Labels;
-pub use modality::Modality;
+pub use modality::{Modality, ModalityKind};
 pub use npy::{open_npy, read_npy};
 pub use open::Format;
 pub use prepare::SplitOptions;

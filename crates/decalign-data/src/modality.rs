@@ -17,6 +17,32 @@ pub struct Modality {
     lengths: Option<Vec<usize>>,
 }
 
+/// The kinds of modality that settings and orders distinguish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ModalityKind {
+    /// A name that begins with `text`: text dropout, and the text encoder's tokens.
+    Text,
+    /// A name that begins with `audio`.
+    Audio,
+    /// A name that begins with `vision`.
+    Vision,
+    /// Any other name.
+    Other,
+}
+
+impl ModalityKind {
+    /// The kind of a modality by its name.
+    pub fn of(name: &str) -> Self {
+        match name {
+            name if name.starts_with("text") => Self::Text,
+            name if name.starts_with("audio") => Self::Audio,
+            name if name.starts_with("vision") => Self::Vision,
+            _ => Self::Other,
+        }
+    }
+}
+
 impl Modality {
     /// A modality of the given name.
     ///

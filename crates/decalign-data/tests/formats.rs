@@ -111,6 +111,7 @@ fn fixtures_become_data_sets_equal_to_their_twins() {
                 let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
                 assert_eq!(values, whole("classification_labels").unwrap());
             }
+            other => panic!("{other:?}"),
         }
         assert_eq!(3 * (checked + 1), twin.names().len(), "{path:?}");
         assert_eq!(data.ids().unwrap()[8], "vid$2");

@@ -10,6 +10,7 @@ use crate::table::{Cell, Table};
 /// The kind of an experiment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ExperimentKind {
     /// The whole model, and the model without parts of it.
     Ablation,
@@ -72,6 +73,7 @@ impl<'de> Deserialize<'de> for MetricValues {
 
 /// The result of one seed of a setting.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SeedResult {
     /// The seed.
     pub seed: u64,
@@ -91,6 +93,7 @@ pub struct SeedResult {
 
 /// The results of one setting.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SettingResult {
     /// Its name in tables.
     pub name: String,
@@ -107,6 +110,7 @@ pub struct SettingResult {
 
 /// The difference of a metric to the first row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Difference {
     /// The metric.
     pub metric: String,
@@ -136,7 +140,38 @@ impl Difference {
     }
 }
 
+impl SeedResult {
+    /// The metrics of a run with this seed; other fields are empty.
+    pub fn new(seed: u64, valid: MetricValues, test: MetricValues) -> Self {
+        Self {
+            seed,
+            valid,
+            test,
+            class_accuracy: Vec::new(),
+            parameters: 0,
+            seconds: 0.0,
+            folder: None,
+        }
+    }
+}
+
 impl SettingResult {
+    /// The results of a setting, in a group of the table, that changes these keys.
+    pub fn new(
+        name: impl Into<String>,
+        group: impl Into<String>,
+        settings: Map<String, Value>,
+        runs: Vec<SeedResult>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            group: group.into(),
+            settings,
+            runs,
+            differences: Vec::new(),
+        }
+    }
+
     /// Mean and sample deviation over seeds of a figure on the test part.
     pub fn test(&self, metric: &str) -> Option<(f64, f64)> {
         statistic(self.runs.iter().map(|r| r.test.get(metric)))
@@ -160,6 +195,7 @@ fn statistic(values: impl Iterator<Item = Option<f64>>) -> Option<(f64, f64)> {
 
 /// A table of settings, with all that its figures are drawn from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Experiment {
     /// The kind.
     pub kind: ExperimentKind,
@@ -178,6 +214,19 @@ pub struct Experiment {
 }
 
 impl Experiment {
+    /// The results of settings, of which the smallest validation loss is best.
+    pub fn new(kind: ExperimentKind, dataset: impl Into<String>, rows: Vec<SettingResult>) -> Self {
+        Self {
+            kind,
+            dataset: dataset.into(),
+            classes: Vec::new(),
+            keys: Vec::new(),
+            selection: "loss".to_owned(),
+            smaller_is_better: true,
+            rows,
+        }
+    }
+
     /// The names of the figures on the test part.
     pub fn metrics(&self) -> Vec<String> {
         let first = self.rows.iter().find_map(|r| r.runs.first());

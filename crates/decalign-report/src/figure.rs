@@ -5,6 +5,7 @@ use crate::table::Table;
 
 /// A drawing with its data.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Figure {
     /// A name for files and anchors, of letters, digits and hyphens.
     pub name: String,

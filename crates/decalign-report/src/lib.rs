@@ -40,7 +40,7 @@ pub use experiment::{
 pub use figure::Figure;
 pub use page::Report;
 pub use run::{ReportInput, Run};
-pub use samples::{class_accuracy, labels};
+pub use samples::class_accuracy;
 pub use section::{Section, figures_of};
 pub use statistics::mean_and_deviation;
 pub use table::{Cell, Table};

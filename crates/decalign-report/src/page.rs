@@ -10,6 +10,7 @@ use crate::section::{Section, sections};
 
 /// Sections of figures and tables, ready to be written.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Report {
     /// The page's heading.
     pub title: String,

@@ -10,11 +10,14 @@ use decalign_data::Part;
 
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
+use crate::figure::Figure;
+use crate::node::Node;
 use crate::run_folder::{CHECKPOINT, EXPERIMENT, EpochTable, read_json};
-use crate::samples::labels;
+use crate::table::Table;
 
 /// The content of a folder: a run or an experiment.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ReportInput {
     /// A run with one seed or several.
     Run(Box<Run>),
@@ -86,7 +89,7 @@ impl ReportInput {
         let (Some(first), Some((data, rows))) = (seeds.first(), common) else {
             return Err(nothing(folder));
         };
-        let labels = labels(&data, &rows);
+        let labels = (data.labels()).map_or_else(Vec::new, |labels| labels.numbers(&rows));
         if labels.is_empty() {
             return Err(Error::file(
                 folder,
@@ -139,6 +142,11 @@ fn nothing(folder: &Path) -> Error {
 }
 
 impl Run {
+    /// A figure of this run.
+    pub(crate) fn figure(&self, name: &str, title: &str, drawing: Node, data: Table) -> Figure {
+        Figure::new(&format!("{name}-{}", self.name), title, drawing, data)
+    }
+
     /// The number of scores a sample.
     pub(crate) fn width(&self) -> usize {
         self.seeds[0].scores.len() / self.rows.len().max(1)

@@ -1,15 +1,7 @@
 //! Labels and predictions of samples.
 
+use decalign::metrics::largest_score;
 use decalign_data::{Dataset, Labels};
-
-/// The labels of some samples as numbers; empty where the data has no labels.
-pub fn labels(data: &Dataset, rows: &[usize]) -> Vec<f32> {
-    match data.labels() {
-        Some(Labels::Scores(values)) => rows.iter().map(|r| values[*r]).collect(),
-        Some(Labels::Classes { values, .. }) => rows.iter().map(|r| values[*r] as f32).collect(),
-        None => Vec::new(),
-    }
-}
 
 /// The accuracy of every class, in the order of the classes; empty for scores, 0 for a class without samples.
 ///
@@ -23,22 +15,11 @@ pub fn class_accuracy(data: &Dataset, rows: &[usize], scores: &[f32]) -> Vec<f64
     let mut counts = vec![(0usize, 0usize); names.len()];
     for (row, scores) in rows.iter().zip(scores.chunks_exact(width.max(1))) {
         let class = values[*row] as usize;
-        counts[class].0 += usize::from(largest(scores) == class);
+        counts[class].0 += usize::from(largest_score(scores) == class);
         counts[class].1 += 1;
     }
     counts
         .iter()
         .map(|(hit, n)| *hit as f64 / (*n).max(1) as f64)
         .collect()
-}
-
-/// The class with the largest score; the first on a tie.
-pub(crate) fn largest(scores: &[f32]) -> usize {
-    let mut best = 0;
-    for (class, score) in scores.iter().enumerate() {
-        if *score > scores[best] {
-            best = class;
-        }
-    }
-    best
 }

@@ -2,10 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::chart::Series;
 use crate::node::Node;
 
 /// A cell of a [`Table`].
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Cell {
     /// Words.
     Text(String),
@@ -18,6 +20,12 @@ pub enum Cell {
 impl From<&str> for Cell {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
+    }
+}
+
+impl From<&String> for Cell {
+    fn from(text: &String) -> Self {
+        Self::Text(text.clone())
     }
 }
 
@@ -81,8 +89,17 @@ pub(crate) fn short(v: f64) -> String {
     }
 }
 
+/// A row of cells.
+macro_rules! cells {
+    ($($cell:expr),+) => {
+        vec![$($crate::table::Cell::from($cell)),+]
+    };
+}
+pub(crate) use cells;
+
 /// Named columns and rows of cells.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Table {
     /// The name of every column.
     pub columns: Vec<String>,
@@ -103,6 +120,21 @@ impl Table {
     pub fn push(&mut self, mut row: Vec<Cell>) {
         row.resize(self.columns.len(), Cell::Empty);
         self.rows.push(row);
+    }
+
+    /// One row a label, one column a series of as many points.
+    pub(crate) fn of_series(
+        first: &str,
+        labels: impl Iterator<Item = Cell>,
+        series: &[Series],
+    ) -> Self {
+        let names = series.iter().map(|s| s.name.as_str());
+        let mut table = Self::new(std::iter::once(first).chain(names));
+        for (i, label) in labels.enumerate() {
+            let values = series.iter().map(|s| Cell::from(s.points[i].1));
+            table.push(std::iter::once(label).chain(values).collect());
+        }
+        table
     }
 
     /// CSV; numbers read back exactly.

@@ -119,14 +119,12 @@ impl Criterion<Pipeline> for Objective {
         let decoupling = Tensor::stack(&angles?, 0)?.mean(0)?;
         let mmd = self.mmd.mean_over_pairs(&output.common)?;
         let total = ((&task + (&decoupling * 0.5)?)? + (&mmd * 0.1)?)?;
-        Ok(LossTerms {
-            components: vec![
-                ("task".to_owned(), task),
-                ("decoupling".to_owned(), decoupling),
-                ("mmd".to_owned(), mmd),
-            ],
-            total,
-        })
+        let components = vec![
+            ("task".to_owned(), task),
+            ("decoupling".to_owned(), decoupling),
+            ("mmd".to_owned(), mmd),
+        ];
+        Ok(LossTerms::new(components, total))
     }
 
     fn task_loss(&self, prediction: &Tensor, labels: &Tensor) -> Result<Tensor> {

@@ -49,7 +49,7 @@ pub(crate) fn main() -> Result<()> {
     let outcome = DecAlignTrainer::new(&config, &data, &Device::Cpu)?.run(None, &mut Silent)?;
     println!("test: {:?}", outcome.test);
 
-    let predictor = Predictor::new(outcome.checkpoint, &Device::Cpu)?;
+    let predictor = Predictor::new(outcome.model, &Device::Cpu)?;
     let rows = data.part(None, Part::Test)?;
     let predictions = predictor.predict(&data, &rows[..3])?;
     for (i, row) in rows[..3].iter().enumerate() {

@@ -41,7 +41,7 @@ pub fn fingerprint(data: &Dataset) -> Result<String> {
             content.counts(values.iter().map(|v| *v as usize));
             names.iter().for_each(|name| content.text(name));
         }
-        None => content.text("no labels"),
+        _ => content.text("no labels"),
     }
     for split in data.split_names() {
         content.text(split);

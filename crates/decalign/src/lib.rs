@@ -21,7 +21,7 @@
 //! config.set("modalities=fou,kar,zer")?;
 //! config.set("num_epochs=1")?;
 //! let outcome = DecAlignTrainer::new(&config, &digits, &Device::Cpu)?.run(None, &mut Silent)?;
-//! let predictor = Predictor::new(outcome.checkpoint, &Device::Cpu)?;
+//! let predictor = Predictor::new(outcome.model, &Device::Cpu)?;
 //! println!("{:?}", predictor.predict(&digits, &[0, 1])?.label(0));
 //! # Ok::<(), decalign::Error>(())
 //! ```
@@ -47,6 +47,7 @@
 pub mod baseline;
 pub mod checkpoint;
 pub mod config;
+mod dense;
 mod error;
 mod fingerprint;
 pub mod metrics;

@@ -57,11 +57,6 @@ pub(crate) fn standardize<'a>(
 
 /// The labels of some samples as numbers.
 pub(crate) fn labels(data: &Dataset, rows: &[usize]) -> Vec<f32> {
-    match data.labels() {
-        Some(decalign_data::Labels::Scores(values)) => rows.iter().map(|r| values[*r]).collect(),
-        Some(decalign_data::Labels::Classes { values, .. }) => {
-            rows.iter().map(|r| values[*r] as f32).collect()
-        }
-        None => Vec::new(),
-    }
+    let labels = data.labels();
+    labels.map_or_else(Vec::new, |labels| labels.numbers(rows))
 }

@@ -27,9 +27,11 @@ fn model(without: &str) -> (DecAlign, Vec<Sequence>) {
     }
     let resolved = config.resolve_alone().unwrap();
     let stream = Stream::new(4, 0);
-    let sequence = |(i, d): (usize, &usize)| Sequence {
-        features: stream.child(i as u64).normal_tensor((8, 2, *d)).unwrap(),
-        mask: None,
+    let sequence = |(i, d): (usize, &usize)| {
+        Sequence::new(
+            stream.child(i as u64).normal_tensor((8, 2, *d)).unwrap(),
+            None,
+        )
     };
     let sequences = [5, 6, 7].iter().enumerate().map(sequence).collect();
     (

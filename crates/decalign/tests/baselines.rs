@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{Device, Tensor};
-use decalign::baseline::{BaselineOutcome, BaselineSettings, BaselineTrainer, Method};
+use decalign::baseline::{BaselineSettings, BaselineTrainer, Method};
 use decalign::config::{Config, TaskLoss};
 use decalign::core::random::Stream;
 use decalign::data::{Dataset, Labels, Modality, Part};
-use decalign::train::{ResumePolicy, Silent};
+use decalign::train::{ModelOutcome, ResumePolicy, Silent};
 
 const CPU: Device = Device::Cpu;
 
@@ -62,19 +62,19 @@ fn train(
     settings: &BaselineSettings,
     config: &Config,
     data: &Dataset,
-) -> decalign::Result<BaselineOutcome> {
+) -> decalign::Result<ModelOutcome<Method>> {
     let trainer = BaselineTrainer::new(settings, config, data, &CPU)?;
     trainer.run(method, &ResumePolicy::none(), &mut Silent)
 }
 
-fn run(method: Method, data: &Dataset, epochs: usize, seed: u64) -> BaselineOutcome {
+fn run(method: Method, data: &Dataset, epochs: usize, seed: u64) -> ModelOutcome<Method> {
     let mut config = Config::default().with_seed(seed);
     config.num_prototypes = 2;
     config.task_loss = TaskLoss::Mse;
     train(method, &settings(epochs), &config, data).unwrap()
 }
 
-fn scores(outcome: &BaselineOutcome) -> Vec<f32> {
+fn scores(outcome: &ModelOutcome<Method>) -> Vec<f32> {
     outcome.test_predictions.all_scores().to_vec()
 }
 

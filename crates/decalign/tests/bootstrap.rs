@@ -140,12 +140,7 @@ fn systems_are_compared_sample_by_sample() {
             .collect()
     };
     let compare = |first: &[Vec<f32>], second: &[Vec<f32>]| -> Difference {
-        let pair = Paired {
-            first,
-            second,
-            same_seeds: true,
-            labels: &labels,
-        };
+        let pair = Paired::new(first, second, &labels).same_seeds(true);
         let all = Bootstrap::default().compare(Benchmark::Regression, &pair);
         assert_eq!(all[0].0, "MAE");
         all[0].1

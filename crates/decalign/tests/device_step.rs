@@ -39,10 +39,7 @@ fn step(preset: &str, device: &Device) -> Step {
             let x = Stream::new(2, i as u64)
                 .normal_tensor((6, *steps, *width))
                 .unwrap();
-            Sequence {
-                features: x.to_device(device).unwrap(),
-                mask: None,
-            }
+            Sequence::new(x.to_device(device).unwrap(), None)
         })
         .collect();
     let labels = match settings.model.outputs {

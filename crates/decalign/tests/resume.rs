@@ -8,10 +8,10 @@ use std::path::Path;
 use candle_core::Device;
 use common::{clouds, small};
 use decalign::train::{
-    DecAlignOutcome, DecAlignTrainer, EpochReport, Flow, Observer, ResumePolicy, Silent,
-    StartReport, StepReport,
+    DecAlignTrainer, EpochReport, Flow, ModelOutcome, Observer, ResumePolicy, Silent, StartReport,
+    StepReport,
 };
-use decalign::{ErrorKind, Result, fingerprint};
+use decalign::{Checkpoint, ErrorKind, Result, fingerprint};
 
 const CPU: Device = Device::Cpu;
 
@@ -57,8 +57,8 @@ fn trainer(sets: &[&str]) -> DecAlignTrainer {
 }
 
 /// Everything of an outcome that time has nothing to do with.
-fn bits(outcome: &DecAlignOutcome) -> (Vec<Vec<u32>>, Vec<u32>, Vec<EpochReport>, usize) {
-    let weights = outcome.checkpoint.weights.values();
+fn bits(outcome: &ModelOutcome<Checkpoint>) -> (Vec<Vec<u32>>, Vec<u32>, Vec<EpochReport>, usize) {
+    let weights = outcome.model.weights.values();
     let weights = weights.map(|w| w.flatten_all().unwrap().to_vec1::<f32>().unwrap());
     let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     let mut epochs = outcome.epochs.clone();

@@ -88,7 +88,7 @@ fn config(folder: &Path, set: &[&str]) -> Config {
 
 fn train(folder: &Path, set: &[&str]) -> Checkpoint {
     let trainer = DecAlignTrainer::new(&config(folder, set), &data(), &Device::Cpu).unwrap();
-    trainer.run(None, &mut Silent).unwrap().checkpoint
+    trainer.run(None, &mut Silent).unwrap().model
 }
 
 /// The names of the encoder's weights that are not as in the folder.
@@ -244,7 +244,7 @@ fn tokens_of_a_public_file_reach_the_encoder() {
     let trainer = DecAlignTrainer::new(&config, &data, &Device::Cpu).unwrap();
     let outcome = trainer.run(None, &mut Silent).unwrap();
     let words = "text_model.model.embeddings.word_embeddings.weight";
-    assert!(outcome.checkpoint.weights.contains_key(words));
-    let predictor = Predictor::new(outcome.checkpoint, &Device::Cpu).unwrap();
+    assert!(outcome.model.weights.contains_key(words));
+    let predictor = Predictor::new(outcome.model, &Device::Cpu).unwrap();
     assert!(predictor.predict(&data, &[0, 1]).is_ok());
 }

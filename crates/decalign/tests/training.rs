@@ -261,7 +261,7 @@ fn prediction_asks_for_the_widths_of_training() {
         .unwrap()
         .run(None, &mut Silent)
         .unwrap();
-    let predictor = Predictor::new(outcome.checkpoint, &CPU).unwrap();
+    let predictor = Predictor::new(outcome.model, &CPU).unwrap();
     let wide = clouds(3);
     let renamed =
         |i: usize, name: &str| Modality::new(name, wide.modalities()[i].features(), None).unwrap();

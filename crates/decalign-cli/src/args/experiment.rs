@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use decalign::config::PRESETS;
 
 use super::Machine;
 
@@ -15,8 +16,7 @@ pub(crate) struct Settings {
     /// A JSON file of settings, this project's or the PyTorch release's
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub(crate) config: Option<PathBuf>,
-    /// Named settings: mosi, mosei, sims, iemocap, mfeat
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = format!("Named settings: {}", PRESETS.join(", ")))]
     pub(crate) preset: Option<String>,
     /// Change one setting, see `decalign config`; may be given again
     #[arg(long, value_name = "KEY=VALUE")]

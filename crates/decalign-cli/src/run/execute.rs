@@ -4,8 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use decalign::baseline::{BaselineSettings, BaselineTrainer, Method};
-use decalign::metrics::Metrics;
-use decalign::train::{DecAlignTrainer, EpochReport, Observer, PhaseTimes, ResumePolicy};
+use decalign::train::{DecAlignTrainer, ModelOutcome, ResumePolicy};
 use decalign::{Dataset, ErrorKind, Predictions};
 use decalign_data::write_atomic;
 use decalign_report::run_folder::{
@@ -105,7 +104,28 @@ impl RunContext<'_> {
         let observed = (self.stop, self.budget);
         let epochs = model.epochs();
         let mut progress = Progress::new(record, epochs, self.display, path, observed);
-        let outcome = model.train(folder, &resume, &mut progress);
+        let Some(baseline) = model.baseline else {
+            let file = folder.checkpoint();
+            let trainer = &model.trainer;
+            let outcome = trainer.run_resumable(Some(&file), &resume, &mut progress);
+            return self.conclude(model, outcome, progress, folder, &resume);
+        };
+        let trainer = baseline.trainer.clone();
+        let trainer = trainer.with_seed(model.trainer.config().seed);
+        let outcome = trainer.run(baseline.method, &resume, &mut progress);
+        self.conclude(model, outcome, progress, folder, &resume)
+    }
+
+    /// Writes the files of a run that ended, and reads the result of one that is done.
+    fn conclude<M>(
+        &self,
+        model: &RunModel<'_>,
+        outcome: decalign::Result<ModelOutcome<M>>,
+        progress: Progress<'_>,
+        folder: &RunFolder,
+        resume: &ResumePolicy,
+    ) -> CliResult<TrainedRun> {
+        let path = folder.path();
         let (mut record, epochs) = progress.finish();
         match outcome {
             Ok(outcome) => {
@@ -128,10 +148,10 @@ impl RunContext<'_> {
     }
 
     /// Writes the files of a finished run; `run.json` last, because it says that the others are complete.
-    fn write(
+    fn write<M>(
         &self,
         model: &RunModel<'_>,
-        outcome: &Outcome,
+        outcome: &ModelOutcome<M>,
         path: &Path,
         mut record: RunRecord,
     ) -> CliResult {
@@ -143,16 +163,8 @@ impl RunContext<'_> {
         write(TEST_PREDICTIONS, test, &outcome.test_predictions)?;
         let table = PredictionTable::open(&path.join(TEST_PREDICTIONS), &record.classes)?;
         let benchmark = model.trainer.benchmark();
-        let metrics = RunMetrics {
-            seed: model.trainer.config().seed,
-            best_epoch: outcome.best_epoch,
-            epochs: outcome.epochs.len(),
-            seconds: outcome.seconds,
-            parameters: outcome.parameters,
-            valid: outcome.valid.clone(),
-            test: outcome.test.clone(),
-            intervals: intervals(benchmark, "test", &table.scores, &table.labels),
-        };
+        let intervals = intervals(benchmark, "test", &table.scores, &table.labels);
+        let metrics = RunMetrics::new(model.trainer.config().seed, outcome, intervals);
         write_epochs(path, &outcome.epochs)?;
         write_json(&path.join(METRICS), &metrics)?;
         record.seconds.phases = outcome.phases;
@@ -169,35 +181,6 @@ impl RunContext<'_> {
             reused,
         })
     }
-}
-
-/// The common part of the outcomes of DecAlign and of baselines.
-struct Outcome {
-    best_epoch: usize,
-    epochs: Vec<EpochReport>,
-    parameters: usize,
-    valid: Metrics,
-    test: Metrics,
-    valid_predictions: Predictions,
-    test_predictions: Predictions,
-    phases: PhaseTimes,
-    seconds: f64,
-}
-
-macro_rules! outcome {
-    ($outcome:ident, $parameters:expr) => {
-        Outcome {
-            parameters: $parameters,
-            best_epoch: $outcome.best_epoch,
-            epochs: $outcome.epochs,
-            valid: $outcome.valid,
-            test: $outcome.test,
-            valid_predictions: $outcome.valid_predictions,
-            test_predictions: $outcome.test_predictions,
-            phases: $outcome.phases,
-            seconds: $outcome.seconds,
-        }
-    };
 }
 
 impl RunModel<'_> {
@@ -221,31 +204,6 @@ impl RunModel<'_> {
             text = to_json(&config)?;
         }
         Ok(text + "\n")
-    }
-
-    fn train(
-        &self,
-        folder: &RunFolder,
-        resume: &ResumePolicy,
-        observer: &mut dyn Observer,
-    ) -> decalign::Result<Outcome> {
-        Ok(match self.baseline {
-            None => {
-                let file = folder.checkpoint();
-                let outcome = self.trainer.run_resumable(Some(&file), resume, observer)?;
-                let weights = outcome.checkpoint.weights.values();
-                let parameters = weights.map(|w| w.elem_count()).sum();
-                outcome!(outcome, parameters)
-            }
-            Some(baseline) => {
-                let trainer = baseline
-                    .trainer
-                    .clone()
-                    .with_seed(self.trainer.config().seed);
-                let outcome = trainer.run(baseline.method, resume, observer)?;
-                outcome!(outcome, outcome.parameters)
-            }
-        })
     }
 }
 

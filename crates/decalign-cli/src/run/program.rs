@@ -13,11 +13,11 @@ pub(crate) fn program() -> ProgramRecord {
         ("accelerate", cfg!(feature = "accelerate")),
     ];
     let features = features.into_iter().filter(|(_, on)| *on);
-    ProgramRecord {
-        name: env!("CARGO_PKG_NAME").trim_end_matches("-cli").to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        rustc: env!("DECALIGN_RUSTC").to_owned(),
-        candle: CANDLE.to_owned(),
-        features: features.map(|(name, _)| name.to_owned()).collect(),
-    }
+    let mut program = ProgramRecord::default();
+    program.name = env!("CARGO_PKG_NAME").trim_end_matches("-cli").to_owned();
+    program.version = env!("CARGO_PKG_VERSION").to_owned();
+    program.rustc = env!("DECALIGN_RUSTC").to_owned();
+    program.candle = CANDLE.to_owned();
+    program.features = features.map(|(name, _)| name.to_owned()).collect();
+    program
 }

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use decalign::Result;
 use decalign::train::{EpochReport, Flow, Observer, StartReport, StepReport};
 use decalign_report::run_folder::{RunRecord, RunStatus, SessionRecord, write_epochs};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::stop::StopSignal;
 use super::tensorboard::EventFile;
 use crate::memory_budget::MemoryBudget;
+use crate::output::progress_bar;
 
 /// The display of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +52,8 @@ impl<'a> Progress<'a> {
     ) -> Self {
         let seed = record.seed.map(|seed| seed.to_string()).unwrap_or_default();
         let bar = (display == Display::Bar && std::io::stderr().is_terminal()).then(|| {
-            let style =
-                ProgressStyle::with_template("seed {prefix} {bar:30} {msg} {elapsed}/{duration}");
-            let bar = ProgressBar::new(0).with_prefix(seed.clone());
-            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            let template = "seed {prefix} {bar:30} {msg} {elapsed}/{duration}";
+            progress_bar(template, 0).with_prefix(seed.clone())
         });
         Self {
             bar,

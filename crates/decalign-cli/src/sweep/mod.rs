@@ -56,12 +56,9 @@ pub(crate) fn run(mut arguments: Sweep) -> CliResult {
     let named: Vec<(String, Config)> = settings.iter().map(named).collect::<CliResult<_>>()?;
     let results = session.train(&ExperimentSession::jobs(&named))?;
     let each = named.into_iter().zip(settings).zip(results);
-    let rows = each.map(|(((name, _), setting), runs)| SettingResult {
-        name,
-        group: "sweep".to_owned(),
-        settings: setting.into_iter().collect(),
-        runs: runs.into_iter().map(|r| r.seed).collect(),
-        differences: Vec::new(),
+    let rows = each.map(|(((name, _), setting), runs)| {
+        let runs = runs.into_iter().map(|r| r.seed).collect();
+        SettingResult::new(name, "sweep", setting.into_iter().collect(), runs)
     });
     let rows = rows.collect();
     session.finish(&session.experiment(space.keys(), rows))

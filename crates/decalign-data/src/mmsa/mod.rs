@@ -4,9 +4,9 @@ mod values;
 
 use crate::array::Array;
 use crate::bytes::Bytes;
-use crate::fields::{classes, habit};
+use crate::fields::classes;
 use crate::pickle::{Item, Pickle};
-use crate::{Dataset, Error, Labels, Modality, Part, Result};
+use crate::{Dataset, Error, Labels, Modality, ModalityKind, Part, Result};
 use values::{arrays, integers, is_features, is_whole, numbers, word};
 
 /// The names of parts.
@@ -145,7 +145,7 @@ impl<'a> Layout<'a> {
                 }
             }
         }
-        names.sort_by_cached_key(|name| (habit(name), name.clone()));
+        names.sort_by_cached_key(|name| (ModalityKind::of(name), name.clone()));
         Ok(names)
     }
 

@@ -8,8 +8,7 @@ use super::samples::{Label, Samples};
 use super::table::sequences;
 use crate::bytes::Bytes;
 use crate::error::Parsed;
-use crate::fields::habit;
-use crate::{Dataset, Error, Modality, Result};
+use crate::{Dataset, Error, Modality, ModalityKind, Result};
 
 /// Adds the labels, splits, ids and texts of a file of lines to a data set; features in it are an error.
 pub(super) fn onto(path: &Path, data: Dataset) -> Result<Dataset> {
@@ -35,7 +34,7 @@ pub(crate) fn read(path: &Path) -> Result<Dataset> {
         beside(path, &origin, &file)?
     } else {
         let mut features = std::mem::take(&mut file.features);
-        features.sort_by_cached_key(|f| (habit(&f.name), f.name.clone()));
+        features.sort_by_cached_key(|f| (ModalityKind::of(&f.name), f.name.clone()));
         let modalities = features
             .into_iter()
             .map(|f| f.modality(&origin, file.count));

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use crate::array::Array;
 use crate::bytes::Bytes;
-use crate::fields::{Entry, Fields, habit, is_reserved};
-use crate::{Dataset, Error, Result, container, npy};
+use crate::fields::{Entry, Fields, is_reserved};
+use crate::{Dataset, Error, ModalityKind, Result, container, npy};
 
 /// The content of the TOML file.
 #[derive(Deserialize)]
@@ -90,7 +90,7 @@ impl Mapping {
     fn fields(self, files: &mut Files<'_>) -> Result<Fields> {
         let mut entries = Vec::new();
         let mut modalities: Vec<String> = self.modalities.keys().cloned().collect();
-        modalities.sort_by_key(|name| (habit(name), name.clone()));
+        modalities.sort_by_key(|name| (ModalityKind::of(name), name.clone()));
         for (name, source) in &self.modalities {
             if is_reserved(name) {
                 let message = "this name is reserved; rename the modality";

@@ -7,8 +7,7 @@ use super::samples::{Label, Samples};
 use crate::array::{Array, Element, ElementKind};
 use crate::bytes::Bytes;
 use crate::error::Parsed;
-use crate::fields::habit;
-use crate::{Dataset, Error, Modality, Result};
+use crate::{Dataset, Error, Modality, ModalityKind, Result};
 
 /// The names of tables that describe samples and hold no features.
 const ABOUT: [&str; 2] = ["labels", "samples"];
@@ -30,7 +29,7 @@ pub(crate) fn folder(path: &Path) -> Result<Dataset> {
         let message = "two tables about samples; keep labels or samples, in one format";
         return Err(Error::format(&origin, message));
     }
-    features.sort_by_cached_key(|file| (habit(&stem(file)), stem(file)));
+    features.sort_by_cached_key(|file| (ModalityKind::of(&stem(file)), stem(file)));
     let tables = features.iter().map(|file| Table::read(file));
     let tables = tables.collect::<Result<Vec<_>>>()?;
     let samples = match about.first() {

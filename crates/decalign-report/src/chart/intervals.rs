@@ -15,6 +15,17 @@ pub(crate) struct Span {
     pub(crate) single: Vec<f64>,
 }
 
+impl Span {
+    pub(crate) fn new(name: impl Into<String>, value: f64, ends: Option<(f64, f64)>) -> Self {
+        Self {
+            name: name.into(),
+            value,
+            ends,
+            single: Vec::new(),
+        }
+    }
+}
+
 /// Dots with whiskers; `line` draws a vertical line at a number.
 pub(crate) fn intervals(title: &str, axis: &str, spans: &[Span], line: Option<f64>) -> Node {
     let longest = spans.iter().map(|s| text_width(&cut(&s.name, 28)));

@@ -15,6 +15,18 @@ pub(crate) struct Dot {
     pub(crate) name: String,
 }
 
+impl Dot {
+    /// A point without a name.
+    pub(crate) fn new([x, y]: [f64; 2], radius: f64) -> Self {
+        let name = String::new();
+        Self { x, y, radius, name }
+    }
+
+    pub(crate) fn name(self, name: String) -> Self {
+        Self { name, ..self }
+    }
+}
+
 /// Points of one kind.
 pub(crate) struct Cloud {
     pub(crate) name: String,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use decalign::metrics::{Benchmark, Bootstrap, Metrics};
+use decalign::train::ModelOutcome;
 use decalign_data::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -11,6 +12,7 @@ use super::{METRICS, read_json};
 
 /// The metrics of the best model of one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RunMetrics {
     /// The seed.
     pub seed: u64,
@@ -31,6 +33,20 @@ pub struct RunMetrics {
 }
 
 impl RunMetrics {
+    /// The metrics of a run with this seed; see [`intervals`].
+    pub fn new<M>(seed: u64, outcome: &ModelOutcome<M>, intervals: Value) -> Self {
+        Self {
+            seed,
+            best_epoch: outcome.best_epoch,
+            epochs: outcome.epochs.len(),
+            seconds: outcome.seconds,
+            parameters: outcome.parameters,
+            valid: outcome.valid.clone(),
+            test: outcome.test.clone(),
+            intervals,
+        }
+    }
+
     /// Reads the metrics of a folder.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ fn table(
         let label = match data.labels() {
             Some(Labels::Scores(values)) => values[*row].to_string(),
             Some(Labels::Classes { values, names }) => names[values[*row] as usize].clone(),
-            None => String::new(),
+            _ => String::new(),
         };
         let scores = predictions.scores(i);
         let prediction = match predictions.label(i) {

@@ -78,7 +78,8 @@ pub struct RunRecord {
 }
 
 /// The program that trains.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ProgramRecord {
     /// The program's name.
     pub name: String,

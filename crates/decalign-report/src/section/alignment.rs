@@ -8,7 +8,7 @@ use crate::embedding::{principal_components, t_sne};
 use crate::error::Result;
 use crate::figure::Figure;
 use crate::run::Run;
-use crate::table::Table;
+use crate::table::{Table, cells};
 
 /// The largest number of drawn test samples; each is a point a modality.
 const DRAWN: usize = 200;
@@ -34,11 +34,7 @@ pub(super) fn gap(run: &Run) -> Result<Vec<Figure>> {
     for (when, model) in &models {
         let (pooled, rows) = run.pooled(model, DRAWN)?;
         let common = numbers(&pooled.common)?;
-        let names: Vec<String> = model
-            .active_modalities()
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
+        let names = model.active_modalities();
         let (all, width) = (common.concat(), common[0].len() / rows.len());
         let gap = relative_gap(&common, width);
         let (components, share) = principal_components(&all, width);
@@ -50,73 +46,55 @@ pub(super) fn gap(run: &Run) -> Result<Vec<Figure>> {
             100.0 * share[1]
         );
         let title = format!("modality gap {when} training, PCA");
-        let axes = ["first component", "second component"];
+        let name = format!("gap-{when}-pca");
+        let cloud = Clouds { run, names, rows };
         figures.push(
-            cloud(
-                run,
-                &format!("gap-{when}-pca"),
-                &title,
-                axes,
-                &names,
-                &components,
-                &rows,
-            )
-            .caption(by_pca),
+            cloud
+                .figure(&name, &title, COMPONENTS, &components)
+                .caption(by_pca),
         );
         let title = format!("modality gap {when} training, t-SNE");
+        let name = format!("gap-{when}-tsne");
         let caption = format!(
             "The same samples; distances between far groups mean nothing here (gap {gap:.2})."
         );
         let embedded = t_sne(&all, width);
         figures.push(
-            cloud(
-                run,
-                &format!("gap-{when}-tsne"),
-                &title,
-                ["", ""],
-                &names,
-                &embedded,
-                &rows,
-            )
-            .caption(caption),
+            cloud
+                .figure(&name, &title, ["", ""], &embedded)
+                .caption(caption),
         );
     }
     Ok(figures)
 }
 
-fn cloud(
-    run: &Run,
-    name: &str,
-    title: &str,
-    axes: [&str; 2],
-    names: &[String],
-    places: &[[f64; 2]],
-    rows: &[usize],
-) -> Figure {
-    let mut data = Table::new(["modality", "row", "x", "y"]);
-    let mut clouds = Vec::new();
-    for (name, places) in names.iter().zip(places.chunks(rows.len())) {
-        for (place, row) in places.iter().zip(rows) {
-            data.push(vec![
-                name.as_str().into(),
-                (*row).into(),
-                place[0].into(),
-                place[1].into(),
-            ]);
+/// The axes of a projection to principal components.
+const COMPONENTS: [&str; 2] = ["first component", "second component"];
+
+/// The samples `rows` of a run, once in each of the named modalities.
+struct Clouds<'a> {
+    run: &'a Run,
+    names: Vec<&'a str>,
+    rows: Vec<usize>,
+}
+
+impl Clouds<'_> {
+    /// Draws them at `places`, all samples of the first modality, then of the next.
+    fn figure(&self, name: &str, title: &str, axes: [&str; 2], places: &[[f64; 2]]) -> Figure {
+        let mut data = Table::new(["modality", "row", "x", "y"]);
+        let mut clouds = Vec::new();
+        for (name, places) in self.names.iter().zip(places.chunks(self.rows.len())) {
+            for ([x, y], row) in places.iter().zip(&self.rows) {
+                data.push(cells![*name, *row, *x, *y]);
+            }
+            clouds.push(Cloud {
+                name: (*name).to_owned(),
+                dots: places.iter().map(|place| Dot::new(*place, 2.5)).collect(),
+            });
         }
-        let dot = |p: &[f64; 2]| Dot {
-            x: p[0],
-            y: p[1],
-            radius: 2.5,
-            name: String::new(),
-        };
-        clouds.push(Cloud {
-            name: name.clone(),
-            dots: places.iter().map(dot).collect(),
-        });
+        let drawing = points(&format!("{title}, {}", self.run.name), axes, &clouds);
+        self.run.figure(name, title, drawing, data)
     }
-    let drawing = points(&format!("{title}, {}", run.name), axes, &clouds);
-    Figure::new(&format!("{name}-{}", run.name), title, drawing, data)
 }
 
 /// Mean over pairs of the distance of centres, divided by the root mean square distance of samples
@@ -165,9 +143,7 @@ pub(super) fn prototypes(run: &Run) -> Result<Vec<Figure>> {
         return Ok(Vec::new());
     }
     let found = model.prototypes(&pooled.unique)?;
-    let names: Vec<String> = model
-        .active_modalities()
-        .into_iter()
+    let names: Vec<String> = (model.active_modalities().into_iter())
         .map(str::to_owned)
         .collect();
     let means: Vec<Tensor> = found.fits.iter().map(|f| f.means.clone()).collect();
@@ -186,40 +162,25 @@ pub(super) fn prototypes(run: &Run) -> Result<Vec<Figure>> {
         let mut dots = Vec::new();
         for k in 0..count {
             let ([x, y], mass) = (places[m * count + k], masses[m][k]);
-            data.push(vec![
-                name.as_str().into(),
-                (k + 1).into(),
-                mass.into(),
-                x.into(),
-                y.into(),
-            ]);
-            dots.push(Dot {
-                x,
-                y,
-                radius: 3.0 + 22.0 * mass.sqrt(),
-                name: (k + 1).to_string(),
-            });
+            data.push(cells![name, k + 1, mass, x, y]);
+            let dot = Dot::new([x, y], 3.0 + 22.0 * mass.sqrt());
+            dots.push(dot.name((k + 1).to_string()));
         }
         clouds.push(Cloud {
             name: name.clone(),
             dots,
         });
     }
-    let axes = ["first component", "second component"];
-    let drawing = points(&format!("prototypes of {}", run.name), axes, &clouds);
+    let heading = format!("prototypes of {}", run.name);
+    let drawing = points(&heading, COMPONENTS, &clouds);
     let caption = format!(
         "Means of the mixtures of the unique parts of {} test samples; areas are masses. The axes carry {:.0} % and {:.0} % of the variance.",
         rows.len(),
         100.0 * share[0],
         100.0 * share[1]
     );
-    let places = Figure::new(
-        &format!("prototypes-{}", run.name),
-        "prototypes",
-        drawing,
-        data,
-    )
-    .caption(caption);
+    let places = run.figure("prototypes", "prototypes", drawing, data);
+    let places = places.caption(caption);
     Ok(vec![places, plan(run, names, masses, &found.plan)?])
 }
 
@@ -238,14 +199,8 @@ fn plan(
     for (m, plan) in plans.iter().enumerate() {
         let to = masses[m + 1].len();
         for (i, mass) in plan.iter().enumerate() {
-            let from = names[m].as_str();
-            data.push(vec![
-                from.into(),
-                (i / to + 1).into(),
-                names[m + 1].as_str().into(),
-                (i % to + 1).into(),
-                (*mass).into(),
-            ]);
+            let (a, b) = (i / to + 1, i % to + 1);
+            data.push(cells![&names[m], a, &names[m + 1], b, *mass]);
         }
     }
     let drawing = flow(
@@ -265,13 +220,8 @@ fn plan(
             ", not converged"
         }
     );
-    Ok(Figure::new(
-        &format!("plan-{}", run.name),
-        "transport between prototypes",
-        drawing,
-        data,
-    )
-    .caption(caption))
+    let figure = run.figure("plan", "transport between prototypes", drawing, data);
+    Ok(figure.caption(caption))
 }
 
 /// The elements of tensors in C order.

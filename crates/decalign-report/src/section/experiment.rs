@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use crate::chart::{Cloud, Dot, Heat, Series, Span, heat, intervals, points, radar};
-use crate::experiment::{Experiment, ExperimentKind, SettingResult};
+use super::common::{Bubble, RADAR, bubbles, class_radar, interval_figure};
+use crate::chart::{Cloud, Dot, Heat, Series, Span, heat, intervals, points};
+use crate::experiment::{Experiment, ExperimentKind, SeedResult, SettingResult};
 use crate::figure::Figure;
-use crate::table::{Cell, Table};
+use crate::table::{Table, cells};
 
 /// The figures of an experiment, as far as it has their numbers.
 pub fn figures_of(experiment: &Experiment) -> Vec<Figure> {
@@ -13,12 +14,12 @@ pub fn figures_of(experiment: &Experiment) -> Vec<Figure> {
     match experiment.kind {
         ExperimentKind::Ablation => {
             figures.extend(differences(experiment));
-            figures.extend(class_radar(experiment));
-            figures.extend(bubbles(experiment));
+            figures.extend(classes(experiment));
+            figures.extend(bubble_chart(experiment));
         }
         ExperimentKind::Baselines => {
             figures.extend(means(experiment));
-            figures.extend(bubbles(experiment));
+            figures.extend(bubble_chart(experiment));
         }
         ExperimentKind::Sweep if experiment.keys.len() == 2 => figures.extend(maps(experiment)),
         ExperimentKind::Sweep => figures.extend(
@@ -34,35 +35,19 @@ pub fn figures_of(experiment: &Experiment) -> Vec<Figure> {
 /// The effect of each component: the difference of the first metric to the whole model.
 fn differences(experiment: &Experiment) -> Option<Figure> {
     let metric = experiment.metrics().into_iter().next()?;
-    let mut data = Table::new(["setting", "difference", "from", "to"]);
-    let mut spans = Vec::new();
-    for row in &experiment.rows {
-        let Some(d) = row.difference(&metric) else {
-            continue;
-        };
-        data.push(vec![
-            row.name.as_str().into(),
-            d.value.into(),
-            d.low.into(),
-            d.high.into(),
-        ]);
-        spans.push(Span {
-            name: row.name.clone(),
-            value: d.value,
-            ends: Some((d.low, d.high)),
-            single: Vec::new(),
-        });
-    }
-    let full = &experiment.rows.first()?.name;
+    let span = |row: &SettingResult| {
+        let d = row.difference(&metric)?;
+        Some(Span::new(&row.name, d.value, Some((d.low, d.high))))
+    };
+    let spans: Vec<Span> = experiment.rows.iter().filter_map(span).collect();
     let title = format!("{metric} without parts of the method");
-    let axis = format!("{metric} minus that of {full}");
-    let drawing = intervals(&title, &axis, &spans, Some(0.0));
-    (!spans.is_empty()).then(|| {
-        Figure::new("differences", &title, drawing, data).caption(
-            "Mean over seeds; whiskers are 95 % intervals of a paired bootstrap over seeds and test samples. Left of the \
-             dashed line the figure is smaller than the whole model's.",
-        )
-    })
+    let axis = format!("{metric} minus that of {}", experiment.rows.first()?.name);
+    let columns = ["setting", "difference", "from", "to"];
+    let figure = interval_figure("differences", [&title, &axis], columns, &spans, Some(0.0))?;
+    Some(figure.caption(
+        "Mean over seeds; whiskers are 95 % intervals of a paired bootstrap over seeds and test samples. Left of the \
+         dashed line the figure is smaller than the whole model's.",
+    ))
 }
 
 /// The rows in figures: baselines without features are so far off that they would hide all differences.
@@ -81,21 +66,12 @@ fn means(experiment: &Experiment) -> Option<Figure> {
         let Some((mean, deviation)) = row.test(&metric) else {
             continue;
         };
-        data.push(vec![
-            row.name.as_str().into(),
-            mean.into(),
-            deviation.into(),
-            row.runs.len().into(),
-        ]);
+        data.push(cells![&row.name, mean, deviation, row.runs.len()]);
+        let ends = (row.runs.len() > 1).then_some((mean - deviation, mean + deviation));
+        let single = row.runs.iter().filter_map(|r| r.test.get(&metric));
         spans.push(Span {
-            name: row.name.clone(),
-            value: mean,
-            ends: (row.runs.len() > 1).then_some((mean - deviation, mean + deviation)),
-            single: row
-                .runs
-                .iter()
-                .filter_map(|r| r.test.get(&metric))
-                .collect(),
+            single: single.collect(),
+            ..Span::new(&row.name, mean, ends)
         });
     }
     let title = format!("{metric} of all methods");
@@ -107,64 +83,28 @@ fn means(experiment: &Experiment) -> Option<Figure> {
 }
 
 /// The accuracy of every class.
-fn class_radar(experiment: &Experiment) -> Option<Figure> {
+fn classes(experiment: &Experiment) -> Option<Figure> {
     let classes = &experiment.classes;
-    if classes.len() < 3 || classes.len() > 24 {
+    if !RADAR.contains(&classes.len()) {
         return None;
     }
-    // One polygon more would hide the others.
-    let shown = experiment.rows.iter().filter(|r| {
-        r.runs
-            .iter()
-            .all(|s| s.class_accuracy.len() == classes.len())
-    });
-    let mut series = Vec::new();
-    for row in shown.take(6) {
+    let known = |run: &SeedResult| run.class_accuracy.len() == classes.len();
+    let shown = experiment.rows.iter().filter(|r| r.runs.iter().all(known));
+    let series = shown.take(6).map(|row| {
         let mean = |class: usize| {
             let sum: f64 = row.runs.iter().map(|r| r.class_accuracy[class]).sum();
             sum / row.runs.len().max(1) as f64
         };
-        series.push(Series {
+        Series {
             name: row.name.clone(),
             points: (0..classes.len()).map(|c| (c as f64, mean(c))).collect(),
-        });
-    }
-    let least = series
-        .iter()
-        .flat_map(|s| s.points.iter().map(|p| p.1))
-        .fold(1.0, f64::min);
-    let low = centre(least);
-    let mut data = Table::new(
-        std::iter::once("class".to_owned()).chain(series.iter().map(|s| s.name.clone())),
-    );
-    for (c, class) in classes.iter().enumerate() {
-        let cells = series.iter().map(|s| Cell::from(s.points[c].1));
-        data.push(
-            std::iter::once(Cell::from(class.as_str()))
-                .chain(cells)
-                .collect(),
-        );
-    }
-    let title = "accuracy by class";
-    let drawing = radar(title, classes, &series, low);
-    (!series.is_empty()).then(|| {
-        Figure::new("classes", title, drawing, data).caption(format!(
-            "Share of each class's samples that are right, mean over seeds. The centre is {low:.2}."
-        ))
-    })
+        }
+    });
+    class_radar("classes", classes, &series.collect::<Vec<_>>())
 }
 
-/// The value at the centre of a radar: a round number below the least.
-pub(super) fn centre(least: f64) -> f64 {
-    let round = [0.9, 0.8, 0.6, 0.4, 0.2];
-    round
-        .into_iter()
-        .find(|low| *low < least - 0.01)
-        .unwrap_or(0.0)
-}
-
-/// Two metrics against each other; the area of a point shows the number of parameters.
-fn bubbles(experiment: &Experiment) -> Option<Figure> {
+/// Two metrics against each other, by group of settings.
+fn bubble_chart(experiment: &Experiment) -> Option<Figure> {
     let metrics = experiment.metrics();
     let has = |name: &str| metrics.iter().any(|m| m == name);
     let pairs = [
@@ -176,44 +116,22 @@ fn bubbles(experiment: &Experiment) -> Option<Figure> {
         ("MAE", "Corr"),
     ];
     let (x, y) = pairs.into_iter().find(|(x, y)| has(x) && has(y))?;
-    let mut data = Table::new(["model", x, y, "parameters"]);
-    let mut clouds: Vec<Cloud> = Vec::new();
+    let mut groups: Vec<(String, Vec<Bubble>)> = Vec::new();
     for row in drawn(experiment) {
         let (Some((a, _)), Some((b, _))) = (row.test(x), row.test(y)) else {
             continue;
         };
-        let parameters = row.runs.first().map_or(0, |r| r.parameters);
-        data.push(vec![
-            row.name.as_str().into(),
-            a.into(),
-            b.into(),
-            parameters.into(),
-        ]);
-        let dot = Dot {
-            x: a,
-            y: b,
-            radius: radius(parameters),
+        let bubble = Bubble {
             name: row.name.clone(),
+            at: [a, b],
+            parameters: row.runs.first().map_or(0, |r| r.parameters),
         };
-        match clouds.iter_mut().find(|c| c.name == row.group) {
-            Some(cloud) => cloud.dots.push(dot),
-            None => clouds.push(Cloud {
-                name: row.group.clone(),
-                dots: vec![dot],
-            }),
+        match groups.iter_mut().find(|(name, _)| *name == row.group) {
+            Some((_, bubbles)) => bubbles.push(bubble),
+            None => groups.push((row.group.clone(), vec![bubble])),
         }
     }
-    let title = format!("{x} against {y}");
-    let drawing = points(&title, [x, y], &clouds);
-    (!clouds.is_empty()).then(|| {
-        Figure::new("bubbles", &title, drawing, data)
-            .caption("Test part, means over seeds. The area grows with the number of parameters.")
-    })
-}
-
-/// The radius by the logarithm of the number of parameters, which differs by orders of magnitude.
-pub(super) fn radius(parameters: usize) -> f64 {
-    3.0 + 2.0 * ((parameters + 1) as f64).log10().max(0.0).sqrt() * 1.6
+    (!groups.is_empty()).then(|| bubbles("bubbles", "model", [x, y], groups))
 }
 
 /// Both figures of the choice, on validation and on test, over two keys.
@@ -255,7 +173,7 @@ fn map(
                 row.settings.get(first) == Some(a) && row.settings.get(second) == Some(b)
             };
             let found = experiment.rows.iter().find(here).and_then(value);
-            data.push(vec![plain(a).into(), plain(b).into(), found.into()]);
+            data.push(cells![plain(a), plain(b), found]);
             cells.push(found);
         }
     }
@@ -307,13 +225,8 @@ fn against_key(experiment: &Experiment, key: &str) -> Option<Figure> {
         ) else {
             continue;
         };
-        data.push(vec![row.name.as_str().into(), x.into(), y.into()]);
-        dots.push(Dot {
-            x,
-            y,
-            radius: 5.0,
-            name: String::new(),
-        });
+        data.push(cells![&row.name, x, y]);
+        dots.push(Dot::new([x, y], 5.0));
     }
     let title = format!("test {metric} over {key}");
     let cloud = Cloud {

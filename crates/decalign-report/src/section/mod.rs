@@ -1,6 +1,7 @@
 //! The sections of a report, one file each.
 
 mod alignment;
+mod common;
 mod experiment;
 mod metrics;
 mod predictions;
@@ -16,6 +17,7 @@ use crate::table::Table;
 
 /// Figures and tables under one heading.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Section {
     /// The heading.
     pub title: String,
@@ -38,7 +40,7 @@ pub(crate) fn sections(found: Vec<ReportInput>) -> Result<Vec<Section>> {
     let mut sections = Vec::new();
     let (table, intervals) = metrics::table(&runs);
     if !runs.is_empty() {
-        let figures = metrics::bubbles(&runs, &intervals)
+        let figures = metrics::bubble_chart(&runs, &intervals)
             .into_iter()
             .chain(predictions::classes(&runs));
         sections.push(Section {

@@ -1,14 +1,14 @@
 //! Predictions: confusion, calibration, classes, the hardest samples.
 
-use decalign::metrics::Benchmark;
+use decalign::metrics::{Benchmark, largest_score};
 
-use super::experiment::centre;
-use crate::chart::{Cloud, Dot, Heat, Series, heat, lines, points, radar};
+use super::common::{RADAR, class_radar};
+use crate::chart::{Cloud, Dot, Heat, Series, heat, lines, points};
 use crate::figure::Figure;
-use crate::run::Run;
-use crate::samples::{class_accuracy, largest};
+use crate::run::{Run, Seed};
+use crate::samples::class_accuracy;
 use crate::statistics::{Bin, reliability};
-use crate::table::{Cell, Table};
+use crate::table::{Cell, Table, cells};
 
 /// The confusion matrix of classes or of rounded scores; predicted against true scores.
 pub(super) fn confusion(run: &Run) -> Vec<Figure> {
@@ -19,7 +19,9 @@ pub(super) fn confusion(run: &Run) -> Vec<Figure> {
     let truth = run.labels.iter().cycle();
     match (run.classes.is_empty(), run.benchmark) {
         (false, _) => {
-            let pairs = scores.zip(truth).map(|(s, y)| (*y as usize, largest(s)));
+            let pairs = scores
+                .zip(truth)
+                .map(|(s, y)| (*y as usize, largest_score(s)));
             vec![matrix(run, &run.classes, pairs)]
         }
         (true, Benchmark::Mosi) => {
@@ -40,11 +42,7 @@ fn matrix(run: &Run, names: &[String], pairs: impl Iterator<Item = (usize, usize
     }
     let mut data = Table::new(["label", "prediction", "count"]);
     for (i, count) in counts.iter().enumerate() {
-        data.push(vec![
-            names[i / n].as_str().into(),
-            names[i % n].as_str().into(),
-            (*count).into(),
-        ]);
+        data.push(cells![&names[i / n], &names[i % n], *count]);
     }
     let title = "confusion matrix";
     let drawing = heat(
@@ -61,7 +59,8 @@ fn matrix(run: &Run, names: &[String], pairs: impl Iterator<Item = (usize, usize
         "Samples of the test part, {} summed; shades are shares of a label.",
         seeds(run)
     );
-    Figure::new(&format!("confusion-{}", run.name), title, drawing, data).caption(caption)
+    run.figure("confusion", title, drawing, data)
+        .caption(caption)
 }
 
 fn scatter(run: &Run) -> Figure {
@@ -69,13 +68,8 @@ fn scatter(run: &Run) -> Figure {
     let mut dots = Vec::new();
     for (y, p) in run.labels.iter().zip(&run.seeds[0].scores) {
         let (x, y) = (f64::from(*y), f64::from(*p));
-        data.push(vec![x.into(), y.into()]);
-        dots.push(Dot {
-            x,
-            y,
-            radius: 2.5,
-            name: String::new(),
-        });
+        data.push(cells![x, y]);
+        dots.push(Dot::new([x, y], 2.5));
     }
     let title = "predictions against labels";
     let cloud = Cloud {
@@ -88,7 +82,7 @@ fn scatter(run: &Run) -> Figure {
         &[cloud],
     );
     let caption = format!("Test part, seed {}.", run.seeds[0].checkpoint.config.seed);
-    Figure::new(&format!("scatter-{}", run.name), title, drawing, data).caption(caption)
+    run.figure("scatter", title, drawing, data).caption(caption)
 }
 
 fn seeds(run: &Run) -> String {
@@ -100,23 +94,22 @@ fn seeds(run: &Run) -> String {
 
 /// Confidence against accuracy; for scores, mean predictions against mean labels.
 pub(super) fn calibration(run: &Run) -> Option<Figure> {
-    let name = format!("calibration-{}", run.name);
     if run.classes.is_empty() {
-        return Some(score_calibration(run, &name));
+        return Some(score_calibration(run));
     }
     let (mut confidence, mut right) = (Vec::new(), Vec::new());
     for seed in &run.seeds {
         for (scores, y) in seed.scores.chunks_exact(run.width()).zip(&run.labels) {
             let p = probabilities(scores);
-            let best = largest(scores);
+            let best = largest_score(scores);
             confidence.push(p[best]);
             right.push(best == *y as usize);
         }
     }
     let (bins, error) = reliability(&confidence, &right);
     let mut data = Table::new(["confidence", "right", "samples"]);
-    bins.iter()
-        .for_each(|b| data.push(vec![b.predicted.into(), b.observed.into(), b.count.into()]));
+    let mut row = |b: &Bin| data.push(cells![b.predicted, b.observed, b.count]);
+    bins.iter().for_each(&mut row);
     let point = |b: &Bin| (b.predicted, b.observed);
     let series = Series {
         name: run.name.clone(),
@@ -133,11 +126,12 @@ pub(super) fn calibration(run: &Run) -> Option<Figure> {
         "Ten bins of confidence on the test part, {}. On the dashed line confidence is right. Expected calibration error {error:.4}.",
         seeds(run)
     );
-    Some(Figure::new(&name, "calibration", drawing, data).caption(caption))
+    let figure = run.figure("calibration", "calibration", drawing, data);
+    Some(figure.caption(caption))
 }
 
 /// Means of ten groups of samples with rising predictions.
-fn score_calibration(run: &Run, name: &str) -> Figure {
+fn score_calibration(run: &Run) -> Figure {
     let scores = run.seeds.iter().flat_map(|s| s.scores.iter());
     let mut pairs: Vec<(f64, f64)> = scores
         .zip(run.labels.iter().cycle())
@@ -155,9 +149,9 @@ fn score_calibration(run: &Run, name: &str) -> Figure {
         })
         .collect();
     let mut data = Table::new(["mean prediction", "mean label"]);
-    groups
-        .iter()
-        .for_each(|(p, y)| data.push(vec![(*p).into(), (*y).into()]));
+    for (p, y) in &groups {
+        data.push(cells![*p, *y]);
+    }
     let equal = groups.iter().map(|g| (g.0, g.0)).collect();
     let series = [
         Series {
@@ -171,10 +165,9 @@ fn score_calibration(run: &Run, name: &str) -> Figure {
     ];
     let title = format!("calibration of {}", run.name);
     let drawing = lines(&title, ["mean prediction", "mean label"], &series, false);
-    Figure::new(name, "calibration", drawing, data).caption(format!(
-        "Ten groups of test samples with rising predictions, {}.",
-        seeds(run)
-    ))
+    let groups = "Ten groups of test samples with rising predictions";
+    let figure = run.figure("calibration", "calibration", drawing, data);
+    figure.caption(format!("{groups}, {}.", seeds(run)))
 }
 
 fn probabilities(scores: &[f32]) -> Vec<f64> {
@@ -186,45 +179,19 @@ fn probabilities(scores: &[f32]) -> Vec<f64> {
 
 /// Accuracy by class of all runs, in one radar.
 pub(super) fn classes(runs: &[Run]) -> Option<Figure> {
-    let names = &runs
-        .iter()
-        .find(|r| r.classes.len() >= 3 && r.classes.len() <= 24)?
-        .classes;
-    let mut series = Vec::new();
-    for run in runs.iter().filter(|r| r.classes == *names).take(6) {
-        let each: Vec<Vec<f64>> = run
-            .seeds
-            .iter()
-            .map(|s| class_accuracy(&run.data, &run.rows, &s.scores))
-            .collect();
+    let mut known = runs.iter().map(|r| &r.classes);
+    let names = known.find(|classes| RADAR.contains(&classes.len()))?;
+    let same = runs.iter().filter(|r| r.classes == *names);
+    let series = same.take(6).map(|run| {
+        let accuracy = |s: &Seed| class_accuracy(&run.data, &run.rows, &s.scores);
+        let each: Vec<Vec<f64>> = run.seeds.iter().map(accuracy).collect();
         let mean = |c: usize| each.iter().map(|a| a[c]).sum::<f64>() / each.len() as f64;
-        let points = (0..names.len()).map(|c| (c as f64, mean(c))).collect();
-        series.push(Series {
+        Series {
             name: run.name.clone(),
-            points,
-        });
-    }
-    let low = centre(
-        series
-            .iter()
-            .flat_map(|s| s.points.iter().map(|p| p.1))
-            .fold(1.0, f64::min),
-    );
-    let mut data =
-        Table::new(std::iter::once("class").chain(series.iter().map(|s| s.name.as_str())));
-    for (c, name) in names.iter().enumerate() {
-        let values = series.iter().map(|s| Cell::from(s.points[c].1));
-        data.push(
-            std::iter::once(Cell::from(name.as_str()))
-                .chain(values)
-                .collect(),
-        );
-    }
-    let drawing = radar("accuracy by class", names, &series, low);
-    let caption = format!(
-        "Share of each class's test samples that are right, mean over seeds. The centre is {low}."
-    );
-    Some(Figure::new("classes-runs", "accuracy by class", drawing, data).caption(caption))
+            points: (0..names.len()).map(|c| (c as f64, mean(c))).collect(),
+        }
+    });
+    class_radar("classes-runs", names, &series.collect::<Vec<_>>())
 }
 
 /// The number of samples in the table of the hardest.
@@ -259,7 +226,7 @@ pub(super) fn hardest(run: &Run) -> Table {
                 let name = |c: usize| run.classes.get(c).cloned().unwrap_or_else(|| c.to_string());
                 (
                     name(run.labels[i] as usize).into(),
-                    name(largest(scores)).into(),
+                    name(largest_score(scores)).into(),
                 )
             }
         };

@@ -61,22 +61,9 @@ fn one(
         })
         .collect();
     let first = series.first()?;
-    let mut data =
-        Table::new(std::iter::once("epoch").chain(series.iter().map(|s| s.name.as_str())));
-    for (i, (epoch, _)) in first.points.iter().enumerate() {
-        let values = series.iter().map(|s| Cell::from(s.points[i].1));
-        data.push(std::iter::once(Cell::from(*epoch)).chain(values).collect());
-    }
-    let drawing = lines(
-        &format!("{title} of {}", run.name),
-        ["epoch", "loss"],
-        &series,
-        false,
-    );
-    Some(Figure::new(
-        &format!("{name}-{}", run.name),
-        title,
-        drawing,
-        data,
-    ))
+    let numbers = first.points.iter().map(|(epoch, _)| Cell::from(*epoch));
+    let data = Table::of_series("epoch", numbers, &series);
+    let heading = format!("{title} of {}", run.name);
+    let drawing = lines(&heading, ["epoch", "loss"], &series, false);
+    Some(run.figure(name, title, drawing, data))
 }

@@ -9,7 +9,7 @@ mod network;
 mod ridge;
 mod trainer;
 
-pub use trainer::{BaselineOutcome, BaselineSettings, BaselineTrainer, Method};
+pub use trainer::{BaselineSettings, BaselineTrainer, Method};
 
 use decalign_core::parallel;
 use decalign_data::{Dataset, Labels, Modality, Part};

@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::network::{MemberLoss, Network, Plan};
 use crate::config::Config;
-use crate::metrics::Metrics;
 use crate::train::{
-    EpochReport, LossAverage, Monitor, Observer, PhaseTimes, Prepared, ResumePolicy, TrainSettings,
+    LossAverage, ModelOutcome, Monitor, Observer, Prepared, ResumePolicy, TrainSettings,
 };
-use crate::{Error, Predictions, Result};
+use crate::{Error, Result};
 
 /// A network of the literature that fuses modalities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,32 +149,6 @@ impl BaselineSettings {
     }
 }
 
-/// The result of training a baseline network.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct BaselineOutcome {
-    /// The method.
-    pub method: Method,
-    /// The epoch with the least validation loss, counted from 1.
-    pub best_epoch: usize,
-    /// Reports of all epochs.
-    pub epochs: Vec<EpochReport>,
-    /// Metrics of the best epoch on the validation part.
-    pub valid: Metrics,
-    /// Metrics of the best epoch on the test part.
-    pub test: Metrics,
-    /// Predictions of the validation part, in the order of [`BaselineTrainer::rows`].
-    pub valid_predictions: Predictions,
-    /// Predictions of the test part.
-    pub test_predictions: Predictions,
-    /// Number of trained parameters.
-    pub parameters: usize,
-    /// Wall time by phase.
-    pub phases: PhaseTimes,
-    /// Wall time of the run in seconds, without the test.
-    pub seconds: f64,
-}
-
 /// Trains baseline networks on the split, the standardisation, the task loss and the seed of a configuration; the
 /// epoch with the least validation loss counts.
 ///
@@ -242,7 +215,7 @@ impl BaselineTrainer {
         method: Method,
         resume: &ResumePolicy,
         observer: &mut dyn Observer,
-    ) -> Result<BaselineOutcome> {
+    ) -> Result<ModelOutcome<Method>> {
         let Prepared {
             resolved, trainer, ..
         } = &self.prepared;
@@ -252,17 +225,6 @@ impl BaselineTrainer {
         let network = Network::new(method, &plan)?;
         let criterion = MemberLoss(self.prepared.objective());
         let outcome = trainer.run(&network, &criterion, resume, observer)?;
-        Ok(BaselineOutcome {
-            method,
-            best_epoch: outcome.best_epoch,
-            seconds: outcome.seconds(),
-            phases: outcome.phases,
-            valid_predictions: self.prepared.predictions(&outcome.valid),
-            test_predictions: self.prepared.predictions(&outcome.test),
-            valid: outcome.valid.metrics,
-            test: outcome.test.metrics,
-            epochs: outcome.epochs,
-            parameters: parameters.count(),
-        })
+        Ok(self.prepared.outcome(outcome, |_| method))
     }
 }

@@ -27,11 +27,12 @@ mod text;
 
 pub use crate::metrics::Goal;
 pub use check::check_batches;
+pub use decalign_data::ModalityKind;
 pub use key::Key;
 pub(crate) use key::Range;
 pub use keys::{ClassWeight, Component, Config, CostReduction, Semantics, TaskLoss, TrainMode};
 pub use listing::keys;
-pub use modality::{ModalityKind, parameter_key};
+pub use modality::parameter_key;
 pub use preset::{PRESET_SHAPES, PRESETS, PresetShape};
 pub use resolved::{
     ModalityConfig, ModelConfig, ObjectiveConfig, RegressionLoss, Resolved, Task, TextEncoderConfig,

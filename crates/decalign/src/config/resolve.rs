@@ -76,8 +76,8 @@ impl Config {
     /// Takes task and number of classes from the labels, or fails where they differ.
     pub(crate) fn fit_labels(&mut self, labels: &Labels, origin: &str) -> Result<()> {
         let (mode, kind) = match labels {
-            Labels::Scores(_) => (TrainMode::Regression, "scores"),
             Labels::Classes { .. } => (TrainMode::Classification, "classes"),
+            _ => (TrainMode::Regression, "scores"),
         };
         if *self.train_mode.get_or_insert(mode) != mode {
             let message = format!("does not fit the labels of {origin}, which are {kind}");
@@ -228,7 +228,7 @@ impl Config {
             ModalityKind::Text => (self.conv1d_kernel_size_l, self.attn_dropout),
             ModalityKind::Audio => (self.conv1d_kernel_size_a, self.attn_dropout_a),
             ModalityKind::Vision => (self.conv1d_kernel_size_v, self.attn_dropout_v),
-            ModalityKind::Other => (1, self.attn_dropout),
+            _ => (1, self.attn_dropout),
         }
     }
 

@@ -65,6 +65,7 @@ pub struct Interval {
 
 /// Two systems on the same samples.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Paired<'a> {
     /// Predictions of the first system, one entry a seed.
     pub first: &'a [Vec<f32>],
@@ -74,6 +75,23 @@ pub struct Paired<'a> {
     pub same_seeds: bool,
     /// The labels.
     pub labels: &'a [f32],
+}
+
+impl<'a> Paired<'a> {
+    /// Two systems with their predictions by seed, on samples with these labels; their seeds are taken to differ.
+    pub fn new(first: &'a [Vec<f32>], second: &'a [Vec<f32>], labels: &'a [f32]) -> Self {
+        Self {
+            first,
+            second,
+            same_seeds: false,
+            labels,
+        }
+    }
+
+    /// Whether entry `i` of both systems has the same seed.
+    pub fn same_seeds(self, same_seeds: bool) -> Self {
+        Self { same_seeds, ..self }
+    }
 }
 
 /// How much better or worse the second system is.

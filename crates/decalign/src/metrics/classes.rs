@@ -1,6 +1,6 @@
 //! Metrics of classification.
 
-use super::statistics::{accuracy, macro_f1, weighted_f1};
+use super::statistics::{accuracy, largest_score, macro_f1, weighted_f1};
 
 type Figures = Vec<(&'static str, f64)>;
 
@@ -56,16 +56,8 @@ pub(super) fn three(predictions: &[f32], labels: &[f32]) -> Figures {
 /// The class of the largest score of each sample, the first of equals.
 fn largest(predictions: &[f32], samples: usize) -> Vec<i64> {
     let classes = predictions.len() / samples.max(1);
-    let best = |scores: &[f32]| {
-        let mut best = 0;
-        for (class, score) in scores.iter().enumerate() {
-            if *score > scores[best] {
-                best = class;
-            }
-        }
-        best as i64
-    };
-    predictions.chunks_exact(classes.max(1)).map(best).collect()
+    let each = predictions.chunks_exact(classes.max(1));
+    each.map(|scores| largest_score(scores) as i64).collect()
 }
 
 fn integers(labels: &[f32]) -> Vec<i64> {

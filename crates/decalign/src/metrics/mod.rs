@@ -13,7 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 pub use bootstrap::{Bootstrap, Difference, Interval, Method, Paired};
-pub use statistics::{accuracy, macro_f1, pearson, weighted_f1};
+pub use statistics::{accuracy, largest_score, macro_f1, pearson, weighted_f1};
 
 /// Whether smaller or larger values of a metric are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

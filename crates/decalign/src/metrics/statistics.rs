@@ -1,5 +1,16 @@
 //! Accuracy, F1 and correlation.
 
+/// The class with the largest score; the first on a tie.
+pub fn largest_score(scores: &[f32]) -> usize {
+    let mut best = 0;
+    for (class, score) in scores.iter().enumerate() {
+        if *score > scores[best] {
+            best = class;
+        }
+    }
+    best
+}
+
 /// The share of predictions that equal their labels; 0 without samples.
 pub fn accuracy(predicted: &[i64], labels: &[i64]) -> f64 {
     let hits = predicted.iter().zip(labels).filter(|(p, y)| p == y).count();

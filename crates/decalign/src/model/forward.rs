@@ -1,7 +1,7 @@
 //! The forward pass of DecAlign.
 
 use candle_core::Tensor;
-use decalign_core::nn::{Mode, concatenate, linear, sum_on_device};
+use decalign_core::nn::{Mode, concatenate, sum_on_device};
 use decalign_core::op::parallel;
 use decalign_core::profile::phase;
 use decalign_data::Sequence;
@@ -77,7 +77,7 @@ impl DecAlign {
         let dropped = mode
             .child(place::OUTPUT)
             .dropout(&representation, self.config.output_dropout)?;
-        let prediction = linear(&dropped, &self.head[0], Some(&self.head[1]))?;
+        let prediction = self.head.apply(&dropped)?;
         let (mut alignment, mut distribution) = (None, Vec::new());
         if let (Some(heterogeneous), Some(mut homogeneous)) = (done.next(), done.next()) {
             distribution = homogeneous.split_off(1);

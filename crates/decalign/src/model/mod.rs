@@ -23,11 +23,12 @@ pub use inspect::{Pooled, Prototypes};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
-use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu_dropout};
+use decalign_core::nn::{Mode, Parameters};
 use decalign_decouple::{Decoupled, Decoupler};
 use decalign_fusion::{CrossModalEncoder, Encoder, EncoderSettings, LayerSettings};
 
 use crate::config::{Component, ModelConfig};
+use crate::dense::Dense;
 use crate::{Error, Result};
 use encoder::{EncoderPlan, ModalityEncoder};
 
@@ -42,7 +43,7 @@ pub struct DecAlign {
     decoupler: Option<Decoupler>,
     fusion: CrossModalEncoder,
     distribution: Vec<DistributionEncoder>,
-    head: [Tensor; 2],
+    head: Dense,
 }
 
 /// The output of a forward pass.
@@ -67,33 +68,22 @@ pub struct ModelOutput {
 /// `E_m`: Linear, ReLU, dropout, Linear.
 #[derive(Clone, Debug)]
 struct DistributionEncoder {
-    first: [Tensor; 2],
-    second: [Tensor; 2],
+    first: Dense,
+    second: Dense,
 }
 
 impl DistributionEncoder {
     fn new(parameters: &Parameters, width: usize, outputs: usize) -> Result<Self> {
         let net = parameters.scope("net");
         Ok(Self {
-            first: dense(&net.scope(0), width, width)?,
-            second: dense(&net.scope(3), width, outputs)?,
+            first: Dense::new(&net.scope(0), width, width)?,
+            second: Dense::new(&net.scope(3), width, outputs)?,
         })
     }
 
     fn forward(&self, x: &Tensor, dropout: f64, mode: Mode) -> decalign_core::Result<Tensor> {
-        let [weight, bias] = &self.first;
-        let hidden = linear_relu_dropout(x, weight, Some(bias), (dropout, mode))?;
-        linear(&hidden, &self.second[0], Some(&self.second[1]))
+        self.second.apply(&self.first.hidden(x, dropout, mode)?)
     }
-}
-
-/// Weight and bias of a linear layer.
-fn dense(parameters: &Parameters, inputs: usize, outputs: usize) -> Result<[Tensor; 2]> {
-    let init = Init::KaimingUniform { fan_in: inputs };
-    Ok([
-        parameters.get("weight", (outputs, inputs), init)?,
-        parameters.get("bias", outputs, init)?,
-    ])
 }
 
 impl DecAlign {
@@ -149,7 +139,7 @@ impl DecAlign {
             },
             fusion: CrossModalEncoder::new(fusion)?,
             distribution,
-            head: dense(&parameters.scope("out_layer"), inputs, config.outputs)?,
+            head: Dense::new(&parameters.scope("out_layer"), inputs, config.outputs)?,
             parameters,
         })
     }

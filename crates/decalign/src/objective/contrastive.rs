@@ -3,15 +3,16 @@
 use candle_core::Tensor;
 use decalign_core::device::Backend;
 use decalign_core::gemm::{Matrix, Store, matmul};
-use decalign_core::op::{Output, record_one};
 use decalign_core::{Elements, Real, simd, with_real};
 
 use super::device;
+use super::task::record_loss;
 use crate::{Error, Result};
 use decalign_core::tensor_convert::to_f64s;
 
 /// Which samples belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Grouping {
     /// Those of one class.
     Classes,
@@ -82,13 +83,7 @@ pub fn supervised_contrastive(
             let x = Elements::<T>::new(representation)?;
             evaluate::<T>(&x, width, &groups, T::of(temperature))
         };
-        record_one("supervised_contrastive", &[representation], Output::new(vec![loss], ()), move |b| {
-            let outer = b.gradient(0)?;
-            let outer = Elements::<T>::new(&outer)?[0];
-            let gradient: Vec<T> = gradient.iter().map(|g| *g * outer).collect();
-            let x = &b.inputs[0];
-            Ok(vec![Some(Tensor::from_vec(gradient, x.dims(), x.device())?)])
-        })
+        record_loss("supervised_contrastive", representation, loss, gradient)
     });
     Ok(recorded?)
 }

@@ -23,6 +23,7 @@ use crate::{Error, Result};
 
 /// The losses of one batch by name.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LossTerms {
     /// The unweighted components, scalars; every batch has the same names in the same order.
     pub components: Vec<(String, Tensor)>,
@@ -31,12 +32,14 @@ pub struct LossTerms {
 }
 
 impl LossTerms {
+    /// Unweighted components by name, and the scalar to minimise.
+    pub fn new(components: Vec<(String, Tensor)>, total: Tensor) -> Self {
+        Self { components, total }
+    }
+
     /// A total without components.
     pub fn single(total: Tensor) -> Self {
-        Self {
-            components: Vec::new(),
-            total,
-        }
+        Self::new(Vec::new(), total)
     }
 
     /// The unweighted component of a name.
@@ -69,7 +72,7 @@ struct Term {
 
 /// Every loss of the objective, in the order of reports. A new loss needs an entry here, a key for its weight in
 /// `config/keys.rs`, and its computation from a batch's output and labels.
-const TERMS: [Term; 5] = [
+const TERMS: &[Term] = &[
     Term {
         name: "task",
         weight: |_| 1.0,

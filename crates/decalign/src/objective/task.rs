@@ -16,20 +16,32 @@ struct Evaluated {
     gradient: Vec<f64>,
 }
 
-/// Records a loss whose gradient is known with its value.
 fn record(prediction: &Tensor, loss: Evaluated) -> Result<Tensor> {
-    let Evaluated { value, gradient } = loss;
     let recorded: decalign_core::Result<Tensor> = with_real!("prediction", prediction, T => {
-        let output = Output::new(vec![T::of(value)], ());
-        record_one("task_loss", &[prediction], output, move |b| {
-            let outer = b.gradient(0)?;
-            let outer = Elements::<T>::new(&outer)?[0];
-            let gradient: Vec<T> = gradient.iter().map(|g| T::of(*g) * outer).collect();
-            let x = &b.inputs[0];
-            Ok(vec![Some(Tensor::from_vec(gradient, x.dims(), x.device())?)])
-        })
+        let gradient = loss.gradient.into_iter().map(T::of).collect();
+        record_loss("task_loss", prediction, T::of(loss.value), gradient)
     });
     Ok(recorded?)
+}
+
+/// Records a loss whose gradient with respect to `x` is known with its value.
+pub(super) fn record_loss<T: Real>(
+    name: &'static str,
+    x: &Tensor,
+    value: T,
+    gradient: Vec<T>,
+) -> decalign_core::Result<Tensor> {
+    record_one(name, &[x], Output::new(vec![value], ()), move |b| {
+        let outer = b.gradient(0)?;
+        let outer = Elements::<T>::new(&outer)?[0];
+        let gradient: Vec<T> = gradient.iter().map(|g| *g * outer).collect();
+        let x = &b.inputs[0];
+        Ok(vec![Some(Tensor::from_vec(
+            gradient,
+            x.dims(),
+            x.device(),
+        )?)])
+    })
 }
 
 fn same_size(prediction: &Tensor, labels: &Tensor) -> Result<usize> {

@@ -8,15 +8,15 @@ use decalign_core::nn::Mode;
 use decalign_data::{Dataset, Sequence};
 
 use super::{
-    Criterion, EpochReport, Flow, LossTerms, Model, Observer, PhaseTimes, Prepared, ResumePolicy,
+    Criterion, EpochReport, Flow, LossTerms, Model, ModelOutcome, Observer, Prepared, ResumePolicy,
     StartReport, StepReport, TrainSettings,
 };
+use crate::Result;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, check_batches};
-use crate::metrics::{Benchmark, Metrics};
+use crate::metrics::Benchmark;
 use crate::model::{DecAlign, ModelOutput};
 use crate::objective::Objective;
-use crate::{Predictions, Result};
 
 /// Trains DecAlign as a configuration says.
 ///
@@ -38,30 +38,6 @@ use crate::{Predictions, Result};
 #[derive(Clone, Debug)]
 pub struct DecAlignTrainer {
     prepared: Prepared,
-}
-
-/// The result of training DecAlign.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct DecAlignOutcome {
-    /// The model of the best epoch.
-    pub checkpoint: Checkpoint,
-    /// The best epoch, counted from 1.
-    pub best_epoch: usize,
-    /// Reports of all epochs.
-    pub epochs: Vec<EpochReport>,
-    /// Metrics of the best model on the validation part.
-    pub valid: Metrics,
-    /// Metrics of the best model on the test part.
-    pub test: Metrics,
-    /// Its predictions of the validation part, in the order of [`DecAlignTrainer::rows`].
-    pub valid_predictions: Predictions,
-    /// Its predictions of the test part.
-    pub test_predictions: Predictions,
-    /// Wall time by phase.
-    pub phases: PhaseTimes,
-    /// Wall time of the run in seconds, without the test.
-    pub seconds: f64,
 }
 
 impl DecAlignTrainer {
@@ -104,7 +80,11 @@ impl DecAlignTrainer {
     /// # Errors
     /// When a loss or gradient is not finite (the file then holds the last good model), or the
     /// file cannot be written.
-    pub fn run(&self, file: Option<&Path>, observer: &mut dyn Observer) -> Result<DecAlignOutcome> {
+    pub fn run(
+        &self,
+        file: Option<&Path>,
+        observer: &mut dyn Observer,
+    ) -> Result<ModelOutcome<Checkpoint>> {
         self.run_resumable(file, &ResumePolicy::none(), observer)
     }
 
@@ -117,7 +97,7 @@ impl DecAlignTrainer {
         file: Option<&Path>,
         resume: &ResumePolicy,
         observer: &mut dyn Observer,
-    ) -> Result<DecAlignOutcome> {
+    ) -> Result<ModelOutcome<Checkpoint>> {
         let Prepared {
             resolved, trainer, ..
         } = &self.prepared;
@@ -130,17 +110,8 @@ impl DecAlignTrainer {
             observer,
         };
         let outcome = trainer.run(&model, &self.prepared.objective(), resume, &mut saver)?;
-        Ok(DecAlignOutcome {
-            best_epoch: outcome.best_epoch,
-            seconds: outcome.seconds(),
-            phases: outcome.phases,
-            valid_predictions: self.prepared.predictions(&outcome.valid),
-            test_predictions: self.prepared.predictions(&outcome.test),
-            valid: outcome.valid.metrics,
-            test: outcome.test.metrics,
-            epochs: outcome.epochs,
-            checkpoint: self.checkpoint(outcome.weights),
-        })
+        let checkpoint = |weights| self.checkpoint(weights);
+        Ok(self.prepared.outcome(outcome, checkpoint))
     }
 
     fn checkpoint(&self, weights: BTreeMap<String, Tensor>) -> Checkpoint {

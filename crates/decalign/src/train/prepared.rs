@@ -1,9 +1,11 @@
 //! A data set prepared as a configuration says, with trainer and objective.
 
-use candle_core::Device;
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
 use decalign_data::{Dataset, Labels, Standardizer};
 
-use super::{Evaluation, TrainSettings, Trainer};
+use super::{Evaluation, ModelOutcome, TrainSettings, Trainer, TrainingOutcome};
 use crate::config::{ClassWeight, Config, Resolved, Task};
 use crate::objective::{Objective, class_weights};
 use crate::{Error, Predictions, Result, preprocess};
@@ -68,9 +70,29 @@ impl Prepared {
     }
 
     /// The predictions of an evaluation.
-    pub(crate) fn predictions(&self, evaluation: &Evaluation) -> Predictions {
+    fn predictions(&self, evaluation: &Evaluation) -> Predictions {
         let outputs = self.resolved.model.outputs;
         Predictions::new(evaluation.predictions.clone(), self.classes(), outputs)
+    }
+
+    /// The outcome of a run; `model` makes what it holds of the best weights.
+    pub(crate) fn outcome<M>(
+        &self,
+        outcome: TrainingOutcome,
+        model: impl FnOnce(BTreeMap<String, Tensor>) -> M,
+    ) -> ModelOutcome<M> {
+        ModelOutcome {
+            best_epoch: outcome.best_epoch,
+            seconds: outcome.seconds(),
+            phases: outcome.phases,
+            parameters: outcome.weights.values().map(|w| w.elem_count()).sum(),
+            valid_predictions: self.predictions(&outcome.valid),
+            test_predictions: self.predictions(&outcome.test),
+            valid: outcome.valid.metrics,
+            test: outcome.test.metrics,
+            epochs: outcome.epochs,
+            model: model(outcome.weights),
+        }
     }
 
     fn class_weights(&self) -> Option<Vec<f64>> {

@@ -60,10 +60,7 @@ impl Fixture {
         let sequence = |name: &str| -> Result<Sequence> {
             let features = find(name)?;
             match features.rank() {
-                3 => Ok(Sequence {
-                    features,
-                    mask: None,
-                }),
+                3 => Ok(Sequence::new(features, None)),
                 _ => Err(Error::file(
                     &batch_file,
                     format!("{name}: expected (B, T, D), got {:?}", features.dims()),

@@ -7,7 +7,7 @@ use decalign_decouple::{
     Batch, CentralMomentDiscrepancy, Decoupled, Objectives, Orthogonality, PairwiseLoss, PartPairs,
     Reconstruction,
 };
-use decalign_fusion::{AttentionMask, Encoder, EncoderSettings, LayerSettings, MaskedSequence};
+use decalign_fusion::{AttentionMask, Encoder, MaskedSequence};
 
 use super::{Dense, Forward, Layers, Plan, pooled};
 use crate::Result;
@@ -50,11 +50,6 @@ impl Misa {
             &[PartPairs::CommonCommon],
         )?;
         let whole = Reconstruction::new(plan.parameters, &names, d)?;
-        let layer = LayerSettings::new(d, settings.heads)
-            .attention_dropout(settings.dropout)
-            .activation_dropout(settings.dropout)
-            .residual_dropout(settings.dropout);
-        let fusion = EncoderSettings::new(1, layer);
         Ok(Self {
             projections,
             private: private.collect::<Result<_>>()?,
@@ -63,7 +58,7 @@ impl Misa {
                 .with(WEIGHTS[0], apart)?
                 .with(WEIGHTS[1], alike)?
                 .with(WEIGHTS[2], whole)?,
-            encoder: Encoder::new(&plan.parameters.scope("fusion"), fusion)?,
+            encoder: plan.encoder("fusion", d, 1, 0.0)?,
             hidden: plan.dense("hidden", 2 * count * d, count * d)?,
             head: plan.dense("head", count * d, plan.outputs)?,
             dropout: settings.dropout,

@@ -7,13 +7,14 @@ mod plain;
 mod tensor;
 
 use candle_core::{D, Tensor, Var};
-use decalign_core::nn::{Init, Mode, Parameters, linear, linear_relu_dropout, softmax};
+use decalign_core::nn::{Mode, Parameters, softmax};
 use decalign_data::Sequence;
-use decalign_fusion::mean_pool;
+use decalign_fusion::{Encoder, EncoderSettings, LayerSettings, mean_pool};
 
 use super::{BaselineSettings, Method};
 use crate::Result;
 use crate::config::ModalityConfig;
+use crate::dense::Dense;
 use crate::objective::Objective;
 use crate::train::{Criterion, LossTerms, Model};
 
@@ -154,45 +155,31 @@ impl<'a> Plan<'a> {
         })
     }
 
+    /// An encoder named `scope` with the dropout of the settings.
+    fn encoder(
+        &self,
+        scope: &str,
+        width: usize,
+        layers: usize,
+        embed_dropout: f64,
+    ) -> Result<Encoder> {
+        let dropout = self.settings.dropout;
+        let layer = LayerSettings::new(width, self.settings.heads)
+            .attention_dropout(dropout)
+            .activation_dropout(dropout)
+            .residual_dropout(dropout);
+        let settings = EncoderSettings::new(layers, layer).embed_dropout(embed_dropout);
+        Ok(Encoder::new(&self.parameters.scope(scope), settings)?)
+    }
+
     /// A layer named `scope`.
     fn dense(&self, scope: &str, inputs: usize, outputs: usize) -> Result<Dense> {
-        Dense::new(&self.parameters.scope(scope), inputs, outputs)
+        Ok(Dense::new(&self.parameters.scope(scope), inputs, outputs)?)
     }
 
     /// The widths of all modalities together.
     fn total(&self) -> usize {
         self.modalities.iter().map(|(_, width)| width).sum()
-    }
-}
-
-/// Weight and bias of a linear layer.
-struct Dense {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Dense {
-    fn new(parameters: &Parameters, inputs: usize, outputs: usize) -> Result<Self> {
-        let init = Init::KaimingUniform { fan_in: inputs };
-        Ok(Self {
-            weight: parameters.get("weight", (outputs, inputs), init)?,
-            bias: parameters.get("bias", outputs, init)?,
-        })
-    }
-
-    fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(linear(x, &self.weight, Some(&self.bias))?)
-    }
-
-    /// Then a rectifier and dropout.
-    fn hidden(&self, x: &Tensor, dropout: f64, mode: Mode) -> Result<Tensor> {
-        let gate = (dropout, mode);
-        Ok(linear_relu_dropout(
-            x,
-            &self.weight,
-            Some(&self.bias),
-            gate,
-        )?)
     }
 }
 

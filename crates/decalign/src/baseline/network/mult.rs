@@ -4,9 +4,7 @@
 use candle_core::{Device, Tensor};
 use decalign_core::nn::Mode;
 use decalign_data::Sequence;
-use decalign_fusion::{
-    AttentionMask, Encoder, EncoderSettings, LayerSettings, MaskedSequence, mean_pool,
-};
+use decalign_fusion::{AttentionMask, Encoder, MaskedSequence, mean_pool};
 
 use super::{Dense, Forward, Layers, Plan};
 use crate::Result;
@@ -30,13 +28,7 @@ impl Mult {
         let settings = &plan.settings;
         let (width, count) = (settings.width, plan.modalities.len());
         let encoder = |name: String, width: usize| -> Result<Encoder> {
-            let layer = LayerSettings::new(width, settings.heads)
-                .attention_dropout(settings.dropout)
-                .activation_dropout(settings.dropout)
-                .residual_dropout(settings.dropout);
-            let encoder =
-                EncoderSettings::new(settings.layers, layer).embed_dropout(settings.dropout);
-            Ok(Encoder::new(&plan.parameters.scope(name), encoder)?)
+            plan.encoder(&name, width, settings.layers, settings.dropout)
         };
         let names: Vec<&String> = plan.modalities.iter().map(|(name, _)| name).collect();
         let mut cross = Vec::new();

@@ -71,7 +71,7 @@ impl Layers for Late {
         let each = self.members.iter().zip(sequences).enumerate();
         let member = |(i, ((hidden, head), sequence)): (usize, (&(Dense, Dense), &Sequence))| {
             let x = pooled(sequence)?;
-            head.apply(&hidden.hidden(&x, self.dropout, mode.child(i as u64))?)
+            Ok(head.apply(&hidden.hidden(&x, self.dropout, mode.child(i as u64))?)?)
         };
         Ok(Forward {
             members: each.map(member).collect::<Result<_>>()?,

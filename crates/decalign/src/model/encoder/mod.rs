@@ -94,15 +94,13 @@ struct EncoderEntry {
 }
 
 /// The encoders that a configuration can ask for; the first that encodes a modality is used, else [`CONVOLUTION`].
-const ENCODERS: [EncoderEntry; 1] = [EncoderEntry {
-    encodes: |config, i| {
-        config
-            .text_encoder
-            .as_ref()
-            .is_some_and(|e| e.modality == i)
+const ENCODERS: &[EncoderEntry] = &[
+    // Token text.
+    EncoderEntry {
+        encodes: TokenEncoder::encodes,
+        build: |plan| Ok(Arc::new(TokenEncoder::new(plan)?)),
     },
-    build: |plan| Ok(Arc::new(TokenEncoder::new(plan)?)),
-}];
+];
 
 const CONVOLUTION: EncoderEntry = EncoderEntry {
     encodes: |_, _| true,

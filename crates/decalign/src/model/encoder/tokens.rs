@@ -36,6 +36,12 @@ impl TokenEncoder {
         })
     }
 
+    /// True for the modality that arrives as tokens.
+    pub(super) fn encodes(config: &ModelConfig, modality: usize) -> bool {
+        let encoder = config.text_encoder.as_ref();
+        encoder.is_some_and(|encoder| encoder.modality == modality)
+    }
+
     /// The states of the tokens and their mask.
     fn states(&self, rows: &Sequence, config: &ModelConfig, mode: Mode) -> Result<Sequence> {
         let mut tokens = Tokens::from_rows(&rows.features)?;
@@ -43,10 +49,8 @@ impl TokenEncoder {
         if self.convolution.kernel_size() == 1 && config.semantics == Semantics::Native {
             tokens = tokens.trimmed()?;
         }
-        Ok(Sequence {
-            features: self.bert.forward(&tokens, mode)?,
-            mask: Some(tokens.mask),
-        })
+        let states = self.bert.forward(&tokens, mode)?;
+        Ok(Sequence::new(states, Some(tokens.mask)))
     }
 }
 
