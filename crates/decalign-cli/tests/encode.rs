@@ -164,7 +164,7 @@ fn bad_input_is_one_line_and_status_two() {
         ),
         (
             "data.safetensors --encoder encoder --out data.safetensors",
-            "replace the input",
+            "replace an input",
         ),
         (
             "data.safetensors --encoder encoder --max-tokens 10 --out x",

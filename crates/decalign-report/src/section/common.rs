@@ -49,11 +49,8 @@ pub(super) fn class_radar(figure: &str, classes: &[String], series: &[Series]) -
     let all = series.iter().flat_map(|s| s.points.iter().map(|p| p.1));
     let least = all.fold(1.0, f64::min);
     // The centre is a round number below the least.
-    let round = [0.9, 0.8, 0.6, 0.4, 0.2].into_iter();
-    let low = round
-        .filter(|low| *low < least - 0.01)
-        .next()
-        .unwrap_or(0.0);
+    let mut round = [0.9, 0.8, 0.6, 0.4, 0.2].into_iter();
+    let low = round.find(|low| *low < least - 0.01).unwrap_or(0.0);
     let names = classes.iter().map(Cell::from);
     let data = Table::of_series("class", names, series);
     let title = "accuracy by class";
