@@ -1,15 +1,20 @@
 //! Optimal transport, entropic and exact, differentiable on Candle tensors.
 //!
-//! Mass `a` on n points is moved to mass `b` on m points at the least cost:
+//! Transport moves mass `a` on n points to mass `b` on m points at the least cost:
 //!
 //! ```text
 //! min over P >= 0 with P 1 = a, P^T 1 = b of  <P, C> + eps KL(P | a x b)
 //! ```
 //!
-//! with `eps = 0` where transport is exact. A [`Geometry`] gives the costs, stored or computed as they are needed; a [`LinearProblem`] adds
-//! the two masses, or a batch of them; a solver such as [`Sinkhorn`] takes it to a solution, with the
-//! [`Plan`] computed on request. Nothing is silent: bad input is an error with the numbers, and a
-//! solution says whether it converged and how far its marginals are off.
+//! with `eps = 0` for exact transport. Four types, in this order:
+//!
+//! 1. A [`Geometry`] gives the costs C: a stored matrix, or computed from points block by block and never stored.
+//! 2. A [`LinearProblem`] adds the masses, of one problem or of a batch, and checks them.
+//! 3. A solver such as [`Sinkhorn`] holds the settings and solves the problem.
+//! 4. The solution has the value, the potentials, the [`Plan`] (its cells are computed on request) and its
+//!    [`Convergence`]: iterations, marginal error, whether the tolerance was met.
+//!
+//! Bad input is an error that names the input, its value and the remedy.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -25,25 +30,25 @@
 //!
 //! | two measures | |
 //! |---|---|
-//! | [`Sinkhorn`] | entropic, to a tolerance; [balanced](LinearProblem::new) or [not](LinearProblem::unbalanced) |
-//! | [`SinkhornDivergence`] | the same without its bias: 0 at equality |
-//! | [`LowRankSinkhorn`] | plans of low rank, in time and memory linear in the points |
-//! | [`NetworkSimplex`] | exact, with a sparse plan |
-//! | [`wasserstein_1d`], [`sliced_wasserstein`] | on a line in closed form, and the mean over lines |
-//! | [`bures_wasserstein`], [`entropic_gaussian`] | between Gaussians in closed form |
+//! | [`Sinkhorn`] | entropic transport to a tolerance, [balanced](LinearProblem::new) or [unbalanced](LinearProblem::unbalanced) |
+//! | [`SinkhornDivergence`] | entropic transport without its bias: 0 for equal measures |
+//! | [`LowRankSinkhorn`] | plans of low rank, in time and memory linear in the number of points |
+//! | [`NetworkSimplex`] | exact transport, with a sparse plan |
+//! | [`wasserstein_1d`], [`sliced_wasserstein`] | measures on a line in closed form; the mean over random lines |
+//! | [`bures_wasserstein`], [`entropic_gaussian`] | Gaussians in closed form |
 //!
-//! | more than two, or not in one space | |
+//! | more than two measures, or different spaces | |
 //! |---|---|
-//! | [`MultiMarginalSinkhorn`] | any number of measures at once: costs between pairs (chains, stars, trees, rings), or a joint cost |
+//! | [`MultiMarginalSinkhorn`] | any number of measures at once, with costs between pairs (chains, stars, trees, rings) or a joint cost |
 //! | [`KernelSinkhorn`] | the transport loss of the public DecAlign code, number for number |
 //! | [`FixedSupportBarycenter`], [`FreeSupportBarycenter`] | means of measures |
-//! | [`GromovWasserstein`] | points of different spaces, by the costs within each; fused |
+//! | [`GromovWasserstein`] | points of different spaces, compared by the costs within each space; fused |
 //!
 //! # Gradients
 //!
-//! Values carry gradients with respect to weights, costs and points by the envelope theorem. With
-//! [`Gradient::Implicit`] or [`Gradient::Unrolled`] so do the potentials of [`Sinkhorn`] and whatever its plan
-//! is applied to. Weights of a fixed total have gradients up to a constant: they are centred.
+//! Every value carries gradients with respect to weights, costs and points, by the envelope theorem. With [`Gradient::Implicit`] or
+//! [`Gradient::Unrolled`] the potentials of [`Sinkhorn`] and the products of its plan carry them too. The gradient with respect to
+//! weights of a fixed total is known up to a constant; it is centred.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
@@ -61,9 +66,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`mod@reference`] has the same in plain tensor operations, for [`Sinkhorn`] and for many marginals; other solvers
-//! are held against closed forms, enumeration and one another. Gradients are held against central
-//! differences.
+//! [`mod@reference`] computes the results of [`Sinkhorn`] and of many marginals in plain tensor operations. Tests compare the other
+//! solvers with closed forms, enumeration and one another, and gradients with central differences.
 
 mod barycenter;
 mod convergence;

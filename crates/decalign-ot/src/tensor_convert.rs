@@ -5,11 +5,13 @@ use decalign_core::{Elements, Error, Real, Result, with_real};
 
 /// The numbers of a tensor of either type, on the CPU.
 pub(crate) fn read<T: Real>(x: &Tensor) -> Result<Vec<T>> {
-    let x = x.to_device(&Device::Cpu)?;
-    with_real!("tensor", x, S => {
-        let numbers = Elements::<S>::new(&x)?;
-        Ok(numbers.iter().map(|v| T::of(v.as_f64())).collect())
-    })
+    match x.dtype() {
+        DType::F32 | DType::F64 => {
+            let x = x.to_device(&Device::Cpu)?.to_dtype(T::DTYPE)?;
+            Ok(x.flatten_all()?.to_vec1()?)
+        }
+        other => Err(Error::tensor("tensor", "dtype f32 or f64", other)),
+    }
 }
 
 /// A tensor of numbers in the type and on the device of `like`.
@@ -24,6 +26,21 @@ pub(crate) fn select(x: &Tensor, rank: usize, i: usize) -> Result<Tensor> {
         true => Ok(x.get(i)?),
         false => Ok(x.clone()),
     }
+}
+
+/// The gradients of all problems as one of an input: concatenated, or summed where all problems share the input; see [`select`].
+pub(crate) fn gather(parts: &[Vec<f64>], input: &Tensor, rank: usize) -> Result<Tensor> {
+    let numbers = match input.rank() > rank {
+        true => parts.concat(),
+        false => {
+            let mut sum = parts[0].clone();
+            for part in &parts[1..] {
+                sum.iter_mut().zip(part).for_each(|(s, v)| *s += v);
+            }
+            sum
+        }
+    };
+    tensor(&numbers, input.dims(), input)
 }
 
 /// The smallest and the largest number; an error names the first that is NaN or infinite.

@@ -34,7 +34,8 @@ DEVICE REAL error_of(SHARED_POINTER(REAL) weights, SHARED_POINTER(REAL) potentia
 
 // `report` is (value, <T, C>, marginal error, sweeps) of every problem.
 KERNEL(solve, INPUT(0, REAL, given_weights), INPUT(1, REAL, given_cost), OUTPUT(2, REAL, report), OUTPUT(3, REAL, values),
-       OUTPUT(4, REAL, slopes), OUTPUT(5, REAL, plan), VALUE(6, REAL, epsilon), VALUE(7, REAL, tolerance), VALUE(8, uint, sweeps)) {
+       OUTPUT(4, REAL, slopes), OUTPUT(5, REAL, plan), VALUE(6, REAL, epsilon), VALUE(7, REAL, tolerance), VALUE(8, uint, sweeps),
+       VALUE(9, REAL, restart_reduction)) {
   SHARED(REAL, cost, ROOM);
   SHARED(REAL, weights, POINTS);
   SHARED(REAL, potentials, POINTS);
@@ -90,7 +91,7 @@ KERNEL(solve, INPUT(0, REAL, given_weights), INPUT(1, REAL, given_cost), OUTPUT(
       SERIAL for (uint m = 0u; m < M; m++) error = larger(error, error_of(weights, potentials, logs, m));
       BARRIER();
       going = error > tolerance * mass && done < sweeps;
-      goal *= (REAL)0.5;
+      goal *= restart_reduction;
     }
   }
   // The plan, its mass and its cost.

@@ -5,7 +5,7 @@ use decalign_core::Result;
 use decalign_core::device::{Backend, Launch, Memory, Program};
 use decalign_core::op::{InputGradients, record_one};
 
-use crate::schedule::Stopping;
+use crate::schedule::{GENTLE_RESTART_REDUCTION, Stopping};
 
 /// Lanes that run in step.
 pub(crate) const WARP: usize = 32;
@@ -178,6 +178,7 @@ impl JointInputs {
             .real(epsilon)
             .real(stopping.tolerance)
             .count(stopping.max_iterations)?
+            .real(GENTLE_RESTART_REDUCTION)
             .run(backend)?;
         let named = ("multi_marginal_sinkhorn", program);
         let value = self.record(backend, named, value, [slopes, plan])?;

@@ -1,11 +1,11 @@
-//! Costs between two sets of points, stored or computed as they are needed.
+//! A geometry: costs between two sets of points, stored or computed on request.
 
 use candle_core::{DType, Tensor};
 use decalign_core::{Error, Real, Result};
 
-use super::costs::Costs;
+use super::costs::{Costs, Weights};
 use super::grid::Grid;
-use super::metric::{Metric, Points};
+use super::metric::{Metric, PointMetric, Points, with_metric};
 use crate::tensor_convert::{matrices, ranged, read, select};
 
 /// The costs `C[i, j]` between n points and m points, of one problem or of a batch of B.
@@ -26,7 +26,7 @@ pub struct Geometry {
     kind: Kind,
     size: (usize, usize),
     batch: Option<usize>,
-    /// Above the range of the costs.
+    /// A bound on `max C - min C`.
     spread: f64,
 }
 
@@ -118,11 +118,12 @@ impl Geometry {
             let expected = format!("shape {shape:?} of {:?}, as x", x.dtype());
             return Err(Error::tensor("y", expected, (y.shape(), y.dtype())));
         }
+        let side = of_x.1.max(of_y.1) - of_x.0.min(of_y.0);
         Ok(Self {
             kind: Kind::Points(x.clone(), y.clone(), metric),
             size: (n, m),
             batch,
-            spread: metric.extent(of_x.1.max(of_y.1) - of_x.0.min(of_y.0), d),
+            spread: with_metric!(metric, metric => metric.extent(side, d as f64)),
         })
     }
 
@@ -167,7 +168,7 @@ impl Geometry {
         })
     }
 
-    /// What the costs span at most; infinite where it is not known.
+    /// A bound on `max C - min C`; infinite where none is known.
     pub(crate) fn spread(&self) -> f64 {
         self.spread
     }
@@ -231,6 +232,35 @@ impl Geometry {
                 Costs::Points(Points::new(read(&x)?, read(&y)?, x.dims()[1], *metric))
             }
             Kind::Grid(axes) => Costs::Grid(Grid::read(axes)?),
+        })
+    }
+
+    /// The gradients of `sum_ij W_ij C_ij` of problem `i` with respect to the tensors of [`Geometry::inputs`], where they are
+    /// `needed`, each in the shape of the tensor without its batch.
+    pub(crate) fn backward<T: Real>(
+        &self,
+        i: usize,
+        weights: &Weights<T>,
+        needed: &[bool],
+    ) -> Result<Vec<Option<Vec<f64>>>> {
+        let m = self.size.1;
+        let rows = |geometry: &Self, weights: Weights<T>| -> Result<Vec<f64>> {
+            Ok(geometry.read::<T>(i)?.backward(&weights.pad(), m))
+        };
+        Ok(match &self.kind {
+            Kind::Grid(axes) => {
+                let grid = Grid::read(axes)?;
+                let axis = |k: usize| needed[k].then(|| grid.backward(weights, k));
+                (0..needed.len()).map(axis).collect()
+            }
+            Kind::Dense(_) => {
+                vec![needed[0].then(|| rows(self, weights.clone())).transpose()?]
+            }
+            Kind::Points(..) => {
+                let x = needed[0].then(|| rows(self, weights.clone()));
+                let y = needed[1].then(|| rows(&self.transpose()?, weights.transpose()));
+                vec![x.transpose()?, y.transpose()?]
+            }
         })
     }
 }

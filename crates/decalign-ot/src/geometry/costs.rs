@@ -1,14 +1,47 @@
-//! Costs as numbers, a few rows at a time.
+//! Costs as numbers: cells of a plan a few rows at a time, and the gradients of their weighted sums.
 
 use std::marker::PhantomData;
 
 use candle_core::Tensor;
+use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::simd::{self, Aligned, Isa, Kernel, LANES};
-use decalign_core::{Elements, Real, Result, with_real};
+use decalign_core::{Elements, Real, Result, parallel, with_real};
 
-use super::cells::{Cells, ROWS, Sink, padded};
 use super::grid::Grid;
-use super::metric::Points;
+use super::metric::{PointMetric, Points, ROWS, group, padded, with_metric};
+
+/// Rows of one piece of parallel work.
+pub(crate) const PIECE: usize = 8 * ROWS;
+
+/// Cells of a few rows.
+#[derive(Default)]
+pub(crate) struct Cells<T> {
+    /// Row after row, of padded length.
+    pub(crate) values: Aligned<T>,
+    /// Sums of every row, in lanes.
+    lanes: [[T; LANES]; ROWS],
+    columns: usize,
+}
+
+impl<T: Real> Cells<T> {
+    #[inline(always)]
+    fn clear(&mut self, columns: usize) {
+        self.columns = columns;
+        self.values.fit(columns * ROWS);
+        self.lanes = [[T::zero(); LANES]; ROWS];
+    }
+
+    #[inline(always)]
+    pub(crate) fn row(&self, r: usize) -> &[T] {
+        &self.values[r * self.columns..][..self.columns]
+    }
+
+    /// The sum of a row of exponentials.
+    #[inline(always)]
+    pub(crate) fn sum(&self, r: usize) -> T {
+        simd::total(self.lanes[r])
+    }
+}
 
 /// Costs of one problem.
 pub(crate) enum Costs<T> {
@@ -36,7 +69,7 @@ impl<T: Real> Costs<T> {
     pub(crate) fn range(&self) -> f64 {
         match self {
             Self::Dense { cost, .. } => {
-                // What is behind the end costs 0, which only widens the bound.
+                // The padding costs 0, which only widens the bound.
                 let least = cost
                     .iter()
                     .fold(T::infinity(), |a, v| if *v < a { *v } else { a });
@@ -51,7 +84,7 @@ impl<T: Real> Costs<T> {
     ///
     /// `first` is a multiple of [`ROWS`], `g` of padded length. Grids have no rows.
     #[inline(always)]
-    pub(super) fn fill<I: Isa, S: Sink<T>>(
+    fn fill<I: Isa, S: Sink<T>>(
         &self,
         isa: I,
         (first, f): (usize, &[T]),
@@ -81,8 +114,12 @@ impl<T: Real> Costs<T> {
                 }
             }
             Self::Points(points) => {
-                let metric = points.metric;
-                metric.fill::<I, T, S>(isa, points, (first, f), (g, inverse), cells);
+                let rows = (first, f);
+                with_metric!(points.metric, metric => match group::<T>() {
+                    // Two copies of one loop, each with the tile that suits its type.
+                    6 => tiles::<I, T, _, S, 6>(isa, (points, metric), rows, (g, inverse), cells),
+                    _ => tiles::<I, T, _, S, 3>(isa, (points, metric), rows, (g, inverse), cells),
+                });
             }
             Self::Grid(_) => {}
         }
@@ -138,6 +175,55 @@ impl<T: Real> Costs<T> {
     }
 }
 
+/// [`Costs::fill`] of points, in tiles of R rows by one block of columns: the costs stay in registers.
+#[inline(always)]
+fn tiles<I: Isa, T: Real, M: PointMetric, S: Sink<T>, const R: usize>(
+    isa: I,
+    (points, metric): (&Points<T>, M),
+    (first, f): (usize, &[T]),
+    (g, inverse): (&[T], T),
+    cells: &mut Cells<T>,
+) {
+    debug_assert!(first % ROWS == 0 && ROWS.is_multiple_of(R));
+    let d = points.width;
+    let mut x = vec![[T::zero(); R]; d];
+    for (part, f) in f.chunks(R).enumerate() {
+        let start = first + part * R;
+        let group = &points.x_groups[start * d..][..R * d];
+        for (to, from) in x.iter_mut().zip(group.as_chunks::<R>().0) {
+            *to = from.map(|v| M::scaled(v, inverse));
+        }
+        let mut offsets = [T::neg_infinity(); R];
+        for (r, (offset, f)) in offsets.iter_mut().zip(f).enumerate() {
+            *offset = M::row_offset(*f, points.x_norms[start + r], inverse);
+        }
+        let mut outs = cells.values.chunks_exact_mut(g.len()).skip(part * R);
+        let outs: [&mut [[T; LANES]]; R] = std::array::from_fn(|_| match outs.next() {
+            Some(out) => out.as_chunks_mut::<LANES>().0,
+            None => &mut [],
+        });
+        let mut sums = [[T::zero(); LANES]; R];
+        let given = g
+            .as_chunks::<LANES>()
+            .0
+            .iter()
+            .zip(points.y_norms.as_chunks::<LANES>().0);
+        let blocks = points.y_blocks.chunks_exact(d * LANES).zip(given);
+        for (block, (y, (g, norms))) in blocks.enumerate() {
+            let mut shifted = *g;
+            for i in 0..LANES {
+                shifted[i] = M::column_offset(isa, g[i], norms[i], inverse);
+            }
+            let y = y.as_chunks::<LANES>().0;
+            let tile = metric.tile(isa, &x, y, (&offsets, &shifted), inverse);
+            for r in 0..R {
+                S::take(isa, tile[r], &mut outs[r][block], &mut sums[r]);
+            }
+        }
+        cells.lanes[part * R..][..R].copy_from_slice(&sums);
+    }
+}
+
 /// [`Costs::fill`] as a kernel.
 struct Fill<'a, T, S> {
     costs: &'a Costs<T>,
@@ -157,7 +243,12 @@ impl<T: Real, S: Sink<T>> Kernel for Fill<'_, T, S> {
     }
 }
 
-/// Two to their power, summed on the way.
+/// Writes the exponents of a block as cells.
+pub(crate) trait Sink<T: Real> {
+    fn take<I: Isa>(isa: I, exponents: [T; LANES], out: &mut [T; LANES], sums: &mut [T; LANES]);
+}
+
+/// Two to the power of each, summed in the same loop.
 struct Exponentials;
 
 impl<T: Real> Sink<T> for Exponentials {
@@ -189,12 +280,135 @@ impl<T: Real> Sink<T> for BoundedExponentials {
     }
 }
 
-/// Themselves.
+/// The exponents themselves.
 struct Copies;
 
 impl<T: Real> Sink<T> for Copies {
     #[inline(always)]
     fn take<I: Isa>(_: I, x: [T; LANES], out: &mut [T; LANES], _: &mut [T; LANES]) {
         *out = x;
+    }
+}
+
+/// `W_ij = 2^(f_i + g_j - inverse C_ij) (L R^T)_ij`: a plan times a matrix of low rank k.
+///
+/// This covers the gradients of values (L = R = 1), of applied plans (L the outer gradient, R the vectors) and of potentials.
+#[derive(Clone)]
+pub(crate) struct Weights<T> {
+    pub(super) f: Vec<T>,
+    pub(super) g: Vec<T>,
+    pub(super) inverse: T,
+    /// (n, k).
+    pub(super) left: Vec<T>,
+    /// (m, k).
+    pub(super) right: Vec<T>,
+    pub(super) k: usize,
+}
+
+impl<T: Real> Weights<T> {
+    /// From f, g, L and R at an epsilon.
+    pub(crate) fn new(parts: [&[f64]; 4], epsilon: f64, k: usize) -> Self {
+        let [f, g, left, right] = parts.map(|x| x.iter().map(|v| T::of(*v)).collect());
+        Self {
+            f,
+            g,
+            inverse: T::of(std::f64::consts::LOG2_E / epsilon),
+            left,
+            right,
+            k,
+        }
+    }
+
+    pub(super) fn transpose(&self) -> Self {
+        let Self {
+            f, g, left, right, ..
+        } = self.clone();
+        Self {
+            f: g,
+            g: f,
+            left: right,
+            right: left,
+            ..*self
+        }
+    }
+
+    /// Pads the columns to whole blocks, which weigh nothing.
+    pub(super) fn pad(mut self) -> Self {
+        let m = padded(self.g.len());
+        self.g.resize(m, T::neg_infinity());
+        self.right.resize(m * self.k, T::zero());
+        self
+    }
+}
+
+impl<T: Real> Costs<T> {
+    /// The gradient of `sum_ij W_ij C_ij` with respect to the rows, for m columns: of points (n, d), of stored costs the weights
+    /// (n, m). Grids have no rows.
+    pub(super) fn backward(&self, weights: &Weights<T>, m: usize) -> Vec<f64> {
+        let n = weights.f.len();
+        let width = match self {
+            Self::Points(points) => points.width,
+            _ => m,
+        };
+        let mut out = vec![T::zero(); n * width];
+        let work = n * weights.g.len() * (8 + 2 * weights.k + 2 * width);
+        parallel::for_each_chunk(&mut out, PIECE * width, work, |piece, out| {
+            let mut workspace = Workspace {
+                factors: vec![T::zero(); ROWS * weights.g.len()],
+                ..Workspace::default()
+            };
+            for (block, out) in out.chunks_mut(ROWS * width).enumerate() {
+                workspace.backward(self, weights, piece * PIECE + block * ROWS, (out, width));
+            }
+        });
+        out.into_iter().map(|v| v.as_f64()).collect()
+    }
+}
+
+/// Buffers for the rows of a block.
+#[derive(Default)]
+struct Workspace<T> {
+    cells: Cells<T>,
+    raw: Cells<T>,
+    factors: Vec<T>,
+}
+
+impl<T: Real> Workspace<T> {
+    /// The rows from `first` that `out` has room for.
+    fn backward(
+        &mut self,
+        costs: &Costs<T>,
+        weights: &Weights<T>,
+        first: usize,
+        (out, width): (&mut [T], usize),
+    ) {
+        let (m, k, count) = (weights.g.len(), weights.k, out.len() / width);
+        let f = &weights.f[first..][..count];
+        costs.exponentials((first, f), &weights.g, weights.inverse, &mut self.cells);
+        let left = Matrix::new(&weights.left[first * k..], count, k);
+        matmul(
+            &mut self.factors,
+            m,
+            left,
+            Matrix::new(&weights.right, m, k).t(),
+            Store::Write,
+        );
+        let w = &mut self.cells.values[..count * m];
+        w.iter_mut().zip(&self.factors).for_each(|(w, s)| *w *= *s);
+        match costs {
+            Costs::Points(points) => {
+                with_metric!(points.metric, metric => {
+                    if metric.needs_costs() {
+                        costs.rows(first, count, m, &mut self.raw);
+                    }
+                    points.backward(metric, first, (w, &self.raw.values), out);
+                });
+            }
+            _ => {
+                for (out, w) in out.chunks_exact_mut(width).zip(w.chunks_exact(m)) {
+                    out.copy_from_slice(&w[..width]);
+                }
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, Result, parallel};
 
+use super::costs::Weights;
 use crate::tensor_convert::read;
 
 /// The costs along every axis, in base-2 sums of exponentials one axis at a time.
@@ -122,8 +123,51 @@ impl<T: Real> Grid<T> {
         array
     }
 
+    /// The gradient of `sum_ij W_ij C_ij` with respect to the costs of axis k. Terms of either sign are summed apart, as logarithms have
+    /// none.
+    pub(super) fn backward(&self, weights: &Weights<T>, k: usize) -> Vec<f64> {
+        let mut sums: Vec<f64> = Vec::new();
+        let part = |potential: &[T], factors: &[T], c: usize, sign: f64| -> Vec<T> {
+            let factors = factors.iter().skip(c).step_by(weights.k);
+            let positive = factors.map(|v| {
+                if v.as_f64() * sign > 0.0 {
+                    v.abs()
+                } else {
+                    T::zero()
+                }
+            });
+            potential
+                .iter()
+                .zip(positive)
+                .map(|(f, v)| *f + v.log2())
+                .collect()
+        };
+        for c in 0..weights.k {
+            for (left, right) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
+                let f = part(&weights.f, &weights.left, c, left);
+                let g = part(&weights.g, &weights.right, c, right);
+                if simd::max(&f) == T::neg_infinity() || simd::max(&g) == T::neg_infinity() {
+                    continue;
+                }
+                let each = self.axis_sums(&f, &g, weights.inverse, k);
+                sums.resize(each.len(), 0.0);
+                sums.iter_mut()
+                    .zip(each)
+                    .for_each(|(s, v)| *s += left * right * v);
+            }
+        }
+        match sums.is_empty() {
+            true => self
+                .axis_sums(&weights.f, &weights.g, weights.inverse, k)
+                .iter()
+                .map(|_| 0.0)
+                .collect(),
+            false => sums,
+        }
+    }
+
     /// Along axis k, `sum 2^(f_i + g_j - inverse C_ij)` over all i, j with given i_k, j_k.
-    pub(crate) fn axis_sums(&self, f: &[T], g: &[T], inverse: T, k: usize) -> Vec<f64> {
+    fn axis_sums(&self, f: &[T], g: &[T], inverse: T, k: usize) -> Vec<f64> {
         let axis = &self.axes[k];
         // Every other axis is summed; this one is moved to the end on both sides.
         let g = self.gather(g, inverse, k);

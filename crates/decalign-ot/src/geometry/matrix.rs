@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
 use super::cost::{Geometry, Kind};
-use super::metric::Metric;
+use super::metric::{Metric, PointMetric, with_metric};
 
 /// The costs of a geometry as a tensor, (n, m) or (B, n, m): all of them at once, differentiable.
 ///
@@ -18,7 +18,7 @@ pub fn cost(geometry: &Geometry) -> Result<Tensor> {
             let difference = x
                 .unsqueeze(rank - 1)?
                 .broadcast_sub(&y.unsqueeze(rank - 2)?)?;
-            metric.costs(&difference)
+            with_metric!(*metric, metric => metric.costs(&difference))
         }
         Kind::Grid(axes) => {
             // Axis by axis, as tensors have eight dimensions at most.

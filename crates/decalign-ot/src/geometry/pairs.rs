@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
 use super::cost::{Geometry, Kind};
+use super::metric::{PointMetric, with_metric};
 
 impl Geometry {
     /// The costs `C[rows[i], columns[i]]` of listed pairs, in plain tensor operations: gradients
@@ -42,7 +43,8 @@ impl Geometry {
         match self.kind() {
             Kind::Dense(cost) => pick(cost, (rows, columns), m),
             Kind::Points(x, y, metric) => {
-                metric.costs(&(rows_of(x, rows)? - rows_of(y, columns)?)?)
+                let difference = (rows_of(x, rows)? - rows_of(y, columns)?)?;
+                with_metric!(*metric, metric => metric.costs(&difference))
             }
             Kind::Grid(axes) => {
                 let (mut left, mut right) = (rows.to_vec(), columns.to_vec());

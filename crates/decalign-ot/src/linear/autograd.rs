@@ -1,35 +1,24 @@
-//! Potentials and values as tensors that carry gradients.
+//! Potentials as tensors that carry gradients, by the implicit function theorem or through every sweep.
 
 use std::sync::{Arc, Mutex};
 
-use candle_core::{DType, Tensor};
-use decalign_core::op::{Backward, InputGradients, Output, record, record_one};
-use decalign_core::{Elements, Real, Result, parallel, with_real};
+use candle_core::Tensor;
+use decalign_core::op::{Backward, InputGradients, Output, record};
+use decalign_core::{Real, Result, parallel, with_real};
 
-use super::evaluate::{Evaluation, conjugate};
 use super::implicit::{self, LinearSolve};
-use super::settings::Gradient;
-use super::solved::{SolvedBatch, SolvedProblem};
+use super::problem::{Gradient, SolvedBatch};
 use super::unrolled;
-use super::weight_gradient::{centred, cost_gradient, divided, gather, same_mean_backward};
-use crate::tensor_convert::{read, select, tensor};
+use crate::tensor_convert::{gather, read, select};
 
-/// f and g as tensors, with the gradients that the settings ask for.
+/// f and g of all problems as tensors whose gradients go through the solve.
 pub(super) fn potentials(
     solved: &Arc<SolvedBatch>,
-    found: &[Evaluation],
+    (f, g): (Vec<f64>, Vec<f64>),
     solves: &Arc<Mutex<Vec<LinearSolve>>>,
 ) -> Result<(Tensor, Tensor)> {
     let problem = &solved.problem;
     let (n, m) = problem.geometry.size();
-    let join = |f: &dyn Fn(&Evaluation) -> &[f64]| found.iter().map(f).collect::<Vec<_>>().concat();
-    let (f, g) = (join(&|p| &p.f), join(&|p| &p.g));
-    if solved.gradient == Gradient::Envelope {
-        return Ok((
-            tensor(&f, problem.shape(&[n]), &problem.a)?,
-            tensor(&g, problem.shape(&[m]), &problem.a)?,
-        ));
-    }
     with_real!("a", problem.a, T => {
         let narrow = |x: Vec<f64>| x.into_iter().map(T::of).collect::<Vec<T>>();
         let outputs = vec![Output::new(narrow(f), problem.shape(&[n])), Output::new(narrow(g), problem.shape(&[m]))];
@@ -76,118 +65,22 @@ fn potentials_backward(
     Ok(gradients)
 }
 
-/// The dual value, with its gradients at fixed potentials; those of the potentials follow from theirs.
-pub(super) fn value(
-    solved: &Arc<SolvedBatch>,
-    found: &[Evaluation],
-    potentials: &(Tensor, Tensor),
-) -> Result<Tensor> {
-    let problem = &solved.problem;
-    let mut inputs = vec![&problem.a, &problem.b, &potentials.0, &potentials.1];
-    inputs.extend(problem.geometry.inputs());
-    let duals: Vec<f64> = found.iter().map(|one| one.dual).collect();
-    let output = match problem.a.dtype() {
-        DType::F32 => Output::new(
-            duals.iter().map(|v| *v as f32).collect(),
-            problem.shape(&[]),
-        ),
-        _ => Output::new(duals, problem.shape(&[])),
-    };
-    let each = solved.each.iter().zip(found);
-    let gradients: Vec<Gradients> = each
-        .map(|(one, found)| Gradients::new(solved, one, found))
-        .collect();
-    let held = solved.clone();
-    let value = record_one("sinkhorn", &inputs, output, move |b| {
-        value_backward(b, &held, &gradients)
-    })?;
-    Ok(value.to_device(problem.a.device())?)
-}
-
-/// The partial derivatives of a dual value with respect to weights and potentials.
-struct Gradients {
-    a: Vec<f64>,
-    b: Vec<f64>,
-    f: Vec<f64>,
-    g: Vec<f64>,
-}
-
-impl Gradients {
-    fn new(batch: &SolvedBatch, solved: &SolvedProblem, found: &Evaluation) -> Self {
-        let (a, b) = &solved.weights;
-        let (rho_a, rho_b) = batch.problem.penalties;
-        let epsilon = batch.epsilon;
-        let exact = batch.problem.balanced();
-        let weights = |f: &[f64], w: &[f64], got: &[f64], rho: f64, other: f64| {
-            let of_plan = divided(got, w, false);
-            let each = f.iter().zip(&of_plan).zip(w);
-            let mut out: Vec<f64> = each
-                .map(|((f, p), w)| match *w > 0.0 {
-                    true => conjugate(*f, rho) + epsilon * (other - p),
-                    false => 0.0,
-                })
-                .collect();
-            if exact {
-                centred(&mut out, w);
-            }
-            out
-        };
-        let slope = |f: &[f64], w: &[f64], got: &[f64], rho: f64| {
-            f.iter()
-                .zip(w)
-                .zip(got)
-                .map(|((f, w), got)| w * (-f / rho).exp() - got)
-                .collect::<Vec<f64>>()
-        };
-        let (rows, columns) = (&solved.totals.rows, &solved.totals.columns);
-        Self {
-            f: slope(&found.f, a, rows, rho_a),
-            g: slope(&found.g, b, columns, rho_b),
-            a: weights(&found.f, a, rows, rho_a, b.iter().sum()),
-            b: weights(&found.g, b, columns, rho_b, a.iter().sum()),
-        }
+/// The transpose of the shift that gives both potentials of exact marginals the same mean, for gradients; those of points without
+/// weight are 0.
+fn same_mean_backward(f: &mut [f64], g: &mut [f64], (a, b): (&[f64], &[f64]), exact: bool) {
+    for (x, w) in f.iter_mut().zip(a).chain(g.iter_mut().zip(b)) {
+        *x = if *w > 0.0 { *x } else { 0.0 };
     }
-}
-
-fn value_backward(
-    b: &Backward,
-    solved: &SolvedBatch,
-    partial: &[Gradients],
-) -> Result<InputGradients> {
-    let outer = b.gradient(0)?.to_dtype(DType::F64)?;
-    let outer = Elements::<f64>::new(&outer)?;
-    let by = |pick: &dyn Fn(&Gradients) -> &[f64]| -> Vec<Vec<f64>> {
-        partial
-            .iter()
-            .zip(outer.iter())
-            .map(|(s, c)| pick(s).iter().map(|v| v * c).collect())
-            .collect()
-    };
-    let parts = [by(&|s| &s.a), by(&|s| &s.b), by(&|s| &s.f), by(&|s| &s.g)];
-    let mut gradients = parts
-        .iter()
-        .zip(b.inputs)
-        .map(|(p, x)| Ok(Some(gather(p, x, 1)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let (n, m) = solved.problem.geometry.size();
-    let count = partial.len();
-    let needed = &b.needed[4..];
-    let costs = parallel::map(count, count * n * m * 20, |i| -> Result<_> {
-        let plan = solved.potentials(i);
-        let factors = (&vec![outer[i]; n][..], &vec![1.0; m][..], 1);
-        cost_gradient(
-            &solved.problem.geometry,
-            i,
-            plan,
-            factors,
-            needed,
-            solved.each[i].precision,
-        )
-    });
-    let costs = costs.into_iter().collect::<Result<Vec<_>>>()?;
-    for (j, x) in b.inputs[4..].iter().enumerate() {
-        let each: Option<Vec<_>> = costs.iter().map(|c| c[j].clone()).collect();
-        gradients.push(each.map(|each| gather(&each, x, 2)).transpose()?);
+    if !exact {
+        return;
     }
-    Ok(gradients)
+    let shift = (g.iter().sum::<f64>() - f.iter().sum::<f64>()) / 2.0;
+    let points = |w: &[f64]| w.iter().filter(|w| **w > 0.0).count().max(1) as f64;
+    let (n, m) = (points(a), points(b));
+    for (f, w) in f.iter_mut().zip(a) {
+        *f += if *w > 0.0 { shift / n } else { 0.0 };
+    }
+    for (g, w) in g.iter_mut().zip(b) {
+        *g -= if *w > 0.0 { shift / m } else { 0.0 };
+    }
 }

@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
+use super::evaluate::SinkhornSolution;
 use super::problem::LinearProblem;
-use super::settings::Update;
-use super::solution::SinkhornSolution;
+use super::solve::Update;
 use super::solver::Sinkhorn;
 use crate::tensor_convert::read;
 

@@ -1,42 +1,41 @@
 //! Gradients of the potentials by the implicit function theorem.
 //!
-//! At the solution `P 1 = a exp(-f / rho_a)` and `P^T 1 = b exp(-g / rho_b)` (without the exponential
-//! where a side is exact). Differentiated, with r and c the plan's marginals,
+//! The solution satisfies `P 1 = a exp(-f / rho_a)` and `P^T 1 = b exp(-g / rho_b)`, where the exponential is 1 on an exact side.
+//! Differentiation gives, with r and c the marginals of the plan,
 //!
 //! ```text
 //! [ diag(r (1 + eps / rho_a))   P                         ] [df]   [ sum_j P dC - eps sum_j P db / b ]
 //! [ P^T                         diag(c (1 + eps / rho_b)) ] [dg] = [ sum_i P dC - eps sum_i P da / a ]
 //! ```
 //!
-//! so that a backward pass solves one symmetric system with the gradients of f and g on its right.
-//! With both sides exact it is singular along (1, -1), which gradients of potentials of equal mean
-//! are orthogonal to.
+//! A backward pass solves this symmetric system once, with the gradients of f and g as its right side. With both sides exact the system
+//! is singular along (1, -1); the gradients of potentials of equal mean are orthogonal to that direction.
 
 use std::sync::Mutex;
 
 use decalign_core::{Error, Result};
 
+use super::marginal::divided;
 use super::plan_cells::PlanCells;
-use super::solved::{Precision, SolvedBatch};
-use super::weight_gradient::{Gradients, cost_gradient, divided};
+use super::problem::{Gradients, Precision, SolvedBatch, cost_gradient};
 
-/// How the linear system of a backward pass ended.
+/// How the solve of a linear system in a backward pass ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LinearSolve {
-    /// Steps of conjugate gradients.
+    /// Iterations of conjugate gradients.
     pub iterations: usize,
-    /// The norm of what is left over, relative to the right side.
+    /// The norm of the residual, relative to the right side.
     pub residual: f64,
-    /// Whether that is below 1e-10.
+    /// Whether the residual is at most 1e-10.
     pub converged: bool,
 }
 
-/// The residual to end at.
+/// The residual at which a solve ends.
 const TOLERANCE: f64 = 1e-10;
 /// A gradient with a larger residual is an error.
 const LIMIT: f64 = 1e-3;
-/// Plans of so many cells are stored while a system is solved.
+/// Plans of up to this many cells are stored while a system is solved: 32 MiB.
 const STORED: usize = 1 << 22;
 
 /// Gradients with respect to weights and costs, given those of the potentials of problem `i`.
@@ -48,7 +47,7 @@ pub(super) fn backward(
     report: &Mutex<Vec<LinearSolve>>,
 ) -> Result<Gradients> {
     let (a, b) = &solved.each[i].weights;
-    let plan @ (scaled_f, scaled_g, epsilon) = solved.potentials(i);
+    let plan @ (scaled_f, scaled_g, epsilon) = solved.scaled_potentials(i);
     let geometry = solved.problem.geometry();
     let cells = PlanCells::new(geometry, i, (scaled_f, scaled_g), epsilon);
     let system = System::new(solved, cells)?;
@@ -93,7 +92,7 @@ pub(super) fn backward(
     })
 }
 
-/// The symmetric system of the derivative.
+/// The symmetric system of the differentiated optimality conditions.
 struct System<'a> {
     cells: PlanCells<'a>,
     stored: Option<Vec<f64>>,
@@ -148,8 +147,8 @@ impl<'a> System<'a> {
         }
     }
 
-    /// Eliminates the side that has the lightest point and solves for the other: a point of hardly any
-    /// weight, whose unknown is huge, then takes no digits from the rest.
+    /// Eliminates the side that has the lightest point and solves for the other side (Schur complement). The unknown of a point of
+    /// hardly any weight is huge; eliminated, it takes no digits from the others.
     fn solve(&self, right: &[f64]) -> Result<(Vec<f64>, LinearSolve)> {
         let n = self.size.0;
         let least = |d: &[f64]| {
@@ -194,8 +193,8 @@ fn ratio(x: &[f64], d: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// Conjugate gradients, preconditioned by the diagonal, until the residual is small both as it is and
-/// beside the diagonal.
+/// Conjugate gradients, preconditioned by the diagonal, until both the residual and the preconditioned residual are small relative to
+/// their start.
 fn conjugate_gradients(
     product: impl Fn(&[f64]) -> Result<Vec<f64>>,
     right: &[f64],

@@ -1,8 +1,13 @@
-//! One of the two measures as a sweep sees it.
+//! The two marginals of a problem: what they should be, what they are of a plan, and vectors over their points.
 
-use decalign_core::Real;
+use decalign_core::{Real, parallel, simd};
 
-/// Weights, and how firmly they are held.
+use crate::geometry::{Cells, Costs, PIECE, ROWS, padded};
+
+/// Pieces of rows, at most, that are summed in parallel: each holds sums of all columns.
+pub(super) const PIECES: usize = 32;
+
+/// The weights of one side, and how strongly the plan's marginal is held to them.
 #[derive(Clone)]
 pub(super) struct Side<T> {
     pub(super) weights: Vec<T>,
@@ -35,7 +40,7 @@ impl<T: Real> Side<T> {
         }
     }
 
-    /// What is best moved from the other side's potentials to this one's, 0 unless one is penalised:
+    /// The constant to move from the other side's potentials to this one's so that the dual is largest, 0 unless a side is penalised:
     /// `t = rho rho' / (rho + rho') log(<a, exp(-f / rho)> / <b, exp(-g / rho')>)`.
     ///
     /// Source: Séjourné and others (2022), translation invariant Sinkhorn.
@@ -65,8 +70,7 @@ impl<T: Real> Side<T> {
         }
     }
 
-    /// How far the sum of the plan at point `i` is from what its potential asks for,
-    /// `a exp(-f / rho)`.
+    /// The distance between the sum of the plan at point `i` and its target, `a exp(-f / rho)`.
     #[inline(always)]
     pub(super) fn distance(&self, i: usize, potential: T, sum: T) -> f64 {
         let wanted = match self.decay == T::zero() {
@@ -74,5 +78,162 @@ impl<T: Real> Side<T> {
             false => self.weights[i] * (-self.decay * (potential - self.logs[i])).exp2(),
         };
         (sum.as_f64() - wanted.as_f64()).abs()
+    }
+}
+
+/// `<P, C>` and the marginals of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub(super) cost: f64,
+    pub(super) rows: Vec<f64>,
+    pub(super) columns: Vec<f64>,
+}
+
+impl Totals {
+    /// Of the plan `2^(f + g - inverse C)`.
+    pub(super) fn of<T: Real>(costs: &Costs<T>, f: &[T], g: &[T], inverse: T) -> Self {
+        if let Costs::Grid(grid) = costs {
+            let sums = |f: &[T], logs: Vec<T>| {
+                f.iter()
+                    .zip(logs)
+                    .map(|(f, l)| (*f + l).exp2().as_f64())
+                    .collect()
+            };
+            let rows: Vec<f64> = sums(f, grid.log_sums(g, inverse, false));
+            let columns = sums(g, grid.log_sums(f, inverse, true));
+            let cost = grid.cost(f, g, inverse, rows.iter().sum());
+            return Self {
+                cost,
+                rows,
+                columns,
+            };
+        }
+        let (m, mut g) = (g.len(), g.to_vec());
+        g.resize(padded(m), T::neg_infinity());
+        let mut totals = totals(costs, f, &g, inverse);
+        totals.columns.truncate(m);
+        totals
+    }
+
+    /// The larger L1 distance of a marginal from its target, `a exp(-f / rho)`; NaN if one is NaN.
+    pub(super) fn error(
+        &self,
+        (f, g): (&[f64], &[f64]),
+        (a, b): (&[f64], &[f64]),
+        (rho_a, rho_b): (f64, f64),
+    ) -> f64 {
+        let rows = distance(&self.rows, f, a, rho_a);
+        let columns = distance(&self.columns, g, b, rho_b);
+        match rows > columns || rows.is_nan() {
+            true => rows,
+            false => columns,
+        }
+    }
+}
+
+fn distance(sums: &[f64], f: &[f64], weights: &[f64], rho: f64) -> f64 {
+    let each = sums.iter().zip(f).zip(weights);
+    each.map(|((sum, f), w)| (sum - w * (-f / rho).exp()).abs())
+        .sum()
+}
+
+/// Rows in at most [`PIECES`] pieces, as each holds sums of all columns; `g` is of padded length.
+fn totals<T: Real>(costs: &Costs<T>, f: &[T], g: &[T], inverse: T) -> Totals {
+    let (n, m) = (f.len(), g.len());
+    let size = n.div_ceil(PIECES).next_multiple_of(ROWS).max(PIECE);
+    let pieces = parallel::map(n.div_ceil(size), 12 * n * m, |piece| {
+        let rows = piece * size..n.min((piece + 1) * size);
+        sums(costs, (rows.start, &f[rows]), g, inverse)
+    });
+    let mut all = Totals {
+        cost: 0.0,
+        rows: Vec::with_capacity(n),
+        columns: vec![0.0; m],
+    };
+    for piece in pieces {
+        all.cost += piece.cost;
+        all.rows.extend(piece.rows);
+        all.columns
+            .iter_mut()
+            .zip(piece.columns)
+            .for_each(|(sum, v)| *sum += v);
+    }
+    all
+}
+
+/// The totals of a piece of rows.
+fn sums<T: Real>(costs: &Costs<T>, (start, f): (usize, &[T]), g: &[T], inverse: T) -> Totals {
+    let m = g.len();
+    let mut totals = Totals {
+        columns: vec![0.0; m],
+        ..Totals::default()
+    };
+    let (mut cells, mut raw) = (Cells::default(), Cells::default());
+    for (block, f) in f.chunks(ROWS).enumerate() {
+        let first = start + block * ROWS;
+        costs.exponentials((first, f), g, inverse, &mut cells);
+        costs.rows(first, f.len(), m, &mut raw);
+        for r in 0..f.len() {
+            let row = cells.row(r);
+            totals.rows.push(cells.sum(r).as_f64());
+            totals.cost += simd::dot(row, raw.row(r)).as_f64();
+            totals
+                .columns
+                .iter_mut()
+                .zip(row)
+                .for_each(|(sum, v)| *sum += v.as_f64());
+        }
+    }
+    totals
+}
+
+/// `log2` of the weights.
+pub(super) fn logs(weights: &[f64]) -> Vec<f64> {
+    weights.iter().map(|w| w.log2()).collect()
+}
+
+/// `F = f / (eps ln 2) + log2 a`.
+pub(super) fn scaled(potential: &[f64], weights: &[f64], epsilon: f64) -> Vec<f64> {
+    let factor = std::f64::consts::LOG2_E / epsilon;
+    potential
+        .iter()
+        .zip(weights)
+        .map(|(f, w)| f * factor + w.log2())
+        .collect()
+}
+
+/// f from F, given `log2 a`; 0 where there is no mass.
+pub(super) fn unscaled<T: Real>(scaled: &[T], logs: &[T], epsilon: f64) -> Vec<f64> {
+    let factor = epsilon * std::f64::consts::LN_2;
+    let each = scaled
+        .iter()
+        .zip(logs)
+        .map(|(v, log)| match log.is_finite() {
+            true => factor * (v.as_f64() - log.as_f64()),
+            false => 0.0,
+        });
+    each.collect()
+}
+
+/// `x / w`, 0 where there is no weight; moved to a weighted mean of 0 if `centre`.
+pub(super) fn divided(x: &[f64], weights: &[f64], centre: bool) -> Vec<f64> {
+    let mut out: Vec<f64> = x
+        .iter()
+        .zip(weights)
+        .map(|(x, w)| if *w > 0.0 { x / w } else { 0.0 })
+        .collect();
+    if centre {
+        centred(&mut out, weights);
+    }
+    out
+}
+
+/// Moves the entries that have weight to a weighted mean of 0: gradients of weights with a fixed total are known up to a constant.
+/// The mean is weighted so that a point of hardly any weight, whose entry may be huge, takes no digits from the others.
+pub(super) fn centred(x: &mut [f64], weights: &[f64]) {
+    let inner: f64 = x.iter().zip(weights).map(|(x, w)| x * w).sum();
+    let mean = inner / weights.iter().sum::<f64>();
+    for (x, w) in x.iter_mut().zip(weights) {
+        *x = if *w > 0.0 { *x - mean } else { 0.0 };
     }
 }

@@ -1,40 +1,36 @@
 //! Entropic transport between two measures.
 //!
-//! | step | page |
+//! Calls go down this table: a file calls files below it only.
+//!
+//! | step | file |
 //! |---|---|
-//! | the problem and its checks | `problem.rs` |
-//! | settings and entry | `solver.rs`, `settings.rs`; on a device `device/` |
-//! | stages, precision, restarts | `solve.rs` |
-//! | sweeps at one epsilon | `iterate.rs`, `sweep.rs`, `marginal.rs` |
-//! | values and errors of the plan | `evaluate.rs` |
-//! | gradients | `autograd.rs`; of potentials `implicit.rs`, `unrolled.rs`; what they share `weight_gradient.rs` |
-//! | a solved problem | `solved.rs` |
-//! | the result | `solution.rs`, `plan.rs` and its cells `plan_cells.rs` |
+//! | settings and entry | `solver.rs`; on a device `device/`; the debiased value `divergence.rs` |
+//! | precision, restarts, stages of epsilon, acceleration | `solve.rs` |
+//! | one sweep at one epsilon | `sweep.rs` |
+//! | the solution: values, errors, the value's gradient | `evaluate.rs` |
+//! | gradients of potentials | `autograd.rs`, by `implicit.rs` or `unrolled.rs` |
+//! | the plan, and its cells | `plan.rs`, `plan_cells.rs` |
+//! | the problem and its checks; a solved problem | `problem.rs` |
+//! | weights and marginals of both sides | `marginal.rs` |
 
 mod autograd;
-mod columns;
 pub(crate) mod device;
 mod divergence;
 mod evaluate;
 mod implicit;
-mod iterate;
 mod marginal;
 mod plan;
 mod plan_cells;
 mod problem;
-mod settings;
-mod solution;
 mod solve;
-mod solved;
 mod solver;
 mod sweep;
 mod unrolled;
-mod weight_gradient;
 
 pub use divergence::{Divergence, SinkhornDivergence};
+pub use evaluate::SinkhornSolution;
 pub use implicit::LinearSolve;
 pub use plan::Plan;
-pub use problem::LinearProblem;
-pub use settings::{Acceleration, Gradient, Update};
-pub use solution::SinkhornSolution;
+pub use problem::{Gradient, LinearProblem};
+pub use solve::{Acceleration, Update};
 pub use solver::Sinkhorn;

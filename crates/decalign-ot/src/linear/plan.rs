@@ -1,4 +1,4 @@
-//! The plan, computed as it is needed.
+//! The plan of a solution, computed on request.
 
 use std::sync::Arc;
 
@@ -6,22 +6,20 @@ use candle_core::{D, DType, Tensor};
 use decalign_core::op::{Backward, InputGradients, Output, record_one};
 use decalign_core::{Error, Real, Result, parallel, with_real};
 
+use super::marginal::divided;
 use super::plan_cells::PlanCells;
-use super::problem::LinearProblem;
-use super::settings::Gradient;
-use super::solved::SolvedBatch;
-use super::weight_gradient::{Terms, gather};
-use crate::tensor_convert::{read, select, tensor};
+use super::problem::{Gradient, LinearProblem, SolvedBatch, cost_gradient};
+use crate::tensor_convert::{gather, read, select, tensor};
 
-/// A coupling `P = exp((f + g - C) / eps) a b` of n points and m points, or a batch of them, never
-/// stored: memory is O(n + m) and that of its geometry.
+/// A coupling `P = exp((f + g - C) / eps) a b` of n points and m points, or a batch of them. It is never
+/// stored: memory is O(n + m) plus that of its geometry.
 ///
-/// What it is applied to carries gradients. With [`Gradient::Implicit`] or [`Gradient::Unrolled`] so do
-/// weights, costs and points.
+/// Products carry gradients with respect to the tensor that the plan is applied to and, with [`Gradient::Implicit`] or
+/// [`Gradient::Unrolled`], with respect to weights, costs and points.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(super) solved: Arc<SolvedBatch>,
-    /// Potentials as they carry gradients.
+    /// Potentials with their gradients.
     pub(super) potentials: (Tensor, Tensor),
 }
 
@@ -223,4 +221,54 @@ fn backward(
         }
     }
     Ok(gradients)
+}
+
+/// Sums of `W = P o (left right^T)` that gradients are made of.
+struct Terms {
+    /// Over columns.
+    rows: Vec<f64>,
+    /// Over rows.
+    columns: Vec<f64>,
+    /// The same divided by the weights, centred where the marginals are exact.
+    weights: (Vec<f64>, Vec<f64>),
+    /// `d <W, C>` with respect to what costs are computed from.
+    costs: Vec<Option<Vec<f64>>>,
+}
+
+impl Terms {
+    fn new(
+        solved: &SolvedBatch,
+        cells: &PlanCells,
+        i: usize,
+        (left, right, k): (&[f64], &[f64], usize),
+        needed: &[bool],
+    ) -> Result<Self> {
+        let rows = row_products(left, &cells.apply(right, k, false)?, k);
+        let columns = row_products(right, &cells.apply(left, k, true)?, k);
+        let (a, b) = &solved.each[i].weights;
+        let plan = solved.scaled_potentials(i);
+        let costs = cost_gradient(
+            solved.problem.geometry(),
+            i,
+            plan,
+            (left, right, k),
+            needed,
+            solved.each[i].precision,
+        )?;
+        let balanced = solved.problem.balanced();
+        let weights = (divided(&rows, a, balanced), divided(&columns, b, balanced));
+        Ok(Self {
+            rows,
+            columns,
+            weights,
+            costs,
+        })
+    }
+}
+
+/// `sum_k x_ik y_ik`.
+fn row_products(x: &[f64], y: &[f64], k: usize) -> Vec<f64> {
+    let rows = x.chunks_exact(k).zip(y.chunks_exact(k));
+    rows.map(|(x, y)| x.iter().zip(y).map(|(x, y)| x * y).sum())
+        .collect()
 }

@@ -1,13 +1,13 @@
-//! The cells of a plan as numbers: products and totals, a few rows at a time.
+//! The cells of a plan as numbers: products, totals and the whole matrix, computed a few rows at a time.
 
 use decalign_core::gemm::{Matrix, Store, matmul};
-use decalign_core::simd;
 use decalign_core::{Real, Result, parallel};
 
-use super::solved::{Precision, SolvedBatch};
-use crate::geometry::{Cells, Costs, Geometry, ROWS, padded};
+use super::marginal::Totals;
+use super::problem::{Precision, SolvedBatch};
+use crate::geometry::{Cells, Costs, Geometry, PIECE, ROWS, padded};
 
-/// One plan of a solution, in the type it was solved in.
+/// The plan `P_ij = 2^(F_i + G_j - C_ij / (eps ln 2))` of scaled potentials F and G.
 pub(super) struct PlanCells<'a> {
     geometry: &'a Geometry,
     index: usize,
@@ -16,12 +16,9 @@ pub(super) struct PlanCells<'a> {
     precision: Precision,
 }
 
-/// Rows of one piece of work.
-const PIECE: usize = 8 * ROWS;
-
 impl<'a> PlanCells<'a> {
     pub(super) fn of(solved: &'a SolvedBatch, i: usize) -> Self {
-        let (f, g, epsilon) = solved.potentials(i);
+        let (f, g, epsilon) = solved.scaled_potentials(i);
         let precision = solved.each[i].precision;
         Self {
             precision,
@@ -29,7 +26,7 @@ impl<'a> PlanCells<'a> {
         }
     }
 
-    /// A plan of other potentials than the solution's.
+    /// The plan of any potentials, in double precision.
     pub(super) fn new(
         geometry: &'a Geometry,
         index: usize,
@@ -45,7 +42,7 @@ impl<'a> PlanCells<'a> {
         }
     }
 
-    /// `P v`, or `P^T v`, of a matrix of k columns.
+    /// `P v` or `P^T v`, for a matrix v of k columns.
     pub(super) fn apply(&self, v: &[f64], k: usize, transposed: bool) -> Result<Vec<f64>> {
         match self.precision {
             Precision::Double => self.product::<f64>(v, k, transposed),
@@ -140,7 +137,8 @@ fn narrow<T: Real>(x: &[f64]) -> Vec<T> {
     x.iter().map(|v| T::of(*v)).collect()
 }
 
-/// A product by logarithms, which have no sign: positive and negative entries apart.
+/// A product with a plan that is known by log-sums only: these take positive factors, so that the positive and the negative entries
+/// of v are summed apart. `part` returns `P exp2(logs)`.
 fn signed<T: Real>(v: &[T], k: usize, n: usize, part: impl Fn(&[T]) -> Vec<T>) -> Vec<T> {
     let mut out = vec![T::zero(); n * k];
     for c in 0..k {
@@ -176,7 +174,7 @@ fn apply<T: Real>(
     inverse: T,
 ) -> Vec<T> {
     let m = padded(g.len());
-    // What is behind the end has no mass.
+    // The padding has no mass.
     g.resize(m, T::neg_infinity());
     v.resize(m * k, T::zero());
     let mut out = vec![T::zero(); f.len() * k];
@@ -195,92 +193,4 @@ fn apply<T: Real>(
         },
     );
     out
-}
-
-/// `<P, C>`, the row sums and the column sums.
-#[derive(Debug, Default)]
-pub(super) struct Totals {
-    pub(super) cost: f64,
-    pub(super) rows: Vec<f64>,
-    pub(super) columns: Vec<f64>,
-}
-
-impl Totals {
-    /// Of the plan `2^(f + g - inverse C)`.
-    pub(super) fn of<T: Real>(costs: &Costs<T>, f: &[T], g: &[T], inverse: T) -> Self {
-        if let Costs::Grid(grid) = costs {
-            let sums = |f: &[T], logs: Vec<T>| {
-                f.iter()
-                    .zip(logs)
-                    .map(|(f, l)| (*f + l).exp2().as_f64())
-                    .collect()
-            };
-            let rows: Vec<f64> = sums(f, grid.log_sums(g, inverse, false));
-            let columns = sums(g, grid.log_sums(f, inverse, true));
-            let cost = grid.cost(f, g, inverse, rows.iter().sum());
-            return Self {
-                cost,
-                rows,
-                columns,
-            };
-        }
-        let (m, mut g) = (g.len(), g.to_vec());
-        g.resize(padded(m), T::neg_infinity());
-        let mut totals = totals(costs, f, &g, inverse);
-        totals.columns.truncate(m);
-        totals
-    }
-}
-
-/// Pieces of rows, at most: each holds sums of all columns.
-const PIECES: usize = 32;
-
-fn totals<T: Real>(costs: &Costs<T>, f: &[T], g: &[T], inverse: T) -> Totals {
-    let (n, m) = (f.len(), g.len());
-    let size = n.div_ceil(PIECES).next_multiple_of(ROWS).max(PIECE);
-    let pieces = parallel::map(n.div_ceil(size), 12 * n * m, |piece| {
-        let rows = piece * size..n.min((piece + 1) * size);
-        sums(costs, (rows.start, &f[rows]), g, inverse)
-    });
-    let mut all = Totals {
-        cost: 0.0,
-        rows: Vec::with_capacity(n),
-        columns: vec![0.0; m],
-    };
-    for piece in pieces {
-        all.cost += piece.cost;
-        all.rows.extend(piece.rows);
-        all.columns
-            .iter_mut()
-            .zip(piece.columns)
-            .for_each(|(sum, v)| *sum += v);
-    }
-    all
-}
-
-/// The totals of a piece of rows.
-fn sums<T: Real>(costs: &Costs<T>, (start, f): (usize, &[T]), g: &[T], inverse: T) -> Totals {
-    let m = g.len();
-    let mut totals = Totals {
-        cost: 0.0,
-        rows: Vec::new(),
-        columns: vec![0.0; m],
-    };
-    let (mut cells, mut raw) = (Cells::default(), Cells::default());
-    for (block, f) in f.chunks(ROWS).enumerate() {
-        let first = start + block * ROWS;
-        costs.exponentials((first, f), g, inverse, &mut cells);
-        costs.rows(first, f.len(), m, &mut raw);
-        for r in 0..f.len() {
-            let row = cells.row(r);
-            totals.rows.push(cells.sum(r).as_f64());
-            totals.cost += simd::dot(row, raw.row(r)).as_f64();
-            totals
-                .columns
-                .iter_mut()
-                .zip(row)
-                .for_each(|(sum, v)| *sum += v.as_f64());
-        }
-    }
-    totals
 }

@@ -1,13 +1,14 @@
-//! Two measures and the costs between their points, checked once.
+//! A problem, two measures and the costs between their points, checked once; and a solved problem, with its potentials.
 
 use candle_core::Tensor;
 use decalign_core::{Error, Result};
 
-use crate::geometry::Geometry;
+use super::marginal::Totals;
+use crate::geometry::{Geometry, Weights};
 use crate::tensor_convert::{finite_range, read, select};
 use crate::validate::MASS_TOLERANCE;
 
-/// Weights `a` on n points, `b` on m points, and the costs between them; or a batch of such problems.
+/// Weights `a` on n points and `b` on m points, and the costs between them; or a batch of such problems.
 #[derive(Clone, Debug)]
 pub struct LinearProblem {
     pub(crate) geometry: Geometry,
@@ -37,7 +38,7 @@ impl LinearProblem {
         Self::unbalanced(geometry, a, b, (f64::INFINITY, f64::INFINITY))
     }
 
-    /// Transport that may leave mass behind and create some, at a price:
+    /// Transport that may destroy and create mass, at a price:
     ///
     /// ```text
     /// min over P >= 0 of <P, C> + rho_a KL(P 1 | a) + rho_b KL(P^T 1 | b)
@@ -97,7 +98,7 @@ impl LinearProblem {
 
     fn check_totals(&self) -> Result<()> {
         let (n, m) = self.geometry.size();
-        // Read at once: from a device every reading takes its time.
+        // Read all weights at once, as each copy from a device waits for it.
         let (a, b) = (read::<f64>(&self.a)?, read::<f64>(&self.b)?);
         let total = |x: &[f64], n: usize, i: usize| -> f64 {
             x[if x.len() > n { i * n } else { 0 }..][..n].iter().sum()
@@ -197,21 +198,15 @@ impl LinearProblem {
         self.penalties.0.is_infinite() && self.penalties.1.is_infinite()
     }
 
-    /// The weights of problem `i`; of exact marginals, b scaled to the total of a.
+    /// The weights of problem `i`, with b scaled to the total of a where both marginals are exact.
     pub(crate) fn weights(&self, i: usize) -> Result<(Vec<f64>, Vec<f64>)> {
-        let (a, mut b) = self.given(i)?;
+        let weights = |x: &Tensor| read::<f64>(&select(x, 1, i)?);
+        let (a, mut b) = (weights(&self.a)?, weights(&self.b)?);
         if self.balanced() {
             let ratio = a.iter().sum::<f64>() / b.iter().sum::<f64>();
             b.iter_mut().for_each(|b| *b *= ratio);
         }
         Ok((a, b))
-    }
-
-    fn given(&self, i: usize) -> Result<(Vec<f64>, Vec<f64>)> {
-        Ok((
-            read(&select(&self.a, 1, i)?)?,
-            read(&select(&self.b, 1, i)?)?,
-        ))
     }
 
     /// The same costs with other weights.
@@ -230,13 +225,13 @@ impl LinearProblem {
         }
     }
 
-    /// What results carry in front of their own dimensions.
+    /// The shape of a result: the batch, where there is one, and the result's own dimensions.
     pub(crate) fn shape(&self, rest: &[usize]) -> Vec<usize> {
         self.batch.into_iter().chain(rest.iter().copied()).collect()
     }
 }
 
-/// Checks weights against n points and the batch, which they may be the first to have.
+/// Checks weights against n points and the batch, which is set where these weights are the first to have one.
 fn check(
     name: &str,
     x: &Tensor,
@@ -280,5 +275,99 @@ fn check(
             ))
         }
         false => Ok(()),
+    }
+}
+
+/// The results that carry gradients, and by which theorem.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Gradient {
+    /// The value only, with potentials held fixed: exact at convergence. Potentials carry none, and an
+    /// applied plan only with respect to what it is applied to.
+    #[default]
+    Envelope,
+    /// Value, potentials and applied plans, by the implicit function theorem at the fixed point: a
+    /// linear system a backward pass, solved by conjugate gradients; see
+    /// [`crate::SinkhornSolution::gradient_solves`].
+    Implicit,
+    /// Value, potentials and applied plans, through every sweep: the gradient of what was computed,
+    /// converged or not. Sweeps are not lengthened then unless by [`Acceleration::Momentum`]; memory is
+    /// O((n + m) sweeps), time four passes over the costs a sweep.
+    Unrolled,
+}
+
+/// The type that the cells of a plan are computed in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Precision {
+    Single,
+    Double,
+}
+
+/// One problem and the potentials that solve it.
+#[derive(Debug)]
+pub(super) struct SolvedProblem {
+    /// a and b; where both marginals are exact b has the total of a.
+    pub(super) weights: (Vec<f64>, Vec<f64>),
+    /// `F = f / (eps ln 2) + log2 a`, and G.
+    pub(super) scaled: (Vec<f64>, Vec<f64>),
+    pub(super) precision: Precision,
+    /// Sweeps, those at larger epsilons included.
+    pub(super) iterations: usize,
+    /// Marginals and costs of the plan of these potentials.
+    pub(super) totals: Totals,
+    /// The state after every sweep, where gradients go back through them.
+    pub(super) tape: Vec<Step>,
+}
+
+/// A batch of solved problems.
+#[derive(Debug)]
+pub(super) struct SolvedBatch {
+    pub(super) problem: LinearProblem,
+    pub(super) each: Vec<SolvedProblem>,
+    pub(super) epsilon: f64,
+    pub(super) gradient: Gradient,
+}
+
+impl SolvedBatch {
+    /// F, G and epsilon of problem `i`.
+    pub(super) fn scaled_potentials(&self, i: usize) -> (&[f64], &[f64], f64) {
+        let (f, g) = &self.each[i].scaled;
+        (f, g, self.epsilon)
+    }
+}
+
+/// The state after a sweep, in units of the cost.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) epsilon: f64,
+    pub(super) relaxation: f64,
+    pub(super) symmetric: bool,
+    pub(super) f: Vec<f64>,
+    pub(super) g: Vec<f64>,
+}
+
+/// Gradients with respect to the weights and to what costs are computed from.
+pub(super) struct Gradients {
+    pub(super) a: Vec<f64>,
+    pub(super) b: Vec<f64>,
+    pub(super) costs: Vec<Option<Vec<f64>>>,
+}
+
+/// The gradient of `<P o (left right^T), C>` with respect to the inputs of the costs, at a fixed plan of scaled potentials.
+pub(super) fn cost_gradient(
+    geometry: &Geometry,
+    i: usize,
+    (f, g, epsilon): (&[f64], &[f64], f64),
+    (left, right, k): (&[f64], &[f64], usize),
+    needed: &[bool],
+    precision: Precision,
+) -> Result<Vec<Option<Vec<f64>>>> {
+    if !needed.contains(&true) {
+        return Ok(vec![None; needed.len()]);
+    }
+    let parts = [f, g, left, right];
+    match precision {
+        Precision::Double => geometry.backward(i, &Weights::<f64>::new(parts, epsilon, k), needed),
+        Precision::Single => geometry.backward(i, &Weights::<f32>::new(parts, epsilon, k), needed),
     }
 }

@@ -1,21 +1,63 @@
-//! Solves one problem: precision, stages of epsilon, restarts.
+//! Solves one problem: precision, restarts, stages of epsilon, and the sweeps of a stage.
 
 use candle_core::DType;
 use decalign_core::simd::Aligned;
 use decalign_core::{Real, Result};
 
-use super::iterate::{End, Step, Walk, unscaled};
-use super::marginal::Side;
-use super::plan_cells::Totals;
-use super::problem::LinearProblem;
-use super::settings::{Gradient, Settings, Update};
-use super::solved::{Precision, SolvedProblem};
+use super::marginal::{Side, Totals, logs, scaled, unscaled};
+use super::problem::{Gradient, LinearProblem, Precision, SolvedProblem, Step};
 use super::sweep::Scaling;
 use crate::geometry::{Costs, padded};
 use crate::schedule::{
-    MAX_RESTARTS, RESTART_REDUCTION, STAGE_SWEEPS, STAGE_TOLERANCE, UNSCALED_RANGE, fits_f32,
+    Anderson, EpsilonSchedule, MAX_RESTARTS, RATE_WINDOW, RESTART_REDUCTION, Relaxation,
+    STAGE_SWEEPS, STAGE_TOLERANCE, Stall, Stopping, UNSCALED_RANGE, fits_f32,
 };
-use crate::validate::larger;
+
+/// Settings of Sinkhorn's iteration.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Settings {
+    pub(super) schedule: EpsilonSchedule,
+    pub(super) stopping: Stopping,
+    pub(super) acceleration: Acceleration,
+    pub(super) update: Update,
+    pub(super) gradient: Gradient,
+}
+
+/// How steps are lengthened to converge in fewer sweeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Acceleration {
+    /// Not at all.
+    Plain,
+    /// By a fixed factor between 0 and 2: successive overrelaxation.
+    Momentum(f64),
+    /// By a factor that follows from how fast errors fall.
+    #[default]
+    Adaptive,
+    /// By Anderson's mixing of so many last iterates.
+    Anderson(usize),
+}
+
+/// In which order the two sides are scaled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Update {
+    /// One after the other, each from the other's newest potential.
+    #[default]
+    Alternating,
+    /// Both at once, half a step each: the potentials of a problem with symmetric costs and equal
+    /// weights stay equal, and converge in a few sweeps.
+    Symmetric,
+}
+
+/// Why an iteration ended.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Converged,
+    Limit,
+    /// Rounding keeps the error from falling.
+    Stalled,
+}
 
 /// One problem on its way to a solution.
 struct Solve<'a> {
@@ -96,8 +138,8 @@ impl Solve<'_> {
         self.settings.stopping.tolerance * self.mass
     }
 
-    /// Goes through the stages, and on until the plan's own marginals are within the tolerance: those
-    /// seen during a sweep can be a little nearer.
+    /// Goes through the stages, then restarts while the plan's own marginals violate the tolerance: a sweep measures its error before
+    /// the last step, which can be a little smaller.
     fn settle(&mut self, costs: &Costs<f64>, stages: &[f64]) {
         let mut tolerance = self.target();
         let mut end = self.advance(costs, stages, tolerance);
@@ -110,18 +152,15 @@ impl Solve<'_> {
         }
     }
 
-    /// The larger L1 error of the last plan's marginals.
+    /// The larger L1 error of the plan's own marginals.
     fn error(&self) -> f64 {
-        let (rho_a, rho_b) = self.penalties;
+        let ((f, g), (a, b)) = (&self.solved.scaled, &self.solved.weights);
         let epsilon = self.epsilon();
-        let side = |got: &[f64], scaled: &[f64], weights: &[f64], rho: f64| {
-            let f = unscaled(scaled, &logs(weights), epsilon);
-            distance(got, &f, weights, rho)
-        };
-        let (f, g) = &self.solved.scaled;
-        let (a, b) = &self.solved.weights;
-        let rows = side(&self.solved.totals.rows, f, a, rho_a);
-        larger(rows, side(&self.solved.totals.columns, g, b, rho_b))
+        let (f, g) = (
+            unscaled(f, &logs(a), epsilon),
+            unscaled(g, &logs(b), epsilon),
+        );
+        self.solved.totals.error((&f, &g), (a, b), self.penalties)
     }
 
     /// Goes through the stages in type `T`.
@@ -130,7 +169,7 @@ impl Solve<'_> {
         let (a, b) = &self.solved.weights;
         let (n, m) = (a.len(), b.len());
         let mut f = narrow(&self.solved.scaled.0);
-        // Behind the end there is no mass.
+        // The padding has no mass.
         let mut g = Aligned::zeros(padded(m));
         g.fill(T::neg_infinity());
         g[..m].copy_from_slice(&narrow(&self.solved.scaled.1));
@@ -154,7 +193,7 @@ impl Solve<'_> {
                 .max_iterations
                 .saturating_sub(self.solved.iterations);
             let last = stage + 1 == stages.len();
-            // Larger epsilons only prepare; one sweep is kept for the epsilon asked for.
+            // Stages at larger epsilons only give a start; one sweep is kept for the last.
             let (limit, within) = match last {
                 true => (left, tolerance),
                 false => (
@@ -162,7 +201,9 @@ impl Solve<'_> {
                     STAGE_TOLERANCE * self.mass,
                 ),
             };
-            let mut walk = Walk {
+            // Symmetric from the first sweep on: the antisymmetric part of the error falls slowest.
+            scaling.symmetric = self.settings.update == Update::Symmetric;
+            let mut stage = Stage {
                 scaling,
                 f: &mut f,
                 g: &mut g,
@@ -172,11 +213,9 @@ impl Solve<'_> {
                 iterations: &mut self.solved.iterations,
                 tape: &mut self.solved.tape,
             };
-            // Symmetric from the first sweep on: what is not symmetric falls slowest.
-            walk.scaling.symmetric = self.settings.update == Update::Symmetric;
             end = match last {
-                true => walk.finish(limit, within),
-                false => walk.steady(limit, within),
+                true => stage.accelerated(limit, within),
+                false => stage.plain(limit, within),
             };
         }
         let wide = |x: &[T]| x.iter().map(|v| v.as_f64()).collect::<Vec<f64>>();
@@ -187,32 +226,132 @@ impl Solve<'_> {
     }
 }
 
-/// The L1 distance of a marginal from what its potential asks for, `a exp(-f / rho)`.
-pub(super) fn distance(got: &[f64], f: &[f64], weights: &[f64], rho: f64) -> f64 {
-    let each = got.iter().zip(f).zip(weights);
-    each.map(|((got, f), w)| (got - w * (-f / rho).exp()).abs())
-        .sum()
-}
-
-fn logs(weights: &[f64]) -> Vec<f64> {
-    weights.iter().map(|w| w.log2()).collect()
-}
-
-/// `F = f / (eps ln 2) + log2 a`.
-fn scaled(potential: &[f64], weights: &[f64], epsilon: f64) -> Vec<f64> {
-    let factor = std::f64::consts::LOG2_E / epsilon;
-    potential
-        .iter()
-        .zip(weights)
-        .map(|(f, w)| f * factor + w.log2())
-        .collect()
-}
-
-/// F at another epsilon.
+/// Converts F to an epsilon smaller by `ratio`.
 fn rescale<T: Real>(potential: &mut [T], logs: &[T], ratio: T) {
     for (v, log) in potential.iter_mut().zip(logs) {
         if log.is_finite() {
             *v = (*v - *log) * ratio + *log;
         }
+    }
+}
+
+/// Sweeps at one epsilon.
+struct Stage<'a, 'b, T> {
+    scaling: Scaling<'b, T>,
+    f: &'a mut [T],
+    g: &'a mut [T],
+    /// The number of columns without padding.
+    columns: usize,
+    settings: &'a Settings,
+    epsilon: f64,
+    /// Sweeps of the whole solve.
+    iterations: &'a mut usize,
+    tape: &'a mut Vec<Step>,
+}
+
+impl<T: Real> Stage<'_, '_, T> {
+    fn sweep(&mut self, relaxation: f64) -> f64 {
+        self.scaling.relaxation = T::of(relaxation);
+        let error = self.scaling.sweep(self.f, self.g);
+        *self.iterations += 1;
+        if self.settings.gradient == Gradient::Unrolled {
+            self.tape.push(Step {
+                epsilon: self.epsilon,
+                relaxation,
+                symmetric: self.scaling.symmetric,
+                f: unscaled(self.f, &self.scaling.rows.logs, self.epsilon),
+                g: unscaled(
+                    &self.g[..self.columns],
+                    &self.scaling.columns.logs,
+                    self.epsilon,
+                ),
+            });
+        }
+        error
+    }
+
+    /// Sweeps with the acceleration of the settings.
+    fn accelerated(&mut self, limit: usize, tolerance: f64) -> End {
+        let settings = self.settings;
+        if self.scaling.symmetric {
+            return self.plain(limit, tolerance);
+        }
+        match settings.acceleration {
+            Acceleration::Plain => self.plain(limit, tolerance),
+            Acceleration::Momentum(w) => self.relaxed(limit, tolerance, Relaxation::fixed(w)),
+            // The backward pass through the sweeps holds their factors fixed, which adaptive ones are not.
+            Acceleration::Adaptive if settings.gradient == Gradient::Unrolled => {
+                self.plain(limit, tolerance)
+            }
+            Acceleration::Adaptive => {
+                self.relaxed(limit, tolerance, Relaxation::adaptive(RATE_WINDOW))
+            }
+            Acceleration::Anderson(memory) => self.anderson(limit, tolerance, memory),
+        }
+    }
+
+    /// Sweeps without acceleration: whole steps, or half steps of both sides at once.
+    fn plain(&mut self, limit: usize, tolerance: f64) -> End {
+        let relaxation = if self.scaling.symmetric { 0.5 } else { 1.0 };
+        let mut stall = Stall::default();
+        for _ in 0..limit {
+            let error = self.sweep(relaxation);
+            if error <= tolerance {
+                return End::Converged;
+            }
+            if stall.observe::<T>(error) {
+                return End::Stalled;
+            }
+        }
+        End::Limit
+    }
+
+    /// Overrelaxed sweeps; the last one is plain.
+    fn relaxed(&mut self, limit: usize, tolerance: f64, mut relaxation: Relaxation) -> End {
+        relaxation.aim(tolerance);
+        let (mut done, mut stall) = (0, Stall::default());
+        while done < limit {
+            let before = done;
+            let factor = relaxation.factor();
+            let error = self.sweep(if done + 1 == limit { 1.0 } else { factor });
+            done += 1;
+            if relaxation.plain_is_due(error) && done < limit {
+                done += 1;
+                if self.sweep(1.0) <= tolerance {
+                    return End::Converged;
+                }
+                relaxation.plain_failed();
+            } else if error <= tolerance {
+                return End::Converged;
+            }
+            if stall.observe::<T>(error) {
+                return End::Stalled;
+            }
+            relaxation.observe(error, done - before);
+        }
+        End::Limit
+    }
+
+    fn anderson(&mut self, limit: usize, tolerance: f64, memory: usize) -> End {
+        let m = self.columns;
+        let mut mixing = Anderson::new(memory);
+        let mut stall = Stall::default();
+        let wide = |x: &[T]| x.iter().map(|v| v.as_f64()).collect::<Vec<f64>>();
+        for _ in 0..limit {
+            let before = wide(&self.g[..m]);
+            let error = self.sweep(1.0);
+            if error <= tolerance {
+                return End::Converged;
+            }
+            if stall.observe::<T>(error) {
+                return End::Stalled;
+            }
+            let mixed = mixing.mix(before, wide(&self.g[..m]), error);
+            for (g, v) in self.g.iter_mut().zip(mixed) {
+                *g = T::of(v);
+            }
+            self.scaling.forget();
+        }
+        End::Limit
     }
 }

@@ -1,15 +1,15 @@
 //! Sinkhorn's iteration.
 
 use candle_core::Tensor;
+use decalign_core::device::Backend;
 use decalign_core::{Error, Result, parallel};
 
 use super::device;
-use super::problem::LinearProblem;
-use super::settings::{Acceleration, Gradient, Settings, Update};
-use super::solution::SinkhornSolution;
-use super::solve::solve;
+use super::evaluate::SinkhornSolution;
+use super::problem::{Gradient, LinearProblem, SolvedBatch, SolvedProblem};
+use super::solve::{Acceleration, Settings, Update, solve};
 use crate::schedule::{EpsilonSchedule, Stopping};
-use crate::tensor_convert::{read, select};
+use crate::tensor_convert::{finite_range, read, select};
 use crate::value::TransportValue;
 
 /// Entropic transport of one measure to another, or of a batch of such pairs:
@@ -18,11 +18,10 @@ use crate::value::TransportValue;
 /// min over P with marginals a, b of  <P, C> + eps KL(P | a x b)
 /// ```
 ///
-/// with penalties in place of the marginals where the problem has them. Potentials stay in the log
-/// domain; where a row or column of the plan underflows, its potential is found by a shifted
-/// log-sum-exp. When epsilon is small beside the costs, the solve starts at a larger one and lowers it
-/// (epsilon scaling), and f32 problems are solved in f64: f32 potentials of size 1 cannot express
-/// changes of size epsilon.
+/// with penalties in place of the marginals for unbalanced problems. Potentials stay in the log domain; where a row or column of the
+/// plan underflows, its potential is computed by a shifted log-sum-exp. When epsilon is small relative to the costs, the solve starts at
+/// a larger epsilon and lowers it (epsilon scaling), and f32 problems are solved in f64, because f32 potentials of the size of the costs
+/// cannot express changes of the size of epsilon.
 ///
 /// Sources: Cuturi (2013); Schmitzer (2019) for the log domain and epsilon scaling; Chizat and others
 /// (2018) and Séjourné and others (2022) for unbalanced transport.
@@ -60,7 +59,7 @@ impl Sinkhorn {
         Ok(Self { settings })
     }
 
-    /// Ends when the L1 error of the marginals is at most `tolerance` times the mass.
+    /// Stops when the L1 error of the marginals is at most `tolerance` times the mass.
     ///
     /// # Errors
     /// When `tolerance` is not positive and finite.
@@ -69,7 +68,7 @@ impl Sinkhorn {
         Ok(self)
     }
 
-    /// Ends after so many sweeps, those at larger epsilons included.
+    /// Stops after this many sweeps, those at larger epsilons included.
     ///
     /// # Errors
     /// When it is 0.
@@ -140,10 +139,11 @@ impl Sinkhorn {
     /// # Errors
     /// When memory runs out.
     pub fn solve(&self, problem: &LinearProblem) -> Result<SinkhornSolution> {
-        if let Some(found) = device::solve(&self.settings, problem)?
+        if let Some(backend) = Backend::of(&problem.a)?
+            && let Some(found) = device::solve(&backend, &self.settings, problem)?
             && let Some(solved) = found.solved(problem)?
         {
-            let mut solution = SinkhornSolution::new(&self.settings, problem, solved)?;
+            let mut solution = self.evaluate(problem, solved)?;
             let shape = problem.shape(&[]);
             solution.value = found.value.to_dtype(problem.a.dtype())?.reshape(shape)?;
             return Ok(solution);
@@ -171,7 +171,11 @@ impl Sinkhorn {
     /// ```
     pub fn value(&self, problem: &LinearProblem) -> Result<TransportValue> {
         let (batch, dtype) = (problem.batch(), problem.a.dtype());
-        match device::solve(&self.settings, problem)? {
+        let found = match Backend::of(&problem.a)? {
+            Some(backend) => device::solve(&backend, &self.settings, problem)?,
+            None => None,
+        };
+        match found {
             Some(found) => TransportValue::from_report(found.value, &found.report, batch, dtype),
             None => {
                 let solution = self.solve(problem)?;
@@ -203,7 +207,7 @@ impl Sinkhorn {
                     x.shape(),
                 ));
             }
-            crate::tensor_convert::finite_range(name, x)?;
+            finite_range(name, x)?;
         }
         self.run(problem, |i| {
             Ok(Some((read(&select(f, 1, i)?)?, read(&select(g, 1, i)?)?)))
@@ -224,10 +228,20 @@ impl Sinkhorn {
         let solved = parallel::map(problem.count(), work, |i| {
             solve(&self.settings, problem, i, start(i)?)
         });
-        SinkhornSolution::new(
-            &self.settings,
-            problem,
-            solved.into_iter().collect::<Result<_>>()?,
-        )
+        self.evaluate(problem, solved.into_iter().collect::<Result<_>>()?)
+    }
+
+    fn evaluate(
+        &self,
+        problem: &LinearProblem,
+        each: Vec<SolvedProblem>,
+    ) -> Result<SinkhornSolution> {
+        let solved = SolvedBatch {
+            problem: problem.clone(),
+            each,
+            epsilon: self.settings.schedule.epsilon,
+            gradient: self.settings.gradient,
+        };
+        SinkhornSolution::new(solved, self.settings.stopping.tolerance)
     }
 }

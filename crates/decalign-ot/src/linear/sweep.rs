@@ -1,29 +1,28 @@
-//! One pass over the costs: rows scaled in turn, columns summed as they go.
+//! One sweep: a single pass over the costs that scales every row and sums the columns, then scales the columns.
 //!
-//! Potentials are kept as `F = f / (eps ln 2) + log2 a` and `G` likewise, so that the plan is
-//! `P = 2^(F + G - C / (eps ln 2))`. For row i, `e_j = 2^(F_i + G_j - ...)`, `w = a_i / sum e`,
-//! `F_i += log2 w`, `col += w e`; after all rows `G_j += log2(b_j / col_j)`: Gauss-Seidel Sinkhorn
-//! with one exponential a cell and one read of the costs.
+//! Potentials are stored in base 2 with the weights folded in, `F = f / (eps ln 2) + log2 a` and G likewise, so that the plan is
+//! `P_ij = 2^(F_i + G_j - C_ij / (eps ln 2))`. With `e_j = P_ij` of row i, the pass computes
 //!
-//! Generalised in three ways. A side that is held with strength rho only (unbalanced transport) takes
-//! the step `l log2 w - (1 - l) (F - log2 a)` with `l = rho / (rho + eps)`. A relaxation multiplies
-//! steps. A symmetric sweep moves both sides from the same plan, half a step each.
+//! ```text
+//! w = a_i / sum_j e_j;  F_i += log2 w;  column_j += w e_j      for every row i
+//! G_j += log2(b_j / column_j)                                  after all rows
+//! ```
+//!
+//! This is Sinkhorn's iteration in Gauss-Seidel order, with one exponential a cell and one read of the costs.
+//!
+//! Three generalisations. On a penalised side (unbalanced transport) the step is `l log2 w - (1 - l) (F - log2 a)` with
+//! `l = rho / (rho + eps)`. A relaxation factor multiplies every step. A symmetric sweep moves both sides from the same plan, by half
+//! a step each.
 
 use std::sync::{Mutex, PoisonError};
 
 use decalign_core::simd::{self, Aligned, Isa, Kernel, LANES};
 use decalign_core::{Real, parallel};
 
-use super::columns::Columns;
-use super::marginal::Side;
-use crate::geometry::{Cells, Costs, Grid, ROWS};
+use super::marginal::{PIECES, Side};
+use crate::geometry::{Cells, Costs, Grid, PIECE, ROWS};
 
-/// Pieces that rows are cut into, at most: each holds sums of all columns.
-const PIECES: usize = 32;
-/// Rows of a piece, at least; a multiple of [`ROWS`].
-const PIECE: usize = 48;
-
-/// A problem at one epsilon, and the room that its sweeps need.
+/// A problem at one epsilon, and the buffers of its sweeps.
 pub(super) struct Scaling<'a, T> {
     pub(super) costs: &'a Costs<T>,
     pub(super) rows: Side<T>,
@@ -31,36 +30,36 @@ pub(super) struct Scaling<'a, T> {
     pub(super) columns: Side<T>,
     /// `1 / (eps ln 2)`.
     pub(super) inverse: T,
-    /// What steps are multiplied by.
+    /// The factor of every step.
     pub(super) relaxation: T,
     /// Both sides move from the same plan.
     pub(super) symmetric: bool,
-    /// Penalised problems: a constant is moved between the potentials where that raises the dual.
+    /// Penalised problems: move the constant between the potentials that raises the dual most.
     pub(super) translate: bool,
-    /// No cell's exponent is above, as far as is known: a cell is at most the sum of its column.
+    /// An upper bound on the exponents of all cells: a cell is at most the sum of its column. Infinite where none is known.
     ceiling: T,
     pieces: Vec<Mutex<Piece<T>>>,
     /// Rows of a piece.
     size: usize,
-    /// Rooms for cells, one a thread at work.
+    /// Buffers of cells, one for each thread at work.
     pool: Mutex<Vec<Cells<T>>>,
     sums: Vec<T>,
 }
 
-/// What a piece of rows gives.
+/// The sums over a piece of rows.
 #[derive(Default)]
 struct Piece<T> {
     columns: Aligned<T>,
-    /// L1 distance of the rows' sums from what they should have been.
+    /// The L1 error of the rows before they were scaled.
     error: f64,
 }
 
-/// Exponents up to here are far from the largest power of two, whatever is added to a potential on both
-/// sides.
+/// Exponents up to this bound are far below the largest power of two of either type, so that one step cannot make them overflow.
 const CEILING: f64 = 64.0;
 
-/// A sum outside of these has lost terms: it is found by a shifted log-sum-exp instead.
-pub(super) fn kept<T: Real>(sum: T) -> bool {
+/// Whether a sum has kept all its terms. Outside of this range terms have underflowed or overflowed, and the sum is computed again as a
+/// shifted log-sum-exp.
+fn kept<T: Real>(sum: T) -> bool {
     let (low, high) = match size_of::<T>() {
         4 => (-118, 126),
         _ => (-1000, 1022),
@@ -94,13 +93,13 @@ impl<'a, T: Real> Scaling<'a, T> {
         }
     }
 
-    /// Has to be called when potentials are changed between two sweeps.
+    /// Drops the bound on the exponents; to be called when potentials change between two sweeps.
     pub(super) fn forget(&mut self) {
         self.ceiling = T::infinity();
     }
 
-    /// Scales all rows, then all columns; returns the L1 error of the columns between, and where
-    /// rows are not exact then (relaxed or symmetric sweeps), that of the rows as well.
+    /// Scales all rows, then all columns. Returns the L1 error of the columns before they were scaled, plus that of the rows in relaxed
+    /// and symmetric sweeps, which do not make the rows exact.
     pub(super) fn sweep(&mut self, f: &mut [T], g: &mut [T]) -> f64 {
         let error = match self.costs {
             Costs::Grid(grid) => self.separable(grid, f, g),
@@ -131,7 +130,7 @@ impl<'a, T: Real> Scaling<'a, T> {
             lost: &mut lost,
         });
         error += columns;
-        // Symmetric sweeps have moved the rows since.
+        // A symmetric sweep moved the rows after the columns were summed, so that the bound does not hold.
         self.ceiling = match lost.is_empty() && !self.symmetric {
             true => ceiling,
             false => T::infinity(),
@@ -148,7 +147,7 @@ impl<'a, T: Real> Scaling<'a, T> {
         error
     }
 
-    /// What the steps of points that were lost are multiplied by: they are not lengthened.
+    /// The factor of the steps of points whose sum lost terms: they are not lengthened.
     fn reach(&self) -> T {
         if self.symmetric {
             self.relaxation
@@ -159,7 +158,7 @@ impl<'a, T: Real> Scaling<'a, T> {
 
     /// [`Scaling::sweep`] of separable costs, by sums of logarithms.
     fn separable(&self, grid: &Grid<T>, f: &mut [T], g: &mut [T]) -> f64 {
-        // What is behind the end is of no use here.
+        // Grids have no padding.
         let g = &mut g[..grid.size().1];
         let before = self.symmetric.then(|| f.to_vec());
         let logs = grid.log_sums(g, self.inverse, false);
@@ -227,6 +226,32 @@ impl<'a, T: Real> Scaling<'a, T> {
             .map(|(largest, sum)| largest + sum.log2())
             .collect()
     }
+
+    /// `log2 sum_j 2^(G_j - C_ij / (eps ln 2))` of one row, shifted by the largest term.
+    #[cold]
+    #[inline(never)]
+    fn row_log(&self, i: usize, g: &[T]) -> T {
+        let mut cells = Cells::default();
+        let (block, r) = (i / ROWS * ROWS, i % ROWS);
+        self.costs.rows(block, r + 1, g.len(), &mut cells);
+        let terms: Vec<T> = g
+            .iter()
+            .zip(cells.row(r))
+            .map(|(g, c)| *g - *c * self.inverse)
+            .collect();
+        let largest = simd::max(&terms);
+        match largest.is_finite() {
+            true => {
+                largest
+                    + terms
+                        .iter()
+                        .map(|t| (*t - largest).exp2())
+                        .sum::<T>()
+                        .log2()
+            }
+            false => largest,
+        }
+    }
 }
 
 /// One side's steps from its logarithmic sums; returns its error before.
@@ -241,12 +266,12 @@ fn scale<T: Real>(side: &Side<T>, relaxation: T, potential: &mut [T], logs: &[T]
     error
 }
 
-/// The lock's content, also when a thread that held it has panicked.
+/// Locks a mutex, also after a panic of a thread that held it.
 fn lock<V>(mutex: &Mutex<V>) -> std::sync::MutexGuard<'_, V> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The rows from `start` that `f` holds.
+/// The rows' half of a sweep, for the rows from `start` that `f` holds.
 struct Rows<'a, 'b, T> {
     scaling: &'a Scaling<'b, T>,
     start: usize,
@@ -272,7 +297,7 @@ impl<T: Real> Kernel for Rows<'_, '_, T> {
         let (side, inverse) = (&scaling.rows, scaling.inverse);
         piece.columns.fill(T::zero());
         piece.error = 0.0;
-        // Not so when the ceiling is NaN.
+        // False of a NaN ceiling.
         let exponentials = match scaling.ceiling < T::of(CEILING) {
             true => Costs::bounded_exponentials,
             false => Costs::exponentials,
@@ -334,30 +359,54 @@ fn add_rows<T: Real, I: Isa>(isa: I, cells: &Cells<T>, scale: [T; ROWS], columns
     }
 }
 
-impl<T: Real> Scaling<'_, T> {
-    /// `log2 sum_j 2^(G_j - C_ij / (eps ln 2))` of one row, shifted by the largest term.
-    #[cold]
-    #[inline(never)]
-    fn row_log(&self, i: usize, g: &[T]) -> T {
-        let mut cells = Cells::default();
-        let (block, r) = (i / ROWS * ROWS, i % ROWS);
-        self.costs.rows(block, r + 1, g.len(), &mut cells);
-        let terms: Vec<T> = g
-            .iter()
-            .zip(cells.row(r))
-            .map(|(g, c)| *g - *c * self.inverse)
-            .collect();
-        let largest = simd::max(&terms);
-        match largest.is_finite() {
-            true => {
-                largest
-                    + terms
-                        .iter()
-                        .map(|t| (*t - largest).exp2())
-                        .sum::<T>()
-                        .log2()
+/// The columns' half of a sweep, from their sums. Columns whose sum has lost terms keep their potential and are listed in `lost`.
+struct Columns<'a, T> {
+    side: &'a Side<T>,
+    relaxation: T,
+    sums: &'a [T],
+    g: &'a mut [T],
+    lost: &'a mut Vec<usize>,
+}
+
+impl<T: Real> Kernel for Columns<'_, T> {
+    /// The L1 error of the columns before, and the largest logarithm of a column's sum after.
+    type Output = (f64, T);
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> (f64, T) {
+        let Self {
+            side,
+            relaxation,
+            sums,
+            g,
+            lost,
+        } = self;
+        let (mut error, mut ceiling) = (0.0, T::neg_infinity());
+        for (block, g) in g.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            let at = block * LANES;
+            let (sums, weights) = (&sums[at..][..LANES], &side.weights[at..][..LANES]);
+            let mut logs = [T::zero(); LANES];
+            for i in 0..LANES {
+                logs[i] =
+                    simd::ln_value(isa, weights[i] / sums[i]) * T::of(std::f64::consts::LOG2_E);
             }
-            false => largest,
+            for i in 0..LANES {
+                if weights[i] == T::zero() {
+                    continue;
+                }
+                error += side.distance(at + i, g[i], sums[i]);
+                if !kept(sums[i]) {
+                    lost.push(at + i);
+                    continue;
+                }
+                let step = relaxation * side.step(at + i, g[i], logs[i]);
+                g[i] += step;
+                let after = side.logs[at + i] - logs[i] + step;
+                // A NaN ceiling stays NaN, so that bounded exponentials are not used.
+                let stays = ceiling >= after || ceiling.is_nan();
+                ceiling = if stays { ceiling } else { after };
+            }
         }
+        (error, ceiling)
     }
 }

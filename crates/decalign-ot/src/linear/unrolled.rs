@@ -7,15 +7,15 @@
 //! dT_i = sum_j W_ij (dC_ij - dg_j - eps db_j / b_j),  W_ij = b_j exp((T_i + g_j - C_ij) / eps)
 //! ```
 //!
-//! and W is a plan whose rows have mass 1, computed again from the potentials on the way back.
+//! and W a plan whose rows have mass 1. The backward pass computes W again from the potentials on the tape.
 
 use decalign_core::Result;
 
+use super::marginal::divided;
 use super::plan_cells::PlanCells;
-use super::solved::{Precision, SolvedBatch};
-use super::weight_gradient::{Gradients, cost_gradient, divided};
+use super::problem::{Gradients, Precision, SolvedBatch, cost_gradient};
 
-/// Gradients of problem `i`, given those of its last potentials.
+/// The gradients of problem `i`, given those of its last potentials.
 pub(super) fn backward(
     solved: &SolvedBatch,
     i: usize,
@@ -44,7 +44,7 @@ pub(super) fn backward(
         let [before, after] = pair else { continue };
         let (epsilon, w) = (after.epsilon, after.relaxation);
         let (hold_a, hold_b) = (hold(rho_a, epsilon), hold(rho_b, epsilon));
-        // The columns' step saw the new f, or the old one when both sides moved at once.
+        // The step of the columns used the new f, or the old one in a symmetric sweep.
         let seen = if after.symmetric { &before.f } else { &after.f };
         let image = image(&after.g, &before.g, w, hold_b);
         let factors: Vec<f64> = g.iter().map(|v| v * w * hold_b).collect();
@@ -75,7 +75,7 @@ pub(super) fn backward(
     })
 }
 
-/// The soft minimum that a step went towards.
+/// The soft minimum towards which a step moved.
 fn image(after: &[f64], before: &[f64], w: f64, hold: f64) -> Vec<f64> {
     after
         .iter()
@@ -101,8 +101,8 @@ struct Reverse<'a> {
 }
 
 impl Reverse<'_> {
-    /// Half a sweep back: `factors` are the gradients of the soft minima of one side; returns what is
-    /// to be taken from the gradients of the other side's potentials.
+    /// The backward pass of half a sweep: `factors` are the gradients of one side's soft minima. Returns the amount to subtract from
+    /// the gradients of the other side's potentials.
     fn half(
         &mut self,
         side: Side,

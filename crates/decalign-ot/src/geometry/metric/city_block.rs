@@ -1,12 +1,10 @@
 //! City block (Manhattan) distances.
 
 use candle_core::{D, Tensor};
-use decalign_core::simd::Isa;
+use decalign_core::simd::{Isa, LANES};
 use decalign_core::{Real, Result};
 
-use super::PointMetric;
-use super::points::{By, Differences, Points, Summed};
-use crate::geometry::cells::{Cells, Sink};
+use super::{DifferenceSum, PointMetric};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct CityBlock;
@@ -25,35 +23,30 @@ impl PointMetric for CityBlock {
     }
 
     #[inline(always)]
-    fn fill<I: Isa, T: Real, S: Sink<T>>(
+    fn tile<I: Isa, T: Real, const R: usize>(
         self,
         isa: I,
-        points: &Points<T>,
-        rows: (usize, &[T]),
-        (g, inverse): (&[T], T),
-        cells: &mut Cells<T>,
-    ) {
-        points.fill_by::<I, _, S>(isa, rows, g, inverse, &By(Summed(self)), cells);
+        x: &[[T; R]],
+        y: &[[T; LANES]],
+        offsets: (&[T; R], &[T; LANES]),
+        inverse: T,
+    ) -> [[T; LANES]; R] {
+        Self::sum_tile(isa, x, y, offsets, inverse)
     }
 
-    fn backward<T: Real>(
-        self,
-        points: &Points<T>,
-        first: usize,
-        (w, costs): (&mut [T], &[T]),
-        out: &mut [T],
-    ) {
-        points.sum_slopes(first, (w, costs), out, |e, _| e.signum());
+    fn slope<T: Real>(self, _: &mut [T], _: &[T]) -> Option<impl Fn(T, T) -> T + use<T>> {
+        Some(|difference: T, _| difference.signum())
     }
 }
 
-impl<T: Real> Differences<T> for CityBlock {
+impl DifferenceSum for CityBlock {
     #[inline(always)]
-    fn add<I: Isa>(_: I, sum: T, difference: T) -> T {
+    fn add<I: Isa, T: Real>(_: I, sum: T, difference: T) -> T {
         sum + difference.abs()
     }
+
     #[inline(always)]
-    fn finish(sum: T) -> T {
+    fn finish<T: Real>(sum: T) -> T {
         sum
     }
 }

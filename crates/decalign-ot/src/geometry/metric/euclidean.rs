@@ -1,14 +1,12 @@
 //! Euclidean distances.
 
 use candle_core::Tensor;
-use decalign_core::simd::Isa;
+use decalign_core::simd::{Isa, LANES};
 use decalign_core::{Real, Result};
 
 use super::minkowski::norm;
-use super::points::{By, Differences, Points, Summed};
-use super::{Metric, PointMetric};
+use super::{DifferenceSum, Metric, PointMetric};
 use crate::geometry::Geometry;
-use crate::geometry::cells::{Cells, Sink};
 
 impl Geometry {
     /// Euclidean distances `|x_i - y_j|`, computed in tiles; the gradient at equal points is 0.
@@ -40,39 +38,34 @@ impl PointMetric for Euclidean {
     }
 
     #[inline(always)]
-    fn fill<I: Isa, T: Real, S: Sink<T>>(
+    fn tile<I: Isa, T: Real, const R: usize>(
         self,
         isa: I,
-        points: &Points<T>,
-        rows: (usize, &[T]),
-        (g, inverse): (&[T], T),
-        cells: &mut Cells<T>,
-    ) {
-        points.fill_by::<I, _, S>(isa, rows, g, inverse, &By(Summed(self)), cells);
+        x: &[[T; R]],
+        y: &[[T; LANES]],
+        offsets: (&[T; R], &[T; LANES]),
+        inverse: T,
+    ) -> [[T; LANES]; R] {
+        Self::sum_tile(isa, x, y, offsets, inverse)
     }
 
-    fn backward<T: Real>(
-        self,
-        points: &Points<T>,
-        first: usize,
-        (w, costs): (&mut [T], &[T]),
-        out: &mut [T],
-    ) {
-        // The distance falls as fast in every direction: at 0 there is none.
+    fn slope<T: Real>(self, w: &mut [T], costs: &[T]) -> Option<impl Fn(T, T) -> T + use<T>> {
+        // The distance has no gradient at 0.
         for (w, c) in w.iter_mut().zip(costs) {
             *w = if *c > T::zero() { *w / *c } else { T::zero() };
         }
-        points.sum_differences(first, w, out);
+        None::<fn(T, T) -> T>
     }
 }
 
-impl<T: Real> Differences<T> for Euclidean {
+impl DifferenceSum for Euclidean {
     #[inline(always)]
-    fn add<I: Isa>(isa: I, sum: T, difference: T) -> T {
+    fn add<I: Isa, T: Real>(isa: I, sum: T, difference: T) -> T {
         isa.mul_add(difference, difference, sum)
     }
+
     #[inline(always)]
-    fn finish(sum: T) -> T {
+    fn finish<T: Real>(sum: T) -> T {
         sum.sqrt()
     }
 }

@@ -6,10 +6,8 @@ use decalign_core::{Error, Real, Result};
 
 use super::city_block::CityBlock;
 use super::euclidean::Euclidean;
-use super::points::{By, Cost, Points};
-use super::{Metric, PointMetric};
+use super::{Metric, PointMetric, exponents};
 use crate::geometry::Geometry;
-use crate::geometry::cells::{Cells, Sink};
 
 impl Geometry {
     /// Minkowski distances `(sum_k |x_ik - y_jk|^p)^(1/p)`, computed in tiles; the gradient at equal
@@ -50,27 +48,20 @@ impl PointMetric for Minkowski {
     }
 
     #[inline(always)]
-    fn fill<I: Isa, T: Real, S: Sink<T>>(
+    fn tile<I: Isa, T: Real, const R: usize>(
         self,
         isa: I,
-        points: &Points<T>,
-        rows: (usize, &[T]),
-        (g, inverse): (&[T], T),
-        cells: &mut Cells<T>,
-    ) {
-        points.fill_by::<I, _, S>(isa, rows, g, inverse, &By(Power(T::of(self.0))), cells);
+        x: &[[T; R]],
+        y: &[[T; LANES]],
+        offsets: (&[T; R], &[T; LANES]),
+        inverse: T,
+    ) -> [[T; LANES]; R] {
+        exponents(isa, power_sums(isa, x, y, T::of(self.0)), offsets, inverse)
     }
 
-    fn backward<T: Real>(
-        self,
-        points: &Points<T>,
-        first: usize,
-        (w, costs): (&mut [T], &[T]),
-        out: &mut [T],
-    ) {
+    fn slope<T: Real>(self, _: &mut [T], _: &[T]) -> Option<impl Fn(T, T) -> T + use<T>> {
         let power = T::of(self.0 - 1.0);
-        let slope = move |e: T, c: T| (e.abs() / c).powf(power) * e.signum();
-        points.sum_slopes(first, (w, costs), out, slope);
+        Some(move |e: T, cost: T| (e.abs() / cost).powf(power) * e.signum())
     }
 }
 
@@ -95,43 +86,39 @@ fn root(x: &Tensor, power: f64) -> Result<Tensor> {
     Ok(some.where_cond(&safe, &x.zeros_like()?)?)
 }
 
-/// Powers of differences divided by the largest of them: none overflows, and not all underflow.
-struct Power<T>(T);
-
-impl<T: Real> Cost<T> for Power<T> {
-    #[inline(always)]
-    fn costs<I: Isa, const R: usize>(
-        &self,
-        isa: I,
-        x: &[[T; R]],
-        y: &[[T; LANES]],
-    ) -> [[T; LANES]; R] {
-        let mut largest = [[T::zero(); LANES]; R];
-        for (x, y) in x.iter().zip(y) {
-            for r in 0..R {
-                for i in 0..LANES {
-                    let e = (x[r] - y[i]).abs();
-                    largest[r][i] = if e > largest[r][i] { e } else { largest[r][i] };
-                }
-            }
-        }
-        let mut sums = [[T::zero(); LANES]; R];
-        for (x, y) in x.iter().zip(y) {
-            for r in 0..R {
-                for i in 0..LANES {
-                    let most = largest[r][i];
-                    let most = if most > T::zero() { most } else { T::one() };
-                    sums[r][i] += power(isa, (x[r] - y[i]).abs() / most, self.0);
-                }
-            }
-        }
+/// Costs of a tile. Differences are divided by the largest of them before they are raised to p: none overflows, and not all underflow.
+#[inline(always)]
+fn power_sums<I: Isa, T: Real, const R: usize>(
+    isa: I,
+    x: &[[T; R]],
+    y: &[[T; LANES]],
+    p: T,
+) -> [[T; LANES]; R] {
+    let mut largest = [[T::zero(); LANES]; R];
+    for (x, y) in x.iter().zip(y) {
         for r in 0..R {
             for i in 0..LANES {
-                sums[r][i] = largest[r][i] * power(isa, sums[r][i], T::one() / self.0);
+                let e = (x[r] - y[i]).abs();
+                largest[r][i] = if e > largest[r][i] { e } else { largest[r][i] };
             }
         }
-        sums
     }
+    let mut sums = [[T::zero(); LANES]; R];
+    for (x, y) in x.iter().zip(y) {
+        for r in 0..R {
+            for i in 0..LANES {
+                let most = largest[r][i];
+                let most = if most > T::zero() { most } else { T::one() };
+                sums[r][i] += power(isa, (x[r] - y[i]).abs() / most, p);
+            }
+        }
+    }
+    for r in 0..R {
+        for i in 0..LANES {
+            sums[r][i] = largest[r][i] * power(isa, sums[r][i], T::one() / p);
+        }
+    }
+    sums
 }
 
 /// `x^p` for x >= 0.

@@ -4,10 +4,8 @@ use candle_core::{D, Tensor};
 use decalign_core::simd::{Isa, LANES};
 use decalign_core::{Real, Result};
 
-use super::points::{Distance, Points};
 use super::{Metric, PointMetric};
 use crate::geometry::Geometry;
-use crate::geometry::cells::{Cells, Sink};
 
 impl Geometry {
     /// Squared Euclidean distances `|x_i - y_j|^2`, computed in tiles and never stored.
@@ -25,6 +23,8 @@ impl Geometry {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct SquaredEuclidean;
 
+/// Tiles compute `|x|^2 + |y|^2 - 2 x . y`: the norms go into the offsets and the factor into x, so that one chain of fused products
+/// is all there is to do.
 impl PointMetric for SquaredEuclidean {
     fn extent(self, side: f64, width: f64) -> f64 {
         side * side * width
@@ -39,50 +39,23 @@ impl PointMetric for SquaredEuclidean {
     }
 
     #[inline(always)]
-    fn fill<I: Isa, T: Real, S: Sink<T>>(
-        self,
-        isa: I,
-        points: &Points<T>,
-        rows: (usize, &[T]),
-        (g, inverse): (&[T], T),
-        cells: &mut Cells<T>,
-    ) {
-        points.fill_by::<I, _, S>(isa, rows, g, inverse, &self, cells);
-    }
-
-    fn needs_costs(self) -> bool {
-        false
-    }
-
-    fn backward<T: Real>(
-        self,
-        points: &Points<T>,
-        first: usize,
-        (w, _): (&mut [T], &[T]),
-        out: &mut [T],
-    ) {
-        w.iter_mut().for_each(|w| *w = T::of(2.0) * *w);
-        points.sum_differences(first, w, out);
-    }
-}
-
-/// `|x|^2 + |y|^2 - 2 x . y`, folded into one chain of products: nothing is left to do after it.
-impl<T: Real> Distance<T> for SquaredEuclidean {
-    #[inline(always)]
-    fn scaled(x: T, inverse: T) -> T {
+    fn scaled<T: Real>(x: T, inverse: T) -> T {
         T::of(2.0) * inverse * x
     }
+
     #[inline(always)]
-    fn offset(f: T, norm: T, inverse: T) -> T {
+    fn row_offset<T: Real>(f: T, norm: T, inverse: T) -> T {
         f - inverse * norm
     }
+
     #[inline(always)]
-    fn shifted<I: Isa>(isa: I, g: T, norm: T, inverse: T) -> T {
+    fn column_offset<I: Isa, T: Real>(isa: I, g: T, norm: T, inverse: T) -> T {
         isa.mul_add(-inverse, norm, g)
     }
+
     #[inline(always)]
-    fn tile<I: Isa, const R: usize>(
-        &self,
+    fn tile<I: Isa, T: Real, const R: usize>(
+        self,
         isa: I,
         x: &[[T; R]],
         y: &[[T; LANES]],
@@ -103,5 +76,14 @@ impl<T: Real> Distance<T> for SquaredEuclidean {
             }
         }
         sums
+    }
+
+    fn needs_costs(self) -> bool {
+        false
+    }
+
+    fn slope<T: Real>(self, w: &mut [T], _: &[T]) -> Option<impl Fn(T, T) -> T + use<T>> {
+        w.iter_mut().for_each(|w| *w = T::of(2.0) * *w);
+        None::<fn(T, T) -> T>
     }
 }

@@ -1,22 +1,22 @@
 //! Balanced problems on devices.
 
 mod point_clouds;
+mod point_kernels;
 mod small;
 
 use candle_core::{D, DType, Tensor};
 use decalign_core::Result;
 use decalign_core::device::Backend;
 
-use super::plan_cells::Totals;
-use super::problem::LinearProblem;
-use super::settings::{Gradient, Settings};
-use super::solved::{Precision, SolvedProblem};
+use super::marginal::Totals;
+use super::problem::{Gradient, LinearProblem, Precision, SolvedProblem};
+use super::solve::Settings;
 use crate::device::{self as joint, JointInputs};
 use crate::geometry::{self, Geometry, Kind, Metric};
 use crate::schedule::{EpsilonSchedule, UNSCALED_RANGE, range_fits_f32, solving_dtype};
 use crate::tensor_convert::{read, select};
 
-pub(crate) use point_clouds::{plan_program, sweep_program};
+pub(crate) use point_kernels::{plan_program, sweep_program};
 pub(crate) use small::program as small_program;
 
 /// The solution of a batch of B problems on a device.
@@ -25,7 +25,7 @@ pub(super) struct DeviceSolution {
     pub(super) value: Tensor,
     /// Value, transport cost, marginal error and sweeps, (B, 4).
     pub(super) report: Tensor,
-    /// By row and column the slopes of the value, F and G, and the sums of the plan, (B, 3, n + m); not of all kernels.
+    /// The gradient of the value by weights, F and G, and the marginals of the plan, (B, 3, n + m); `None` from kernels without them.
     pub(super) sides: Option<Tensor>,
 }
 
@@ -67,7 +67,7 @@ impl DeviceSolution {
 /// Potentials below this are those of points without mass.
 const NOTHING: f64 = -1e29;
 
-/// Numbers that the costs of small problems are made of in plain operations, at most.
+/// Largest number of coordinate differences that the costs of small problems are computed from in plain tensor operations.
 const NUMBERS: usize = 1 << 26;
 
 /// Costs as a matrix a problem, where making them takes no more memory than they do.
@@ -95,27 +95,25 @@ fn matrix(geometry: &Geometry) -> Result<Option<Tensor>> {
     Ok(Some((products + sums)?))
 }
 
-/// Solves where the problem lies on a device and there are kernels for it.
+/// Solves where there are kernels for the problem.
 pub(super) fn solve(
+    backend: &Backend,
     settings: &Settings,
     problem: &LinearProblem,
 ) -> Result<Option<DeviceSolution>> {
-    let Some(backend) = Backend::of(&problem.a)? else {
-        return Ok(None);
-    };
     if !problem.balanced() || settings.gradient != Gradient::Envelope {
         return Ok(None);
     }
     let EpsilonSchedule { epsilon, scaling } = settings.schedule;
     let ((n, m), count) = (problem.geometry.size(), problem.count());
-    let given = solving_dtype(&backend, problem.a.dtype(), settings.stopping.tolerance);
+    let given = solving_dtype(backend, problem.a.dtype(), settings.stopping.tolerance);
     let range = problem.geometry.spread() / epsilon;
     let dtype = match range_fits_f32(range) || backend.device().is_metal() {
         true => given,
         false => DType::F64,
     };
     let small = small::takes(n, m);
-    // That kernel has one epsilon.
+    // The kernel for any number of marginals has no stages.
     let middle = joint::solves(&[n, m], dtype) && (range <= UNSCALED_RANGE || scaling == 1.0);
     if small || middle {
         let of_type = |x: &Tensor| x.to_dtype(dtype);
@@ -123,8 +121,8 @@ pub(super) fn solve(
         if let Some(cost) = matrix(&problem.geometry)? {
             let inputs = (&a, &b, &of_type(&cost)?);
             let found = match small {
-                true => small::solve(&backend, inputs, count, settings),
-                false => self::middle(&backend, inputs, count, settings),
+                true => small::solve(backend, inputs, count, settings),
+                false => self::middle(backend, inputs, count, settings),
             };
             return found.map(Some);
         }
@@ -132,7 +130,7 @@ pub(super) fn solve(
     let Kind::Points(x, y, Metric::SquaredEuclidean(_)) = problem.geometry.kind() else {
         return Ok(None);
     };
-    // Of points the range is known when they are centred; f32 is left there when it has to be.
+    // The range of points is known after they are centred; `point_clouds` then leaves f32 where it must.
     let each = (0..count).map(|i| {
         let pick = |t: &Tensor, rank: usize| select(t, rank, i);
         let inputs = [
@@ -141,12 +139,12 @@ pub(super) fn solve(
             pick(x, 2)?,
             pick(y, 2)?,
         ];
-        point_clouds::solve(&backend, &inputs, given, settings)
+        point_clouds::solve(backend, &inputs, given, settings)
     });
     joined(&each.collect::<Result<Vec<_>>>()?).map(Some)
 }
 
-/// One after the other, in f64 where one is.
+/// Concatenates solutions, in f64 where one is.
 fn joined(parts: &[DeviceSolution]) -> Result<DeviceSolution> {
     let double = parts.iter().any(|part| part.report.dtype() == DType::F64);
     let dtype = if double { DType::F64 } else { DType::F32 };

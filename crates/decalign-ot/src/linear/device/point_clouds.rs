@@ -1,77 +1,17 @@
-//! Squared Euclidean costs between many points, never stored.
+//! Squared Euclidean costs between many points: the solve of one problem, by launches of [`super::point_kernels`].
 
 use candle_core::{DType, Tensor};
 use decalign_core::Result;
-use decalign_core::device::{Backend, Launch, Memory, Program, bf16x3, pairs};
+use decalign_core::device::{Backend, bf16x3};
 use decalign_core::op::record;
 
-use super::super::settings::Settings;
+use super::super::solve::Settings;
+use super::point_kernels::{Engine, Finished, SHARES, Side, plan_program, sweep_program};
 use super::{DeviceSolution, scaled_to};
 use crate::schedule::{
     DEVICE_CHECK_INTERVAL, DEVICE_STAGE_SWEEPS, GENTLE_RESTART_REDUCTION, UNSCALED_RANGE,
     range_fits_f32,
 };
-
-/// Groups that a large device runs at once: fewer leave it idle.
-const AT_ONCE: usize = 264;
-/// Shares of the columns, at most.
-const SHARES: usize = 16;
-/// Coordinates that a group of `backward` adds up.
-const COORDINATES: usize = 64;
-
-/// `source` in tiles of tables of one width, in parts or as they are.
-fn tiled(program: Program, width: usize, in_parts: bool) -> Program {
-    let program = program.after(include_str!("partial_sums.cu"));
-    match in_parts {
-        true => bf16x3::with_bf16x3(program, width),
-        // The points are scaled copies, at the start of their memory.
-        false => pairs::with_pairs(program, width.is_multiple_of(4)),
-    }
-}
-
-/// Sweeps, and the value.
-pub(crate) fn sweep_program(dtype: DType, width: usize, in_parts: bool) -> Result<Program> {
-    let program = Program::new("sinkhorn_points", include_str!("points.cu"), dtype)?;
-    Ok(tiled(
-        program.after(include_str!("transport_cost.cu")),
-        width,
-        in_parts,
-    ))
-}
-
-/// Gradients to points.
-pub(crate) fn plan_program(dtype: DType, width: usize) -> Result<Program> {
-    let program = Program::new("sinkhorn_plan", include_str!("points_backward.cu"), dtype)?;
-    Ok(tiled(program, width, false))
-}
-
-/// One of the two measures.
-#[derive(Clone)]
-struct Side {
-    count: usize,
-    /// Centred and scaled.
-    points: Tensor,
-    /// The same as the sweeps read them.
-    table: Tensor,
-    /// Half their squares.
-    halves: Tensor,
-    weights: Tensor,
-    /// The potential less `halves`.
-    h: Tensor,
-}
-
-/// What all launches have in common.
-#[derive(Clone)]
-struct Engine {
-    backend: Backend,
-    program: Program,
-    plan: Program,
-    width: usize,
-    /// Whether the tables of the sweeps are in parts.
-    in_parts: bool,
-    /// Shares of the columns, at most.
-    most: usize,
-}
 
 /// Solves one problem of weights a (n), b (m) and points x (n, d), y (m, d).
 pub(super) fn solve(
@@ -103,7 +43,7 @@ pub(super) fn solve(
         most: SHARES,
     };
     engine.load(&mut measures)?;
-    let Finished { report, sides, .. } = engine.run(&mut measures, range, settings)?;
+    let Finished { report, sides, .. } = iterate(&engine, &mut measures, range, settings)?;
     let (n, m) = (measures[0].count, measures[1].count);
     let slopes = sides.narrow(1, 0, 1)?.flatten_all()?;
     // Points were scaled by this.
@@ -171,13 +111,6 @@ fn number(x: &Tensor) -> Result<f64> {
     Ok(x.to_dtype(DType::F64)?.to_scalar()?)
 }
 
-/// Report (1, 4) and sides (1, 3, n + m), as the kernel says, and the marginal error.
-struct Finished {
-    report: Memory,
-    sides: Tensor,
-    error: Tensor,
-}
-
 impl Side {
     /// At an epsilon larger by `factor`.
     fn at(&self, factor: f64) -> Result<Self> {
@@ -189,378 +122,97 @@ impl Side {
     }
 }
 
-impl Engine {
-    /// The tables that sweeps read, of the points as they are.
-    fn load(&self, sides: &mut [Side; 2]) -> Result<()> {
-        for side in sides {
-            side.table = match self.in_parts {
-                true => bf16x3::split(&self.backend, &side.points)?,
-                false => side.points.clone(),
-            };
+/// All sweeps: the stages, then sweeps until the plan's own marginals are within the tolerance.
+fn iterate(
+    engine: &Engine,
+    measures: &mut [Side; 2],
+    range: f64,
+    settings: &Settings,
+) -> Result<Finished> {
+    let mut done = 0;
+    prepare(engine, measures, range, settings, &mut done)?;
+    let mass = number(&measures[0].weights.sum_all()?)?;
+    let target = settings.stopping.tolerance * mass;
+    let mut goal = target;
+    loop {
+        let [x, y] = measures;
+        while done < settings.stopping.max_iterations {
+            // The error of the plan before the sweep, whose columns are exact.
+            let error = engine.half_sweep(x, y)?;
+            engine.half_sweep(y, x)?;
+            done += 1;
+            if done % DEVICE_CHECK_INTERVAL == 0
+                && done < settings.stopping.max_iterations
+                && number(&error.sum_all()?)? <= goal
+            {
+                break;
+            }
         }
-        Ok(())
-    }
-
-    /// All sweeps, and what came of them.
-    fn run(&self, measures: &mut [Side; 2], range: f64, settings: &Settings) -> Result<Finished> {
-        let mut done = 0;
-        self.prepare(measures, range, settings, &mut done)?;
-        let mass = number(&measures[0].weights.sum_all()?)?;
-        let target = settings.stopping.tolerance * mass;
-        let mut goal = target;
-        loop {
+        let masses = engine.transport_cost(x, y)?;
+        let end = engine.finish(measures, &masses, None, (settings.schedule.epsilon, done))?;
+        let rows = number(&end.error)?;
+        if rows > target || rows.is_nan() {
+            if done == settings.stopping.max_iterations || rows.is_nan() {
+                return Ok(end);
+            }
+        } else {
             let [x, y] = measures;
-            while done < settings.stopping.max_iterations {
-                // Of the plan before, whose columns are right.
-                let error = self.half_sweep(x, y)?;
-                self.half_sweep(y, x)?;
-                done += 1;
-                if done % DEVICE_CHECK_INTERVAL == 0
-                    && done < settings.stopping.max_iterations
-                    && number(&error.sum_all()?)? <= goal
-                {
-                    break;
-                }
-            }
-            let masses = self.transport_cost(x, y)?;
-            let end = self.finish(measures, &masses, None, (settings.schedule.epsilon, done))?;
-            let rows = number(&end.error)?;
-            if rows > target || rows.is_nan() {
-                if done == settings.stopping.max_iterations || rows.is_nan() {
-                    return Ok(end);
-                }
-            } else {
-                let [x, y] = measures;
-                let columns = self.meet(&self.scan(y, x)?, y)?.1;
-                let end = self.finish(
-                    measures,
-                    &masses,
-                    Some(&columns),
-                    (settings.schedule.epsilon, done),
-                )?;
-                if done == settings.stopping.max_iterations || number(&end.error)? <= target {
-                    return Ok(end);
-                }
-            }
-            goal *= GENTLE_RESTART_REDUCTION;
-        }
-    }
-
-    /// Potentials to begin with: 0, or where epsilon is small beside the costs those of larger ones.
-    fn prepare(
-        &self,
-        measures: &mut [Side; 2],
-        range: f64,
-        settings: &Settings,
-        done: &mut usize,
-    ) -> Result<()> {
-        let mut factor = 1.0;
-        if settings.schedule.scaling < 1.0 && range > UNSCALED_RANGE {
-            while factor < range {
-                factor /= settings.schedule.scaling;
+            let columns = engine.meet(&engine.scan(y, x)?, y)?.1;
+            let end = engine.finish(
+                measures,
+                &masses,
+                Some(&columns),
+                (settings.schedule.epsilon, done),
+            )?;
+            if done == settings.stopping.max_iterations || number(&end.error)? <= target {
+                return Ok(end);
             }
         }
-        let mut at = [measures[0].at(factor)?, measures[1].at(factor)?];
-        self.load(&mut at)?;
-        for side in &mut at {
-            side.h = self.begin(side)?;
-        }
-        while factor > 1.0 {
-            let [x, y] = &mut at;
-            for _ in 0..DEVICE_STAGE_SWEEPS {
-                if *done + 1 < settings.stopping.max_iterations {
-                    self.half_sweep(x, y)?;
-                    self.half_sweep(y, x)?;
-                    *done += 1;
-                }
-            }
-            let next = (factor * settings.schedule.scaling).max(1.0);
-            for (side, whole) in at.iter_mut().zip(measures.iter()) {
-                let h = self.cool(side, factor / next)?;
-                *side = Side {
-                    h,
-                    ..whole.at(next)?
-                };
-            }
-            self.load(&mut at)?;
-            factor = next;
-        }
-        for (side, start) in measures.iter_mut().zip(at) {
-            side.h = start.h;
-        }
-        Ok(())
-    }
-
-    fn memory(&self, shape: &[usize]) -> Result<Memory> {
-        Memory::new(&self.backend, self.program.dtype(), shape)
-    }
-
-    /// A lane for each of n numbers.
-    fn groups(&self, n: usize) -> usize {
-        n.div_ceil(self.program.group_size())
-    }
-
-    /// A launch over tiles of pairs of points.
-    fn launch(
-        &self,
-        function: &'static str,
-        groups: usize,
-        [x, y]: [&Side; 2],
-    ) -> Result<Launch<'_>> {
-        let launch = Launch::new(&self.program, function, groups)
-            .input(&x.table)?
-            .input(&y.table)?;
-        Ok(match self.in_parts {
-            true => launch.large(bf16x3::shared_bytes(self.width)),
-            false => launch,
-        })
-    }
-
-    /// What the sums of rows come in, for every share of the columns.
-    fn teams(&self) -> usize {
-        match self.in_parts {
-            true => bf16x3::TEAMS,
-            false => 1,
-        }
-    }
-
-    /// Tiles of rows, and shares of the columns that keep a device busy until all end.
-    fn cut(&self, n: usize, m: usize) -> (usize, usize) {
-        let side = pairs::side(self.program.dtype());
-        let (rows, columns) = (n.div_ceil(side), m.div_ceil(side));
-        // Rounds of groups, times the tiles of each.
-        let time = |shares: &usize| (rows * shares).div_ceil(AT_ONCE) * columns.div_ceil(*shares);
-        let shares = (1..=self.most.min(columns)).min_by_key(time).unwrap_or(1);
-        (rows, shares)
-    }
-
-    fn begin(&self, side: &Side) -> Result<Tensor> {
-        let mut h = self.memory(&[side.count])?;
-        Launch::new(&self.program, "begin", self.groups(side.count))
-            .input(&side.weights)?
-            .input(&side.halves)?
-            .output(&mut h)
-            .count(side.count)?
-            .run(&self.backend)?;
-        Ok(h.into_tensor())
-    }
-
-    fn cool(&self, side: &Side, ratio: f64) -> Result<Tensor> {
-        let mut h = self.memory(&[side.count])?;
-        Launch::new(&self.program, "cool", self.groups(side.count))
-            .input(&side.weights)?
-            .input(&side.h)?
-            .output(&mut h)
-            .count(side.count)?
-            .real(ratio)
-            .run(&self.backend)?;
-        Ok(h.into_tensor())
-    }
-
-    /// Scales the rows of `to`; the errors that they had, to be added up.
-    fn half_sweep(&self, to: &mut Side, from: &Side) -> Result<Tensor> {
-        let (h, errors) = self.meet(&self.scan(to, from)?, to)?;
-        to.h = h;
-        Ok(errors)
-    }
-
-    fn scan(&self, to: &Side, from: &Side) -> Result<Tensor> {
-        let (rows, shares) = self.cut(to.count, from.count);
-        let mut parts = self.memory(&[shares * self.teams(), 2, to.count])?;
-        self.launch("scan", rows * shares, [to, from])?
-            .input(&from.h)?
-            .output(&mut parts)
-            .count(to.count)?
-            .count(from.count)?
-            .count(self.width)?
-            .count(shares)?
-            .run(&self.backend)?;
-        Ok(parts.into_tensor())
-    }
-
-    /// The next potential, and errors of the sums with the one before.
-    fn meet(&self, parts: &Tensor, side: &Side) -> Result<(Tensor, Tensor)> {
-        let groups = self.groups(side.count);
-        let (mut next, mut errors) = (self.memory(&[side.count])?, self.memory(&[groups])?);
-        Launch::new(&self.program, "meet", groups)
-            .input(parts)?
-            .input(&side.weights)?
-            .input(&side.h)?
-            .output(&mut next)
-            .output(&mut errors)
-            .count(side.count)?
-            .count(parts.dim(0)?)?
-            .run(&self.backend)?;
-        Ok((next.into_tensor(), errors.into_tensor()))
-    }
-
-    /// The mass and the cost of every row, in shares.
-    fn transport_cost(&self, x: &Side, y: &Side) -> Result<Tensor> {
-        let (rows, shares) = self.cut(x.count, y.count);
-        let mut parts = self.memory(&[shares * self.teams(), 2, x.count])?;
-        self.launch("transport_cost", rows * shares, [x, y])?
-            .input(&x.h)?
-            .input(&y.h)?
-            .input(&x.halves)?
-            .input(&y.halves)?
-            .output(&mut parts)
-            .count(x.count)?
-            .count(y.count)?
-            .count(self.width)?
-            .count(shares)?
-            .run(&self.backend)?;
-        Ok(parts.into_tensor())
-    }
-
-    fn finish(
-        &self,
-        [x, y]: &[Side; 2],
-        masses: &Tensor,
-        columns: Option<&Tensor>,
-        (epsilon, done): (f64, usize),
-    ) -> Result<Finished> {
-        let mut report = self.memory(&[1, 4])?;
-        let mut sides = self.memory(&[1, 3, x.count + y.count])?;
-        let mut error = self.memory(&[])?;
-        Launch::new(&self.program, "finish", 1)
-            .input(masses)?
-            .input(&x.weights)?
-            .input(&y.weights)?
-            .input(&x.h)?
-            .input(&y.h)?
-            .input(&x.halves)?
-            .input(&y.halves)?
-            .input(columns.unwrap_or(&x.h))?
-            .output(&mut report)
-            .output(&mut sides)
-            .output(&mut error)
-            .count(x.count)?
-            .count(y.count)?
-            .count(masses.dim(0)?)?
-            .count(columns.map_or(0, Tensor::elem_count))?
-            .real(epsilon)
-            .count(done)?
-            .run(&self.backend)?;
-        Ok(Finished {
-            report,
-            sides: sides.into_tensor(),
-            error: error.into_tensor(),
-        })
-    }
-
-    /// `outer factor (x_i sum_j P_ij - sum_j P_ij y_j)`, the gradient with respect to the points of `to`.
-    fn backward(&self, to: &Side, from: &Side, outer: &Tensor, factor: f64) -> Result<Tensor> {
-        let (rows, shares) = self.cut(to.count, from.count);
-        let blocks = self.width.div_ceil(COORDINATES);
-        let mut parts = self.memory(&[shares, to.count, self.width])?;
-        let mut masses = self.memory(&[shares, to.count])?;
-        Launch::new(&self.plan, "backward", rows * shares * blocks)
-            .input(&to.points)?
-            .input(&from.points)?
-            .input(&to.h)?
-            .input(&from.h)?
-            .output(&mut parts)
-            .output(&mut masses)
-            .count(to.count)?
-            .count(from.count)?
-            .count(self.width)?
-            .count(shares)?
-            .count(blocks)?
-            .run(&self.backend)?;
-        let mut slopes = self.memory(&[to.count, self.width])?;
-        Launch::new(&self.plan, "slopes", self.groups(to.count * self.width))
-            .input(&to.points)?
-            .input(&parts.into_tensor())?
-            .input(&masses.into_tensor())?
-            .input(outer)?
-            .output(&mut slopes)
-            .count(to.count)?
-            .count(self.width)?
-            .count(shares)?
-            .real(factor)
-            .run(&self.backend)?;
-        Ok(slopes.into_tensor())
+        goal *= GENTLE_RESTART_REDUCTION;
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use decalign_core::device::emulator::{available, emulated};
-    use decalign_core::random::Stream;
-
-    use super::*;
-
-    /// A share of five tiles: columns without weight, small terms, smaller ones, then far larger ones, and all sorts.
-    #[test]
-    fn exponents_of_any_size() -> Result<()> {
-        if !available() {
-            return Ok(());
+/// Initial potentials: 0, or those of the stages at larger epsilons where epsilon is small beside the costs.
+fn prepare(
+    engine: &Engine,
+    measures: &mut [Side; 2],
+    range: f64,
+    settings: &Settings,
+    done: &mut usize,
+) -> Result<()> {
+    let mut factor = 1.0;
+    if settings.schedule.scaling < 1.0 && range > UNSCALED_RANGE {
+        while factor < range {
+            factor /= settings.schedule.scaling;
         }
-        let (n, m, width) = (5, 600, 3);
-        let normal = |rows: usize, i| Stream::new(4, i).normal_tensor(&[rows, width]);
-        let (x, y) = (normal(n, 1)?, normal(m, 2)?);
-        let h: Vec<f64> = (0..m)
-            .map(|j| match j / 128 {
-                0 => -1e30,
-                1 => -300.0 - j as f64 % 7.0,
-                2 => -310.0 - j as f64 % 5.0,
-                3 => 200.0 - 3.0 * (j as f64 % 11.0),
-                _ => [-1e30, 199.0, -400.0][j % 3],
-            })
-            .collect();
-        for until in [256, 384, 600] {
-            // Before the large ones come, the small ones are all there is.
-            let known: Vec<f64> = (0..m)
-                .map(|j| if j < until { h[j] } else { -1e30 })
-                .collect();
-            let h = Tensor::new(known.as_slice(), x.device())?;
-            let cells = x.matmul(&y.t()?)?.broadcast_add(&h)?;
-            let most = cells.max_keepdim(1)?;
-            let powers = (cells.broadcast_sub(&most)? * std::f64::consts::LN_2)?.exp()?;
-            let logs = (powers.sum(1)?.log()? / std::f64::consts::LN_2)?;
-            let want = ((logs + most.squeeze(1)?)?.neg()? - (n as f64).log2())?;
-            for (dtype, tolerance) in [(DType::F32, 2e-4), (DType::F64, 1e-11)] {
-                let found = emulated(3, || next([&x, &y, &h], dtype))?;
-                let off = (found.to_dtype(DType::F64)? - &want)?.abs()?.max_all()?;
-                let off = off.to_scalar::<f64>()?;
-                assert!(off < tolerance, "{until}, {dtype:?}: {off:e}");
+    }
+    let mut at = [measures[0].at(factor)?, measures[1].at(factor)?];
+    engine.load(&mut at)?;
+    for side in &mut at {
+        side.h = engine.begin(side)?;
+    }
+    while factor > 1.0 {
+        let [x, y] = &mut at;
+        for _ in 0..DEVICE_STAGE_SWEEPS {
+            if *done + 1 < settings.stopping.max_iterations {
+                engine.half_sweep(x, y)?;
+                engine.half_sweep(y, x)?;
+                *done += 1;
             }
         }
-        Ok(())
+        let next = (factor * settings.schedule.scaling).max(1.0);
+        for (side, whole) in at.iter_mut().zip(measures.iter()) {
+            let h = engine.cool(side, factor / next)?;
+            *side = Side {
+                h,
+                ..whole.at(next)?
+            };
+        }
+        engine.load(&mut at)?;
+        factor = next;
     }
-
-    /// The potentials of x after those of y, all columns in one share.
-    fn next([x, y, h]: [&Tensor; 3], dtype: DType) -> Result<Tensor> {
-        let Some(backend) = Backend::of(x)? else {
-            return Ok(h.clone());
-        };
-        let width = x.dim(1)?;
-        let in_parts = bf16x3::supports(&backend, dtype, width);
-        let engine = Engine {
-            program: sweep_program(dtype, width, in_parts)?,
-            plan: plan_program(dtype, width)?,
-            backend,
-            width,
-            in_parts,
-            most: 1,
-        };
-        let side = |points: &Tensor, h: &Tensor| -> Result<Side> {
-            let count = points.dim(0)?;
-            let weights = (Tensor::ones(count, dtype, points.device())? / count as f64)?;
-            let points = points.to_dtype(dtype)?;
-            Ok(Side {
-                count,
-                table: points.clone(),
-                halves: weights.clone(),
-                points,
-                weights,
-                h: h.to_dtype(dtype)?,
-            })
-        };
-        let before = Tensor::zeros(x.dim(0)?, DType::F64, x.device())?;
-        let mut sides = [side(x, &before)?, side(y, h)?];
-        engine.load(&mut sides)?;
-        let [to, from] = sides;
-        Ok(engine.meet(&engine.scan(&to, &from)?, &to)?.0)
+    for (side, start) in measures.iter_mut().zip(at) {
+        side.h = start.h;
     }
+    Ok(())
 }

@@ -119,7 +119,7 @@ DEVICE REAL rescaled(REAL f, REAL log_a, REAL ratio) { return log_a > LOWEST ? f
 KERNEL(solve, INPUT(0, REAL, given_a), INPUT(1, REAL, given_b), INPUT(2, REAL, given_cost), OUTPUT(3, REAL, report),
        OUTPUT(4, REAL, sides), OUTPUT(5, REAL, plan), VALUE(6, uint, n), VALUE(7, uint, m), VALUE(8, uint, a_step),
        VALUE(9, uint, b_step), VALUE(10, uint, c_step), VALUE(11, REAL, epsilon), VALUE(12, REAL, tolerance),
-       VALUE(13, REAL, scaling), VALUE(14, uint, sweeps), VALUE(15, uint, with_plan)) {
+       VALUE(13, REAL, scaling), VALUE(14, uint, sweeps), VALUE(15, uint, with_plan), VALUE(16, REAL, restart_reduction)) {
   SHARED(REAL, cost, 32 * PITCH);
   const uint lane = LANE;
   const ulong problem = GROUP;
@@ -210,7 +210,7 @@ KERNEL(solve, INPUT(0, REAL, given_a), INPUT(1, REAL, given_b), INPUT(2, REAL, g
     const bool enough = !(error > goal);
     error = larger(error, warp_sum(fabs(columns - b)));
     going = done < sweeps && (!enough || error > tolerance * mass);
-    if (enough) goal *= (REAL)0.5;
+    if (enough) goal *= restart_reduction;
   }
   REAL of_u[ROWS], of_v[COLUMNS], paid = 0;
   of_rows(u, lane, of_u);

@@ -5,9 +5,9 @@ use decalign_core::Result;
 use decalign_core::device::{Backend, Launch, Memory, Program};
 use decalign_core::op::record;
 
-use super::super::settings::Settings;
+use super::super::solve::Settings;
 use super::DeviceSolution;
-use crate::schedule::{DEVICE_STAGE_SWEEPS, UNSCALED_RANGE};
+use crate::schedule::{DEVICE_STAGE_SWEEPS, GENTLE_RESTART_REDUCTION, UNSCALED_RANGE};
 
 /// Points of a marginal that a warp takes.
 const POINTS: usize = 32;
@@ -57,6 +57,7 @@ pub(super) fn solve(
         .real(settings.schedule.scaling)
         .count(settings.stopping.max_iterations)?
         .count(usize::from(with_plan))?
+        .real(GENTLE_RESTART_REDUCTION)
         .run(backend)?;
     let (sides, plan) = (sides.into_tensor(), plan.into_tensor());
     let slopes = sides.narrow(1, 0, 1)?.squeeze(1)?;
