@@ -1,11 +1,12 @@
 //! A geometry: costs between two sets of points, stored or computed on request.
 
-use candle_core::{DType, Tensor};
-use decalign_core::{Error, Real, Result};
+use candle_core::{DType, Device, Tensor};
+use decalign_core::simd::Aligned;
+use decalign_core::{Elements, Error, Real, Result, with_real};
 
 use super::costs::{Costs, Weights};
 use super::grid::Grid;
-use super::metric::{Metric, PointMetric, Points, with_metric};
+use super::metric::{Metric, PointMetric, Points, padded, with_metric};
 use crate::tensor_convert::{matrices, ranged, read, select};
 
 /// The costs `C[i, j]` between n points and m points, of one problem or of a batch of B.
@@ -226,7 +227,7 @@ impl Geometry {
     /// The numbers of problem `i`, in type `T` whatever the tensors hold.
     pub(crate) fn read<T: Real>(&self, i: usize) -> Result<Costs<T>> {
         Ok(match &self.kind {
-            Kind::Dense(cost) => Costs::dense(&select(cost, 2, i)?, self.size.1)?,
+            Kind::Dense(cost) => dense(&select(cost, 2, i)?, self.size.1)?,
             Kind::Points(x, y, metric) => {
                 let (x, y) = (select(x, 2, i)?, select(y, 2, i)?);
                 Costs::Points(Points::new(read(&x)?, read(&y)?, x.dims()[1], *metric))
@@ -250,7 +251,8 @@ impl Geometry {
         Ok(match &self.kind {
             Kind::Grid(axes) => {
                 let grid = Grid::read(axes)?;
-                let axis = |k: usize| needed[k].then(|| grid.backward(weights, k));
+                let (parts, scale) = weights.parts();
+                let axis = |k: usize| needed[k].then(|| grid.backward(parts, scale, k));
                 (0..needed.len()).map(axis).collect()
             }
             Kind::Dense(_) => {
@@ -263,4 +265,18 @@ impl Geometry {
             }
         })
     }
+}
+
+/// A stored matrix of rows of `m` costs, padded.
+fn dense<T: Real>(cost: &Tensor, m: usize) -> Result<Costs<T>> {
+    let x = cost.to_device(&Device::Cpu)?;
+    let columns = padded(m);
+    let mut cost = Aligned::zeros(x.elem_count() / m * columns);
+    with_real!("cost", x, S => {
+        let rows = cost.chunks_exact_mut(columns);
+        for (to, from) in rows.zip(Elements::<S>::new(&x)?.chunks_exact(m)) {
+            to.iter_mut().zip(from).for_each(|(to, v)| *to = T::of(v.as_f64()));
+        }
+        Ok(Costs::Dense { cost, columns })
+    })
 }

@@ -2,10 +2,9 @@
 
 use std::marker::PhantomData;
 
-use candle_core::Tensor;
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::simd::{self, Aligned, Isa, Kernel, LANES};
-use decalign_core::{Elements, Real, Result, parallel, with_real};
+use decalign_core::{Real, parallel};
 
 use super::grid::Grid;
 use super::metric::{PointMetric, Points, ROWS, group, padded, with_metric};
@@ -51,20 +50,6 @@ pub(crate) enum Costs<T> {
 }
 
 impl<T: Real> Costs<T> {
-    /// Rows of `m` costs.
-    pub(crate) fn dense(x: &Tensor, m: usize) -> Result<Self> {
-        let x = x.to_device(&candle_core::Device::Cpu)?;
-        let columns = padded(m);
-        let mut cost = Aligned::zeros(x.elem_count() / m * columns);
-        with_real!("cost", x, S => {
-            let rows = cost.chunks_exact_mut(columns);
-            for (to, from) in rows.zip(Elements::<S>::new(&x)?.chunks_exact(m)) {
-                to.iter_mut().zip(from).for_each(|(to, v)| *to = T::of(v.as_f64()));
-            }
-            Ok(Self::Dense { cost, columns })
-        })
-    }
-
     /// A bound on `max C - min C`.
     pub(crate) fn range(&self) -> f64 {
         match self {
@@ -295,14 +280,14 @@ impl<T: Real> Sink<T> for Copies {
 /// This covers the gradients of values (L = R = 1), of applied plans (L the outer gradient, R the vectors) and of potentials.
 #[derive(Clone)]
 pub(crate) struct Weights<T> {
-    pub(super) f: Vec<T>,
-    pub(super) g: Vec<T>,
-    pub(super) inverse: T,
+    f: Vec<T>,
+    g: Vec<T>,
+    inverse: T,
     /// (n, k).
-    pub(super) left: Vec<T>,
+    left: Vec<T>,
     /// (m, k).
-    pub(super) right: Vec<T>,
-    pub(super) k: usize,
+    right: Vec<T>,
+    k: usize,
 }
 
 impl<T: Real> Weights<T> {
@@ -317,6 +302,12 @@ impl<T: Real> Weights<T> {
             right,
             k,
         }
+    }
+
+    /// f, g, L and R; the factor of the costs and the rank k.
+    pub(super) fn parts(&self) -> ([&[T]; 4], (T, usize)) {
+        let parts = [&self.f, &self.g, &self.left, &self.right];
+        (parts.map(Vec::as_slice), (self.inverse, self.k))
     }
 
     pub(super) fn transpose(&self) -> Self {

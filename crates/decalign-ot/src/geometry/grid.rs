@@ -4,7 +4,6 @@ use candle_core::Tensor;
 use decalign_core::simd::{self, Isa, Kernel, LANES};
 use decalign_core::{Real, Result, parallel};
 
-use super::costs::Weights;
 use crate::tensor_convert::read;
 
 /// The costs along every axis, in base-2 sums of exponentials one axis at a time.
@@ -123,12 +122,17 @@ impl<T: Real> Grid<T> {
         array
     }
 
-    /// The gradient of `sum_ij W_ij C_ij` with respect to the costs of axis k. Terms of either sign are summed apart, as logarithms have
-    /// none.
-    pub(super) fn backward(&self, weights: &Weights<T>, k: usize) -> Vec<f64> {
+    /// The gradient of `sum_ij W_ij C_ij` with respect to the costs of axis k, for `W = 2^(f + g - inverse C) (L R^T)` with L and R of
+    /// `rank` columns. Terms of either sign are summed apart, as logarithms have none.
+    pub(super) fn backward(
+        &self,
+        [f, g, left, right]: [&[T]; 4],
+        (inverse, rank): (T, usize),
+        k: usize,
+    ) -> Vec<f64> {
         let mut sums: Vec<f64> = Vec::new();
         let part = |potential: &[T], factors: &[T], c: usize, sign: f64| -> Vec<T> {
-            let factors = factors.iter().skip(c).step_by(weights.k);
+            let factors = factors.iter().skip(c).step_by(rank);
             let positive = factors.map(|v| {
                 if v.as_f64() * sign > 0.0 {
                     v.abs()
@@ -142,23 +146,23 @@ impl<T: Real> Grid<T> {
                 .map(|(f, v)| *f + v.log2())
                 .collect()
         };
-        for c in 0..weights.k {
-            for (left, right) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
-                let f = part(&weights.f, &weights.left, c, left);
-                let g = part(&weights.g, &weights.right, c, right);
+        for c in 0..rank {
+            for (row_sign, column_sign) in [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)] {
+                let f = part(f, left, c, row_sign);
+                let g = part(g, right, c, column_sign);
                 if simd::max(&f) == T::neg_infinity() || simd::max(&g) == T::neg_infinity() {
                     continue;
                 }
-                let each = self.axis_sums(&f, &g, weights.inverse, k);
+                let each = self.axis_sums(&f, &g, inverse, k);
                 sums.resize(each.len(), 0.0);
                 sums.iter_mut()
                     .zip(each)
-                    .for_each(|(s, v)| *s += left * right * v);
+                    .for_each(|(s, v)| *s += row_sign * column_sign * v);
             }
         }
         match sums.is_empty() {
             true => self
-                .axis_sums(&weights.f, &weights.g, weights.inverse, k)
+                .axis_sums(f, g, inverse, k)
                 .iter()
                 .map(|_| 0.0)
                 .collect(),

@@ -40,6 +40,18 @@ impl<T: Real> Side<T> {
         }
     }
 
+    /// Steps of all potentials from the logarithms of the kernel's sums. Returns the L1 error before.
+    pub(super) fn scale(&self, relaxation: T, potential: &mut [T], logs: &[T]) -> f64 {
+        let mut error = 0.0;
+        for (i, (f, log)) in potential.iter_mut().zip(logs).enumerate() {
+            if self.weights[i] > T::zero() {
+                error += self.distance(i, *f, (*f + *log).exp2());
+                *f += relaxation * self.step(i, *f, self.logs[i] - (*f + *log));
+            }
+        }
+        error
+    }
+
     /// The constant to move from the other side's potentials to this one's so that the dual is largest, 0 unless a side is penalised:
     /// `t = rho rho' / (rho + rho') log(<a, exp(-f / rho)> / <b, exp(-g / rho')>)`.
     ///

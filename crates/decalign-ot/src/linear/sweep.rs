@@ -162,9 +162,9 @@ impl<'a, T: Real> Scaling<'a, T> {
         let g = &mut g[..grid.size().1];
         let before = self.symmetric.then(|| f.to_vec());
         let logs = grid.log_sums(g, self.inverse, false);
-        let rows = scale(&self.rows, self.relaxation, f, &logs);
+        let rows = self.rows.scale(self.relaxation, f, &logs);
         let logs = grid.log_sums(before.as_deref().unwrap_or(f), self.inverse, true);
-        let columns = scale(&self.columns, self.relaxation, g, &logs);
+        let columns = self.columns.scale(self.relaxation, g, &logs);
         match self.relaxation == T::one() && !self.symmetric {
             true => columns,
             false => rows + columns,
@@ -252,18 +252,6 @@ impl<'a, T: Real> Scaling<'a, T> {
             false => largest,
         }
     }
-}
-
-/// One side's steps from its logarithmic sums; returns its error before.
-fn scale<T: Real>(side: &Side<T>, relaxation: T, potential: &mut [T], logs: &[T]) -> f64 {
-    let mut error = 0.0;
-    for (i, (f, log)) in potential.iter_mut().zip(logs).enumerate() {
-        if side.weights[i] > T::zero() {
-            error += side.distance(i, *f, (*f + *log).exp2());
-            *f += relaxation * side.step(i, *f, side.logs[i] - (*f + *log));
-        }
-    }
-    error
 }
 
 /// Locks a mutex, also after a panic of a thread that held it.

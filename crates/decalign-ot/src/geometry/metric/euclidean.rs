@@ -4,8 +4,7 @@ use candle_core::Tensor;
 use decalign_core::simd::{Isa, LANES};
 use decalign_core::{Real, Result};
 
-use super::minkowski::norm;
-use super::{DifferenceSum, Metric, PointMetric};
+use super::{DifferenceSum, Metric, PointMetric, norm};
 use crate::geometry::Geometry;
 
 impl Geometry {

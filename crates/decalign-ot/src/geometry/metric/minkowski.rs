@@ -1,12 +1,12 @@
 //! Minkowski distances.
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 use decalign_core::simd::{self, Isa, LANES};
 use decalign_core::{Error, Real, Result};
 
 use super::city_block::CityBlock;
 use super::euclidean::Euclidean;
-use super::{Metric, PointMetric, exponents};
+use super::{Metric, PointMetric, exponents, norm};
 use crate::geometry::Geometry;
 
 impl Geometry {
@@ -63,27 +63,6 @@ impl PointMetric for Minkowski {
         let power = T::of(self.0 - 1.0);
         Some(move |e: T, cost: T| (e.abs() / cost).powf(power) * e.signum())
     }
-}
-
-/// The p-norm of differences along the last dimension, with gradient 0 at 0.
-pub(super) fn norm(difference: &Tensor, p: f64) -> Result<Tensor> {
-    let sizes = difference.abs()?;
-    // The norm of a multiple is the multiple of the norm: powers neither overflow nor all underflow.
-    let largest = sizes.detach().max_keepdim(D::Minus1)?;
-    let none = largest.eq(0.0)?.to_dtype(largest.dtype())?;
-    let powers = sizes
-        .broadcast_div(&(&largest + none)?)?
-        .powf(p)?
-        .sum(D::Minus1)?;
-    Ok((root(&powers, 1.0 / p)? * largest.squeeze(D::Minus1)?)?)
-}
-
-/// `x^power` of sums that are not negative, with gradient 0 at 0.
-fn root(x: &Tensor, power: f64) -> Result<Tensor> {
-    let some = x.gt(0.0)?;
-    // The root is taken of 1 instead, and then replaced.
-    let safe = some.where_cond(x, &x.ones_like()?)?.powf(power)?;
-    Ok(some.where_cond(&safe, &x.zeros_like()?)?)
 }
 
 /// Costs of a tile. Differences are divided by the largest of them before they are raised to p: none overflows, and not all underflow.

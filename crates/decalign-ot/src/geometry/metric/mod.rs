@@ -11,7 +11,7 @@ mod euclidean;
 mod minkowski;
 mod squared_euclidean;
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 use decalign_core::gemm::{Matrix, Store, matmul};
 use decalign_core::simd::{self, Isa, LANES};
 use decalign_core::{Real, Result};
@@ -209,6 +209,27 @@ fn grouped<T: Real>(x: &[T], width: usize, size: usize) -> Vec<T> {
         }
     }
     groups
+}
+
+/// The p-norm of differences along the last dimension, with gradient 0 at 0.
+fn norm(difference: &Tensor, p: f64) -> Result<Tensor> {
+    let sizes = difference.abs()?;
+    // The norm of a multiple is the multiple of the norm: powers neither overflow nor all underflow.
+    let largest = sizes.detach().max_keepdim(D::Minus1)?;
+    let none = largest.eq(0.0)?.to_dtype(largest.dtype())?;
+    let powers = sizes
+        .broadcast_div(&(&largest + none)?)?
+        .powf(p)?
+        .sum(D::Minus1)?;
+    Ok((root(&powers, 1.0 / p)? * largest.squeeze(D::Minus1)?)?)
+}
+
+/// `x^power` of sums that are not negative, with gradient 0 at 0.
+fn root(x: &Tensor, power: f64) -> Result<Tensor> {
+    let some = x.gt(0.0)?;
+    // The root is taken of 1 instead, and then replaced.
+    let safe = some.where_cond(x, &x.ones_like()?)?.powf(power)?;
+    Ok(some.where_cond(&safe, &x.zeros_like()?)?)
 }
 
 /// [`PointMetric::tile`] from the costs of a tile.

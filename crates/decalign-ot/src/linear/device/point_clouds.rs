@@ -4,6 +4,7 @@ use candle_core::{DType, Tensor};
 use decalign_core::Result;
 use decalign_core::device::{Backend, bf16x3};
 use decalign_core::op::record;
+use decalign_core::tensor_convert::scalar;
 
 use super::super::solve::Settings;
 use super::point_kernels::{Engine, Finished, SHARES, Side, plan_program, sweep_program};
@@ -46,7 +47,7 @@ pub(super) fn solve(
     let Finished { report, sides, .. } = iterate(&engine, &mut measures, range, settings)?;
     let (n, m) = (measures[0].count, measures[1].count);
     let slopes = sides.narrow(1, 0, 1)?.flatten_all()?;
-    // Points were scaled by this.
+    // The factor of the points, for their gradients.
     let unit = scale(settings.schedule.epsilon);
     let inputs: Vec<&Tensor> = inputs.iter().collect();
     let report = record("sinkhorn", &inputs, vec![report.into()], move |back| {
@@ -74,12 +75,12 @@ pub(super) fn solve(
     })
 }
 
-/// What points are scaled by, so that inner products are those of the cost in base 2.
+/// The factor of the points that makes inner products those of the cost in base 2.
 fn scale(epsilon: f64) -> f64 {
     (2.0 * std::f64::consts::LOG2_E / epsilon).sqrt()
 }
 
-/// Both measures about their common mean, without potentials.
+/// Both measures, centred at their common mean and scaled, before the first potentials.
 fn scaled(inputs: &[Tensor], epsilon: f64) -> Result<[Side; 2]> {
     let [a, b, x, y] = [0, 1, 2, 3].map(|i| inputs[i].detach());
     let count = x.dim(0)? + y.dim(0)?;
@@ -100,19 +101,14 @@ fn scaled(inputs: &[Tensor], epsilon: f64) -> Result<[Side; 2]> {
     Ok([side(&x, a)?, side(&y, b)?])
 }
 
-/// A bound on the costs, in epsilons.
+/// A bound on the costs, in units of epsilon.
 fn range([x, y]: &[Side; 2]) -> Result<f64> {
-    let length = |side: &Side| -> Result<f64> { Ok((2.0 * number(&side.halves.max(0)?)?).sqrt()) };
+    let length = |side: &Side| -> Result<f64> { Ok((2.0 * scalar(&side.halves.max(0)?)?).sqrt()) };
     Ok(0.5 * (length(x)? + length(y)?).powi(2) * std::f64::consts::LN_2)
 }
 
-/// Waits for a number.
-fn number(x: &Tensor) -> Result<f64> {
-    Ok(x.to_dtype(DType::F64)?.to_scalar()?)
-}
-
 impl Side {
-    /// At an epsilon larger by `factor`.
+    /// The measure at an epsilon larger by `factor`.
     fn at(&self, factor: f64) -> Result<Self> {
         Ok(Self {
             points: (&self.points / factor.sqrt())?,
@@ -131,7 +127,7 @@ fn iterate(
 ) -> Result<Finished> {
     let mut done = 0;
     prepare(engine, measures, range, settings, &mut done)?;
-    let mass = number(&measures[0].weights.sum_all()?)?;
+    let mass = scalar(&measures[0].weights.sum_all()?)?;
     let target = settings.stopping.tolerance * mass;
     let mut goal = target;
     loop {
@@ -143,14 +139,14 @@ fn iterate(
             done += 1;
             if done % DEVICE_CHECK_INTERVAL == 0
                 && done < settings.stopping.max_iterations
-                && number(&error.sum_all()?)? <= goal
+                && scalar(&error.sum_all()?)? <= goal
             {
                 break;
             }
         }
         let masses = engine.transport_cost(x, y)?;
         let end = engine.finish(measures, &masses, None, (settings.schedule.epsilon, done))?;
-        let rows = number(&end.error)?;
+        let rows = scalar(&end.error)?;
         if rows > target || rows.is_nan() {
             if done == settings.stopping.max_iterations || rows.is_nan() {
                 return Ok(end);
@@ -164,7 +160,7 @@ fn iterate(
                 Some(&columns),
                 (settings.schedule.epsilon, done),
             )?;
-            if done == settings.stopping.max_iterations || number(&end.error)? <= target {
+            if done == settings.stopping.max_iterations || scalar(&end.error)? <= target {
                 return Ok(end);
             }
         }

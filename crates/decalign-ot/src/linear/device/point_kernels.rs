@@ -4,11 +4,11 @@ use candle_core::{DType, Tensor};
 use decalign_core::Result;
 use decalign_core::device::{Backend, Launch, Memory, Program, bf16x3, pairs};
 
-/// Groups that a large device runs at once: fewer leave it idle.
+/// Groups that an H200 runs at once: fewer leave it idle.
 const AT_ONCE: usize = 264;
-/// Shares of the columns, at most.
+/// The largest number of splits of the columns.
 pub(super) const SHARES: usize = 16;
-/// Coordinates that a group of `backward` adds up.
+/// Coordinates that one group of `backward` sums.
 const COORDINATES: usize = 64;
 
 /// Adds the loops over tiles of tables of one width, split into bf16 parts or not.
@@ -21,7 +21,7 @@ fn tiled(program: Program, width: usize, in_parts: bool) -> Program {
     }
 }
 
-/// Sweeps, and the value.
+/// The program of sweeps and of the value.
 pub(crate) fn sweep_program(dtype: DType, width: usize, in_parts: bool) -> Result<Program> {
     let program = Program::new("sinkhorn_points", include_str!("points.cu"), dtype)?;
     Ok(tiled(
@@ -31,7 +31,7 @@ pub(crate) fn sweep_program(dtype: DType, width: usize, in_parts: bool) -> Resul
     ))
 }
 
-/// Gradients to points.
+/// The program of gradients with respect to points.
 pub(crate) fn plan_program(dtype: DType, width: usize) -> Result<Program> {
     let program = Program::new("sinkhorn_plan", include_str!("points_backward.cu"), dtype)?;
     Ok(tiled(program, width, false))
@@ -43,29 +43,29 @@ pub(super) struct Side {
     pub(super) count: usize,
     /// Centred and scaled.
     pub(super) points: Tensor,
-    /// The same as the sweeps read them.
+    /// The points in the layout that sweeps read.
     pub(super) table: Tensor,
-    /// Half their squares.
+    /// Half the squared norms.
     pub(super) halves: Tensor,
     pub(super) weights: Tensor,
-    /// The potential less `halves`.
+    /// The potential minus `halves`.
     pub(super) h: Tensor,
 }
 
-/// What all launches have in common.
+/// What all launches share.
 #[derive(Clone)]
 pub(super) struct Engine {
     pub(super) backend: Backend,
     pub(super) program: Program,
     pub(super) plan: Program,
     pub(super) width: usize,
-    /// Whether the tables of the sweeps are in parts.
+    /// Whether the tables are split into bf16 parts.
     pub(super) in_parts: bool,
-    /// Shares of the columns, at most.
+    /// The largest number of splits of the columns.
     pub(super) most: usize,
 }
 
-/// Report (1, 4) and sides (1, 3, n + m), as the kernel says, and the marginal error.
+/// The report (1, 4) and the sides (1, 3, n + m) of [`super::DeviceSolution`], and the marginal error.
 pub(super) struct Finished {
     pub(super) report: Memory,
     pub(super) sides: Tensor,
@@ -73,7 +73,7 @@ pub(super) struct Finished {
 }
 
 impl Engine {
-    /// The tables that sweeps read, of the points as they are.
+    /// Makes the tables that sweeps read from the points.
     pub(super) fn load(&self, sides: &mut [Side; 2]) -> Result<()> {
         for side in sides {
             side.table = match self.in_parts {
@@ -88,7 +88,7 @@ impl Engine {
         Memory::new(&self.backend, self.program.dtype(), shape)
     }
 
-    /// A lane for each of n numbers.
+    /// Groups with a lane for each of n numbers.
     fn groups(&self, n: usize) -> usize {
         n.div_ceil(self.program.group_size())
     }
@@ -109,7 +109,7 @@ impl Engine {
         })
     }
 
-    /// What the sums of rows come in, for every share of the columns.
+    /// Partial sums of every row that one split of the columns gives.
     fn teams(&self) -> usize {
         match self.in_parts {
             true => bf16x3::TEAMS,
@@ -117,7 +117,7 @@ impl Engine {
         }
     }
 
-    /// Tiles of rows, and shares of the columns that keep a device busy until all end.
+    /// Tiles of rows, and the number of splits of the columns that takes the fewest rounds of groups.
     fn cut(&self, n: usize, m: usize) -> (usize, usize) {
         let side = pairs::side(self.program.dtype());
         let (rows, columns) = (n.div_ceil(side), m.div_ceil(side));
@@ -150,7 +150,7 @@ impl Engine {
         Ok(h.into_tensor())
     }
 
-    /// Scales the rows of `to`; the errors that they had, to be added up.
+    /// Scales the rows of `to`; returns partial sums of their errors before.
     pub(super) fn half_sweep(&self, to: &mut Side, from: &Side) -> Result<Tensor> {
         let (h, errors) = self.meet(&self.scan(to, from)?, to)?;
         to.h = h;
@@ -171,7 +171,7 @@ impl Engine {
         Ok(parts.into_tensor())
     }
 
-    /// The next potential, and errors of the sums with the one before.
+    /// The next potential, and partial sums of the errors before.
     pub(super) fn meet(&self, parts: &Tensor, side: &Side) -> Result<(Tensor, Tensor)> {
         let groups = self.groups(side.count);
         let (mut next, mut errors) = (self.memory(&[side.count])?, self.memory(&[groups])?);
@@ -187,7 +187,7 @@ impl Engine {
         Ok((next.into_tensor(), errors.into_tensor()))
     }
 
-    /// The mass and the cost of every row, in shares.
+    /// The mass and the transport cost of every row, as partial sums over splits of the columns.
     pub(super) fn transport_cost(&self, x: &Side, y: &Side) -> Result<Tensor> {
         let (rows, shares) = self.cut(x.count, y.count);
         let mut parts = self.memory(&[shares * self.teams(), 2, x.count])?;
