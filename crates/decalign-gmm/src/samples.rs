@@ -220,23 +220,3 @@ fn check_weights<T: Real>(weights: &[T]) -> Result<()> {
     }
     Ok(())
 }
-
-/// An error if there are more components than distinct rows with weight.
-pub(crate) fn check_distinct<T: Real>(samples: &Samples<T>, components: usize) -> Result<()> {
-    let mut seen = std::collections::HashSet::new();
-    for (i, row) in samples.x.chunks_exact(samples.width).enumerate() {
-        if samples.weight(i) > 0.0 {
-            // Adding 0 turns -0 into 0.
-            let bits: Vec<u64> = row.iter().map(|v| (v.as_f64() + 0.0).to_bits()).collect();
-            seen.insert(bits);
-        }
-        if seen.len() >= components {
-            return Ok(());
-        }
-    }
-    let remedy = format!(
-        "more than the {} different samples with weight: take fewer components, or give more data",
-        seen.len()
-    );
-    Err(Error::value("components", components, remedy))
-}

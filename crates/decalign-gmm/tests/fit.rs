@@ -479,16 +479,19 @@ fn bad_input_is_an_error_that_says_what_to_do() -> Result<()> {
     let twice = Tensor::new(&[[0f64, 1.0], [2.0, 2.0], [0.0, 1.0]], &Device::Cpu)?;
     says(
         em().fit(&twice).unwrap_err(),
-        &["components is 3", "2 different", "fewer"],
+        &["singular", "raise the regularisation", "fewer"],
     );
     says(
         em().fit(&x).unwrap_err(),
         &["singular", "raise the regularisation"],
     );
-    let batch = Tensor::stack(&[&groups(3, 2, 2, 9.0, 1), &twice.repeat((2, 1))?], 0)?;
+    let batch = Tensor::stack(&[&x, &x.zeros_like()?], 0)?;
     says(
-        em().regularisation(1.0)?.fit(&batch).unwrap_err(),
-        &["problem 1", "2 different"],
+        Em::new(1, Covariance::Full)?
+            .regularisation(0.0)?
+            .fit(&batch)
+            .unwrap_err(),
+        &["problem 1", "singular"],
     );
     let start = Initialization::Rows(vec![0, 1, 6]);
     says(

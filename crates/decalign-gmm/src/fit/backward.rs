@@ -16,7 +16,6 @@ use crate::e_step::mixture_gradient::add_mixture_gradient;
 use crate::e_step::{self, Assignment, PackedMixture};
 use crate::parameters::MixtureParameters;
 use crate::samples::SampleShape;
-use crate::statistics::SecondMoment;
 
 /// The record of the forward pass for the backward pass.
 pub(super) struct Saved {
@@ -117,9 +116,9 @@ fn em_step<T: Real>(problem: &Problem<T>, before: &MixtureParameters) -> Result<
         &problem.samples,
         before,
         &tiles,
-        Some(problem.second_moment()),
+        Some(problem.second_moment(true)),
     );
-    Ok(problem.m_step(before).maximise(&sums.statistics))
+    Ok(problem.m_step(before, true).maximise(&sums.statistics))
 }
 
 /// The gradient with respect to the mixture before a step; adds that with respect to the samples to `input`.
@@ -130,7 +129,9 @@ fn step_backward<T: Real>(
     input: Option<&mut InputGradient<T>>,
 ) -> Result<MixtureParameters> {
     let mut out = MixtureParameters::zeros(before.kind, before.components(), before.width);
-    let responsibility_gradient = problem.m_step(before).backward(after, gradient, &mut out);
+    let responsibility_gradient = problem
+        .m_step(before, true)
+        .backward(after, gradient, &mut out);
     let factors = before.factors(T::epsilon().as_f64())?;
     let source = Source::Responsibilities;
     let gradients = e_step_backward::backward(
@@ -174,18 +175,11 @@ fn initialization_backward<T: Real>(
                     part.fill(0.0);
                 }
             }
-            let centres = MixtureParameters::zeros(start.kind, start.components(), d);
-            let step = problem.m_step(&centres);
+            let (centres, mass) = problem.assigned_means(assigned);
+            let step = problem.m_step(&centres, true);
             // Empty components keep the centre, a constant: its gradient is dropped.
-            let mut dropped = centres.clone();
+            let mut dropped = MixtureParameters::zeros(start.kind, start.components(), start.width);
             let mut after = start.clone();
-            let mass = e_step::assigned_statistics(
-                &problem.samples,
-                &centres,
-                SecondMoment::None,
-                assigned,
-            )
-            .s0;
             after.weights = mass.iter().map(|m| m / problem.samples.total).collect();
             let responsibility_gradient = step.backward(&after, &own, &mut dropped);
             let source = Source::Assignment(assigned);
@@ -208,7 +202,7 @@ fn initialization_backward<T: Real>(
         each.for_each(|(t, g)| *t += g);
     }
     let centre = problem.zero_component();
-    let step = problem.m_step(&centre);
+    let step = problem.m_step(&centre, false);
     let responsibility_gradient =
         step.backward(&problem.pooled(), &total, &mut problem.zero_component());
     let source = Source::Assignment(&Assignment::Single);

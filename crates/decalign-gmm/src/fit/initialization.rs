@@ -8,6 +8,7 @@ use crate::e_step::{self, Assignment};
 use crate::kmeans;
 use crate::mixture::Mixture;
 use crate::parameters::{MixtureParameters, factor};
+use crate::statistics::SecondMoment;
 
 /// The mixture that the first EM step starts from.
 ///
@@ -70,6 +71,11 @@ impl<T: Real> Problem<'_, T> {
                 check_rows(given, k, rows)?;
                 Ok(self.means_at_rows(&pooled, given.clone()))
             }
+            // Restarts differ in kind, as the best fit of some data is reached from one kind only.
+            Initialization::KMeans if restart % 2 == 1 => {
+                let rows = kmeans::seeds(&self.samples, &deviations(), k, stream);
+                Ok(self.means_at_rows(&pooled, rows))
+            }
             Initialization::KMeans => {
                 let labels = kmeans::labels(&self.samples, &deviations(), k, stream);
                 Ok(self.components_of(&pooled, Assignment::Labels(labels)))
@@ -98,10 +104,10 @@ impl<T: Real> Problem<'_, T> {
         assignment: Assignment,
     ) -> (MixtureParameters, Origin) {
         let (kind, d) = (pooled.kind, pooled.width);
-        let centres = MixtureParameters::zeros(kind, self.em.components, d);
-        let statistics =
-            e_step::assigned_statistics(&self.samples, &centres, self.second_moment(), &assignment);
-        let mut start = self.m_step(&centres).maximise(&statistics);
+        let (centres, _) = self.assigned_means(&assignment);
+        let second = self.second_moment(true);
+        let statistics = e_step::assigned_statistics(&self.samples, &centres, second, &assignment);
+        let mut start = self.m_step(&centres, true).maximise(&statistics);
         let matrix = pooled.matrix(0);
         let mut borrowed = vec![false; self.em.components];
         for k in 0..start.matrices() {
@@ -121,6 +127,24 @@ impl<T: Real> Problem<'_, T> {
         let total: f64 = start.weights.iter().sum();
         start.weights.iter_mut().for_each(|w| *w /= total);
         (start, Origin::Assignment(assignment, borrowed))
+    }
+
+    /// The means under an assignment (0 of a component without mass) and the mass of each component. Second moments about these
+    /// means keep the digits of clusters that are small beside their distances.
+    pub(super) fn assigned_means(&self, assignment: &Assignment) -> (MixtureParameters, Vec<f64>) {
+        let (k, d) = (self.em.components, self.samples.width);
+        let mut means = MixtureParameters::zeros(self.em.covariance, k, d);
+        let sums =
+            e_step::assigned_statistics(&self.samples, &means, SecondMoment::None, assignment);
+        for (k, mean) in means.means.chunks_exact_mut(d).enumerate() {
+            if sums.s0[k] >= self.samples.least_mass() {
+                let s1 = &sums.s1[k * d..][..d];
+                mean.iter_mut()
+                    .zip(s1)
+                    .for_each(|(m, v)| *m = v / sums.s0[k]);
+            }
+        }
+        (means, sums.s0)
     }
 
     fn warm_start(&self, mixture: &Mixture) -> Result<MixtureParameters> {

@@ -65,18 +65,19 @@ fn iterate<T: Real>(
     let mut mixtures = Vec::new();
     let mut log_likelihoods: Vec<f64> = Vec::new();
     let mut reseeds = 0;
+    let mut centred = false;
     let volume = problem.samples.standardization.log_volume();
     let reason = loop {
         let factors = mixture.factors(T::epsilon().as_f64())?;
         let last = log_likelihoods.len() == em.max_iterations;
-        let second = (!last).then(|| problem.second_moment());
-        let sums = match device {
-            Some(device) => device.e_step::<T>(&mixture, &factors, second)?,
+        let e_step = |second| match device {
+            Some(device) => device.e_step::<T>(&mixture, &factors, second),
             None => {
                 let tiles = PackedMixture::<T>::new(&mixture, &factors);
-                e_step::e_step(&problem.samples, &mixture, &tiles, second)
+                Ok(e_step::e_step(&problem.samples, &mixture, &tiles, second))
             }
         };
+        let sums = e_step((!last).then(|| problem.second_moment(centred)))?;
         let log_likelihood = sums.log_likelihood / problem.samples.total + volume;
         let change = log_likelihoods
             .last()
@@ -91,7 +92,12 @@ fn iterate<T: Real>(
         if last {
             break StoppingReason::MaxIterations;
         }
-        let mut next = problem.m_step(&mixture).maximise(&sums.statistics);
+        let mut next = problem.m_step(&mixture, centred).maximise(&sums.statistics);
+        if !centred && problem.cancelled(&next) {
+            centred = true;
+            let sums = e_step(Some(problem.second_moment(centred)))?;
+            next = problem.m_step(&mixture, centred).maximise(&sums.statistics);
+        }
         if em.empty_components == EmptyComponent::Reseed && reseeds < 10 * em.components {
             reseeds += usize::from(reseed(problem, &mut next, sums.least_likely.0));
         }

@@ -7,10 +7,13 @@ use super::settings::Em;
 use crate::covariance::Covariance;
 use crate::e_step::{self, Assignment};
 use crate::m_step::MStep;
-use crate::parameters::MixtureParameters;
+use crate::parameters::{MixtureParameters, factor};
 use crate::samples::{SampleShape, Samples};
 use crate::standardization::Standardization;
 use crate::statistics::SecondMoment;
+
+/// Relative error of a tied covariance beyond which its scatters are summed about the means.
+const CANCELLATION: f64 = 1e-4;
 
 pub(super) struct Problem<'a, T> {
     pub(super) em: &'a Em,
@@ -48,32 +51,61 @@ impl<'a, T: Real> Problem<'a, T> {
         }
     }
 
-    /// The second moments that the M-step needs.
-    pub(super) fn second_moment(&self) -> SecondMoment {
+    /// The second moments that the M-step needs; `centred` as in [`Problem::m_step`].
+    pub(super) fn second_moment(&self, centred: bool) -> SecondMoment {
         match self.em.covariance {
-            // See `MStep::scatter`.
-            Covariance::Tied => SecondMoment::None,
+            Covariance::Tied if !centred => SecondMoment::None,
             kind => SecondMoment::of(kind),
         }
     }
 
-    pub(super) fn m_step<'b>(&'b self, before: &'b MixtureParameters) -> MStep<'b> {
+    /// The M-step after `before`. A tied covariance is the total scatter less that between components, which needs no second
+    /// moments of them, or the sum of their own (`centred`), which keeps its digits however far components are apart.
+    pub(super) fn m_step<'b>(&'b self, before: &'b MixtureParameters, centred: bool) -> MStep<'b> {
         MStep {
             before,
             total: self.samples.total,
             regularisation: &self.regularisation,
             least_mass: self.samples.least_mass(),
-            scatter: self.scatter.as_deref(),
+            scatter: self.scatter.as_deref().filter(|_| !centred),
         }
+    }
+
+    /// True if the difference from the total scatter lost digits of a tied covariance.
+    ///
+    /// The trace of `W^-1 B`, W within and B between components, bounds the largest ratio of total to within-component variance
+    /// in any direction, and the difference multiplies rounding by that ratio.
+    pub(super) fn cancelled(&self, after: &MixtureParameters) -> bool {
+        if self.em.covariance != Covariance::Tied || after.components() == 1 {
+            return false;
+        }
+        let (d, epsilon) = (after.width, T::epsilon().as_f64());
+        let Ok((inverse, _)) = factor(&after.matrix(0), d, true, epsilon) else {
+            return true;
+        };
+        let quotient = |mean: &[f64]| -> f64 {
+            let rows = inverse.chunks_exact(d);
+            rows.map(|row| {
+                row.iter()
+                    .zip(mean)
+                    .map(|(l, m)| l * m)
+                    .sum::<f64>()
+                    .powi(2)
+            })
+            .sum()
+        };
+        let means = after.weights.iter().zip(after.means.chunks_exact(d));
+        let trace: f64 = means.map(|(weight, mean)| weight * quotient(mean)).sum();
+        trace * epsilon > CANCELLATION
     }
 
     /// The Gaussian of all samples.
     pub(super) fn pooled(&self) -> MixtureParameters {
         let centre = self.zero_component();
-        let second = self.second_moment();
+        let second = self.second_moment(false);
         let statistics =
             e_step::assigned_statistics(&self.samples, &centre, second, &Assignment::Single);
-        self.m_step(&centre).maximise(&statistics)
+        self.m_step(&centre, false).maximise(&statistics)
     }
 
     /// One component, all its parameters 0.

@@ -118,7 +118,8 @@ impl Em {
         Self { seed, ..self }
     }
 
-    /// Fits this many times from different random initialisations and keeps the fit of largest log-likelihood. Fits whose covariances
+    /// Fits this many times from different random initialisations and keeps the fit of largest log-likelihood. With
+    /// [`Initialization::KMeans`] every other fit starts at rows by k-means++, as some data is fitted best from there. Fits whose covariances
     /// become singular are skipped unless all do.
     ///
     /// # Errors
@@ -181,9 +182,9 @@ impl Em {
     /// `x` (n, d) or (B, n, d), f32 or f64.
     ///
     /// # Errors
-    /// When `x` has another rank or type, no element, or holds NaN or an infinity; when there are more
-    /// components than different rows, or the initialisation does not fit; when a covariance becomes singular. The
-    /// message says what to change.
+    /// When `x` has another rank or type, no element, or holds NaN or an infinity; when the
+    /// initialisation does not fit; when a covariance becomes singular, as it does on equal rows without regularisation.
+    /// The message says what to change.
     pub fn fit(&self, x: &Tensor) -> Result<Fit> {
         solution::fit(self, x, None)
     }

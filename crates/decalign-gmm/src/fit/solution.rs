@@ -15,7 +15,7 @@ use super::settings::{Em, EmptyComponent, Gradient};
 use crate::e_step::DeviceSamples;
 use crate::mixture::Mixture;
 use crate::parameters::MixtureParameters;
-use crate::samples::{SampleShape, check_distinct, check_finite, read_weights};
+use crate::samples::{SampleShape, check_finite, read_weights};
 
 /// A fitted mixture, or a batch of them.
 #[derive(Clone, Debug)]
@@ -127,7 +127,6 @@ fn fit_as<T: Real>(
     let work = shape.count() * n * d * em.components * 50;
     let fits = parallel::map(shape.count(), work, |i| {
         let problem = Problem::new(em, &values, &shape, given.as_deref(), i);
-        check_distinct(&problem.samples, em.components).map_err(|e| of_problem(&shape, i, e))?;
         let device = match device {
             None => None,
             Some((backend, x)) => {
