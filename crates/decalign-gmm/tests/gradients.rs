@@ -316,3 +316,30 @@ fn what_is_not_asked_for_is_not_there() -> Result<()> {
     assert!(gradients.get(&x).is_none());
     Ok(())
 }
+
+#[test]
+fn the_flag_of_an_implicit_gradient_includes_its_fixed_point() -> Result<()> {
+    let data = groups(30, 2, 2, 3.0 / 2f64.sqrt(), 5);
+    let (exact, _) = gradient(&data, Gradient::Implicit, None)?;
+    let mut flags = Vec::new();
+    for tolerance in [None, Some(1e-5), Some(1e-3)] {
+        for dtype in [DType::F64, DType::F32] {
+            let x = Var::from_tensor(&data.to_dtype(dtype)?)?;
+            let em = Em::new(2, Covariance::Diagonal)?.gradient(Gradient::Implicit);
+            let em = match tolerance {
+                Some(tolerance) => em.tolerance(tolerance)?,
+                None => em,
+            };
+            let fit = em.fit(&x)?;
+            assert!(fit.converged());
+            let loss = fit.mixture.means().sqr()?.sum_all()?;
+            let found = loss.backward()?.get(&x).unwrap().clone();
+            let converged = fit.gradient_solves()[0].converged;
+            let off = error(&found, &exact);
+            assert!(!converged || off < 1e-3, "{tolerance:?} {dtype:?}: {off}");
+            flags.push(converged);
+        }
+    }
+    assert_eq!(flags, [true, true, false, false, false, false]);
+    Ok(())
+}

@@ -14,7 +14,7 @@ use decalign_core::{Error, Result};
 use crate::covariance::Covariance;
 use crate::parameters::MixtureParameters;
 
-/// How the linear solve of an implicit gradient ended.
+/// How far an implicit gradient is determined: the linear solve, and the fixed point that it is of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ImplicitSolve {
@@ -26,11 +26,13 @@ pub struct ImplicitSolve {
     pub spectral_radius: f64,
     /// How far one more EM step would move the mixture, in units of its deviations.
     pub step: f64,
-    /// True if the residual is below 1e-10.
+    /// True if the residual is below 1e-10 and the fit is within 1e-4 deviations of its fixed point, `step / (1 - radius)`.
     pub converged: bool,
 }
 
 const TOLERANCE: f64 = 1e-10;
+/// Largest distance of a converged fit from its fixed point, in deviations of the mixture.
+const MAX_DISTANCE: f64 = 1e-4;
 /// A larger residual is an error.
 const MAX_RESIDUAL: f64 = 1e-3;
 /// A larger spectral radius is an error: the fixed point is not determined.
@@ -64,12 +66,14 @@ pub(super) fn solve(
     moved.add(-1.0, before);
     let moved = moved.parts().concat();
     let step = moved.iter().zip(&units).map(|(v, u)| (v / u).abs());
+    let step = step.fold(0.0, f64::max);
+    let spectral_radius = radius(&krylov.projection, krylov.steps);
     let solve = ImplicitSolve {
         iterations: krylov.steps,
         residual: krylov.residual,
-        spectral_radius: radius(&krylov.projection, krylov.steps),
-        step: step.fold(0.0, f64::max),
-        converged: krylov.residual <= TOLERANCE,
+        spectral_radius,
+        step,
+        converged: krylov.residual <= TOLERANCE && step <= MAX_DISTANCE * (1.0 - spectral_radius),
     };
     check(&solve)?;
     Ok((unscaled(&x), solve))

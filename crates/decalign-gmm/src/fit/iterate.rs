@@ -86,7 +86,7 @@ fn iterate<T: Real>(
         if !log_likelihood.is_finite() {
             break StoppingReason::NotFinite;
         }
-        if change.is_some_and(|change| change <= em.tolerance) {
+        if change.is_some_and(|change| change <= em.effective_tolerance::<T>()) {
             break StoppingReason::Tolerance;
         }
         if last {

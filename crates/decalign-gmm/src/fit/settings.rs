@@ -1,7 +1,7 @@
 //! Settings of an EM fit.
 
 use candle_core::Tensor;
-use decalign_core::{Error, Result};
+use decalign_core::{Error, Real, Result};
 
 use super::initialization::Initialization;
 use super::solution::{self, Fit};
@@ -36,7 +36,8 @@ pub struct Em {
     pub(crate) initialization: Initialization,
     pub(crate) restarts: usize,
     pub(crate) seed: u64,
-    pub(crate) tolerance: f64,
+    /// None for the default, which depends on the gradient.
+    pub(crate) tolerance: Option<f64>,
     pub(crate) max_iterations: usize,
     pub(crate) regularisation: f64,
     pub(crate) empty_components: EmptyComponent,
@@ -72,8 +73,8 @@ pub enum Gradient {
     /// ```
     ///
     /// solved without forming J; see [`Fit::gradient_solves`]. An error if the fit did not converge, or the
-    /// spectral radius of J is so near 1 that the fixed point is not determined. The fit must be tight:
-    /// give a tolerance of 1e-10 or less.
+    /// spectral radius of J is so near 1 that the fixed point is not determined. A fit with a loose tolerance is
+    /// not at its fixed point, and [`ImplicitSolve::converged`](crate::ImplicitSolve) is false then.
     Implicit,
     /// The gradient of the last step alone, `v = g`: accurate when components are so far apart that J is small.
     OneStep,
@@ -81,7 +82,7 @@ pub enum Gradient {
 
 impl Em {
     /// `components` Gaussians. Initialised by k-means, seed 0, one restart; ends when the mean log-likelihood changes by
-    /// at most 1e-5, or after 500 steps; adds 1e-6 to variances; carries no gradients.
+    /// at most 1e-5 (1e-10 for the implicit gradient, 1e-8 in f32), or after 500 steps; adds 1e-6 to variances; carries no gradients.
     ///
     /// # Errors
     /// When there is no component.
@@ -95,7 +96,7 @@ impl Em {
             initialization: Initialization::default(),
             restarts: 1,
             seed: 0,
-            tolerance: 1e-5,
+            tolerance: None,
             max_iterations: 500,
             regularisation: 1e-6,
             empty_components: EmptyComponent::default(),
@@ -137,7 +138,10 @@ impl Em {
     /// When it is negative or not finite.
     pub fn tolerance(self, tolerance: f64) -> Result<Self> {
         not_negative("tolerance", tolerance)?;
-        Ok(Self { tolerance, ..self })
+        Ok(Self {
+            tolerance: Some(tolerance),
+            ..self
+        })
     }
 
     /// The maximum number of EM steps; 0 returns the initial mixture.
@@ -168,6 +172,17 @@ impl Em {
             empty_components,
             ..self
         }
+    }
+
+    /// The tolerance given, or that which the gradient needs: the change of the log-likelihood is of the order of the square of
+    /// a step, so 1e-5 leaves a fit some percent away from the fixed point that the implicit gradient is of.
+    pub(super) fn effective_tolerance<T: Real>(&self) -> f64 {
+        let default = match (self.gradient, size_of::<T>()) {
+            (Gradient::Implicit, 8) => 1e-10,
+            (Gradient::Implicit, _) => 1e-8,
+            _ => 1e-5,
+        };
+        self.tolerance.unwrap_or(default)
     }
 
     /// Which gradients the result carries.
