@@ -26,7 +26,7 @@ pub enum Pooling {
 
 /// A [`Pooling`] with its parameters.
 ///
-/// Steps that do not exist are not pooled over; a sequence without steps gives zeros and zero gradients.
+/// Steps that do not exist are never read, whatever they hold; a sequence without steps gives zeros and zero gradients.
 #[derive(Clone, Debug)]
 pub struct Pool {
     pooling: Pooling,
@@ -86,6 +86,11 @@ fn attention_pool(query: &Tensor, x: &Tensor, mask: Option<&Tensor>) -> Result<T
     let (batch, _, width) = x.dims3()?;
     let query = query.reshape((1, 1, width))?;
     let query = query.broadcast_as((batch, 1, width))?;
+    // A weight of 0 would not keep out a NaN of a masked step.
+    let x = &match mask {
+        Some(mask) => or_zeros(x, &steps(x, mask)?.0.unsqueeze(2)?)?,
+        None => x.clone(),
+    };
     let mask = AttentionMask::default().keys(mask);
     let y = dot_product_attention(&query, x, x, 1, mask, (0.0, Mode::Inference))?;
     Ok(y.squeeze(1)?)
@@ -182,7 +187,7 @@ pub fn last_pool(x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     or_zeros(&x.contiguous()?.gather(&last, 1)?.squeeze(1)?, &any)
 }
 
-/// Rows of `x` (B, d) of sequences with a step; zeros without gradient elsewhere.
+/// `x` where `any`, which broadcasts to its shape, is not 0; zeros without gradient elsewhere.
 fn or_zeros(x: &Tensor, any: &Tensor) -> Result<Tensor> {
     let any = any.broadcast_as(x.shape())?.contiguous()?;
     Ok(any.where_cond(x, &x.zeros_like()?.detach())?)

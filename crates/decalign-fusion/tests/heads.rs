@@ -13,7 +13,7 @@ use decalign_fusion::{
 use proptest::prelude::*;
 
 mod common;
-use common::{distance, mask, normal};
+use common::{distance, mask, normal, numbers};
 
 const POOLINGS: [Pooling; 4] = [
     Pooling::Mean,
@@ -79,6 +79,35 @@ fn pools_are_what_they_say() -> Result<()> {
         assert!((y[0][i] - (wa * a[i] + wb * b[i]) / (wa + wb)).abs() < 1e-14);
     }
     assert_eq!(y[1], [0.0; 3]);
+    Ok(())
+}
+
+#[test]
+fn masked_steps_are_never_read() -> Result<()> {
+    let there = mask(&[[0, 1, 1, 0], [0; 4]]);
+    for dtype in [DType::F64, DType::F32] {
+        let set = Parameters::new(1, dtype, &Device::Cpu);
+        let clean = normal(&[2, 4, 3], 0).to_dtype(dtype)?;
+        let poison = Tensor::full(f64::NAN, clean.shape(), &Device::Cpu)?.to_dtype(dtype)?;
+        let exists = there.ne(0.0)?.unsqueeze(2)?.broadcast_as(clean.shape())?;
+        let poisoned = exists.where_cond(&clean, &poison)?;
+        for pooling in [
+            Pooling::Mean,
+            Pooling::Max,
+            Pooling::Last,
+            Pooling::Attention,
+        ] {
+            let pool = Pool::new(&set, pooling, 3)?;
+            let of = |x: &Tensor| -> Result<[Vec<f64>; 2]> {
+                let x = Var::from_tensor(x)?;
+                let sequence = MaskedSequence::masked(x.as_tensor().clone(), there.clone());
+                let y = pool.forward(&sequence)?;
+                let gradient = y.sqr()?.sum_all()?.backward()?.get(&x).unwrap().clone();
+                Ok([numbers(&y), numbers(&gradient)])
+            };
+            assert_eq!(of(&clean)?, of(&poisoned)?, "{pooling:?} {dtype:?}");
+        }
+    }
     Ok(())
 }
 

@@ -34,7 +34,9 @@ fn fused<T: Real>(
         let x = Elements::<T>::new(x)?;
         parallel::for_each_chunk(&mut y, width.max(1), batch * size, |b, y| {
             let rows = x[b * size..][..size].chunks_exact(width.max(1));
-            for (row, weight) in rows.zip(&weights[b * steps..]) {
+            // A masked step is not read: it may hold NaN.
+            let weighted = rows.zip(&weights[b * steps..]);
+            for (row, weight) in weighted.filter(|(_, weight)| **weight != T::zero()) {
                 for (y, x) in y.iter_mut().zip(row) {
                     *y += *weight * *x;
                 }

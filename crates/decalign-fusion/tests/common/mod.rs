@@ -8,7 +8,7 @@ use decalign_core::nn::Parameters;
 use decalign_core::{Result, agree};
 use decalign_fusion::{Activation, Encoder, EncoderSettings, LayerSettings, Norm, Position};
 
-pub(crate) use decalign_testkit::{largest_difference as distance, normal};
+pub(crate) use decalign_testkit::{largest_difference as distance, normal, numbers};
 
 /// A matrix of zeros and ones.
 pub(crate) fn mask<const T: usize>(rows: &[[u8; T]]) -> Tensor {

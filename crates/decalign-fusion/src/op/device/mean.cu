@@ -23,7 +23,9 @@ KERNEL(mean, INPUT(0, REAL, x), INPUT(1, REAL, weights), OUTPUT(2, REAL, y), VAL
   const uint b = i / width;
   const ulong at = (ulong)b * steps * width + i % width;
   REAL sum = 0;
-  for (uint t = 0u; t < steps; t++) sum = fma(STEP_WEIGHT(b, t), x[at + (ulong)t * width], sum);
+  // A masked step is not read: it may hold NaN.
+  for (uint t = 0u; t < steps; t++)
+    if (STEP_WEIGHT(b, t) != 0) sum = fma(STEP_WEIGHT(b, t), x[at + (ulong)t * width], sum);
   y[i] = sum;
 }
 
