@@ -291,8 +291,9 @@ pub enum Gradient {
     /// [`crate::SinkhornSolution::gradient_solves`].
     Implicit,
     /// Value, potentials and applied plans, through every sweep: the gradient of what was computed,
-    /// converged or not. Sweeps are not lengthened then unless by [`Acceleration::Momentum`]; memory is
-    /// O((n + m) sweeps), time four passes over the costs a sweep.
+    /// converged or not. Sweeps are not lengthened then unless by
+    /// [`Acceleration::Momentum`](crate::Acceleration::Momentum); memory is O((n + m) sweeps), time
+    /// four passes over the costs a sweep.
     Unrolled,
 }
 
