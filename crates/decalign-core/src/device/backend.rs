@@ -8,7 +8,7 @@ use super::memory::Memory;
 use super::runtime::{Cuda, Emulator, Metal, Runtime};
 use crate::{Error, Result};
 
-/// What runs kernels: a CUDA device, a Metal device, or the emulator for CPU tensors inside `emulator::emulated`.
+/// The device that runs kernels: a CUDA device, a Metal device, or the emulator for CPU tensors inside `emulator::emulated`.
 ///
 /// Without the features `cuda`, `metal` and `emulator` there is none.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ impl Backend {
         self.runtime().device()
     }
 
-    /// Whether kernels may multiply tables of [`Program::with_tables`](super::Program::with_tables) here: on CUDA from
+    /// True if kernels may multiply tables of [`Program::with_tables`](super::Program::with_tables) here: on CUDA from
     /// sm_80 on, and in the emulator.
     pub fn has_tables(&self) -> bool {
         self.runtime().has_tables()
@@ -82,7 +82,7 @@ impl Memory {
     /// allocations. An operation's outputs must not come from here.
     ///
     /// # Errors
-    /// As there.
+    /// Same as [`Memory::new`].
     pub fn workspace(backend: &Backend, dtype: DType, shape: impl Into<Shape>) -> Result<Self> {
         arena::with_slabs(|| Self::new(backend, dtype, shape))
     }

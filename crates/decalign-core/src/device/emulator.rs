@@ -22,7 +22,7 @@ pub fn emulated<T>(seed: u64, f: impl FnOnce() -> T) -> T {
 /// neither a C++ compiler nor a device it says so and checks nothing.
 ///
 /// # Errors
-/// As [`agree`]; and when the operation starts no kernel, or the order of lanes changes a bit.
+/// Errors of [`agree`]; also when the operation starts no kernel, or the order of lanes changes a bit.
 pub fn holds(
     inputs: &[Tensor],
     tolerances: (f64, f64),
@@ -47,7 +47,7 @@ pub fn holds(
     agree(inputs, tolerances, |x| emulated(3, || f(x)), &f)
 }
 
-/// The same on the CUDA device of this machine; says loudly that it is skipped where there is none.
+/// Makes the checks on the CUDA device of this machine, or prints that it skips them where there is none.
 fn on_device(
     inputs: &[Tensor],
     tolerances: (f64, f64),
@@ -89,7 +89,7 @@ fn bits(x: &[Tensor]) -> Result<Vec<f64>> {
     Ok(each.collect::<candle_core::Result<Vec<_>>>()?.concat())
 }
 
-/// Whether there is a C++ compiler; says loudly that tests are skipped where there is none.
+/// True if there is a C++ compiler; prints that tests are skipped where there is none.
 pub fn available() -> bool {
     runtime::available()
 }

@@ -1,4 +1,4 @@
-//! What follows an affine map in the same pass.
+//! The activation and dropout that follow an affine map in the same pass.
 
 use crate::random::Stream;
 

@@ -1,10 +1,10 @@
-//! What an operation's backward pass gets and gives.
+//! The arguments and results of an operation's backward pass.
 
 use candle_core::Tensor;
 
 use crate::Result;
 
-/// What a backward pass sees.
+/// The arguments of a backward pass.
 pub struct Backward<'a> {
     /// The inputs, as given to [`record`](super::record).
     pub inputs: &'a [Tensor],
@@ -12,7 +12,7 @@ pub struct Backward<'a> {
     pub outputs: &'a [Tensor],
     /// The gradient of each output; `None` where the loss does not depend on it.
     pub gradients: &'a [Option<Tensor>],
-    /// Whether the gradient of each input is wanted.
+    /// True for each input whose gradient is wanted.
     pub needed: &'a [bool],
     /// A term that is still to be added to the gradient of the output; for operations of [`record_adding`](super::record_adding) only.
     pub rest: Option<&'a Tensor>,

@@ -36,7 +36,7 @@ pub(super) fn gradients(store: &GradStore) -> impl Iterator<Item = (TensorId, Te
     store.get_ids().filter_map(get)
 }
 
-/// What was said of variables, in the order in which they came up.
+/// The gradients of variables, in the order in which they came up.
 #[derive(Default)]
 pub(super) struct Variables {
     places: HashMap<TensorId, usize>,

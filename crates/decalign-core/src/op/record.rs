@@ -75,10 +75,10 @@ pub fn record(
     Ok(emitted)
 }
 
-/// As [`record`], for an operation with one output.
+/// Records an operation with one output.
 ///
 /// # Errors
-/// As [`record`].
+/// Those of [`record`].
 pub fn record_one(
     name: &'static str,
     inputs: &[&Tensor],
@@ -88,11 +88,11 @@ pub fn record_one(
     Ok(record(name, inputs, vec![output], backward)?.swap_remove(0))
 }
 
-/// As [`record_one`], for an operation whose backward pass reads the gradient once and can add two terms of it on the way: [`Backward::rest`].
+/// Records an operation with one output whose backward pass reads the gradient once and can add two terms of it on the way: [`Backward::rest`].
 /// On a device that is a launch less.
 ///
 /// # Errors
-/// As [`record`].
+/// Those of [`record`].
 pub fn record_adding(
     name: &'static str,
     inputs: &[&Tensor],

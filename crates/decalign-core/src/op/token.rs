@@ -17,7 +17,7 @@ struct Token {
     operation: Arc<Operation>,
     /// Which input of the operation each argument is; `None` for tokens and padding.
     inputs: [Option<usize>; 3],
-    /// Whether this is the token nearest the outputs, which runs the backward pass.
+    /// True for the token nearest the outputs, which runs the backward pass.
     last: bool,
 }
 

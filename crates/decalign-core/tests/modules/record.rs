@@ -63,7 +63,7 @@ fn gradients_reach_every_input() -> Result<()> {
 
 #[test]
 fn a_used_input_feeds_on() -> Result<()> {
-    // The same variable twice, and an output that is the input of the next operation.
+    // One variable used twice, and an output that is the input of the next operation.
     let x = Var::new(&[3.0f64], &Device::Cpu)?;
     let y = mix(&[&x, &x])?;
     let z = mix(&[&y[0], &y[1]])?;

@@ -76,7 +76,7 @@ impl FixedSupportBarycenter {
         Ok(self)
     }
 
-    /// Whether to remove the entropic blur; needs [`BarycenterProblem::support_cost`].
+    /// Removes the entropic blur if true; needs [`BarycenterProblem::support_cost`].
     pub fn debiased(self, debiased: bool) -> Self {
         Self { debiased, ..self }
     }

@@ -179,7 +179,7 @@ impl Duals {
         potentials.map(|(f, least)| f + least).collect()
     }
 
-    /// Whether no reduced cost of the tree is below minus the tolerance. False for NaN and infinity.
+    /// True if no reduced cost of the tree is below minus the tolerance. False for NaN and infinity.
     fn lowered_within(&self, tolerance: f64) -> bool {
         tolerance.is_finite() && self.lowered.iter().all(|v| *v <= tolerance)
     }

@@ -180,7 +180,7 @@ impl SpanningTree {
         }
     }
 
-    /// Whether both are rows or both are columns.
+    /// True if both are rows or both are columns.
     fn same_side(&self, u: usize, v: usize) -> bool {
         (u < self.rows) == (v < self.rows)
     }

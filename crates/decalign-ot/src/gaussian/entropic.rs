@@ -22,7 +22,7 @@ use crate::validate::positive;
 /// the result is (K, L).
 ///
 /// # Errors
-/// As [`bures_wasserstein`](crate::bures_wasserstein), and when epsilon is not positive and finite.
+/// Those of [`bures_wasserstein`](crate::bures_wasserstein); also when epsilon is not positive and finite.
 ///
 /// Source: Janati, Muzellec, Peyre and Cuturi (2020), with `eps = 2 sigma^2`; Mallasto, Gerolin and
 /// Minh (2020).

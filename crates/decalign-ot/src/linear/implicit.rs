@@ -27,7 +27,7 @@ pub struct LinearSolve {
     pub iterations: usize,
     /// The norm of the residual, relative to the right side.
     pub residual: f64,
-    /// Whether the residual is at most 1e-10.
+    /// True if the residual is at most 1e-10.
     pub converged: bool,
 }
 

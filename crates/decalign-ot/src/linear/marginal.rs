@@ -102,7 +102,7 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// Of the plan `2^(f + g - inverse C)`.
+    /// The totals of the plan `2^(f + g - inverse C)`.
     pub(super) fn of<T: Real>(costs: &Costs<T>, f: &[T], g: &[T], inverse: T) -> Self {
         if let Costs::Grid(grid) = costs {
             let sums = |f: &[T], logs: Vec<T>| {

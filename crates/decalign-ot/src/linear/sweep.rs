@@ -57,7 +57,7 @@ struct Piece<T> {
 /// Exponents up to this bound are far below the largest power of two of either type, so that one step cannot make them overflow.
 const CEILING: f64 = 64.0;
 
-/// Whether a sum has kept all its terms. Outside of this range terms have underflowed or overflowed, and the sum is computed again as a
+/// True if a sum has kept all its terms. Outside of this range terms have underflowed or overflowed, and the sum is computed again as a
 /// shifted log-sum-exp.
 fn kept<T: Real>(sum: T) -> bool {
     let (low, high) = match size_of::<T>() {

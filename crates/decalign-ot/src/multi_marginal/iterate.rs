@@ -23,7 +23,7 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// Whether f32 potentials can express marginals within the tolerance.
+    /// True if f32 potentials can express marginals within the tolerance.
     pub(super) fn fits_f32(&self, settings: &MultiMarginalSinkhorn) -> bool {
         let rounding = 4.0 * f64::from(f32::EPSILON);
         rounding * (self.largest / settings.schedule.epsilon).max(4.0)

@@ -61,7 +61,7 @@ pub(super) struct Message<'a, T> {
 /// Columns of one parallel piece.
 const COLUMNS: usize = 512;
 
-/// Whether all numbers are far from underflow, so that no lost term matters beside them.
+/// True if all numbers are far from underflow, so that no lost term matters beside them.
 fn trusted<T: Real>(x: &[T]) -> bool {
     let (low, high) = (T::of(1e-12), T::of(1e12));
     // No early exit: the loop has no branch.

@@ -92,7 +92,7 @@ impl MultiMarginalProblem {
     /// and n.
     ///
     /// # Errors
-    /// As [`MultiMarginalProblem::pairwise`], and when a pair comes twice, joins a marginal to itself, or names a
+    /// Those of [`MultiMarginalProblem::pairwise`]; also when a pair comes twice, joins a marginal to itself, or names a
     /// marginal that does not exist. The limit applies to [`MultiMarginalProblem::cells`].
     pub fn graph(marginals: &[Tensor], edges: &[(usize, usize, Tensor)]) -> Result<Self> {
         let pairs: Vec<(usize, usize)> = edges.iter().map(|(a, b, _)| (*a, *b)).collect();
@@ -219,7 +219,7 @@ impl MultiMarginalProblem {
         }
     }
 
-    /// The same problem with an edge between a pair, of cost 0 if it had none, and the index of that edge.
+    /// A copy of the problem with an edge between a pair, of cost 0 if it had none, and the index of that edge.
     pub(crate) fn joining(&self, m: usize, n: usize) -> Result<(Self, usize)> {
         let mut edges = self.edges().to_vec();
         if let Some(at) = edges.iter().position(|e| ordered(*e) == ordered((m, n))) {

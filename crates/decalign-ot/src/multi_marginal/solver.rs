@@ -84,7 +84,7 @@ impl MultiMarginalSinkhorn {
         self.from(problem, None)
     }
 
-    /// As [`MultiMarginalSinkhorn::solve`], from the potentials of a similar problem (a warm start) and without epsilon
+    /// Solves like [`MultiMarginalSinkhorn::solve`], from the potentials of a similar problem (a warm start) and without epsilon
     /// scaling.
     ///
     /// # Shapes

@@ -106,7 +106,7 @@ struct LogSums<'a, T> {
     cells: &'a [T],
     n: usize,
     places: &'a [usize],
-    /// Whether rows are added to one another; else each row is summed.
+    /// True if rows are added to one another; else each row is summed.
     along: bool,
     largest: &'a mut [T],
     sums: &'a mut [T],

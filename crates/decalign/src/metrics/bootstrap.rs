@@ -88,7 +88,7 @@ impl<'a> Paired<'a> {
         }
     }
 
-    /// Whether entry `i` of both systems has the same seed.
+    /// True if entry `i` of both systems has the same seed.
     pub fn same_seeds(self, same_seeds: bool) -> Self {
         Self { same_seeds, ..self }
     }

@@ -1,4 +1,4 @@
-//! What a device must do to run kernels.
+//! The operations of a device that runs kernels.
 
 use candle_core::{DType, Device, Shape, Tensor};
 
@@ -42,7 +42,7 @@ pub(in crate::device) trait Runtime {
         None
     }
 
-    /// Whether kernels may multiply tables of 16-bit numbers on tensor cores.
+    /// True if kernels may multiply tables of 16-bit numbers on tensor cores.
     fn has_tables(&self) -> bool;
 
     /// Bytes of shared memory that a group may have with [`Launch::large`].

@@ -63,7 +63,7 @@ pub(crate) trait PointMetric: Copy {
         inverse: T,
     ) -> [[T; LANES]; R];
 
-    /// Whether [`PointMetric::slope`] reads the costs.
+    /// True if [`PointMetric::slope`] reads the costs.
     fn needs_costs(self) -> bool {
         true
     }

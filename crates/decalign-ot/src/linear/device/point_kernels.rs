@@ -52,14 +52,14 @@ pub(super) struct Side {
     pub(super) h: Tensor,
 }
 
-/// What all launches share.
+/// The arguments that all launches share.
 #[derive(Clone)]
 pub(super) struct Engine {
     pub(super) backend: Backend,
     pub(super) program: Program,
     pub(super) plan: Program,
     pub(super) width: usize,
-    /// Whether the tables are split into bf16 parts.
+    /// True if the tables are split into bf16 parts.
     pub(super) in_parts: bool,
     /// The largest number of splits of the columns.
     pub(super) most: usize,

@@ -77,7 +77,7 @@ impl InplaceOp1 for Locate<'_> {
     }
 
     fn cuda_fwd(&self, x: &mut CudaStorage, layout: &Layout) -> candle_core::Result<()> {
-        // What says that it is in use goes at once: the kernel starts on the stream that all else is on.
+        // The guard of its use is dropped at once: the kernel starts on the stream that all else is on.
         let (pointer, bytes) = match &mut x.slice {
             CudaStorageSlice::F32(x) => (x.device_ptr_mut(self.stream).0, 4),
             CudaStorageSlice::F64(x) => (x.device_ptr_mut(self.stream).0, 8),

@@ -14,7 +14,7 @@ use crate::Result;
 use crate::device::program::{Language, Program};
 use crate::device::runtime::cache;
 
-/// What a function was loaded by: where the texts lie that it is made of, and the numbers that go into them.
+/// The key of a loaded function: the addresses of its texts, and the numbers that go into them.
 type Key = Vec<usize>;
 
 /// Functions that are loaded: building a text and its hash at every launch would be felt.
@@ -52,7 +52,7 @@ fn compiler_version() -> String {
     format!("{major}.{minor}")
 }
 
-/// What the device can: major and minor number.
+/// The compute capability of the device: major and minor number.
 pub(super) fn capability(device: &CudaDevice) -> Result<(i32, i32)> {
     let stream = device.cuda_stream();
     let attribute = |a| stream.context().attribute(a).map_err(failed);

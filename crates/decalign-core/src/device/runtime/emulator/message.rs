@@ -54,7 +54,7 @@ macro_rules! with_numbers {
     };
 }
 
-/// What a kernel does with an argument.
+/// The use that a kernel makes of an argument.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Input = 0,
